@@ -1,0 +1,289 @@
+"""Audit: history must explain the calibrations, to the last bit.
+
+`ModelAudit` folds one model's entries as they were lived and compares what it gets with what the
+ledger holds. It returns findings; it does not raise for them, print or repair. The same fold
+checks a file that `import ledger` is about to take in.
+"""
+
+from __future__ import annotations
+
+import struct
+from array import array
+from math import isfinite
+from typing import TYPE_CHECKING, Any
+
+from calibration_ledger.entries import (
+    OPENINGS,
+    adjustment_head,
+    call_head,
+    first_head,
+)
+from calibration_ledger.errors import NotFiniteError, UnknownRuleError
+from calibration_ledger.learning import State, unpack_numbers
+from calibration_ledger.rules import find_rule
+from calibration_ledger.validation import request_key
+from calibration_ledger.values import Finding
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from calibration_ledger.entries import Adjustment, CallRow
+
+CHECKS = (
+    "sequence",  # seq runs 1 ... last_seq without a gap, and nothing lies behind it
+    "opening",  # entry 1 is an opening, and there is one
+    "entry",  # an entry's own values are of their type and in their bounds
+    "rule",  # this program knows the rule and its version
+    "prediction",  # the stored prediction of a call is what the state before it predicts
+    "recalibrated",  # a recalibrated entry's state is the replay that it claims
+    "calibration",  # the live calibration is the state behind the last entry
+    "head",  # the stored head is the digest over the entries
+    "noted head",  # a head noted earlier is still on the way
+    "request key",  # a request id is found under its own key
+    "foreign row",  # every row belongs to a model, every detail to a call
+    "storage",  # the database engine itself finds the file sound
+)
+"""The names of all checks. Each finding carries one."""
+
+FINDINGS_MAX = 20
+"""Findings of one check on one model beyond this many are counted, not listed."""
+
+_UNREADABLE = (TypeError, ValueError, OverflowError, AttributeError, struct.error)
+
+
+class ModelAudit:
+    """The fold of one model's entries with all its checks. Feed it in order, then `finish`."""
+
+    def __init__(
+        self,
+        model: str,
+        adjustments: Iterable[Adjustment] = (),
+        noted: Mapping[int, str] | None = None,
+    ) -> None:
+        """Begin before the first entry.
+
+        Args:
+            model: the model's name; the first head depends on it.
+            adjustments: all its adjustments, to know beforehand which replays are claimed.
+            noted: digests that the user noted earlier, by seq.
+        """
+        self.model = model
+        self.findings: list[Finding] = []
+        self.seq = 0
+        self.head: bytes | None = first_head(model)
+        self.state: State | None = None
+        self._counts: dict[str, int] = {}
+        self._noted = dict(noted or {})
+        # One more fold per distinct rule and alpha that a `recalibrated` entry claims; each
+        # lasts until its last claim.
+        self._claims = {(e.rule, e.alpha): e.seq for e in adjustments if e.kind == "recalibrated"}
+        self._replays: dict[tuple[str, float], State] = {}
+
+    def report(self, check: str, seq: int | None, expected: object, found: object) -> None:
+        """Add a finding, or only count it where there are very many of its kind."""
+        count = self._counts[check] = self._counts.get(check, 0) + 1
+        if count <= FINDINGS_MAX:
+            self.findings.append(Finding(self.model, seq, check, str(expected), str(found)))
+
+    # -- feeding ----------------------------------------------------------------------------
+
+    def calls(self, rows: Sequence[CallRow]) -> None:
+        """Fold consecutive calls."""
+        if not rows:
+            return
+        try:
+            seqs, called_at, prompts, completions, actual, predicted, _, _ = zip(*rows, strict=True)
+            self._follow(seqs)
+            self._digest_calls(rows)
+            self._learn(seqs, called_at, prompts, completions, actual, predicted)
+        except _UNREADABLE:
+            self._unreadable_calls(rows)
+
+    def _follow(self, seqs: Sequence[int]) -> None:
+        if self.seq == 0:
+            self.report("opening", 1, "an opened or imported entry", "a call")
+        if tuple(range(self.seq + 1, self.seq + 1 + len(seqs))) != tuple(seqs):
+            for seq in seqs:
+                if seq != self.seq + 1:
+                    self.report("sequence", seq, f"entry {self.seq + 1}", f"entry {seq}")
+                self.seq = seq
+        self.seq = seqs[-1]
+
+    def _digest_calls(self, rows: Sequence[CallRow]) -> None:
+        head = self.head
+        if head is None:
+            return
+        self.head = None  # should a row not be readable, there is no head behind it
+        noted = self._noted
+        for row in rows:
+            head = call_head(head, row)
+            if noted and row[0] in noted:
+                self._compare_noted(row[0], head)
+        self.head = head
+
+    def _learn(
+        self,
+        seqs: Sequence[int],
+        called_at: Sequence[int],
+        prompts: Sequence[int],
+        completions: Sequence[int],
+        actual: Sequence[float],
+        stored: Sequence[float],
+    ) -> None:
+        for claim, replay in list(self._replays.items()):
+            try:
+                replay.learn(called_at, prompts, completions, actual)
+            except NotFiniteError:
+                del self._replays[claim]
+        if self.state is None:
+            return
+        try:
+            predicted = self.state.learn(called_at, prompts, completions, actual)
+        except NotFiniteError as error:
+            self.report("prediction", seqs[0], "a calibration that stays finite", error)
+            self.state = None
+            return
+        if array("d", predicted).tobytes() == array("d", stored).tobytes():
+            return
+        for seq, mine, theirs in zip(seqs, predicted, stored, strict=True):
+            if _bits(mine) != _bits(theirs):
+                self.report("prediction", seq, f"{mine!r} ms", f"{theirs!r} ms")
+
+    def _unreadable_calls(self, rows: Sequence[CallRow]) -> None:
+        for row in rows:
+            if any(
+                not isinstance(value, kind) for value, kind in zip(row, _CALL_TYPES, strict=True)
+            ):
+                self.report("entry", _whole(row[0]), "numbers and texts", repr(tuple(row)))
+        if "entry" not in self._counts:
+            self.report("entry", _whole(rows[0][0]), "values in their bounds", repr(rows[0]))
+        self.seq = next((r[0] for r in reversed(rows) if isinstance(r[0], int)), self.seq)
+        self.head = self.state = None
+        self._replays.clear()
+
+    def adjust(self, entry: Adjustment) -> None:
+        """Fold an adjustment."""
+        if self.seq == 0 and entry.kind not in OPENINGS:
+            self.report("opening", entry.seq, "an opened or imported entry", repr(entry.kind))
+        if entry.seq != self.seq + 1:
+            self.report("sequence", entry.seq, f"entry {self.seq + 1}", f"entry {entry.seq}")
+        self.seq = entry.seq
+        try:
+            if self.head is not None:
+                head, self.head = self.head, None
+                self.head = adjustment_head(head, entry)
+                self._compare_noted(entry.seq, self.head)
+            self._check_adjustment(entry)
+            self._apply(entry)
+        except (*_UNREADABLE, KeyError):
+            self.report("entry", entry.seq, "an adjustment", repr(tuple(entry)))
+            self.state = None
+
+    def _check_adjustment(self, entry: Adjustment) -> None:
+        numbers = [*entry[4:10], *unpack_numbers(entry.rule_state)]
+        if not all(map(isfinite, numbers)) or not 0.0 < entry.alpha <= 1.0:
+            self.report("entry", entry.seq, "finite numbers, 0 < alpha <= 1", repr(numbers))
+        if entry.kind in {"opened", "reset"} and (
+            entry.sample_count or entry.total_absolute_error_ms or entry.total_predicted_ms
+        ):
+            self.report("entry", entry.seq, "counts and totals of 0", repr(entry[8:11]))
+
+    def _apply(self, entry: Adjustment) -> None:
+        try:
+            rule = find_rule(entry.rule)
+        except UnknownRuleError as error:
+            self.report("rule", entry.seq, "a rule that this program knows", error)
+            self.state = None
+        else:
+            self.state = State.from_adjustment(entry, rule, entry.alpha)
+        if entry.kind == "recalibrated":
+            self._compare_claim(entry)
+            return
+        self._replays = {}
+        for (version, alpha), last_claim in self._claims.items():
+            if last_claim > entry.seq:
+                try:
+                    claimed = find_rule(version)
+                except UnknownRuleError:
+                    continue
+                self._replays[version, alpha] = State.from_adjustment(entry, claimed, alpha)
+
+    # -- comparing --------------------------------------------------------------------------
+
+    def _compare_claim(self, entry: Adjustment) -> None:
+        claim = (entry.rule, entry.alpha)
+        replay = self._replays.get(claim)
+        if self.state is not None and replay is None:
+            self.report("recalibrated", entry.seq, "no state that stays finite", "one")
+        elif self.state is not None and replay is not None:
+            found = self.state.columns()
+            for name, value in replay.columns().items():
+                if _bits(value) != _bits(found[name]):
+                    self.report("recalibrated", entry.seq, f"{name} {value!r}", repr(found[name]))
+        if self._claims.get(claim) == entry.seq:
+            self._replays.pop(claim, None)
+
+    def _compare_noted(self, seq: int, head: bytes) -> None:
+        digest = self._noted.pop(seq, None)
+        if digest is not None and digest != head.hex():
+            self.report("noted head", seq, digest, head.hex())
+
+    def check_keys(self, keys: Iterable[tuple[int, str | None, bytes | None]]) -> None:
+        """Check that every request id lies under its own key: `(seq, request_id, key)`."""
+        for seq, request_id, key in keys:
+            try:
+                expected = None if request_id is None else request_key(request_id)
+            except _UNREADABLE:
+                expected = None
+            if key != expected:
+                self.report("request key", seq, _hex(expected), _hex(key))
+
+    def finish(
+        self, stored: Mapping[str, Any], last_seq: int, head: bytes, newest_seq: int
+    ) -> list[Finding]:
+        """Compare the end with the live calibration; gives all findings.
+
+        Args:
+            stored: the live calibration's columns by name; see `State.columns`.
+            last_seq: its `last_seq`.
+            head: its `head`.
+            newest_seq: the highest seq of any entry, read in the same moment.
+        """
+        if self.seq != last_seq:
+            self.report("sequence", last_seq, f"entries up to {last_seq}", f"up to {self.seq}")
+        if newest_seq > last_seq:
+            self.report("sequence", newest_seq, f"no entry behind {last_seq}", "one")
+        if self.seq == 0:
+            self.report("opening", None, "an opened or imported entry", "no entry at all")
+        if self.state is not None:
+            for name, value in self.state.columns().items():
+                if _bits(value) != _bits(stored[name]):
+                    self.report("calibration", last_seq, f"{name} {value!r}", repr(stored[name]))
+        if self.head is not None and self.head != head:
+            self.report("head", last_seq, self.head.hex(), _hex(head))
+        return self.close()
+
+    def close(self) -> list[Finding]:
+        """The findings, with those summed up that were too many, and the noted heads missed."""
+        for seq, digest in sorted(self._noted.items()):
+            self.report("noted head", seq, digest, f"a history that ends at entry {self.seq}")
+        for check, count in self._counts.items():
+            if count > FINDINGS_MAX:
+                more = f"{count - FINDINGS_MAX} more findings of this check"
+                self.findings.append(Finding(self.model, None, check, "none", more))
+        return self.findings
+
+
+_CALL_TYPES = (int, int, int, int, float, float, str | None, str | None)
+
+
+def _bits(value: object) -> object:
+    return struct.pack(">d", value) if isinstance(value, float) else value
+
+
+def _whole(value: object) -> int | None:
+    return value if isinstance(value, int) else None
+
+
+def _hex(value: object) -> str:
+    return value.hex() if isinstance(value, bytes) else repr(value)

@@ -1,0 +1,102 @@
+"""Entries, and the running digest (head) over them.
+
+head(0) = SHA-256("calibration-ledger/1" || model name), and
+head(n) = SHA-256(head(n-1) || entry n). An entry is its kind byte, its fixed fields big-endian in
+the order below (floats as their 64 bits), then its optional texts: a byte 0 where one is absent,
+a byte 1, the length in four bytes and the text where it is there. Database ids are not in it, so
+the same history has the same head in every database. Golden vectors lie in `tests/`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+DIGEST_SIZE = 32
+CALL_KIND = 0
+ADJUSTMENT_KINDS = {"opened": 1, "imported": 2, "reset": 3, "recalibrated": 4}
+"""The kind byte of each adjustment. `recalibrated` alone adds no knowledge: replays skip it."""
+
+OPENINGS = frozenset({"opened", "imported"})
+"""What a model's first entry may be."""
+
+CallRow: TypeAlias = tuple[int, int, int, int, float, float, "str | None", "str | None"]
+"""seq, called_at (us), prompt_tokens, completion_tokens, actual_ms, predicted_ms, request_id,
+details: a call without its model, in the order of the digest."""
+
+
+class Adjustment(NamedTuple):
+    """An entry that sets a calibration explicitly.
+
+    Times are integer microseconds since the epoch (UTC). `updated_at` is when the calibration
+    that it sets last changed; `rule_state` holds the rule's further numbers as big-endian
+    binary64, or None.
+    """
+
+    seq: int
+    kind: str
+    recorded_at: int
+    rule: str
+    alpha: float
+    ms_per_prompt_token: float
+    ms_per_completion_token: float
+    base_overhead_ms: float
+    total_absolute_error_ms: float
+    total_predicted_ms: float
+    sample_count: int
+    rule_state: bytes | None
+    updated_at: int
+    note: str | None
+
+
+_CALL = struct.Struct(">Bqqqqdd")
+_ADJUSTMENT = struct.Struct(">Bqqddddddqq")
+_LENGTH = struct.Struct(">BI")
+_NO_TEXTS = b"\0\0"
+
+
+def first_head(model: str) -> bytes:
+    """The head of a model before its first entry."""
+    return hashlib.sha256(b"calibration-ledger/1" + model.encode()).digest()
+
+
+def _optional(value: str | bytes | None) -> bytes:
+    if value is None:
+        return b"\0"
+    data = value.encode() if isinstance(value, str) else value
+    return _LENGTH.pack(1, len(data)) + data
+
+
+def call_head(head: bytes, row: Sequence[Any]) -> bytes:
+    """The head after a call: `row` is a `CallRow`."""
+    seq, called_at, prompt_tokens, completion_tokens, actual, predicted, request_id, details = row
+    entry = _CALL.pack(
+        CALL_KIND, seq, called_at, prompt_tokens, completion_tokens, actual, predicted
+    )
+    if request_id is None and details is None:
+        return hashlib.sha256(head + entry + _NO_TEXTS).digest()
+    texts = _optional(request_id) + _optional(details)
+    return hashlib.sha256(head + entry + texts).digest()
+
+
+def adjustment_head(head: bytes, entry: Adjustment) -> bytes:
+    """The head after an adjustment."""
+    fixed = _ADJUSTMENT.pack(
+        ADJUSTMENT_KINDS[entry.kind],
+        entry.seq,
+        entry.recorded_at,
+        entry.alpha,
+        entry.ms_per_prompt_token,
+        entry.ms_per_completion_token,
+        entry.base_overhead_ms,
+        entry.total_absolute_error_ms,
+        entry.total_predicted_ms,
+        entry.sample_count,
+        entry.updated_at,
+    )
+    texts = _optional(entry.rule) + _optional(entry.rule_state) + _optional(entry.note)
+    return hashlib.sha256(head + fixed + texts).digest()

@@ -1,0 +1,172 @@
+"""Every error that this project raises, under one root.
+
+The sentence of each says what was wrong and what to do next. Three families matter to a caller:
+
+- the *input* was refused, and nothing was written (`InvalidInputError` and its kin);
+- the *ledger* cannot be used as it is (`LedgerError` and its kin), and nothing was written;
+- a write failed: `NotRecordedError` means that it certainly left no trace, and
+  `OutcomeUnknownError` that it may or may not be in the ledger. These two are never mixed up.
+
+Where a standard exception says the same, the error is one of those too, so that
+`except ValueError` or `except TimeoutError` in existing programs goes on working.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+
+class CalibrationLedgerError(Exception):
+    """The root of all errors of this project."""
+
+
+# -- the input ------------------------------------------------------------------------------
+
+
+class InvalidInputError(CalibrationLedgerError, ValueError):
+    """An argument is not what it must be. Nothing was written."""
+
+
+class RemovedParameterError(InvalidInputError, TypeError):
+    """A parameter of the predecessor; the sentence says what takes its place."""
+
+
+class UnknownRuleError(InvalidInputError):
+    """A rule, or a version of one, that this program does not know."""
+
+
+class NotFiniteError(InvalidInputError, ArithmeticError):
+    """Learning from the call would make a number of the calibration infinite or NaN.
+
+    Nothing of the refused transaction was written.
+    """
+
+
+class RequestConflictError(InvalidInputError):
+    """The request id is in the ledger with other tokens or milliseconds. Nothing was written."""
+
+
+class ModelNotFoundError(CalibrationLedgerError, LookupError):
+    """The ledger holds no entry of this model."""
+
+
+class CompletionTokensMissingError(InvalidInputError):
+    """A timed block ended without its `completion_tokens`. Nothing was recorded."""
+
+
+class ImportRefusedError(InvalidInputError):
+    """A file to import is not what it should be. Nothing of it was recorded.
+
+    Attributes:
+        source: the file as the user named it.
+        line: the line number, from 1, where that is known.
+        reason: what was wrong there.
+    """
+
+    def __init__(self, source: str, line: int | None, reason: str) -> None:
+        """Make the sentence `FILE, line N: reason`."""
+        self.source = source
+        self.line = line
+        self.reason = reason
+        where = source if line is None else f"{source}, line {line}"
+        super().__init__(f"{where}: {reason}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle by the parts: pools of processes hang on an error that does not come back."""
+        return type(self), (self.source, self.line, self.reason), self.__dict__
+
+
+class ExportFailedError(CalibrationLedgerError, OSError):
+    """The file of an export could not be written, for instance to a full disk.
+
+    Nothing is left of it, and the ledger is as it was.
+    """
+
+
+# -- the ledger -----------------------------------------------------------------------------
+
+
+class LedgerError(CalibrationLedgerError):
+    """The ledger cannot be used as it is."""
+
+
+class LedgerNotFoundError(LedgerError, FileNotFoundError):
+    """There is no ledger at this place, and a reading command does not make one."""
+
+
+class LedgerPathError(LedgerError, OSError):
+    """The path cannot hold a ledger: a folder, or something inside a folder that is missing."""
+
+
+class LedgerPermissionError(LedgerError, PermissionError):
+    """The ledger, or its folder, may not be read or written by this user."""
+
+
+class NotALedgerError(LedgerError):
+    """The file or database is something else. It was not touched."""
+
+
+class LedgerReplacedError(LedgerError):
+    """The file was replaced or removed while in use, and the log of the old one is still there.
+
+    Nothing was recorded: SQLite would take the old log for the new file's own.
+    """
+
+
+class LedgerCorruptError(LedgerError):
+    """The database engine finds the file damaged. It was not touched."""
+
+
+class LedgerRevisionError(LedgerError):
+    """The ledger's revision is not the one that this program reads and writes.
+
+    Attributes:
+        found: the ledger's revision.
+        expected: this program's revision.
+    """
+
+    def __init__(self, message: str, *, found: str, expected: str) -> None:
+        """Keep both revisions beside the sentence."""
+        self.found = found
+        self.expected = expected
+        super().__init__(message)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle by the parts; see `ImportRefusedError`."""
+        make = partial(type(self), found=self.found, expected=self.expected)
+        return make, self.args, self.__dict__
+
+
+class LedgerOutdatedError(LedgerRevisionError):
+    """The ledger is of an older revision: `calib db upgrade` mends that."""
+
+
+class LedgerTooNewError(LedgerRevisionError):
+    """The ledger was upgraded by a newer program: upgrade this one."""
+
+
+class MigrationsNotFoundError(LedgerError):
+    """The installation lacks its migrations."""
+
+
+class LedgerClosedError(LedgerError):
+    """The calibrator was closed."""
+
+
+# -- a write that failed --------------------------------------------------------------------
+
+
+class NotRecordedError(LedgerError):
+    """The write failed and certainly left no trace in the ledger."""
+
+
+class LedgerBusyError(NotRecordedError, TimeoutError):
+    """Others held the ledger until the deadline. Nothing was written."""
+
+
+class OutcomeUnknownError(LedgerError):
+    """The commit failed in a way that leaves open whether the ledger holds the write.
+
+    Calls with a `request_id` can simply be recorded again: the ledger knows them.
+    """

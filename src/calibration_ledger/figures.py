@@ -1,0 +1,147 @@
+"""How well a replay predicted: figures in constant memory, column by column.
+
+Sums are exact over each column (`math.fsum`), so they do not depend on the Python version (the
+builtin `sum` of floats became compensated in 3.12). The median comes from a histogram whose
+buckets are the leading bits of the number itself: 1,024 to each power of two, so that the middle
+of a bucket is within 0.05 % of all that lies in it.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from array import array
+from collections import Counter
+from itertools import compress, repeat
+from operator import rshift, sub, truediv
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_KEPT = 10  # of binary64's 52 bits of fraction, those that stay in the bucket's number
+_SHIFT = 52 - _KEPT
+_INFINITY = 0x7FF << _KEPT
+
+
+def _sum(values: Sequence[float]) -> float:
+    try:
+        return math.fsum(values)
+    except OverflowError:  # absurd, but finite each: their sum is not
+        return sum(values)
+
+
+class Histogram:
+    """Counts of positive numbers in buckets of relative width 1/1024, for the median."""
+
+    def __init__(self) -> None:
+        """Start empty."""
+        self._counts: Counter[int] = Counter()
+
+    def copy(self) -> Histogram:
+        """The same counts, to go on from here."""
+        other = Histogram()
+        other._counts = self._counts.copy()
+        return other
+
+    def add(self, values: Sequence[float]) -> None:
+        """Count finite numbers >= 0."""
+        bits = memoryview(array("d", values)).cast("B").cast("Q")
+        self._counts.update(map(rshift, bits, repeat(_SHIFT)))
+
+    def median(self) -> float:
+        """The median, within 0.05 %; NaN where nothing was counted.
+
+        Of an even count it is the mean of the middle two, as everywhere.
+        """
+        total = self._counts.total()
+        if not total:
+            return math.nan
+        lower, upper = self._at_rank((total + 1) // 2), self._at_rank(total // 2 + 1)
+        return lower + (upper - lower) / 2 if lower < upper else lower
+
+    def _at_rank(self, rank: int) -> float:
+        """The value that has this rank, from 1, when all are put in order."""
+        seen = 0
+        for bucket in sorted(self._counts):
+            seen += self._counts[bucket]
+            if seen >= rank:
+                return _middle(bucket)
+        raise AssertionError("the counts of the buckets add up to the total")
+
+
+def _middle(bucket: int) -> float:
+    """The middle of a bucket; 0 itself is exact."""
+    if bucket == 0:
+        return 0.0
+    if bucket >= _INFINITY:
+        return math.inf
+    bits = (bucket << _SHIFT) | (1 << (_SHIFT - 1))
+    (value,) = struct.unpack("<d", struct.pack("<Q", bits))
+    return float(value)
+
+
+class Accuracy:
+    """The running figures of a replay."""
+
+    def __init__(self) -> None:
+        """Start with no call."""
+        self.n = 0
+        self._absolute = 0.0
+        self._signed = 0.0
+        self._actual = 0.0
+        self._shares = Histogram()
+
+    def copy(self) -> Accuracy:
+        """The same figures, to go on from here."""
+        other = Accuracy()
+        other.n = self.n
+        other._absolute, other._signed, other._actual = self._absolute, self._signed, self._actual
+        other._shares = self._shares.copy()
+        return other
+
+    def add(
+        self,
+        actual_ms: Sequence[float],
+        predicted_ms: Sequence[float],
+        scored: Sequence[bool] | None = None,
+    ) -> None:
+        """Score a column of calls; `scored` chooses which."""
+        if scored is not None:
+            actual_ms = list(compress(actual_ms, scored))
+            predicted_ms = list(compress(predicted_ms, scored))
+        if not actual_ms:
+            return
+        errors = list(map(sub, actual_ms, predicted_ms))
+        absolute = list(map(abs, errors))
+        self.n += len(errors)
+        self._absolute += _sum(absolute)
+        self._signed += _sum(errors)
+        self._actual += _sum(actual_ms)
+        if 0.0 in actual_ms:  # no percentage of nothing
+            kept = [(e, y) for e, y in zip(absolute, actual_ms, strict=True) if y]
+            absolute, actual_ms = [e for e, _ in kept], [y for _, y in kept]
+        self._shares.add(list(map(truediv, absolute, actual_ms)))
+
+    def _mean(self, total: float) -> float:
+        return total / self.n if self.n else math.nan
+
+    @property
+    def mean_absolute_error_ms(self) -> float:
+        """The mean of |actual - predicted|."""
+        return self._mean(self._absolute)
+
+    @property
+    def bias_ms(self) -> float:
+        """The mean of actual - predicted."""
+        return self._mean(self._signed)
+
+    @property
+    def mean_actual_ms(self) -> float:
+        """The mean latency."""
+        return self._mean(self._actual)
+
+    @property
+    def median_absolute_percentage_error(self) -> float:
+        """The median of 100 * |actual - predicted| / actual."""
+        return 100.0 * self._shares.median()

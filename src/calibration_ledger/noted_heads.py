@@ -1,0 +1,51 @@
+"""Heads that the user noted earlier: what they say before any history is looked at."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from calibration_ledger.errors import InvalidInputError
+from calibration_ledger.validation import shown
+from calibration_ledger.values import Finding, Head
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+def checked_head(head: Head | tuple[str, int, str]) -> Head:
+    """A head as `heads()` gives them.
+
+    Raises:
+        InvalidInputError: it is none.
+    """
+    try:
+        model, seq, digest = head
+        valid = isinstance(model, str) and isinstance(seq, int) and len(bytes.fromhex(digest)) == 32  # noqa: PLR2004 - SHA-256
+    except (TypeError, ValueError):
+        valid = False
+    if not valid:
+        raise InvalidInputError(
+            f"{shown(head)} is no head: pass what heads() gave, (model, seq, 64 hexadecimal "
+            f"digits)."
+        )
+    return Head(model, seq, digest.lower())
+
+
+def missing_models(noted: Iterable[Head], present: Iterable[str]) -> list[Finding]:
+    """A finding for each noted head whose model is not in the ledger."""
+    models = set(present)
+    return [
+        Finding(head.model, head.seq, "noted head", head.digest, "no such model in the ledger")
+        for head in noted
+        if head.model not in models
+    ]
+
+
+def contradictions(noted: Iterable[Head]) -> list[Finding]:
+    """A finding for each noted head that says otherwise than one before it."""
+    digests: dict[tuple[str, int], str] = {}
+    return [
+        Finding(head.model, head.seq, "noted head", first, f"{head.digest}, noted as well")
+        for head in noted
+        if (first := digests.setdefault((head.model, head.seq), head.digest)) != head.digest
+    ]

@@ -1,0 +1,36 @@
+"""The learning rules: how one call changes the coefficients.
+
+A rule is one module with one `Rule` in it; a third rule needs that module, its tests and its line
+in `RULES`. Rules are versioned in the ledger (`ema.1`), and the arithmetic of a released version
+never changes: every old ledger would fail its audit. A change is a new version.
+"""
+
+from __future__ import annotations
+
+from calibration_ledger.errors import UnknownRuleError
+from calibration_ledger.rules.base import Rule, predict_ms
+from calibration_ledger.rules.ema import EMA
+
+RULES: tuple[Rule, ...] = (EMA,)
+"""Every rule version that this program knows; of one name, the newest is last."""
+
+_BY_VERSION = {rule.version: rule for rule in RULES}
+_BY_NAME = {rule.name: rule for rule in RULES}
+
+__all__ = ["EMA", "RULES", "Rule", "find_rule", "predict_ms"]
+
+
+def find_rule(rule: object) -> Rule:
+    """The rule of a name (`ema`: its newest version) or of a version (`ema.1`).
+
+    Raises:
+        UnknownRuleError: this program has no such rule.
+    """
+    found = _BY_VERSION.get(rule) or _BY_NAME.get(rule) if isinstance(rule, str) else None
+    if found is None:
+        known = ", ".join(sorted(_BY_NAME))
+        raise UnknownRuleError(
+            f"this program does not know the rule {rule!r}; it knows {known}. If a newer version "
+            f"of calibration-ledger wrote it, upgrade this one."
+        )
+    return found

@@ -1,0 +1,146 @@
+"""The frozen values that the library hands out and takes in. Rows never leave the storage."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from calibration_ledger.calibration import ModelCalibration
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class CostPrediction:
+    """How long a call will take, as far as the ledger knows.
+
+    Attributes:
+        model: the model's name.
+        prompt_tokens: the tokens that go in.
+        completion_tokens: the tokens expected to come out.
+        predicted_ms: the predicted wall-clock time in milliseconds.
+        confidence: from 0 (a prior alone) towards 1; see `confidence_of`.
+        sample_count: how many calls the prediction rests on.
+        predicted_at: when it was made (UTC).
+    """
+
+    model: str
+    prompt_tokens: int
+    completion_tokens: int
+    predicted_ms: float
+    confidence: float
+    sample_count: int
+    predicted_at: datetime
+
+    def __repr__(self) -> str:
+        """The part that people look for."""
+        return (
+            f"CostPrediction(model={self.model!r}, prompt_tokens={self.prompt_tokens}, "
+            f"predicted_ms={self.predicted_ms:.0f}, confidence={self.confidence:.2f}, "
+            f"n={self.sample_count})"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One observed inference: what `record_many` takes and `calls` gives.
+
+    Attributes:
+        model: the model's name.
+        prompt_tokens: the tokens that went in.
+        completion_tokens: the tokens that came out.
+        actual_ms: the measured wall-clock time in milliseconds.
+        called_at: when the call was made; with a time zone. None: now, when it is recorded.
+        request_id: the caller's own name for this call; recording it twice adds it once.
+        details: what else was measured, such as `{"ttft_ms": 80.5}`.
+        seq: the call's number among its model's entries; None before it is recorded.
+        predicted_ms: what was predicted before it was learnt; None before it is recorded.
+    """
+
+    model: str
+    prompt_tokens: int
+    completion_tokens: int
+    actual_ms: float
+    called_at: datetime | None = None
+    request_id: str | None = None
+    details: Mapping[str, Any] | None = None
+    seq: int | None = None
+    predicted_ms: float | None = None
+
+    @property
+    def error_ms(self) -> float | None:
+        """Actual minus predicted, in ms; None before the call is recorded."""
+        return None if self.predicted_ms is None else self.actual_ms - self.predicted_ms
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """What a replay of one model gives: the state at its end, and how well it predicted.
+
+    Every call was predicted before it was learnt. The error of a call is actual minus predicted.
+
+    Attributes:
+        model: the model's name.
+        rule: the version of the rule that was replayed.
+        alpha: the alpha that was replayed.
+        calibration: the state at the end.
+        n: how many calls were scored.
+        mean_absolute_error_ms: the mean of |error|; NaN where nothing was scored.
+        median_absolute_percentage_error: the median of 100 * |error| / actual, within 0.05 %
+            of itself; calls that took 0 ms have no percentage and are left out; NaN for none.
+        bias_ms: the mean error: above 0, calls took longer than predicted.
+        mean_actual_ms: the mean latency, to hold the errors against.
+    """
+
+    model: str
+    rule: str
+    alpha: float
+    calibration: ModelCalibration
+    n: int
+    mean_absolute_error_ms: float
+    median_absolute_percentage_error: float
+    bias_ms: float
+    mean_actual_ms: float = math.nan
+
+
+class Head(NamedTuple):
+    """The running digest over one model's entries, up to `seq`.
+
+    Attributes:
+        model: the model's name.
+        seq: the number of the newest entry it covers.
+        digest: SHA-256 as 64 hexadecimal digits.
+    """
+
+    model: str
+    seq: int
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One way in which the ledger does not explain itself.
+
+    Attributes:
+        model: the model it concerns; None where the rows do not say.
+        seq: the entry it concerns, where that is knowable.
+        check: the name of the check that failed, one of `audit.CHECKS`.
+        expected: what history demands.
+        found: what the ledger holds.
+    """
+
+    model: str | None
+    seq: int | None
+    check: str
+    expected: str
+    found: str
+
+    def __str__(self) -> str:
+        """One line for people."""
+        where = "the ledger" if self.model is None else self.model
+        if self.seq is not None:
+            where += f" #{self.seq}"
+        return f"{where}: {self.check}: expected {self.expected}, found {self.found}"

@@ -1,0 +1,320 @@
+"""The audit as a pure fold: silent on a true history, and never silent on a bent one."""
+
+from __future__ import annotations
+
+import copy
+import struct
+
+import pytest
+
+from calibration_ledger.audit import CHECKS, FINDINGS_MAX, ModelAudit
+from calibration_ledger.entries import Adjustment
+from calibration_ledger.noted_heads import contradictions, missing_models
+from calibration_ledger.validation import request_key
+from calibration_ledger.values import Finding, Head
+from reference import LOCAL_PRIOR, Ema, Lived, lived_history
+
+STORED = {
+    "alpha": "alpha",
+    "ms_per_prompt_token": "a",
+    "ms_per_completion_token": "b",
+    "base_overhead_ms": "o",
+    "sample_count": "sample_count",
+    "total_absolute_error_ms": "total_absolute_error_ms",
+    "total_predicted_ms": "total_predicted_ms",
+}
+
+
+def stored(lived):
+    """The live calibration's columns, as the reference has them."""
+    columns = {name: getattr(lived.state, field) for name, field in STORED.items()}
+    return columns | {"rule": "ema.1", "rule_state": None, "updated_at": lived.updated_at}
+
+
+def row_of(entry):
+    return tuple(value for name, value in entry.items() if name != "kind")
+
+
+def audit(lived, noted=None, *, keys=(), page=3, **live):
+    """Feed a history as the storage does; `live` bends the live calibration."""
+    entries = lived.entries
+    adjustments = [Adjustment(**e) for e in entries if e["kind"] != "call"]
+    fold = ModelAudit(lived.model, adjustments, noted)
+    batch = []
+    for entry in [*entries, None]:
+        if entry is not None and entry["kind"] == "call":
+            batch.append(row_of(entry))
+            continue
+        for i in range(0, len(batch), page):
+            fold.calls(batch[i : i + page])
+        batch = []
+        if entry is not None:
+            fold.adjust(Adjustment(**entry))
+    fold.check_keys(keys)
+    last_seq = live.pop("last_seq", len(entries))
+    head = live.pop("head") if "head" in live else lived.head()
+    newest = live.pop("newest_seq", last_seq)
+    return fold.finish(stored(lived) | live, last_seq, head, newest)
+
+
+def checks_of(findings):
+    return {finding.check for finding in findings}
+
+
+def bent(seq, **fields):
+    """A true history with one entry bent afterwards; the live calibration stays."""
+    lived = lived_history()
+    live = {"head": lived.head(), **stored(lived)}
+    lived.entries = copy.deepcopy(lived.entries)
+    lived.entries[seq - 1] |= fields
+    return lived, live
+
+
+@pytest.mark.parametrize("page", [1, 3, 100])
+def test_a_true_history_gives_no_finding(page):
+    lived = lived_history()
+    keys = [(e["seq"], e["request_id"], request_key(e["request_id"])) for e in lived.entries[6:9]]
+    noted = {1: Lived().adjust("opened", Ema(0.15, *LOCAL_PRIOR)).head().hex()}
+    noted[len(lived.entries)] = lived.head().hex()
+    assert audit(lived, noted, keys=keys, page=page) == []
+
+
+def test_the_names_of_the_checks_are_a_fixed_list():
+    assert isinstance(CHECKS, tuple)
+    assert len(set(CHECKS)) == len(CHECKS)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("alpha", 0.5),
+        ("ms_per_prompt_token", 0.001),
+        ("ms_per_completion_token", float("inf")),
+        ("base_overhead_ms", 0.0),
+        ("sample_count", 12),
+        ("total_absolute_error_ms", 1.0),
+        ("total_predicted_ms", float("nan")),
+        ("rule", "ema.2"),
+        ("rule_state", b"12345678"),
+        ("updated_at", 5),
+        ("head", b"\0" * 32),
+        ("head", None),
+        ("last_seq", 14),
+        ("last_seq", 20),
+        ("newest_seq", 99),
+    ],
+)
+def test_a_bent_live_calibration_is_found(name, value):
+    findings = audit(lived_history(), **{name: value})
+    expected = {"head": "head", "last_seq": "sequence", "newest_seq": "sequence"}
+    assert checks_of(findings) == {expected.get(name, "calibration")}
+    assert all(finding.model == "m" and finding.seq is not None for finding in findings)
+
+
+def test_the_lowest_bit_of_the_live_calibration_is_found():
+    lived = lived_history()
+    (bits,) = struct.unpack(">Q", struct.pack(">d", lived.state.o))
+    (flipped,) = struct.unpack(">d", struct.pack(">Q", bits ^ 1))
+    (finding,) = audit(lived, base_overhead_ms=flipped)
+    assert finding == Finding(
+        "m", 15, "calibration", f"base_overhead_ms {lived.state.o!r}", repr(flipped)
+    )
+
+
+@pytest.mark.parametrize(
+    ("seq", "fields", "check"),
+    [
+        (2, {"called_at": 5}, "head"),
+        (2, {"prompt_tokens": 101}, "prediction"),
+        (2, {"completion_tokens": 0}, "prediction"),
+        (2, {"actual_ms": 901.0}, "prediction"),
+        (2, {"actual_ms": float("inf")}, "prediction"),
+        (2, {"predicted_ms": 0.0}, "prediction"),
+        (2, {"predicted_ms": float("nan")}, "prediction"),
+        (5, {"actual_ms": 901.0}, "recalibrated"),
+        (14, {"actual_ms": 901.0}, "recalibrated"),
+        (7, {"request_id": "other"}, "head"),
+        (7, {"request_id": None}, "head"),
+        (12, {"details": '{"ttft_ms":81.5}'}, "head"),
+        (12, {"details": None}, "head"),
+        (1, {"kind": "imported"}, "head"),
+        (1, {"kind": "reset"}, "opening"),
+        (1, {"kind": "closed"}, "entry"),
+        (1, {"recorded_at": 7}, "head"),
+        (1, {"note": "x"}, "head"),
+        (1, {"alpha": 0.16}, "prediction"),
+        (1, {"alpha": 1.5}, "entry"),
+        (1, {"alpha": float("nan")}, "entry"),
+        (1, {"base_overhead_ms": 301.0}, "prediction"),
+        (1, {"base_overhead_ms": float("inf")}, "entry"),
+        (1, {"sample_count": 1}, "entry"),
+        (1, {"total_predicted_ms": 1.0}, "entry"),
+        (1, {"rule": "ema.9"}, "rule"),
+        (1, {"rule_state": b"1234567"}, "entry"),
+        (1, {"rule_state": b"12345678"}, "head"),
+        (10, {"total_absolute_error_ms": 1.0}, "entry"),
+        (10, {"kind": "recalibrated"}, "recalibrated"),
+        (6, {"alpha": 0.41}, "recalibrated"),
+        (6, {"ms_per_prompt_token": 0.5}, "recalibrated"),
+        (6, {"sample_count": 3}, "recalibrated"),
+        (6, {"updated_at": 0}, "recalibrated"),
+        (6, {"kind": "imported"}, "head"),
+        (6, {"rule": "kalman.1"}, "rule"),
+        (15, {"alpha": 0.15}, "recalibrated"),
+    ],
+)
+def test_a_bent_entry_is_found(seq, fields, check):
+    lived, live = bent(seq, **fields)
+    findings = audit(lived, **live)
+    assert check in checks_of(findings)
+    assert checks_of(findings) <= set(CHECKS)
+    if check != "head":
+        assert any(f.check == check and f.seq is not None and f.seq >= seq for f in findings)
+
+
+@pytest.mark.parametrize("value", [None, "text", b"bytes", 2**70, -(2**70)])
+@pytest.mark.parametrize(
+    "name",
+    ["called_at", "prompt_tokens", "completion_tokens", "actual_ms", "predicted_ms"],
+)
+def test_a_call_that_makes_no_sense_is_a_finding_and_no_crash(name, value):
+    lived, live = bent(3, **{name: value})
+    assert audit(lived, **live)
+
+
+@pytest.mark.parametrize("value", [None, "text", b"bytes", 1.5, float("nan"), 2**70])
+@pytest.mark.parametrize("name", [n for n in Adjustment._fields if n != "seq"])
+@pytest.mark.parametrize("seq", [1, 6])
+def test_an_adjustment_that_makes_no_sense_is_a_finding_and_no_crash(seq, name, value):
+    lived, live = bent(seq, **{name: value})
+    if lived.entries[seq - 1] == lived_history().entries[seq - 1]:
+        return
+    assert audit(lived, **live)
+
+
+def test_an_unreadable_call_is_named():
+    lived, live = bent(3, actual_ms="fast")
+    findings = audit(lived, **live)
+    assert (findings[0].check, findings[0].seq) == ("entry", 3)
+    assert "'fast'" in findings[0].found
+
+
+@pytest.mark.parametrize("seq", range(1, 15))
+def test_a_missing_entry_shows_as_a_gap(seq):
+    lived = lived_history()
+    live = {"head": lived.head(), "last_seq": 15, **stored(lived)}
+    del lived.entries[seq - 1]
+    findings = audit(lived, **live)
+    assert ("sequence", seq + 1) in {(f.check, f.seq) for f in findings}
+
+
+def test_a_missing_last_entry_shows_against_last_seq():
+    lived = lived_history()
+    live = {"head": lived.head(), "last_seq": 15, **stored(lived)}
+    del lived.entries[-1]
+    assert ("sequence", 15) in {(f.check, f.seq) for f in audit(lived, **live)}
+
+
+def test_two_calls_that_changed_places_are_found_where_they_are():
+    lived, live = bent(3)
+    second, third = lived.entries[1], lived.entries[2]
+    lived.entries[1], lived.entries[2] = third | {"seq": 2}, second | {"seq": 3}
+    findings = audit(lived, **live)
+    assert {("prediction", 2), ("prediction", 3)} <= {(f.check, f.seq) for f in findings}
+
+
+def test_a_history_without_entries_has_no_opening():
+    findings = ModelAudit("m").finish(stored(lived_history()), 0, b"", 0)
+    assert "opening" in checks_of(findings)
+
+
+def test_a_first_entry_that_is_a_call_is_no_opening():
+    lived = Lived()
+    lived.state = Ema(0.15, *LOCAL_PRIOR)
+    lived.call(1, 2, 3.0)
+    assert ("opening", 1) in {(f.check, f.seq) for f in audit(lived)}
+
+
+def test_more_of_one_finding_than_anybody_reads_are_counted():
+    lived = Lived().adjust("opened", Ema(0.15, *LOCAL_PRIOR))
+    for _ in range(100):
+        lived.call(1, 2, 3.0)
+    live = {"head": lived.head(), **stored(lived)}
+    for entry in lived.entries[1:]:
+        entry["predicted_ms"] += 1.0
+    findings = audit(lived, page=7, **live)
+    assert [f.seq for f in findings if f.check == "prediction"] == [*range(2, 22), None]
+    assert len([f for f in findings if f.check == "prediction"]) == FINDINGS_MAX + 1
+    assert "80 more findings" in [f.found for f in findings if f.check == "prediction"][-1]
+
+
+# -- noted heads ----------------------------------------------------------------------------
+
+
+def head_at(lived, seq):
+    part = Lived(lived.model)
+    part.entries = lived.entries[:seq]
+    return part.head().hex()
+
+
+@pytest.mark.parametrize("seq", [1, 2, 6, 9, 15])
+def test_a_head_noted_earlier_is_found_again_on_the_way(seq):
+    lived = lived_history()
+    assert audit(lived, {seq: head_at(lived, seq)}) == []
+
+
+@pytest.mark.parametrize("seq", [1, 2, 6, 9, 15])
+def test_a_past_rewritten_consistently_is_found_by_a_noted_head_alone(seq):
+    before = head_at(lived_history(), seq)
+    lived = lived_history(alpha=0.16)
+    assert audit(lived) == []
+    (finding,) = audit(lived, {seq: before})
+    assert finding == Finding("m", seq, "noted head", before, head_at(lived, seq))
+
+
+def test_a_shortened_history_is_found_by_a_noted_head_alone():
+    noted = {15: head_at(lived_history(), 15)}
+    lived = lived_history()
+    lived.entries.pop()
+    lived.state, lived.updated_at = lived.replayed(0.15), lived.entries[-1]["called_at"]
+    assert audit(lived) == []
+    (finding,) = audit(lived, noted)
+    assert (finding.check, finding.seq) == ("noted head", 15)
+    assert "ends at entry 14" in finding.found
+
+
+def test_a_noted_head_of_a_model_that_is_gone_is_found():
+    noted = [Head("gone", 3, "ab" * 32), Head("here", 1, "cd" * 32)]
+    assert missing_models(noted, ["here", "other"]) == [
+        Finding("gone", 3, "noted head", "ab" * 32, "no such model in the ledger")
+    ]
+
+
+# -- request keys ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("request_id", "key", "silent"),
+    [
+        ("r", request_key("r"), True),
+        (None, None, True),
+        ("r", request_key("s"), False),
+        ("r", None, False),
+        (None, request_key("r"), False),
+        ("r", "text", False),
+        ("\ud800", b"0" * 16, False),
+        (5, b"0" * 16, False),
+    ],
+)
+def test_a_request_id_must_lie_under_its_own_key(request_id, key, silent):
+    findings = audit(lived_history(), keys=[(7, request_id, key)])
+    assert [(f.check, f.seq) for f in findings] == ([] if silent else [("request key", 7)])
+
+
+def test_noted_heads_that_contradict_each_other_are_found():
+    one, other = "ab" * 32, "cd" * 32
+    noted = [Head("m", 3, one), Head("m", 4, one), Head("n", 3, other), Head("m", 3, one)]
+    assert contradictions(noted) == []
+    (finding,) = contradictions([*noted, Head("m", 3, other)])
+    assert (finding.model, finding.seq, finding.check) == ("m", 3, "noted head")
+    assert (finding.expected, finding.found) == (one, f"{other}, noted as well")

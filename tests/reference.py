@@ -1,0 +1,344 @@
+"""The design, written down a second time and independently: what the package is held against.
+
+Nothing here imports the package. The arithmetic is the design's section 3 line by line, the
+digests are its section 4 with `struct` and `hashlib` by hand, and a ledger is read with `sqlite3`
+or `psycopg` alone, as somebody with a SQL shell would see it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+import struct
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+CONFORMANCE = Path(__file__).parent / "conformance" / "ema_vectors.jsonl"
+
+TABLES = ("models", "calls", "call_details", "adjustments", "calibrations")
+
+
+def load_traces() -> list[dict[str, Any]]:
+    """The conformance traces; floats are still `float.hex()` texts."""
+    return [json.loads(line) for line in CONFORMANCE.read_text().splitlines()]
+
+
+# -- arithmetic -----------------------------------------------------------------------------
+
+
+@dataclass
+class Ema:
+    """The rule `ema` of the design, section 3."""
+
+    alpha: float
+    a: float
+    b: float
+    o: float
+    sample_count: int = 0
+    total_absolute_error_ms: float = 0.0
+    total_predicted_ms: float = 0.0
+
+    def learn(self, p: int, c: int, y: float) -> tuple[float, float]:
+        """Learn a call; gives what was predicted, and the error."""
+        predicted = self.o + self.a * p + self.b * c
+        error = y - predicted
+        total = p + c or 1
+        fp, fc = p / total, c / total
+        fo = 1.0 - 0.5 * (fp + fc)
+        self.a = max(0.001, self.a + self.alpha * error * fp / max(p, 1))
+        self.b = max(0.001, self.b + self.alpha * error * fc / max(c, 1))
+        self.o = max(0.0, self.o + self.alpha * error * fo)
+        self.sample_count += 1
+        self.total_absolute_error_ms += abs(error)
+        self.total_predicted_ms += predicted
+        return predicted, error
+
+    def numbers(self) -> tuple[str, ...]:
+        """Every number, to the bit."""
+        return tuple(
+            float(number).hex()
+            for number in (
+                self.alpha,
+                self.a,
+                self.b,
+                self.o,
+                self.sample_count,
+                self.total_absolute_error_ms,
+                self.total_predicted_ms,
+            )
+        )
+
+
+def numbers_of(calibration: Any) -> tuple[str, ...]:
+    """The same numbers of a `ModelCalibration`, to the bit."""
+    return tuple(
+        float(number).hex()
+        for number in (
+            calibration.alpha,
+            calibration.ms_per_prompt_token,
+            calibration.ms_per_completion_token,
+            calibration.base_overhead_ms,
+            calibration.sample_count,
+            calibration.total_absolute_error_ms,
+            calibration.total_predicted_ms,
+        )
+    )
+
+
+# -- digests --------------------------------------------------------------------------------
+
+
+def first_digest(model: str) -> bytes:
+    return hashlib.sha256(b"calibration-ledger/1" + model.encode("utf-8")).digest()
+
+
+def _optional(value: str | bytes | None) -> bytes:
+    if value is None:
+        return bytes([0])
+    data = value.encode("utf-8") if isinstance(value, str) else value
+    return bytes([1]) + len(data).to_bytes(4, "big") + data
+
+
+def _whole(number: int) -> bytes:
+    return number.to_bytes(8, "big", signed=True)
+
+
+def _real(number: float) -> bytes:
+    return struct.pack(">d", number)
+
+
+def call_digest(head: bytes, row: dict[str, Any]) -> bytes:
+    """The digest behind a call."""
+    data = bytes([0])
+    for name in ("seq", "called_at", "prompt_tokens", "completion_tokens"):
+        data += _whole(row[name])
+    data += _real(row["actual_ms"]) + _real(row["predicted_ms"])
+    data += _optional(row["request_id"]) + _optional(row["details"])
+    return hashlib.sha256(head + data).digest()
+
+
+def adjustment_digest(head: bytes, row: dict[str, Any]) -> bytes:
+    """The digest behind an adjustment."""
+    kind = {"opened": 1, "imported": 2, "reset": 3, "recalibrated": 4}[row["kind"]]
+    data = bytes([kind]) + _whole(row["seq"]) + _whole(row["recorded_at"])
+    for name in (
+        "alpha",
+        "ms_per_prompt_token",
+        "ms_per_completion_token",
+        "base_overhead_ms",
+        "total_absolute_error_ms",
+        "total_predicted_ms",
+    ):
+        data += _real(row[name])
+    data += _whole(row["sample_count"]) + _whole(row["updated_at"])
+    data += _optional(row["rule"]) + _optional(row["rule_state"]) + _optional(row["note"])
+    return hashlib.sha256(head + data).digest()
+
+
+# -- the file -------------------------------------------------------------------------------
+
+
+class _Rows:
+    """A connection to PostgreSQL that answers as sqlite3's with `Row`s does."""
+
+    def __init__(self, url: str) -> None:
+        import psycopg
+
+        self._connection = psycopg.connect(url.replace("+psycopg", ""), autocommit=True)
+        self._connection.execute("SET default_transaction_read_only = on")
+        # As digits that tell every float from its neighbours, whatever the database is set to.
+        self._connection.execute("SET extra_float_digits = 1")
+        self.close = self._connection.close
+
+    def execute(self, text: str, parameters: tuple[Any, ...] = ()) -> Any:
+        def as_rows(cursor: Any) -> Any:
+            names = [column.name for column in cursor.description]
+            return lambda values: _Row(zip(names, values, strict=True))
+
+        cursor = self._connection.cursor(row_factory=as_rows)
+        return cursor.execute(text.replace("?", "%s"), parameters)
+
+
+class _Row(dict[str, Any]):
+    """Read by name, by place, and like a tuple."""
+
+    def __getitem__(self, key: str | int) -> Any:
+        return list(self.values())[key] if isinstance(key, int) else super().__getitem__(key)
+
+    def __iter__(self) -> Any:
+        return iter(self.values())
+
+
+def look_into(ledger: str | Path) -> closing[Any]:
+    """A connection that can only look, to a file or a PostgreSQL URL."""
+    if "://" in str(ledger):
+        return closing(_Rows(str(ledger)))
+    connection = sqlite3.connect(f"file:{ledger}?mode=ro", uri=True)
+    connection.row_factory = sqlite3.Row
+    return closing(connection)
+
+
+def dump(ledger: str | Path) -> dict[str, list[tuple[Any, ...]]]:
+    """Every row of every table of a ledger, in a fixed order."""
+    with look_into(ledger) as connection:
+        return {
+            table: sorted(map(tuple, connection.execute(f"SELECT * FROM {table}")), key=repr)
+            for table in TABLES
+        }
+
+
+def entries_of(ledger: str | Path, model: str) -> list[dict[str, Any]]:
+    """A model's entries by seq, each a dict of its columns; calls have the kind `call`."""
+    with look_into(ledger) as connection:
+        (model_id,) = connection.execute(
+            "SELECT id FROM models WHERE model = ?", (model,)
+        ).fetchone()
+        calls = connection.execute(
+            "SELECT 'call' AS kind, calls.*, request_id, details FROM calls"
+            " LEFT JOIN call_details USING (model_id, seq) WHERE model_id = ?",
+            (model_id,),
+        ).fetchall()
+        adjustments = connection.execute(
+            "SELECT * FROM adjustments WHERE model_id = ?", (model_id,)
+        ).fetchall()
+    return sorted(map(dict, [*calls, *adjustments]), key=lambda entry: entry["seq"])
+
+
+def digest_of(ledger: str | Path, model: str) -> str:
+    """A model's head, worked out from its rows."""
+    head = first_digest(model)
+    for entry in entries_of(ledger, model):
+        head = (call_digest if entry["kind"] == "call" else adjustment_digest)(head, entry)
+    return head.hex()
+
+
+def fold_file(ledger: str | Path, model: str, alpha: float | None = None) -> Ema:
+    """Replay a model from its rows.
+
+    Without an alpha: as it was lived, each adjustment setting the state. With one: as the design
+    has replays, every state under that alpha and `recalibrated` entries skipped.
+    """
+    state = Ema(0.0, 0.0, 0.0, 0.0)
+    for entry in entries_of(ledger, model):
+        if entry["kind"] == "call":
+            predicted, _ = state.learn(
+                entry["prompt_tokens"], entry["completion_tokens"], entry["actual_ms"]
+            )
+            if alpha is None:
+                assert predicted.hex() == entry["predicted_ms"].hex()
+        elif alpha is None or entry["kind"] != "recalibrated":
+            state = Ema(
+                entry["alpha"] if alpha is None else alpha,
+                entry["ms_per_prompt_token"],
+                entry["ms_per_completion_token"],
+                entry["base_overhead_ms"],
+                entry["sample_count"],
+                entry["total_absolute_error_ms"],
+                entry["total_predicted_ms"],
+            )
+    return state
+
+
+class Lived:
+    """A model's history as it is lived, entry by entry, without any database.
+
+    `entries` are dicts like those of `entries_of`; `state` is the calibration behind the last.
+    """
+
+    def __init__(self, model: str = "m") -> None:
+        self.model = model
+        self.entries: list[dict[str, Any]] = []
+        self.state = Ema(0.0, 0.0, 0.0, 0.0)
+        self.updated_at = 0
+
+    def adjust(self, kind: str, state: Ema, **fields: Any) -> Lived:
+        """Append an adjustment that sets this state."""
+        seq = len(self.entries) + 1
+        self.state, self.updated_at = replace(state), fields.get("updated_at", 1000 + seq)
+        entry = {
+            "seq": seq,
+            "kind": kind,
+            "recorded_at": 1000 + seq,
+            "rule": "ema.1",
+            "alpha": state.alpha,
+            "ms_per_prompt_token": state.a,
+            "ms_per_completion_token": state.b,
+            "base_overhead_ms": state.o,
+            "total_absolute_error_ms": state.total_absolute_error_ms,
+            "total_predicted_ms": state.total_predicted_ms,
+            "sample_count": state.sample_count,
+            "rule_state": None,
+            "updated_at": self.updated_at,
+            "note": None,
+        }
+        self.entries.append(entry | fields)
+        return self
+
+    def call(self, p: int, c: int, y: float, **fields: Any) -> Lived:
+        """Append a call."""
+        seq = len(self.entries) + 1
+        called_at = fields.get("called_at", 1000 + seq)
+        predicted, _ = self.state.learn(p, c, y)
+        self.updated_at = called_at
+        entry = {
+            "kind": "call",
+            "seq": seq,
+            "called_at": called_at,
+            "prompt_tokens": p,
+            "completion_tokens": c,
+            "actual_ms": y,
+            "predicted_ms": predicted,
+            "request_id": None,
+            "details": None,
+        }
+        self.entries.append(entry | fields)
+        return self
+
+    def replayed(self, alpha: float, through: int | None = None) -> Ema:
+        """The state of a replay of the entries up to `through`."""
+        state = Ema(alpha, 0.0, 0.0, 0.0)
+        for entry in self.entries[:through]:
+            if entry["kind"] == "call":
+                state.learn(entry["prompt_tokens"], entry["completion_tokens"], entry["actual_ms"])
+            elif entry["kind"] != "recalibrated":
+                state = Ema(
+                    alpha,
+                    entry["ms_per_prompt_token"],
+                    entry["ms_per_completion_token"],
+                    entry["base_overhead_ms"],
+                    entry["sample_count"],
+                    entry["total_absolute_error_ms"],
+                    entry["total_predicted_ms"],
+                )
+        return state
+
+    def recalibrate(self, alpha: float) -> Lived:
+        """Append a recalibration: what it claims is true."""
+        return self.adjust("recalibrated", self.replayed(alpha), updated_at=self.updated_at)
+
+    def head(self) -> bytes:
+        """The digest behind the last entry."""
+        head = first_digest(self.model)
+        for entry in self.entries:
+            head = (call_digest if entry["kind"] == "call" else adjustment_digest)(head, entry)
+        return head
+
+
+LOCAL_PRIOR = (0.5, 8.0, 300.0)
+
+
+def lived_history(alpha: float = 0.15) -> Lived:
+    """A history with every kind of entry but an opening balance: 4 adjustments, 11 calls."""
+    lived = Lived().adjust("opened", Ema(alpha, *LOCAL_PRIOR))
+    for i in range(4):
+        lived.call(100 + 37 * i, 20 + 11 * i, 900.0 + 61.25 * i)
+    lived.recalibrate(0.4)
+    for i in range(3):
+        lived.call(10 + 37 * i, 200 - 11 * i, 2000.0 + 61.25 * i, request_id=f"r-{i}")
+    lived.adjust("reset", Ema(alpha, *LOCAL_PRIOR))
+    for i in range(4):
+        lived.call(100 + 7 * i, 20 + 11 * i, 800.0 + 61.25 * i, details='{"ttft_ms":80.5}')
+    return lived.recalibrate(1.0)
