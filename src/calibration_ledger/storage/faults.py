@@ -1,0 +1,89 @@
+"""What the errors of a database mean, as this project's typed errors.
+
+The one distinction that matters to a caller: before COMMIT was sent, a failure means that nothing
+was recorded; while it ran, it may mean that nobody can know.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+from calibration_ledger.errors import (
+    LedgerBusyError,
+    LedgerCorruptError,
+    LedgerError,
+    LedgerPermissionError,
+    NotALedgerError,
+    NotRecordedError,
+    OutcomeUnknownError,
+)
+
+_PRIMARY = 0xFF
+"""Extended result codes carry the primary one in their lowest byte."""
+
+_BUSY = (LedgerBusyError, "is held by another program", "Try again, or give a longer timeout_s.")
+_PERMISSIONS = "Check the permissions of the file and of its folder."
+_DENIED = (LedgerPermissionError, "may not be written by this user", _PERMISSIONS)
+_DAMAGED = (
+    LedgerCorruptError,
+    "is damaged",
+    (
+        "It was not touched, and `calib doctor` says what can still be read: restore a backup, or "
+        "save that with `calib export jsonl FILE --salvage`."
+    ),
+)
+
+# Error, what is the matter, what to do: where the code alone says it.
+_MEANINGS: dict[int, tuple[type[LedgerError], str, str]] = {
+    sqlite3.SQLITE_NOTADB: (
+        NotALedgerError,
+        "is not a ledger, nor any SQLite database",
+        "It was not touched: name another path.",
+    ),
+    sqlite3.SQLITE_CORRUPT: _DAMAGED,
+    sqlite3.SQLITE_BUSY: _BUSY,
+    sqlite3.SQLITE_LOCKED: _BUSY,
+    sqlite3.SQLITE_READONLY: _DENIED,
+    sqlite3.SQLITE_PERM: _DENIED,
+    sqlite3.SQLITE_AUTH: _DENIED,
+    sqlite3.SQLITE_CANTOPEN: (LedgerPermissionError, "cannot be opened", _PERMISSIONS),
+    sqlite3.SQLITE_FULL: (NotRecordedError, "lies on a full disk", "Make room and try again."),
+}
+
+_DOING: dict[str, tuple[type[LedgerError], str, str]] = {
+    "read": (
+        LedgerError,
+        "could not be read",
+        "Try again; if it stays so, `calib doctor` says what it can find out.",
+    ),
+    "write": (NotRecordedError, "could not be written", "Mend the cause and try again."),
+    "commit": (
+        OutcomeUnknownError,
+        "could not be committed to",
+        (
+            "Whether it was recorded cannot be known: record calls that carry a request_id again "
+            "(none is added twice), and look for others in `calib history`."
+        ),
+    ),
+}
+
+
+DRIVER_ERRORS = (sqlite3.Error, UnicodeDecodeError)
+"""What the driver raises. The second, where a damaged file's text is in SQLite's own message."""
+
+
+def sqlite_fault(error: Exception, ledger: str, doing: str) -> LedgerError:
+    """The typed error of one of sqlite3's.
+
+    Args:
+        error: what sqlite3 raised, one of `DRIVER_ERRORS`.
+        ledger: the ledger, as it may be shown.
+        doing: "read", "write" or "commit".
+    """
+    code = getattr(error, "sqlite_errorcode", 0) & _PRIMARY
+    # The driver's own, without a code.
+    if isinstance(error, UnicodeDecodeError) or "decode to UTF-8" in str(error):
+        code = sqlite3.SQLITE_CORRUPT
+    kind, matter, advice = _MEANINGS.get(code) or _DOING[doing]
+    recorded = "" if doing == "read" or kind is OutcomeUnknownError else " Nothing was recorded."
+    return kind(f"{ledger} {matter} (SQLite: {error}).{recorded} {advice}")

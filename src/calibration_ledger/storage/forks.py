@@ -1,0 +1,118 @@
+"""No SQLite connection crosses a fork, not even one that nobody uses.
+
+To put inherited connections aside is not enough. SQLite keeps what a process has locked in the
+process's own memory, which a child inherits without the locks. A connection that the child opens
+then takes itself for protected and is not: when the parent closes the ledger, it deletes the
+write-ahead log under the child, whose calls are lost without an error (measured). And where
+another thread was in the middle of a write, the child finds the ledger locked for ever.
+
+So before a fork every connection of ours is closed, each between two calls; parent and child open
+their own when they need them. Where a call does not end in time, or the fork comes out of the
+middle of a call (a signal handler), the child cannot use SQLite ledgers, and is told so.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from contextlib import contextmanager
+from time import monotonic, sleep
+from typing import TYPE_CHECKING, Protocol
+
+from calibration_ledger.errors import LedgerError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+WAIT_S = 30.0
+"""How long a fork waits for calls under way; only an upgrade of a large ledger takes longer."""
+
+_POLL_EVERY_S = 0.002
+
+
+class Pausable(Protocol):
+    """What holds connections over several calls."""
+
+    def pause(self, deadline: float) -> bool:
+        """Close them all, each between two calls, and open none; False: not in time."""
+
+    def resume(self) -> None:
+        """Open connections again when they are needed."""
+
+
+pausables: weakref.WeakSet[Pausable] = weakref.WeakSet()
+"""All of this process."""
+
+_paused: list[Pausable] = []
+_mutex = threading.RLock()
+_passing: list[int] = []  # the threads inside `no_fork`
+_is_quiet = True
+_unsafe = False
+
+
+@contextmanager
+def no_fork() -> Iterator[None]:
+    """Hold forks off while a connection is open that ends with the block."""
+    me = threading.get_ident()
+    check_safe()
+    if me in _passing:
+        _passing.append(me)  # a fork that waits for this thread must not be waited for
+    else:
+        with _mutex:
+            _passing.append(me)
+    try:
+        yield
+    finally:
+        _passing.remove(me)
+
+
+def check_safe() -> None:
+    """Refuse to open a connection where SQLite's memory is a copy of another process's.
+
+    Raises:
+        LedgerError: this process was forked in the middle of a call.
+    """
+    if _unsafe:
+        raise LedgerError(
+            "this process was forked while the ledger was in use, and SQLite does not survive "
+            "that. Nothing was recorded: fork at another moment, or start processes with spawn."
+        )
+
+
+def _before() -> None:
+    global _is_quiet  # noqa: PLW0603 - for the child
+    deadline = monotonic() + WAIT_S
+    _mutex.acquire()
+    _is_quiet = _wait_for_passing(deadline)
+    for pausable in list(pausables):
+        _paused.append(pausable)
+        _is_quiet = pausable.pause(deadline) and _is_quiet
+
+
+def _wait_for_passing(deadline: float) -> bool:
+    me = threading.get_ident()
+    while set(_passing) - {me} and monotonic() < deadline:
+        sleep(_POLL_EVERY_S)
+    return not _passing
+
+
+def _after_in_parent() -> None:
+    while _paused:
+        _paused.pop().resume()
+    _mutex.release()
+
+
+def _after_in_child() -> None:
+    global _mutex, _unsafe  # noqa: PLW0603 - of the whole process, as SQLite's memory is
+    _mutex = threading.RLock()  # other threads may have waited for it
+    _unsafe = _unsafe or not _is_quiet
+    _passing.clear()
+    while _paused:
+        _paused.pop().resume()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_before, after_in_parent=_after_in_parent, after_in_child=_after_in_child
+    )

@@ -1,0 +1,256 @@
+"""The writers' queue: an advisory lock on a file beside the ledger, fair and with a deadline.
+
+SQLite's own busy handler is unfair (a process can wait for seconds while others pass it), and
+before 3.51.3 SQLite can corrupt a WAL database when two connections write or checkpoint at the
+same instant. So our writers queue here before they begin, and whatever may checkpoint does, too.
+
+`flock` has four traps, and each shaped this module:
+
+- A forked child inherits the descriptor and with it the lock: the child closes it at once.
+- Two threads on one descriptor both "have" the lock: a fair lock inside the process comes first.
+- Polling with LOCK_NB starves whoever polls: it is tried once, then a thread blocks in the kernel.
+- A blocking `flock` knows no timeout: a helper thread blocks, and whoever gave up waiting leaves
+  it there. When the lock comes after all, it goes to the next waiter or is given back.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+import weakref
+from time import monotonic
+
+from calibration_ledger.storage.fair_lock import FairLock
+
+if sys.platform == "win32":  # SQLite's busy handler serves, behind the lock inside the process
+    LOCK_EX = LOCK_NB = LOCK_UN = 0
+
+    def flock(descriptor: int, operation: int, /) -> None:
+        """Lock nothing."""
+else:
+    from fcntl import LOCK_EX, LOCK_NB, LOCK_UN, flock
+
+_EXCLUSIVE_NOW = LOCK_EX | LOCK_NB
+_POLL_EVERY_S = 0.005
+_IDLE_S = 1.0
+"""How long a helper thread stays for the next who waits: starting one takes a while."""
+
+
+class WriterLock:
+    """The lock of one ledger file in this process. Get it with `writer_lock`."""
+
+    def __init__(self, path: str) -> None:
+        """Make the queue; the file is opened at the first `acquire`."""
+        self.path = path
+        self._descriptor = -1
+        self._reset()
+
+    def _reset(self) -> None:
+        self._turn = FairLock()
+        # The helper's state, under its own mutex: at most one blocking flock is under way in a
+        # process, and `_wanted` says whether somebody still waits for it.
+        self._mutex = threading.Lock()
+        self._asked = threading.Semaphore(0)
+        self._granted = threading.Event()
+        self._helper: threading.Thread | None = None
+        self._pending = False
+        self._wanted = False
+
+    def after_fork_in_child(self) -> None:
+        """Drop what was inherited: closing the copy does not release the parent's lock."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+        self._reset()
+
+    def acquire(self, timeout_s: float) -> bool:
+        """Wait in the queue for at most this long; False: it was not enough.
+
+        Raises:
+            OSError: the lock file cannot be opened.
+        """
+        deadline = monotonic() + timeout_s
+        if not self._turn.acquire(deadline):
+            return False
+        try:
+            got = self._lock_file(deadline)
+        except BaseException:  # Ctrl-C, perhaps just after the lock came
+            self._give_up()
+            raise
+        if not got:
+            self._turn.release()
+        return got
+
+    def _give_up(self) -> None:
+        """Let go of whatever this thread had got when it was stopped."""
+        if self._descriptor < 0 or self._pending:
+            self._turn.release()
+        else:
+            self.release()
+
+    def release(self) -> None:
+        """Let the next writer in, of whichever process."""
+        try:
+            flock(self._descriptor, LOCK_UN)
+        finally:
+            self._turn.release()
+
+    def acquire_now(self) -> bool:
+        """Take the lock if nobody else is writing; quicker than `acquire`, and without a clock.
+
+        Raises:
+            OSError: the lock file cannot be locked.
+        """
+        if self._descriptor < 0 or not self._turn.held.acquire(False):
+            return False
+        try:
+            # Looked at by the holder of the turn only: the helper may be about to let go of what
+            # it was granted too late, and the descriptor is one, so that would be ours.
+            if not self._pending:
+                flock(self._descriptor, _EXCLUSIVE_NOW)
+                return True
+        except BlockingIOError:
+            pass
+        except BaseException:
+            self._give_up()
+            raise
+        self._turn.release()
+        return False
+
+    def _lock_file(self, deadline: float) -> bool:
+        if self._descriptor < 0:
+            # Python opens descriptors close-on-exec; the file stays for good, for removing it
+            # would let two writers lock two different files of one name.
+            self._open()
+        if not self._pending:
+            try:
+                flock(self._descriptor, _EXCLUSIVE_NOW)
+            except BlockingIOError:
+                pass
+            else:
+                return True
+        return self._wait_for_helper(deadline)
+
+    def _open(self) -> None:
+        with _fork_mutex:  # a child of a fork must know of every descriptor, to close it
+            try:
+                self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
+            except PermissionError:  # another user made it: reading is enough for a flock
+                self._descriptor = os.open(self.path, os.O_RDONLY)
+
+    def follow(self, timeout_s: float) -> bool:
+        """For the holder: if the lock file was moved away, with its ledger say, lock the new one.
+
+        False: others held that one until the deadline. `release` is still to be called.
+
+        Raises:
+            OSError: the new one cannot be opened.
+        """
+        held = self._descriptor
+        try:
+            moved = not os.path.samestat(os.fstat(held), os.stat(self.path))  # noqa: PTH116 - beside fstat
+        except FileNotFoundError:
+            moved = True
+        if not moved or self._pending:
+            return True
+        self._open()
+        os.close(held)
+        return self._lock_file(monotonic() + timeout_s)
+
+    def __del__(self) -> None:
+        """Close the descriptor; nobody can hold the lock any more."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+
+    def _wait_for_helper(self, deadline: float) -> bool:
+        with self._mutex:
+            if not self._pending:
+                if self._helper is None and not self._start_helper():
+                    return self._poll(deadline)
+                self._pending = True
+                self._granted.clear()
+                self._asked.release()
+            self._wanted = True
+        try:
+            self._granted.wait(max(0.0, deadline - monotonic()))
+        finally:
+            with self._mutex:
+                got = self._granted.is_set()  # perhaps in the moment of giving up: take it
+                self._wanted = False
+        return got
+
+    def _start_helper(self) -> bool:
+        helper = threading.Thread(
+            target=self._block, name="calibration-ledger writer queue", daemon=True
+        )
+        try:
+            helper.start()
+        except RuntimeError:  # the interpreter is about to exit, or has no room for a thread
+            return False
+        self._helper = helper
+        return True
+
+    def _poll(self, deadline: float) -> bool:
+        """Wait without a helper thread: unfair, but better than not at all."""
+        while monotonic() < deadline:
+            time.sleep(_POLL_EVERY_S)
+            try:
+                flock(self._descriptor, _EXCLUSIVE_NOW)
+            except BlockingIOError:
+                continue
+            return True
+        return False
+
+    def _block(self) -> None:
+        """The helper thread: wait in the kernel's queue on behalf of this process."""
+        while True:
+            if not self._asked.acquire(timeout=_IDLE_S):
+                with self._mutex:
+                    if self._pending:
+                        continue
+                    self._helper = None  # the next to wait starts another
+                    return
+            try:
+                flock(self._descriptor, LOCK_EX)
+            except OSError:  # the kernel is out of locks: whoever waits gives up in time
+                self._pending = False
+                continue
+            with self._mutex:
+                if self._wanted:
+                    self._granted.set()
+                else:
+                    flock(self._descriptor, LOCK_UN)
+                self._pending = False  # last: others of this process may use the descriptor now
+
+
+_locks: weakref.WeakValueDictionary[str, WriterLock] = weakref.WeakValueDictionary()
+_locks_mutex = threading.Lock()
+_fork_mutex = threading.Lock()
+
+
+def writer_lock(ledger_path: str) -> WriterLock:
+    """The one lock of a ledger file in this process, by its real path."""
+    path = os.path.realpath(ledger_path) + ".lock"
+    with _locks_mutex:
+        lock = _locks.get(path)
+        if lock is None:
+            lock = _locks[path] = WriterLock(path)
+        return lock
+
+
+def _after_fork_in_child() -> None:
+    global _locks_mutex  # noqa: PLW0603 - another thread may have held it in the parent
+    _locks_mutex = threading.Lock()
+    _fork_mutex.release()
+    for lock in list(_locks.values()):
+        lock.after_fork_in_child()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_fork_mutex.acquire,
+        after_in_parent=_fork_mutex.release,
+        after_in_child=_after_fork_in_child,
+    )

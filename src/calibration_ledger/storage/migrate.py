@@ -1,0 +1,266 @@
+"""How a ledger comes up to date: Alembic, run by `calib db upgrade` and by the first write.
+
+A whole upgrade is one transaction, begun under the writers' lock, and the revision is read again
+inside it: of several processes that start at once, one upgrades and the others find it done. A
+process that dies in the middle leaves no trace.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+
+from calibration_ledger.errors import (
+    InvalidInputError,
+    MigrationsNotFoundError,
+    NotALedgerError,
+)
+from calibration_ledger.storage import sqlite_connect
+from calibration_ledger.storage.backend import is_newer_ledger, revision_error
+from calibration_ledger.storage.backups import backup_beside
+from calibration_ledger.storage.faults import DRIVER_ERRORS, sqlite_fault
+from calibration_ledger.storage.forks import no_fork
+from calibration_ledger.storage.place import check_file, find_place
+from calibration_ledger.storage.postgres_tables import FIND_TABLES
+from calibration_ledger.storage.schema import REVISION, TABLES, VERSION_TABLE
+from calibration_ledger.storage.sqlite_migrate import begun_file, locked_file
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from alembic.config import Config
+
+    from calibration_ledger.storage.place import Place
+
+# Alembic's context is global to the process.
+_alembic_mutex = threading.Lock()
+_REVISION = sa.text("SELECT version_num FROM alembic_version")
+
+
+@dataclass(frozen=True, slots=True)
+class Upgrade:
+    """What an upgrade did.
+
+    Attributes:
+        ledger: the ledger, as it may be shown.
+        before: the revision found; None where there was no ledger.
+        after: the revision now.
+        backup: the copy that was made first; None where nothing had to be changed.
+    """
+
+    ledger: str
+    before: str | None
+    after: str
+    backup: Path | None
+
+
+def migrations_dir() -> Path:
+    """Where the migrations lie: inside the installed package, or at the top of a checkout.
+
+    Raises:
+        MigrationsNotFoundError: in neither place.
+    """
+    package = Path(str(files("calibration_ledger")))
+    for folder in (package / "migrations", package.parents[1] / "migrations"):
+        if (folder / "env.py").is_file():
+            return folder
+    raise MigrationsNotFoundError(
+        "this installation of calibration-ledger lacks its migrations: install it again "
+        "(pip install --force-reinstall calibration-ledger)."
+    )
+
+
+def alembic_config(connection: sa.Connection | None = None) -> Config:
+    """Alembic's configuration, without a file and without a URL in it."""
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(migrations_dir()).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    config.attributes["connection"] = connection
+    return config
+
+
+def run_migrations(connection: sa.Connection, revision: str = "head") -> None:
+    """Bring the database behind an open transaction to a revision, up or down."""
+    from alembic import command
+
+    with _alembic_mutex:
+        config = alembic_config(connection)
+        current = read_revision(connection)
+        down = current is not None and revision.isdigit() and revision < current
+        if down or revision == "base":
+            command.downgrade(config, revision)
+        else:
+            command.upgrade(config, revision)
+
+
+def read_revision(connection: sa.Connection) -> str | None:
+    """The revision of the ledger behind a connection; None where there is no ledger yet.
+
+    Raises:
+        NotALedgerError: it is a database of something else.
+    """
+    if connection.dialect.name == "postgresql":
+        # A schema may be shared with other programs: only names of ours are looked for.
+        rows = connection.exec_driver_sql(FIND_TABLES, (sorted(TABLES),)).fetchall()
+        tables = {table for table, _ in rows}
+    else:
+        tables = set(sa.inspect(connection).get_table_names())
+    found = connection.execute(_REVISION).scalars().all() if VERSION_TABLE in tables else []
+    if tables <= {VERSION_TABLE} and not found:
+        return None
+    if not tables >= TABLES and not is_newer_ledger(tables, found):
+        raise NotALedgerError(
+            f"this is a database of something else (its tables: {', '.join(sorted(tables)[:5])}). "
+            f"It was not touched: name another one."
+        )
+    if len(found) != 1:
+        raise NotALedgerError("this ledger has no revision: it is not whole.")
+    return str(found[0])
+
+
+def upgrade(place: Place, timeout_s: float) -> Upgrade:
+    """Make the ledger at a place, or bring it to this program's revision.
+
+    A file is backed up first. What a server's database holds is for its operator to back up; the
+    upgrade is one transaction there, too.
+
+    Raises:
+        LedgerTooNewError: a newer program upgraded it.
+        LedgerError: it cannot be upgraded; it is as it was.
+    """
+    if place.in_memory:
+        raise InvalidInputError("a ledger in memory is always new: name a path to upgrade.")
+    if place.url is None:
+        return upgrade_file(place, timeout_s)
+    from calibration_ledger.storage.postgres_migrate import begun, keep_others_out
+
+    with begun(place, timeout_s, locked=True) as connection:
+        before = _read_revision_at(place, connection)
+        if before != REVISION:
+            if before is not None:
+                _refuse_newer(before, place)
+                keep_others_out(connection, timeout_s)
+            run_migrations(connection)
+    return Upgrade(place.shown, before, REVISION, None)
+
+
+def upgrade_file(place: Place, timeout_s: float, *, locked: bool = False) -> Upgrade:
+    """Make the ledger, or bring it to this program's revision; what is there is backed up first.
+
+    Args:
+        place: where it lies, or shall lie.
+        timeout_s: how long to wait for others.
+        locked: whether the caller holds the writers' lock already.
+
+    Raises:
+        LedgerTooNewError: a newer program upgraded it.
+        LedgerError: it cannot be upgraded; it is as it was.
+    """
+    if not locked:
+        with locked_file(place, timeout_s):
+            return upgrade_file(place, timeout_s, locked=True)
+    before, backup = None, None
+    if check_file(place):
+        before = current_revision(place, timeout_s)
+        if before == REVISION:
+            return Upgrade(place.shown, before, REVISION, None)
+        if before is not None:
+            _refuse_newer(before, place)
+            _check_leads_on(before, place)
+            backup = backup_beside(place, before, timeout_s)
+    with begun_file(place, timeout_s) as connection:
+        run_migrations(connection)
+    return Upgrade(place.shown, before, REVISION, backup)
+
+
+def _refuse_newer(found: str, place: Place) -> None:
+    if not (found.isascii() and found.isdigit()) or int(found) > int(REVISION):
+        raise revision_error(found, place.shown)
+
+
+def _check_leads_on(found: str, place: Place) -> None:
+    """Refuse a revision that never was, before anything is done."""
+    from alembic.script import ScriptDirectory
+
+    scripts = ScriptDirectory.from_config(alembic_config()).walk_revisions()
+    if found not in {script.revision for script in scripts}:
+        raise NotALedgerError(
+            f"{place.shown} says that it is of revision {found}, which no calibration-ledger ever "
+            f"wrote. It was not touched: restore a backup."
+        )
+
+
+def current_revision(place: Place, timeout_s: float) -> str | None:
+    """The revision of a ledger; None where there is none yet. Changes nothing.
+
+    Raises:
+        LedgerError: what is there is no ledger, or cannot be read.
+    """
+    if place.path is not None and not check_file(place):
+        return None
+    with reading(place, timeout_s) as connection:
+        return _read_revision_at(place, connection)
+
+
+def _read_revision_at(place: Place, connection: sa.Connection) -> str | None:
+    try:
+        return read_revision(connection)
+    except NotALedgerError as error:
+        raise NotALedgerError(f"{place.shown}: {error}") from None
+
+
+@contextmanager
+def reading(place: Place, timeout_s: float) -> Iterator[sa.Connection]:
+    """A connection of SQLAlchemy's that only reads."""
+    if place.url is not None:
+        from calibration_ledger.storage.postgres_migrate import begun
+
+        with begun(place, timeout_s, locked=False) as connection:
+            yield connection
+        return
+    path = place.path
+    assert path is not None  # noqa: S101 - a ledger in memory is asked for nothing here
+    engine = sa.create_engine(
+        "sqlite://",
+        creator=lambda: sqlite_connect.connect_reader(path, timeout_s),
+        poolclass=sa.NullPool,
+    )
+    try:
+        with no_fork(), engine.connect() as connection:
+            yield connection
+    except DRIVER_ERRORS as error:
+        raise sqlite_fault(error, place.shown, "read") from error
+    except sa.exc.DBAPIError as error:
+        if isinstance(error.orig, sqlite3.Error):
+            raise sqlite_fault(error.orig, place.shown, "read") from error
+        raise
+    finally:
+        engine.dispose()
+
+
+@contextmanager
+def migration_connection(ledger: str | None) -> Iterator[sa.Connection]:
+    """The connection on which `alembic` in a checkout works: locked, and in one transaction."""
+    place = find_place(ledger)
+    if place.in_memory:
+        raise InvalidInputError("name a ledger: alembic -x ledger=PATH-OR-URL upgrade head")
+    if place.url is not None:
+        from calibration_ledger.storage.postgres_migrate import begun, keep_others_out
+
+        with begun(place, 30.0, locked=True) as connection:
+            if _read_revision_at(place, connection) is not None:
+                keep_others_out(connection, 30.0)
+            yield connection
+        return
+    with locked_file(place, 30.0), begun_file(place, 30.0) as connection:
+        _read_revision_at(place, connection)  # refuses what is no ledger
+        yield connection

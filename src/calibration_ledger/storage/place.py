@@ -1,0 +1,169 @@
+"""Where a ledger lies: from what the user named to a path or URL, checked without opening it.
+
+The database file itself is never `open()`ed here or anywhere in this package: closing such a
+descriptor would drop the locks that SQLite holds on the file in this process.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from calibration_ledger.errors import (
+    InvalidInputError,
+    LedgerPathError,
+    LedgerPermissionError,
+    NotALedgerError,
+)
+
+ENVIRONMENT = "CALIBRATION_LEDGER"
+MEMORY = ":memory:"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A ledger's place.
+
+    Attributes:
+        path: the absolute path of the file; None for a URL or `:memory:`.
+        url: the URL of a server's database; None for a file.
+        shown: what may be printed: never a password.
+        ours: whether this is the user's default place, whose folder is made when needed.
+    """
+
+    path: Path | None
+    url: str | None = field(repr=False)  # there may be a password in it
+    shown: str
+    ours: bool = False
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether the ledger ends with the process."""
+        return self.path is None and self.url is None
+
+
+def find_place(ledger: str | os.PathLike[str] | None) -> Place:
+    """The place that the user named: a path, a URL, `:memory:`, or None for their own.
+
+    None is `$CALIBRATION_LEDGER`, or `ledger.db` in the user's data folder.
+
+    Raises:
+        InvalidInputError: it is empty, or of a kind that cannot be a ledger.
+    """
+    if ledger is None:
+        ledger = os.environ.get(ENVIRONMENT) or None
+    if ledger is None:
+        import platformdirs
+
+        path = platformdirs.user_data_path("calibration-ledger", appauthor=False) / "ledger.db"
+        return Place(path, None, str(path), ours=True)
+    try:
+        text = os.fspath(ledger)
+    except TypeError:
+        text = None
+    if not isinstance(text, str) or not text or "\0" in text:
+        # Not repeated: there may be a password in it.
+        raise InvalidInputError(
+            f"a ledger is a path, a URL or ':memory:', a text without NUL that is not empty; this "
+            f"{type(ledger).__name__} is none: leave it out for your own."
+        )
+    if text == MEMORY:
+        return Place(None, None, MEMORY)
+    if "://" in text:
+        return _from_url(text)
+    try:
+        path = Path(os.path.abspath(Path(text).expanduser()))  # noqa: PTH100 - keeps symlinks
+    except RuntimeError:
+        raise InvalidInputError(
+            f"the ledger {text} starts with the home of a user who is not known here: write the "
+            f"path out, or ./{text} for a file of that name."
+        ) from None
+    return Place(path, None, str(path))
+
+
+def _from_url(text: str) -> Place:
+    from calibration_ledger.storage.urls import read_url
+
+    url, shown = read_url(text)
+    # With two slashes instead of three, the first part of the path would be a host, and lost.
+    if url.get_backend_name() == "sqlite" and not (url.query or url.host or url.username):
+        return find_place(url.database or MEMORY)
+    if url.drivername == "postgresql+psycopg":
+        return Place(None, url.render_as_string(hide_password=False), shown)
+    raise InvalidInputError(
+        f"a ledger at {shown} is not supported: name a path, such as calls.db, or a database of a "
+        f"PostgreSQL server, such as postgresql+psycopg://host/database."
+    )
+
+
+def check_file(place: Place) -> bool:
+    """Whether there is something at the path: False for nothing, or an empty file.
+
+    An empty file is what SQLite itself leaves behind when a process dies before its first commit,
+    and what tools for temporary files make: there is nothing in it to lose.
+
+    Raises:
+        LedgerPathError: it is a folder or a device, or lies in a folder that does not exist.
+        LedgerPermissionError: it may not be read.
+        NotALedgerError: it is a single byte; of larger files the database engine tells.
+    """
+    assert place.path is not None  # noqa: S101 - the callers have looked
+    path = place.path
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        _check_folder(place)
+        return False
+    except NotADirectoryError:
+        raise LedgerPathError(
+            f"{place.shown} cannot hold a ledger: a part of its path is a file, not a folder."
+        ) from None
+    except PermissionError:
+        raise LedgerPermissionError(
+            f"{place.shown} cannot be looked at by this user: check the permissions of its folder."
+        ) from None
+    except OSError as error:
+        raise LedgerPathError(f"{place.shown} cannot hold a ledger: {error.strerror}.") from None
+    if stat.S_ISDIR(status.st_mode):
+        raise LedgerPathError(
+            f"{place.shown} is a folder: name a file in it, such as {path / 'ledger.db'}."
+        )
+    if not stat.S_ISREG(status.st_mode):
+        raise LedgerPathError(f"{place.shown} is no ordinary file: name another path.")
+    if not os.access(path, os.R_OK):
+        raise LedgerPermissionError(
+            f"{place.shown} may not be read by this user: check its permissions."
+        )
+    if status.st_size == 1:
+        # SQLite takes a file of one byte for an empty database, and would write over the byte.
+        raise NotALedgerError(
+            f"{place.shown} is not a ledger, nor any SQLite database. It was not touched: name "
+            f"another path."
+        )
+    return status.st_size > 0
+
+
+def _check_folder(place: Place) -> None:
+    assert place.path is not None  # noqa: S101 - the callers have looked
+    folder = place.path.parent
+    if place.path.is_symlink():
+        raise LedgerPathError(f"{place.shown} is a link to a file that does not exist: mend it.")
+    if not folder.is_dir() and not place.ours:
+        raise LedgerPathError(
+            f"{place.shown} cannot hold a ledger, because its folder does not exist: "
+            f"make it first (mkdir -p {folder})."
+        )
+
+
+def make_folder(place: Place) -> None:
+    """Make the user's own data folder; others' folders are theirs to make."""
+    if place.ours and place.path is not None:
+        try:
+            place.path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise LedgerPermissionError(
+                f"the folder {place.path.parent} cannot be made ({error.strerror}): name another "
+                f"place with ${ENVIRONMENT} or --ledger."
+            ) from None

@@ -1,0 +1,62 @@
+"""Whether a ledger's tables are what this program expects: `calib db check`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+
+from calibration_ledger.errors import LedgerNotFoundError
+from calibration_ledger.storage.backend import revision_error
+from calibration_ledger.storage.migrate import current_revision, reading, run_migrations
+from calibration_ledger.storage.schema import REVISION
+
+if TYPE_CHECKING:
+    from calibration_ledger.storage.place import Place
+
+
+def schema_differences(place: Place, timeout_s: float) -> list[str]:
+    """How a ledger's tables differ from what this program expects; empty where they agree.
+
+    The whole schema is compared, CHECKs and views included, with that of a new ledger.
+
+    Raises:
+        LedgerNotFoundError: there is no ledger.
+        LedgerRevisionError: it is of another revision.
+    """
+    found = current_revision(place, timeout_s)
+    if found is None:
+        raise LedgerNotFoundError(f"there is no ledger at {place.shown}: nothing to check.")
+    if found != REVISION:
+        raise revision_error(found, place.shown)
+    with reading(place, timeout_s) as connection:
+        if place.url is None:
+            return _compare_texts(_schema_texts(connection), _expected_texts())
+        from calibration_ledger.storage.postgres_schema import schema_texts
+
+        return _compare_texts(*schema_texts(connection))
+
+
+def _schema_texts(connection: sa.Connection) -> dict[str, str]:
+    """Every table, index and view of a SQLite database: its statement without its layout."""
+    rows = connection.exec_driver_sql("SELECT type, name, sql FROM sqlite_master").fetchall()
+    return {f"{kind} {name}": " ".join((sql or "").split()) for kind, name, sql in rows}
+
+
+def _expected_texts() -> dict[str, str]:
+    engine = sa.create_engine("sqlite://", poolclass=sa.StaticPool)
+    try:
+        with engine.begin() as connection:
+            run_migrations(connection)
+            return _schema_texts(connection)
+    finally:
+        engine.dispose()
+
+
+def _compare_texts(found: dict[str, str], expected: dict[str, str]) -> list[str]:
+    differences = [f"{name} is missing" for name in sorted(expected.keys() - found.keys())]
+    differences += [
+        f"{name} is not the ledger's" for name in sorted(found.keys() - expected.keys())
+    ]
+    both = sorted(found.keys() & expected.keys())
+    return differences + [f"{n} is {found[n]}" for n in both if found[n] != expected[n]]

@@ -1,0 +1,298 @@
+"""A ledger in a SQLite file (or in memory): connections, transactions, forks.
+
+Each thread holds one reading and one writing connection. Writers queue on the lock of the file
+(`lock`), then `BEGIN IMMEDIATE`: a deferred transaction that reads first and then writes fails at
+once when another process wrote meanwhile, or loses its update.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from calibration_ledger.errors import (
+    LedgerBusyError,
+    LedgerClosedError,
+    LedgerError,
+    LedgerNotFoundError,
+    LedgerPermissionError,
+    LedgerRevisionError,
+    NotALedgerError,
+)
+from calibration_ledger.storage.backend import CORE_TABLES, check_is_ledger
+from calibration_ledger.storage.faults import DRIVER_ERRORS, sqlite_fault
+from calibration_ledger.storage.live import forgotten, open_backends
+from calibration_ledger.storage.lock import writer_lock
+from calibration_ledger.storage.place import check_file, make_folder
+from calibration_ledger.storage.schema import VERSION_TABLE
+from calibration_ledger.storage.sqlite_connect import cut_page
+from calibration_ledger.storage.sqlite_connections import Connections
+from calibration_ledger.storage.statements import statements
+from calibration_ledger.storage.writes import Transaction
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from calibration_ledger.storage.backend import Result
+    from calibration_ledger.storage.lock import WriterLock
+    from calibration_ledger.storage.place import Place
+    from calibration_ledger.storage.sqlite_connections import Held
+
+_LIST_TABLES = "SELECT name FROM sqlite_master WHERE type = 'table'"
+
+
+class SQLiteBackend:
+    """The `Backend` of one SQLite file."""
+
+    def __init__(self, place: Place, durability: str, timeout_s: float) -> None:
+        """Open the ledger if there is one, to refuse at once what is none.
+
+        Raises:
+            LedgerError: what lies at the place cannot be used as a ledger.
+        """
+        assert place.path is not None  # noqa: S101 - `open_backend` has looked
+        self.place = place
+        self.durability = durability
+        self._path = place.path
+        self._timeout_s = timeout_s
+        self._lock = writer_lock(str(self._path))
+        self._closed = False
+        self._has_written = False
+        self._connections = Connections(self._path, durability, timeout_s)
+        self.sql = statements(self._connections.dialect)
+        open_backends.add(self)
+        if check_file(place):
+            try:
+                self._reader()
+            except LedgerNotFoundError:
+                pass  # an empty database: another process is just making the ledger
+            except BaseException:
+                self.close()
+                raise
+
+    # -- reading ----------------------------------------------------------------------------
+
+    def read(self, text: str, parameters: Sequence[Any] = ()) -> list[Any]:
+        """See `Backend.read`."""
+        while True:
+            held = self._reader()
+            try:
+                with held.busy:
+                    if held.is_open:  # a fork or a close() may just have come between
+                        # fetchall() steps to the end, which also ends the snapshot: a statement
+                        # left open would keep the WAL from being cut back.
+                        rows: list[Any] = held.cursor.execute(text, parameters).fetchall()
+                        return rows
+            except DRIVER_ERRORS as error:
+                self._look_at_revision()
+                raise sqlite_fault(error, self.place.shown, "read") from error
+
+    def _reader(self, doing: str = "read") -> Held:
+        """This thread's reading connection, to the file that lies at the path now.
+
+        `doing` is what for, as `sqlite_fault` tells it.
+        """
+        held = self._connections.held("reader")
+        if held is not None:
+            return held
+        self._check_open()
+        if not check_file(self.place):
+            raise LedgerNotFoundError(
+                f"there is no ledger at {self.place.shown}: the first call recorded makes it, "
+                f"as does `calib db upgrade`."
+            )
+        try:
+            held = self._connections.check_out("reader")
+            with held.busy:
+                if held.is_open:
+                    self._check_is_ledger(held.cursor)
+        except DRIVER_ERRORS as error:
+            raise sqlite_fault(error, self.place.shown, doing) from error
+        self._keep("reader", held)
+        return held
+
+    def _keep(self, kind: str, held: Held) -> None:
+        self._connections.keep(kind, held)
+        if self._closed:  # by another thread, in this moment
+            self._connections.drop(kind)
+            self._check_open()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise LedgerClosedError(f"this calibrator of {self.place.shown} is closed: open one.")
+
+    def _check_is_ledger(self, cursor: sqlite3.Cursor) -> None:
+        tables = {name for (name,) in cursor.execute(_LIST_TABLES).fetchall()}
+        is_core = tables >= CORE_TABLES or tables == {VERSION_TABLE}
+        revisions = cursor.execute(self.sql.revision).fetchall() if is_core else []
+        if tables <= {VERSION_TABLE} and not revisions:
+            raise LedgerNotFoundError(
+                f"{self.place.shown} is an empty database, no ledger yet: the first call recorded "
+                f"makes it one, as does `calib db upgrade`."
+            )
+        check_is_ledger(self.place.shown, tables, revisions)
+
+    def _look_at_revision(self) -> None:
+        """A statement failed: perhaps because the ledger was upgraded under our feet."""
+        self._connections.drop("reader")
+        try:
+            self._reader()
+        except (LedgerRevisionError, NotALedgerError):
+            raise
+        except LedgerError:
+            return  # the statement's own error says more
+
+    # -- writing ----------------------------------------------------------------------------
+
+    def write(self, work: Callable[..., Result], *arguments: Any) -> Result:
+        """See `Backend.write`."""
+        if not self._lock.acquire_now():
+            self._wait_for_lock()
+        try:
+            while True:
+                held = self._connections.held("writer") or self._open_writer()
+                try:
+                    with held.busy:
+                        if held.is_open:  # a fork or a close() may just have come between
+                            return self._run(held, work, arguments)
+                except DRIVER_ERRORS as error:
+                    self._connections.drop("writer")
+                    self._look_at_revision()
+                    raise sqlite_fault(error, self.place.shown, "write") from error
+        finally:
+            self._lock.release()
+
+    def _wait_for_lock(self) -> None:
+        self._check_open()
+        make_folder(self.place)
+        self._lock_by(self._lock.acquire)
+
+    def _lock_by(self, wait: Callable[[float], bool]) -> None:
+        try:
+            got = wait(self._timeout_s)
+        except OSError as error:
+            check_file(self.place)  # which knows more, where the folder is gone, say
+            raise LedgerPermissionError(
+                f"{self.place.shown} cannot be written: its lock file {self._lock.path} cannot be "
+                f"used ({error.strerror}). Nothing was recorded: check the folder's permissions."
+            ) from None
+        if not got:
+            raise LedgerBusyError(
+                f"others held {self.place.shown} for {self._timeout_s:g} s. Nothing was recorded: "
+                f"try again, or give a longer timeout_s."
+            )
+
+    def _run(self, held: Held, work: Callable[..., Result], arguments: Any) -> Result:
+        execute = held.cursor.execute
+        try:
+            execute("BEGIN IMMEDIATE")
+            result = work(held.transaction, *arguments)
+        except BaseException:
+            self._roll_back(held)
+            raise
+        try:
+            execute("COMMIT")
+        except DRIVER_ERRORS as error:
+            held.shut()
+            raise sqlite_fault(error, self.place.shown, "commit") from error
+        except BaseException:  # Ctrl-C, just before or just after
+            self._roll_back(held)
+            raise
+        return result
+
+    def _roll_back(self, held: Held) -> None:
+        try:
+            if held.cursor.connection.in_transaction:
+                held.cursor.execute("ROLLBACK")
+        except sqlite3.Error:
+            # Closing undoes it as well. The error that brought us here is the one to tell.
+            held.shut()
+
+    def _open_writer(self) -> Held:
+        """This thread's writing connection, opened under the lock; makes the ledger if need be."""
+        self._check_open()
+        # Where a whole ledger was moved away, its lock file was too, and others lock a new one.
+        self._lock_by(self._lock.follow)
+        for backend in forgotten[:]:
+            if isinstance(backend, SQLiteBackend) and backend.close_under(self._lock):
+                forgotten.remove(backend)
+        if not check_file(self.place):
+            self._create()
+        elif not os.access(self._path, os.W_OK):
+            raise LedgerPermissionError(
+                f"{self.place.shown} may not be written by this user. Nothing was recorded: check "
+                f"its permissions."
+            )
+        try:
+            self._reader("write")
+        except LedgerNotFoundError:
+            self._create()
+            self._reader("write")
+        try:
+            held = self._connections.check_out("writer")
+        except DRIVER_ERRORS as error:
+            raise sqlite_fault(error, self.place.shown, "write") from error
+        held.transaction = Transaction(held.cursor, self.sql, self.place.shown)
+        self._has_written = True
+        self._keep("writer", held)
+        return held
+
+    def _create(self) -> None:
+        from calibration_ledger.storage.migrate import upgrade_file
+
+        upgrade_file(self.place, self._timeout_s, locked=True)
+
+    # -- the end ----------------------------------------------------------------------------
+
+    def check_engine(self) -> list[str]:
+        """See `Backend.check_engine`."""
+        found = [text for (text,) in self.read("PRAGMA integrity_check(100)") if text != "ok"]
+        ((page_size,),) = self.read("PRAGMA page_size")
+        return [*found, *cut_page(self._path, page_size)]
+
+    def backup(self, copy: str | os.PathLike[str]) -> Path:
+        """See `Backend.backup`."""
+        from calibration_ledger.storage.backups import backup_file
+
+        path = Path(copy)
+        backup_file(self.place, path, self._timeout_s)
+        return path
+
+    def close(self) -> None:
+        """Close every connection of this process; a thread still in a call finishes it."""
+        if self._closed:
+            return
+        self._closed = True
+        open_backends.discard(self)
+        # The last connection to close checkpoints, and no two may do that at once. Who has only
+        # read cannot checkpoint, and shall not leave a lock file behind.
+        locked = False
+        with suppress(OSError):  # the folder of the lock is gone, and with it the ledger
+            locked = self._has_written and self._lock.acquire(self._timeout_s)
+        try:
+            self._connections.close()
+        finally:
+            if locked:
+                self._lock.release()
+
+    def close_under(self, held: WriterLock) -> bool:
+        """Close, if this is the lock that it takes."""
+        if held is self._lock:
+            self._connections.close()
+        return held is self._lock
+
+    def __del__(self) -> None:
+        """See `live.forgotten`."""
+        if getattr(self, "_closed", True):
+            return
+        if self._has_written:
+            forgotten.append(self)
+        else:
+            self.close()
+
+    def after_fork_in_child(self) -> None:
+        """Put the parent's connections aside: a child must neither use nor close them."""
+        self._connections.after_fork_in_child()

@@ -1,0 +1,245 @@
+"""The connections that one process holds to a SQLite file: one of a kind for each thread.
+
+A connection belongs to the file that it was opened on. A file that was moved to the path since is
+another ledger, so a connection is used only while its file still lies there. It is closed between
+two calls only, whoever closes it: SQLite's driver crashes where one is closed under a statement.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from calibration_ledger.errors import LedgerReplacedError
+from calibration_ledger.storage import sqlite_connect
+from calibration_ledger.storage.forks import check_safe, pausables
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from sqlalchemy.engine import Dialect, Engine
+    from sqlalchemy.pool import PoolProxiedConnection
+
+_LOOK_EVERY_S = 0.001
+
+
+class Held:
+    """A connection that a thread keeps, with its cursor and the file that it was opened on.
+
+    To use it: `with held.busy`, and only if it still `is_open` then.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "busy",
+        "connection",
+        "cursor",
+        "identity",
+        "is_open",
+        "is_still",
+        "looked_at",
+        "thread",
+        "transaction",
+    )
+
+    def __init__(
+        self, connection: PoolProxiedConnection, identity: tuple[int, ...], is_still: bool
+    ) -> None:
+        """Make the cursor; whoever writes adds the transaction."""
+        self.connection = connection
+        self.identity = identity
+        self.is_still = is_still
+        self.is_open = True
+        self.busy = threading.Lock()
+        self.thread = threading.get_ident()
+        self.looked_at = 0.0
+        self.cursor: Any = connection.cursor()
+        self.transaction: Any = None
+
+    def shut(self) -> None:
+        """Close it; the caller has it to itself."""
+        if self.is_open:
+            self.is_open = False
+            self.connection.invalidate()
+
+
+class Connections:
+    """Two pools, one of readers and one of writers, and what each thread holds of them."""
+
+    def __init__(self, path: Path, durability: str, timeout_s: float) -> None:
+        """Open nothing yet."""
+        self._path = path
+        self._name = str(path)
+        self._durability = durability
+        self._relaxed = durability == "normal"
+        self._timeout_s = timeout_s
+        self._inherited: list[Any] = []
+        self._open_pools()
+        pausables.add(self)
+
+    def _open_pools(self) -> None:
+        self._local = threading.local()
+        self._all: weakref.WeakSet[Held] = weakref.WeakSet()
+        self._mutex = threading.RLock()  # held to open connections, and to list them
+        self._is_opening = False
+        self._paused: list[Any] = []
+        # Of which file each log is. A log stays as long as a connection to its file is open.
+        self._logs: dict[tuple[int, int], tuple[int, ...]] = {}
+        readers = sqlite_connect.pooled(
+            lambda: sqlite_connect.connect_reader(self._path, self._timeout_s)
+        )
+        writers = sqlite_connect.pooled(
+            lambda: sqlite_connect.connect_writer(self._path, self._durability, self._timeout_s)
+        )
+        self._pools: dict[str, Engine] = {"reader": readers, "writer": writers}
+
+    @property
+    def dialect(self) -> Dialect:
+        """SQLAlchemy's dialect of both pools."""
+        return self._pools["reader"].dialect
+
+    def held(self, kind: str) -> Held | None:
+        """This thread's connection, if it has one to the file that lies at the path now."""
+        held: Held | None = getattr(self._local, kind, None)
+        if held is None or (held.is_open and self._is_in_place(held)):
+            return held
+        self._check_log()
+        self.drop(kind)
+        return None
+
+    def _check_log(self) -> None:
+        """Refuse to go on where the log of another file lies beside the one at the path.
+
+        SQLite cannot know, and would write it over a backup that was just restored.
+        """
+        log = sqlite_connect.log_identity(self._path)
+        identity = self._identity()
+        if log is not None and self._logs.get(log, identity) != identity:
+            raise LedgerReplacedError(
+                f"{self._path} was replaced or removed while it was in use, and {self._path}-wal "
+                f"beside it belongs to the file before. Nothing was recorded: delete that and "
+                f"{self._path}-shm, then put the file that you want in its place once more."
+            )
+
+    def _is_in_place(self, held: Held) -> bool:
+        """Whether the connection's file still lies at the path.
+
+        Without this, calls would go into a file that a restored backup has replaced, and be lost
+        without an error. With durability "normal", a look at most a millisecond old is enough:
+        it costs a tenth of a record() there.
+        """
+        if self._relaxed:
+            now = monotonic()
+            if now < held.looked_at + _LOOK_EVERY_S:
+                return True
+            held.looked_at = now
+        return held.identity == (self._state() if held.is_still else self._identity())
+
+    def _identity(self) -> tuple[int, ...]:
+        try:
+            status = os.stat(self._name)  # noqa: PTH116 - twice as quick, and on the hot path
+        except OSError:
+            return (0, 0)
+        return (status.st_dev, status.st_ino)
+
+    def _state(self) -> tuple[int, ...]:
+        """The same for a connection that takes the file as immutable: whether it was, so far."""
+        try:
+            status = self._path.stat()
+        except OSError:
+            return (0, 0)
+        has_log = sqlite_connect.log_identity(self._path) is not None
+        return (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size, has_log)
+
+    def check_out(self, kind: str) -> Held:
+        """A connection to the file at the path, for this thread; `keep` it once it is sound.
+
+        Raises:
+            sqlite3.Error: it cannot be opened.
+            LedgerError: this process was forked at a moment when it should not.
+        """
+        check_safe()
+        with self._mutex:
+            self._check_log()
+            self._is_opening = True
+            try:
+                return self._check_out(kind)
+            finally:
+                self._is_opening = False
+
+    def _check_out(self, kind: str) -> Held:
+        while True:
+            identity, state = self._identity(), self._state()
+            connection = self._pools[kind].raw_connection()
+            is_still = sqlite_connect.is_still(connection.driver_connection)
+            mine = state if is_still else identity
+            # The pool may still have connections to a file that lay here before.
+            if connection.info.setdefault("identity", mine) == mine:
+                held = Held(connection, mine, is_still)
+                self._all.add(held)
+                return held
+            connection.invalidate()
+
+    def keep(self, kind: str, held: Held) -> None:
+        """Let this thread hold the connection from now on."""
+        log = sqlite_connect.log_identity(self._path)
+        if log is not None and not held.is_still:
+            self._logs[log] = held.identity
+        setattr(self._local, kind, held)
+
+    def drop(self, kind: str) -> None:
+        """Close this thread's connection; a writing one under the writers' lock."""
+        held: Held | None = self._local.__dict__.pop(kind, None)
+        if held is not None:
+            with held.busy:
+                held.shut()
+
+    def close(self) -> None:
+        """Close every connection, other threads' included; the caller holds the writers' lock."""
+        with self._mutex:
+            for held in self._list():
+                with held.busy:
+                    held.shut()
+            self._local = threading.local()
+            self._dispose()
+
+    def _list(self) -> list[Held]:
+        # Readers first: only a writer that is the last to close can take the log into the file.
+        return sorted(self._all, key=lambda held: held.transaction is not None)
+
+    def _dispose(self) -> None:
+        for pool in self._pools.values():
+            pool.dispose()
+        self._logs.clear()
+
+    # -- forks: see `forks` ------------------------------------------------------------------
+
+    def pause(self, deadline: float) -> bool:
+        """See `forks.Pausable`."""
+        if not self._mutex.acquire(timeout=max(0.0, deadline - monotonic())):
+            return False
+        self._paused.append(self._mutex)
+        quiet = not self._is_opening
+        for held in self._list():
+            # A fork out of the middle of this thread's own call cannot wait for its end.
+            is_mine = held.thread == threading.get_ident()
+            if held.busy.acquire(timeout=0.0 if is_mine else max(0.0, deadline - monotonic())):
+                self._paused.append(held.busy)
+                held.shut()
+            else:
+                quiet = False
+        self._dispose()
+        return quiet
+
+    def resume(self) -> None:
+        """See `forks.Pausable`."""
+        while self._paused:
+            self._paused.pop().release()
+
+    def after_fork_in_child(self) -> None:
+        """Put aside, still referenced, what could not be closed: no child may close it either."""
+        self._inherited.append((self._pools, self._local, list(self._all)))
+        self._open_pools()

@@ -1,0 +1,269 @@
+"""A private temporary database, in which a file lies while it is checked whole.
+
+It has no name, spills to disk by itself, and is gone when closed: files of any size are put in
+order in constant memory. It is no ledger, so it needs no durability and no lock.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from calibration_ledger.entries import Adjustment
+from calibration_ledger.errors import NotRecordedError
+from calibration_ledger.storage.reads import PAGE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from types import TracebackType
+    from typing import Self
+
+    from calibration_ledger.entries import CallRow
+
+
+_CACHE_KIB = 16 * 1024
+"""Memory for the database, and as much again for sorting; what does not fit goes to disk."""
+
+
+class _Temporary:
+    """The database; `with` closes it, and gives its own errors a sentence."""
+
+    _SCHEMA = ""
+
+    def __init__(self) -> None:
+        self._connection = sqlite3.connect("", isolation_level=None)
+        self._execute = self._connection.execute
+        # Nothing here is ever rolled back or outlives the process; and what was compiled to keep
+        # temporary data in memory is told to use a file.
+        for text in ("journal_mode=OFF", "synchronous=OFF", "temp_store=FILE"):
+            self._execute(f"PRAGMA {text}")
+        self._execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
+        self._connection.executescript(self._SCHEMA)
+        self._execute("BEGIN")
+
+    def _insert(self, table: str, rows: Sequence[Sequence[Any]]) -> None:
+        if rows:
+            places = ", ".join("?" * len(rows[0]))
+            self._connection.executemany(f"INSERT INTO {table} VALUES ({places})", rows)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._connection.close()
+        if isinstance(error, sqlite3.Error):
+            raise NotRecordedError(
+                f"the temporary file of the import failed (SQLite: {error}): make room in the "
+                f"folder for temporary files (TMPDIR), and run the same import again."
+            ) from error
+
+
+class StagedCall(NamedTuple):
+    """A row of a file, checked; times in microseconds; `place` is its own in the order."""
+
+    place: int
+    line: int
+    model: str
+    called_at: int
+    prompt_tokens: int
+    completion_tokens: int
+    actual_ms: float
+    request_id: str
+    details: str | None
+
+
+class StagedCalls(_Temporary):
+    """The rows of a file of calls: add them all, `settle`, then read them in order."""
+
+    _SCHEMA = """
+        CREATE TABLE rows (line INTEGER, model TEXT, called_at INTEGER, prompt_tokens INTEGER,
+            completion_tokens INTEGER, actual_ms REAL, request_id TEXT, details TEXT, content BLOB);
+    """
+
+    def add(self, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Add rows: `StagedCall` from the line on, then the key of the content.
+
+        Where `request_id` is None, the key is there, and the other way round.
+        """
+        self._insert("rows", rows)
+
+    def settle(self) -> None:
+        """Put the rows in order, give each its request id, and find those that are there twice.
+
+        A row without an id is known by the key of its content and its number among equal rows.
+        """
+        # One table in the order of reading: with an index instead, every row of a large file
+        # would be a page read somewhere else.
+        self._execute(
+            """
+            CREATE TABLE ordered AS
+            SELECT line, model, called_at, prompt_tokens, completion_tokens, actual_ms, request_id,
+                details, first, line <> first AND same AS present, NOT same AS conflict
+            FROM (
+                SELECT *, first_value(line) OVER alike AS first,
+                    (first_value(prompt_tokens) OVER alike = prompt_tokens
+                        AND first_value(completion_tokens) OVER alike = completion_tokens
+                        AND first_value(actual_ms) OVER alike = actual_ms) AS same
+                FROM (
+                    SELECT line, model, called_at, prompt_tokens, completion_tokens, actual_ms,
+                        details, CASE WHEN request_id IS NOT NULL THEN request_id
+                        ELSE 'import:' || lower(hex(content)) || ':'
+                            || row_number() OVER (PARTITION BY content ORDER BY line)
+                        END AS request_id
+                    FROM rows)
+                WINDOW alike AS (PARTITION BY model, request_id ORDER BY line))
+            ORDER BY model, called_at, line
+            """
+        )
+        self._execute("DROP TABLE rows")
+
+    def conflicts(self) -> Iterator[tuple[int, int, str, str]]:
+        """Rows whose request id an earlier row has with other numbers, by line.
+
+        Gives (line, the earlier line, model, request id).
+        """
+        yield from self._execute(
+            "SELECT line, first, model, request_id FROM ordered WHERE conflict ORDER BY line"
+        )
+
+    def drop_conflicts(self) -> None:
+        """Leave out what `conflicts` gives."""
+        self._execute("DELETE FROM ordered WHERE conflict")
+
+    def drop(self, places: Iterable[int]) -> None:
+        """Leave rows out."""
+        self._connection.executemany(
+            "DELETE FROM ordered WHERE rowid = ?", [(place,) for place in places]
+        )
+
+    def set_present(self, places: Iterable[int]) -> None:
+        """Mark rows that the ledger has already."""
+        self._connection.executemany(
+            "UPDATE ordered SET present = 1 WHERE rowid = ?", [(place,) for place in places]
+        )
+
+    def count_present(self) -> int:
+        """How many rows are marked."""
+        return int(self._execute("SELECT count(*) FROM ordered WHERE present").fetchone()[0])
+
+    def pages(self, size: int) -> Iterator[list[StagedCall]]:
+        """The rows that are not marked, by model, time and line.
+
+        Rows of a page may be dropped or marked before the next one is asked for.
+        """
+        after = 0
+        while True:
+            found = self._execute(
+                "SELECT rowid, line, model, called_at, prompt_tokens, completion_tokens, actual_ms,"
+                " request_id, details FROM ordered WHERE rowid > ? AND NOT present"
+                " ORDER BY rowid LIMIT ?",
+                (after, size),
+            ).fetchall()
+            if not found:
+                return
+            after = found[-1][0]
+            yield [StagedCall(*row) for row in found]
+
+
+class StagedModel:
+    """One model of a ledger file: read like `reads.ModelHistory`."""
+
+    def __init__(
+        self, staged: StagedEntries, number: int, model: str, last_seq: int, head: bytes, line: int
+    ) -> None:
+        """Read the adjustments; the calls come in pages."""
+        self._staged = staged
+        self._number = number
+        self.model = model
+        self.last_seq = last_seq
+        self.head = head
+        self.head_line = line
+        self.adjustments = staged.adjustments(number)
+
+    def calls(self, after: int, through: int) -> Iterator[tuple[list[CallRow], list[Any]]]:
+        """Pages of calls with after < seq <= through; see `reads.ModelHistory.calls`."""
+        while after < through:
+            rows = self._staged.calls(self._number, after, min(through, after + PAGE))
+            if rows:
+                yield rows, []
+            after += PAGE
+
+    def line_of(self, seq: int | None) -> int | None:
+        """The line of an entry."""
+        return self._staged.line_of(self._number, seq)
+
+
+class StagedEntries(_Temporary):
+    """The entries of a ledger file, verbatim."""
+
+    _SCHEMA = """
+        CREATE TABLE calls (model INTEGER, seq INTEGER, line INTEGER, called_at INTEGER,
+            prompt_tokens INTEGER, completion_tokens INTEGER, actual_ms REAL, predicted_ms REAL,
+            request_id TEXT, details TEXT, PRIMARY KEY (model, seq)) WITHOUT ROWID;
+        CREATE TABLE adjustments (model INTEGER, seq INTEGER, line INTEGER, kind TEXT,
+            recorded_at INTEGER, rule TEXT, alpha REAL, a REAL, b REAL, o REAL, absolute REAL,
+            predicted REAL, samples INTEGER, rule_state BLOB, updated_at INTEGER, note TEXT,
+            PRIMARY KEY (model, seq)) WITHOUT ROWID;
+        CREATE TABLE models (number INTEGER PRIMARY KEY, model TEXT, seq INTEGER, head BLOB,
+            line INTEGER);
+    """
+
+    def add_calls(self, rows: Sequence[tuple[int, int, CallRow]]) -> None:
+        """Add calls: (model number, line, call)."""
+        self._insert("calls", [(number, row[0], line, *row[1:]) for number, line, row in rows])
+
+    def add_adjustment(self, number: int, line: int, entry: Adjustment) -> None:
+        """Add an adjustment."""
+        self._insert("adjustments", [(number, entry.seq, line, *entry[1:])])
+
+    def add_model(self, number: int, model: str, seq: int, head: bytes, line: int) -> None:
+        """Add a model's name and head, behind its entries."""
+        self._insert("models", [(number, model, seq, head, line)])
+
+    def repeated_request(self) -> tuple[int, str, str] | None:
+        """The first (line, model, request id) that the model has in an earlier entry."""
+        row: tuple[int, str, str] | None = self._execute(
+            "SELECT found.line, models.model, request_id FROM (SELECT line, model, request_id,"
+            " row_number() OVER (PARTITION BY model, request_id ORDER BY seq) AS ordinal"
+            " FROM calls WHERE request_id IS NOT NULL) AS found"
+            " JOIN models ON models.number = found.model WHERE ordinal > 1"
+            " ORDER BY found.line LIMIT 1"
+        ).fetchone()
+        return row
+
+    def models(self) -> Iterator[StagedModel]:
+        """The models in the order of the file."""
+        for row in self._execute("SELECT number, model, seq, head, line FROM models ORDER BY 1"):
+            yield StagedModel(self, *row)
+
+    def adjustments(self, number: int) -> list[Adjustment]:
+        """A model's adjustments by seq."""
+        return [
+            Adjustment(row[1], *row[3:])
+            for row in self._execute(
+                "SELECT * FROM adjustments WHERE model = ? ORDER BY seq", (number,)
+            )
+        ]
+
+    def calls(self, number: int, after: int, through: int) -> list[CallRow]:
+        """A model's calls with after < seq <= through."""
+        return self._execute(
+            "SELECT seq, called_at, prompt_tokens, completion_tokens, actual_ms, predicted_ms,"
+            " request_id, details FROM calls WHERE model = ? AND seq > ? AND seq <= ?"
+            " ORDER BY seq",
+            (number, after, through),
+        ).fetchall()
+
+    def line_of(self, number: int, seq: int | None) -> int | None:
+        """The line of an entry."""
+        row = self._execute(
+            "SELECT line FROM calls WHERE model = ? AND seq = ? UNION ALL"
+            " SELECT line FROM adjustments WHERE model = ? AND seq = ?",
+            (number, seq, number, seq),
+        ).fetchone()
+        return None if row is None else int(row[0])

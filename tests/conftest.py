@@ -1,0 +1,99 @@
+"""What all tests share: real ledger files, a calibrator whose ledger must audit clean, calls."""
+
+from __future__ import annotations
+
+import sqlite3
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import alembic
+import pytest
+import sqlalchemy
+from hypothesis import HealthCheck, settings
+
+from calibration_ledger import AdaptiveCalibrator, Call
+from postgres_server import running_server
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from postgres_server import Server
+
+# The same examples on every machine and in every run: a red test stays red until it is mended.
+settings.register_profile(
+    "ledger",
+    derandomize=True,
+    deadline=None,
+    database=None,
+    max_examples=50,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+settings.load_profile("ledger")
+
+START = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
+
+
+def pytest_report_header() -> str:
+    return (
+        f"SQLite {sqlite3.sqlite_version}, SQLAlchemy {sqlalchemy.__version__}, "
+        f"Alembic {alembic.__version__}"
+    )
+
+
+@pytest.fixture
+def ledger_path(tmp_path: Path) -> Path:
+    """Where a ledger may be made; nothing is there yet."""
+    return tmp_path / "calls.db"
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Server]:
+    """A running PostgreSQL server; a test that asks for it is skipped where there is none."""
+    with running_server() as server:
+        yield server
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run what uses a `ledger` on both databases; what looks at `ledger_path` needs a file."""
+    if "ledger" in metafunc.fixturenames:
+        both = "ledger_path" not in metafunc.fixturenames
+        databases = ("sqlite", "postgres") if both else ("sqlite",)
+        metafunc.parametrize("ledger", databases, indirect=True)
+
+
+@pytest.fixture
+def ledger(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Where a ledger may be made, on SQLite (nothing is there yet) and on PostgreSQL.
+
+    There it is an empty one, which readers cannot tell from none; `tests/postgres` makes them.
+    """
+    if request.param == "sqlite":
+        yield str(request.getfixturevalue("tmp_path") / "calls.db")
+        return
+    with request.getfixturevalue("postgres").ledger() as url:
+        yield url
+
+
+@pytest.fixture
+def calibrator(ledger: str) -> Iterator[AdaptiveCalibrator]:
+    """A calibrator on a fresh ledger, which must audit clean in the end."""
+    with AdaptiveCalibrator(ledger) as opened:
+        yield opened
+        assert opened.audit() == []
+
+
+@pytest.fixture
+def make_call() -> Callable[..., Call]:
+    """Make the i-th of a row of plausible calls, all different; any field can be given."""
+
+    def make(i: int = 0, model: str = "timmy:v0.1-q4", **fields: Any) -> Call:
+        values: dict[str, Any] = {
+            "prompt_tokens": 100 + 37 * i % 901,
+            "completion_tokens": 20 + 53 * i % 307,
+            "actual_ms": 1000.0 + 61.25 * (i * 17 % 101),
+            "called_at": START + timedelta(seconds=i),
+        }
+        return Call(model, **(values | fields))
+
+    return make
