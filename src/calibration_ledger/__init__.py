@@ -1,0 +1,64 @@
+"""Know before a language-model call how long it will take.
+
+The ledger keeps every observed call, learns each model's latency from it, and can be replayed and
+audited to the bit. `AdaptiveCalibrator` is the front door; everything else here is what it takes,
+gives or raises.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from calibration_ledger._version import __version__
+
+if TYPE_CHECKING:
+    from calibration_ledger.calibration import DEFAULT_ALPHA, ModelCalibration
+    from calibration_ledger.calibrator import AdaptiveCalibrator
+    from calibration_ledger.errors import CalibrationLedgerError
+    from calibration_ledger.priors import Prior, default_prior
+    from calibration_ledger.values import Call, CostPrediction, Finding, Head, Replay
+
+_HOMES = {
+    "AdaptiveCalibrator": "calibrator",
+    "CalibrationLedgerError": "errors",
+    "Call": "values",
+    "CostPrediction": "values",
+    "DEFAULT_ALPHA": "calibration",
+    "Finding": "values",
+    "Head": "values",
+    "ModelCalibration": "calibration",
+    "Prior": "priors",
+    "Replay": "values",
+    "default_prior": "priors",
+}
+
+__all__ = [
+    "DEFAULT_ALPHA",
+    "AdaptiveCalibrator",
+    "CalibrationLedgerError",
+    "Call",
+    "CostPrediction",
+    "Finding",
+    "Head",
+    "ModelCalibration",
+    "Prior",
+    "Replay",
+    "__version__",
+    "default_prior",
+]
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name when it is first asked for.
+
+    SQLAlchemy takes five times as long to import as click; `calib --help` needs neither it nor
+    anything else of the library.
+    """
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value
+    return value

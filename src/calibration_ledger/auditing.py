@@ -1,0 +1,100 @@
+"""The audit of a whole ledger: `audit.ModelAudit` fed from the database, page by page.
+
+While others write, a model's calibration is read first, then its entries up to the `last_seq` in
+it: entries are never changed, so there is no false finding and no long transaction.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from calibration_ledger.audit import ModelAudit
+from calibration_ledger.errors import LedgerCorruptError, LedgerNotFoundError
+from calibration_ledger.listing import list_live
+from calibration_ledger.noted_heads import checked_head, contradictions, missing_models
+from calibration_ledger.storage import reads
+from calibration_ledger.values import Finding, Head
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from calibration_ledger.replay import Progress
+    from calibration_ledger.storage.backend import Backend
+    from calibration_ledger.storage.reads import Stored
+
+
+def heads(backend: Backend) -> list[Head]:
+    """See `AdaptiveCalibrator.heads`."""
+    return [Head(live.model, live.last_seq, live.head.hex()) for live in list_live(backend)]
+
+
+def audit(
+    backend: Backend,
+    model: str | None,
+    *,
+    heads: Iterable[Head | tuple[str, int, str]] | None,
+    progress: Progress | None,
+) -> list[Finding]:
+    """See `AdaptiveCalibrator.audit`."""
+    noted = [checked_head(head) for head in heads or ()]
+    try:
+        found = list_live(backend, model)
+    except LedgerCorruptError as error:
+        return [Finding(None, None, "storage", "a readable ledger", str(error))]
+    findings = [] if model is not None else _audit_whole(backend)
+    if model is None:
+        findings += missing_models(noted, (live.model for live in found))
+    findings += contradictions(noted)
+    for live in found:
+        of_model = {head.seq: head.digest for head in noted if head.model == live.model}
+        findings += _audit_model(backend, live, of_model, progress)
+    return findings
+
+
+def _audit_model(
+    backend: Backend, live: Stored, noted: dict[int, str], progress: Progress | None
+) -> list[Finding]:
+    try:
+        history = reads.ModelHistory(backend, live)
+        fold = ModelAudit(live.model, history.adjustments, noted)
+        done = 0
+        for entry in [*history.adjustments, None]:
+            # Through the adjustment's own seq: a call that shares it shall not slip through.
+            end = live.last_seq if entry is None else entry.seq
+            for rows, keys in history.calls(done, end):
+                fold.calls(rows)
+                fold.check_keys(keys)
+                if progress is not None:
+                    progress(len(rows))
+            if entry is not None:
+                fold.adjust(entry)
+                done = entry.seq
+        last_seq, lowest, newest = reads.ends(backend, live.model_id)
+        if lowest < 1:
+            fold.report("sequence", lowest, "entries from 1 on", f"entry {lowest}")
+        behind = max(newest - last_seq, 0)
+        return fold.finish(live._asdict(), live.last_seq, live.head, live.last_seq + behind)
+    except LedgerCorruptError as error:
+        return [Finding(live.model, None, "storage", "readable entries", str(error))]
+
+
+def _audit_whole(backend: Backend) -> list[Finding]:
+    """What concerns no single model: foreign rows, and the engine's own check."""
+    try:
+        engine = backend.check_engine()
+        foreign = reads.foreign_rows(backend)
+    except LedgerNotFoundError:
+        return []
+    except LedgerCorruptError as error:
+        return [Finding(None, None, "storage", "a readable ledger", str(error))]
+    findings = [Finding(None, None, "storage", "a sound file", text) for text in engine]
+    for table, model_id, count in foreign.unknown_models:
+        expected = f"no rows of {table} without a model"
+        found = f"{count} of the unknown model id {model_id}"
+        findings.append(Finding(None, None, "foreign row", expected, found))
+    for model_id, seq in foreign.unknown_calls:
+        found = f"details of the missing call ({model_id}, {seq})"
+        findings.append(Finding(None, seq, "foreign row", "details of a call", found))
+    for _, model in foreign.uncalibrated:
+        findings.append(Finding(model, None, "calibration", "a calibration", "none"))
+    return findings

@@ -1,0 +1,128 @@
+"""Listing models and calls, as frozen values, in bounded pages."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from calibration_ledger.calibration import ModelCalibration
+from calibration_ledger.damage import damage_told, damaged
+from calibration_ledger.errors import InvalidInputError, LedgerNotFoundError, ModelNotFoundError
+from calibration_ledger.learning import unpack_numbers
+from calibration_ledger.replay import Window
+from calibration_ledger.storage import reads
+from calibration_ledger.validation import check_model, check_window, time_from_us
+from calibration_ledger.values import Call
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import datetime
+
+    from calibration_ledger.storage.backend import Backend
+    from calibration_ledger.storage.reads import Stored
+
+
+def calibration_of(live: Stored) -> ModelCalibration:
+    """The frozen value of a stored calibration.
+
+    Raises:
+        LedgerCorruptError: it cannot be what a program of ours wrote.
+    """
+    a, b, o, total_absolute_error_ms, total_predicted_ms = live.numbers
+    if live.sample_count < 0:
+        raise damaged(live.model, f"the calibration counts {live.sample_count} calls")
+    with damage_told(live.model):
+        return ModelCalibration(
+            live.model,
+            live.rule,
+            live.alpha,
+            a,
+            b,
+            o,
+            live.sample_count,
+            total_absolute_error_ms,
+            total_predicted_ms,
+            tuple(unpack_numbers(live.rule_state)),
+            live.updated_at / 1e6,
+        )
+
+
+def list_live(backend: Backend, model: str | None = None) -> list[Stored]:
+    """The calibrations of one model or of all, sorted by model; a missing ledger has none.
+
+    Raises:
+        ModelNotFoundError: the one model has no entry.
+    """
+    if model is not None:
+        check_model(model)
+    try:
+        if model is None:
+            return reads.list_all(backend)
+        live = reads.find(backend, model)
+    except LedgerNotFoundError:
+        if model is None:
+            return []
+        live = None
+    if live is None:
+        raise ModelNotFoundError(
+            f"the ledger {backend.place.shown} has no entry of a model {model!r}: "
+            f"`calib stats` lists those it has."
+        )
+    return [live]
+
+
+def iterate_calls(
+    backend: Backend,
+    model: str | None,
+    *,
+    since: datetime | None,
+    until: datetime | None,
+    last: int | None,
+) -> Iterator[Call]:
+    """See `AdaptiveCalibrator.calls`. The arguments are checked now, not at the first call."""
+    window = Window(*check_window(since, until))
+    if last is not None and (isinstance(last, bool) or not isinstance(last, int) or last < 1):
+        raise InvalidInputError(f"last must be a whole number from 1, not {last!r}.")
+    return _iterate(backend, list_live(backend, model), window, last)
+
+
+def _iterate(
+    backend: Backend, models: list[Stored], window: Window, last: int | None
+) -> Iterator[Call]:
+    everything = window == (None, None)
+    for live in models:
+        history = reads.ModelHistory(backend, live)
+        after = 0
+        if last is not None and last < live.last_seq:
+            after = max(0, history.nth_newest(last, window) - 1)
+        for rows, _ in history.calls(after, live.last_seq):
+            scored = [True] * len(rows) if everything else window.holds([row[1] for row in rows])
+            for row, is_in in zip(rows, scored, strict=True):
+                if is_in:
+                    yield call_of(live.model, row)
+
+
+def call_of(model: str, row: Any) -> Call:
+    """The frozen value of a `CallRow`.
+
+    Raises:
+        LedgerCorruptError: it cannot be what a program of ours wrote.
+    """
+    seq, called_at, prompt_tokens, completion_tokens, actual, predicted, request_id, text = row
+    try:
+        details = None if text is None else _DECODER.decode(text)
+        at = time_from_us(called_at)
+    except (ValueError, OverflowError, RecursionError) as error:
+        raise damaged(model, f"entry {seq} cannot be read ({error})") from error
+    if text is not None and not isinstance(details, dict):
+        raise damaged(model, f"the details of entry {seq} are no object")
+    return Call(
+        model, prompt_tokens, completion_tokens, actual, at, request_id, details, seq, predicted
+    )
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)

@@ -1,0 +1,105 @@
+"""The errors: one root, families that callers can tell apart, and whole after a pickle."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import pickle
+
+import pytest
+
+from calibration_ledger import CalibrationLedgerError, errors
+from calibration_ledger.errors import (
+    ImportRefusedError,
+    InvalidInputError,
+    LedgerBusyError,
+    LedgerError,
+    LedgerNotFoundError,
+    LedgerOutdatedError,
+    LedgerPathError,
+    LedgerPermissionError,
+    LedgerTooNewError,
+    ModelNotFoundError,
+    NotFiniteError,
+    NotRecordedError,
+    OutcomeUnknownError,
+    RemovedParameterError,
+    RequestConflictError,
+    UnknownRuleError,
+)
+
+ALL = [
+    error
+    for _, error in inspect.getmembers(errors, inspect.isclass)
+    if issubclass(error, Exception) and error.__module__ == errors.__name__
+]
+SENTENCE = "this was wrong: do that"
+
+
+def made(error):
+    if error is ImportRefusedError:
+        return error("calls.csv", 3, SENTENCE)
+    if issubclass(error, errors.LedgerRevisionError):
+        return error(SENTENCE, found="0001", expected="0002")
+    return error(SENTENCE)
+
+
+@pytest.mark.parametrize("error", ALL)
+def test_every_error_is_under_one_root_and_says_what_it_means(error):
+    assert issubclass(error, CalibrationLedgerError)
+    assert (error.__doc__ or "").strip()
+    assert SENTENCE in str(made(error))
+
+
+@pytest.mark.parametrize("error", ALL)
+@pytest.mark.parametrize("through", [copy.copy, lambda e: pickle.loads(pickle.dumps(e))])  # noqa: S301
+def test_an_error_comes_whole_out_of_another_process(error, through):
+    """Pools of processes pickle what their workers raise, and hang on what does not come back."""
+    before = made(error)
+    before.add_note("while importing")
+    after = through(before)
+    assert type(after) is error
+    assert str(after) == str(before)
+    assert vars(after) == vars(before)
+
+
+def test_wrong_input_and_failed_writes_can_be_told_apart():
+    for error in (UnknownRuleError, NotFiniteError, RequestConflictError, ImportRefusedError):
+        assert issubclass(error, InvalidInputError)
+        assert not issubclass(error, LedgerError)
+    for error in (NotRecordedError, OutcomeUnknownError):
+        assert issubclass(error, LedgerError)
+        assert not issubclass(error, InvalidInputError)
+    assert not issubclass(OutcomeUnknownError, NotRecordedError)
+    assert not issubclass(NotRecordedError, OutcomeUnknownError)
+
+
+@pytest.mark.parametrize(
+    ("error", "standard"),
+    [
+        (InvalidInputError, ValueError),
+        (RemovedParameterError, TypeError),
+        (NotFiniteError, ArithmeticError),
+        (ModelNotFoundError, LookupError),
+        (LedgerNotFoundError, FileNotFoundError),
+        (LedgerPathError, OSError),
+        (LedgerPermissionError, PermissionError),
+        (LedgerBusyError, TimeoutError),
+        (LedgerBusyError, NotRecordedError),
+    ],
+)
+def test_programs_that_catch_the_standard_errors_go_on_working(error, standard):
+    assert issubclass(error, standard)
+
+
+def test_an_import_that_was_refused_names_the_file_and_the_line():
+    error = ImportRefusedError("calls.csv", 3, "no model")
+    assert (error.source, error.line, error.reason) == ("calls.csv", 3, "no model")
+    assert str(error) == "calls.csv, line 3: no model"
+    assert str(ImportRefusedError("calls.csv", None, "empty")) == "calls.csv: empty"
+
+
+@pytest.mark.parametrize("error", [LedgerOutdatedError, LedgerTooNewError])
+def test_a_wrong_revision_carries_both(error):
+    found = made(error)
+    assert (found.found, found.expected) == ("0001", "0002")

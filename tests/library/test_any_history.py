@@ -1,0 +1,204 @@
+"""Any history at all: what hypothesis thinks of is lived in a ledger and in plain Python alike.
+
+Whatever is done in whatever order, by however many calibrators: the live state is what the
+design's arithmetic gives, a replay without arguments gives it again to the bit, the heads are
+what the rows of the file digest to, and the audit is silent.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from calibration_ledger import AdaptiveCalibrator, CalibrationLedgerError, Call
+from calibration_ledger.errors import NotFiniteError, RequestConflictError
+from reference import LOCAL_PRIOR, Ema, Lived, digest_of, fold_file, numbers_of
+
+MODELS = ["m", "größe", "x:1"]
+models = st.sampled_from(MODELS)
+alphas = st.sampled_from([0.15, 0.4, 1.0, 1e-9])
+tokens = st.one_of(st.integers(0, 3), st.integers(0, 5000), st.just(2**31 - 1))
+milliseconds = st.one_of(
+    st.floats(0.0, 60_000.0), st.sampled_from([0.0, -0.0, 5e-324, 1e6]), st.integers(0, 10_000)
+)
+request_ids = st.none() | st.sampled_from(["r", "s", "ü"])
+calls = st.tuples(models, tokens, tokens, milliseconds, request_ids)
+
+
+@dataclass
+class Model:
+    """What the ledger should say of a model."""
+
+    lived: Lived
+    requests: dict[str, tuple[int, int, float, float]] = field(default_factory=dict)
+
+
+class Histories(RuleBasedStateMachine):
+    """Calls, resets, recalibrations and reopenings in any order."""
+
+    def __init__(self):
+        super().__init__()
+        self.folder = tempfile.TemporaryDirectory()
+        self.path = Path(self.folder.name) / "calls.db"
+        self.expected: dict[str, Model] = {}
+
+    @initialize(alpha=alphas)
+    def open(self, alpha):
+        self.alpha = alpha
+        self.calibrator = AdaptiveCalibrator(self.path, alpha, durability="normal")
+
+    def prior(self):
+        return Ema(self.alpha, *LOCAL_PRIOR)
+
+    def expect(self, model, p, c, y, request_id):
+        """Live the call in the reference; gives its error."""
+        y += 0.0  # the ledger knows no negative zero
+        if model not in self.expected:
+            self.expected[model] = Model(Lived(model).adjust("opened", self.prior()))
+        known = self.expected[model].requests
+        if request_id in known:
+            assert known[request_id][:3] == (p, c, y), "the test asks only for what is possible"
+            return known[request_id][3]
+        self.expected[model].lived.call(p, c, y)
+        error = y - self.expected[model].lived.entries[-1]["predicted_ms"]
+        if request_id is not None:
+            known[request_id] = (p, c, y, error)
+        return error
+
+    def conflicts(self, call):
+        model, p, c, y, request_id = call
+        known = self.expected[model].requests if model in self.expected else {}
+        return request_id in known and known[request_id][:3] != (p, c, y)
+
+    @rule(call=calls)
+    def record(self, call):
+        model, p, c, y, request_id = call
+        if self.conflicts(call):
+            heads = self.calibrator.heads()
+            try:
+                self.calibrator.record(model, p, y, c, request_id=request_id)
+            except RequestConflictError:
+                assert self.calibrator.heads() == heads
+                return
+            raise AssertionError("a conflict was not noticed")
+        error = self.calibrator.record(model, p, y, c, request_id=request_id)
+        assert error.hex() == float(self.expect(*call)).hex()
+
+    @rule(batch=st.lists(calls, max_size=12))
+    def record_many(self, batch):
+        possible, ids = [], {}
+        for call in batch:
+            key = call[0], call[4]
+            same = call[4] is None or ids.setdefault(key, call[1:4]) == call[1:4]
+            if same and not self.conflicts(call):
+                possible.append(call)
+        errors = self.calibrator.record_many(
+            Call(model, p, c, y, request_id=request_id) for model, p, c, y, request_id in possible
+        )
+        # Batches go model by model; the errors come in the order of the calls all the same.
+        expected = [self.expect(*call) for call in possible]
+        assert [error.hex() for error in errors] == [float(error).hex() for error in expected]
+
+    @rule(model=st.none() | models)
+    def reset(self, model):
+        self.calibrator.reset(model)
+        for name, found in self.expected.items():
+            if model in {None, name}:
+                found.lived.adjust("reset", self.prior())
+
+    @precondition(lambda self: self.expected)
+    @rule(alpha=alphas, data=st.data())
+    def recalibrate(self, alpha, data):
+        model = data.draw(st.none() | st.sampled_from(sorted(self.expected)))
+        replays = self.calibrator.recalibrate(alpha, model=model)
+        for name, found in self.expected.items():
+            if model in {None, name}:
+                lived = found.lived
+                if lived.replayed(alpha) != lived.state:
+                    lived.recalibrate(alpha)
+                (replay,) = [replay for replay in replays if replay.model == name]
+                assert numbers_of(replay.calibration) == lived.state.numbers()
+
+    @rule(alpha=alphas)
+    def reopen(self, alpha):
+        self.calibrator.close()
+        self.open(alpha)
+
+    @precondition(lambda self: self.expected)
+    @rule(alpha=alphas)
+    def replay(self, alpha):
+        heads = self.calibrator.heads()
+        for replay in self.calibrator.replay(alpha):
+            lived = self.expected[replay.model].lived
+            assert numbers_of(replay.calibration) == lived.replayed(alpha).numbers()
+        assert self.calibrator.heads() == heads
+
+    @invariant()
+    def the_live_state_is_what_was_lived(self):
+        heads = {head.model: head for head in self.calibrator.heads()}
+        assert heads.keys() == self.expected.keys()
+        for name, found in self.expected.items():
+            live = self.calibrator.calibration(name)
+            assert numbers_of(live) == found.lived.state.numbers()
+            assert heads[name].seq == len(found.lived.entries)
+            assert self.calibrator.predict(name, 7, 9).predicted_ms == live.predict(7, 9)
+
+    @invariant()
+    def the_history_explains_it(self):
+        assert self.calibrator.audit() == []
+        for replay in self.calibrator.replay():
+            assert replay.calibration == self.calibrator.calibration(replay.model)
+            expected = self.expected[replay.model].lived
+            entries = [entry for entry in expected.entries if entry["kind"] == "call"]
+            assert replay.n == len(entries)
+            stored = [
+                (call.seq, call.prompt_tokens, call.completion_tokens, call.actual_ms)
+                for call in self.calibrator.calls(replay.model)
+            ]
+            names = "seq", "prompt_tokens", "completion_tokens", "actual_ms"
+            assert stored == [tuple(entry[name] for name in names) for entry in entries]
+
+    def teardown(self):
+        if hasattr(self, "calibrator"):
+            noted = self.calibrator.heads()
+            assert self.calibrator.audit(heads=noted) == []
+            self.calibrator.close()
+            for head in noted:
+                assert digest_of(self.path, head.model) == head.digest
+                expected = self.expected[head.model].lived.state
+                assert fold_file(self.path, head.model).numbers() == expected.numbers()
+        self.folder.cleanup()
+
+
+TestAnyHistory = Histories.TestCase
+TestAnyHistory.settings = settings(max_examples=25, stateful_step_count=20)
+
+
+def test_a_history_of_anything_finite_or_not_is_refused_whole_or_lived(ledger_path):
+    """Numbers at the edge of the floats: each call is refused, or learnt as the design says."""
+    numbers = [0.0, 5e-324, 1.0, 1e154, 1e300, 1.7e308]
+    reference = Ema(1.0, *LOCAL_PRIOR)
+    with AdaptiveCalibrator(ledger_path, 1.0, durability="normal") as calibrator:
+        refused = 0
+        for i in range(120):
+            p, c, y = i * 7919 % 5000, i * 104_729 % 3000, numbers[i * 31 % 6]
+            heads = calibrator.heads()
+            before = Ema(**vars(reference))
+            predicted, error = reference.learn(p, c, y)
+            try:
+                assert calibrator.record("m", p, y, c).hex() == error.hex()
+            except NotFiniteError:
+                refused += 1
+                assert calibrator.heads() == heads
+                reference = before
+            else:
+                assert numbers_of(calibrator.calibration("m")) == reference.numbers()
+                assert predicted < float("inf")
+        assert 0 < refused < 120
+        assert calibrator.audit() == []
+        assert issubclass(NotFiniteError, CalibrationLedgerError)

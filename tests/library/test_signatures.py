@@ -1,0 +1,238 @@
+"""The library's shape: names, arguments and their order as the design's table has them."""
+
+from __future__ import annotations
+
+import inspect
+import threading
+
+import pytest
+
+from calibration_ledger import DEFAULT_ALPHA, AdaptiveCalibrator, CalibrationLedgerError, Call
+from calibration_ledger.errors import InvalidInputError, LedgerClosedError, RemovedParameterError
+
+EMPTY = inspect.Parameter.empty
+
+SIGNATURES = {
+    "__init__": "ledger=None, alpha=0.15, *, rule='ema', prior=None, durability='full', "
+    "timeout_s=30.0, **removed",
+    "predict": "model, prompt_tokens, completion_tokens=0",
+    "record": "model, prompt_tokens, actual_ms, completion_tokens=0, *, request_id=None, "
+    "called_at=None, details=None",
+    "record_many": "calls",
+    "timed": "model, prompt_tokens",
+    "calibration": "model",
+    "get_stats": "model",
+    "all_stats": "",
+    "reset": "model=None",
+    "calls": "model=None, *, since=None, until=None, last=None",
+    "replay": "alpha=None, rule=None, *, model=None, since=None, until=None, progress=None",
+    "recalibrate": "alpha=None, rule=None, *, model=None, progress=None",
+    "heads": "",
+    "audit": "model=None, *, heads=None, progress=None",
+    "close": "",
+}
+
+
+def shape_of(function):
+    """A signature without its types and its self."""
+    signature = inspect.signature(function)
+    bare = [
+        parameter.replace(annotation=EMPTY)
+        for name, parameter in signature.parameters.items()
+        if name != "self"
+    ]
+    return str(signature.replace(parameters=bare, return_annotation=EMPTY))
+
+
+@pytest.mark.parametrize("name", SIGNATURES)
+def test_a_method_takes_what_the_design_says_in_its_order(name):
+    assert shape_of(getattr(AdaptiveCalibrator, name)) == f"({SIGNATURES[name]})"
+
+
+@pytest.mark.parametrize("name", ["import_calls", "export_ledger", "backup"])
+def test_what_the_commands_do_the_library_does_too(name):
+    assert callable(getattr(AdaptiveCalibrator, name))
+
+
+@pytest.mark.parametrize("name", [name for name in SIGNATURES if not name.startswith("_")])
+def test_every_public_method_says_what_it_does(name):
+    assert (getattr(AdaptiveCalibrator, name).__doc__ or "").strip()
+
+
+def test_the_default_alpha_is_the_exported_one():
+    default = inspect.signature(AdaptiveCalibrator).parameters["alpha"].default
+    assert default is DEFAULT_ALPHA
+    with AdaptiveCalibrator(":memory:") as calibrator:
+        assert calibrator.alpha == 0.15
+
+
+@pytest.mark.parametrize(
+    ("parameter", "sentence"),
+    [
+        ("autosave", r"autosave= is gone: every record\(\) is saved.*durability='normal'"),
+        ("state_path", r"state_path= is gone: pass the ledger's path.*calib import state FILE"),
+        ("path", r"AdaptiveCalibrator\(\) has no parameter 'path'"),
+    ],
+)
+@pytest.mark.parametrize("value", [True, False, None, "state.json"])
+def test_a_parameter_of_the_predecessor_is_refused_with_what_takes_its_place(
+    ledger_path, parameter, sentence, value
+):
+    with pytest.raises(RemovedParameterError, match=sentence) as refused:
+        AdaptiveCalibrator(ledger_path, **{parameter: value})
+    # Programs that catch what a wrong keyword raises anywhere else go on working.
+    assert isinstance(refused.value, TypeError)
+    assert isinstance(refused.value, CalibrationLedgerError)
+    assert list(ledger_path.parent.iterdir()) == []
+
+
+def test_the_ledger_and_alpha_may_come_by_position(ledger_path):
+    with AdaptiveCalibrator(ledger_path, 0.3) as calibrator:
+        calibrator.record("m", 1, 2.0)
+        assert calibrator.calibration("m").alpha == 0.3
+        assert calibrator.audit() == []
+
+
+def test_record_takes_its_arguments_by_position_in_the_predecessors_order(calibrator):
+    calibrator.record("m", 512, 3400, 128)
+    (call,) = calibrator.calls()
+    assert (call.prompt_tokens, call.actual_ms, call.completion_tokens) == (512, 3400.0, 128)
+
+
+def test_a_calibrator_says_what_it_is(ledger_path):
+    with AdaptiveCalibrator(ledger_path, 0.3) as calibrator:
+        path = repr(str(ledger_path))
+        assert repr(calibrator) == f"AdaptiveCalibrator({path}, alpha=0.3, rule='ema.1')"
+        assert calibrator.ledger == str(ledger_path)
+
+
+def test_with_closes_and_a_closed_calibrator_says_so(ledger_path):
+    with AdaptiveCalibrator(ledger_path) as calibrator:
+        calibrator.record("m", 1, 2.0)
+        assert calibrator.audit() == []
+    calibrator.close()  # again: nothing happens
+    for use in (
+        lambda: calibrator.record("m", 1, 2.0),
+        lambda: calibrator.predict("m", 1),
+        lambda: list(calibrator.calls()),
+        calibrator.heads,
+        calibrator.audit,
+        calibrator.reset,
+    ):
+        with pytest.raises(LedgerClosedError, match="is closed"):
+            use()
+
+
+def test_an_exception_inside_with_passes_through_and_closes(ledger_path):
+    with pytest.raises(ZeroDivisionError), AdaptiveCalibrator(ledger_path) as calibrator:
+        raise ZeroDivisionError
+    with pytest.raises(LedgerClosedError):
+        calibrator.record("m", 1, 2.0)
+
+
+def test_a_string_and_a_path_name_the_same_ledger(ledger_path):
+    with AdaptiveCalibrator(ledger_path) as first, AdaptiveCalibrator(str(ledger_path)) as second:
+        first.record("m", 1, 2.0)
+        assert second.calibration("m").sample_count == 1
+        second.record("m", 1, 2.0)
+        assert first.calibration("m").sample_count == 2
+        assert first.audit() == []
+
+
+def test_the_environment_names_the_default_ledger(ledger_path, monkeypatch):
+    monkeypatch.setenv("CALIBRATION_LEDGER", str(ledger_path))
+    with AdaptiveCalibrator() as calibrator:
+        calibrator.record("m", 1, 2.0)
+        assert calibrator.audit() == []
+    assert ledger_path.exists()
+
+
+def test_a_ledger_in_memory_works_the_same():
+    with AdaptiveCalibrator(":memory:") as calibrator:
+        error = calibrator.record("m", 512, 3400, 128, request_id="r")
+        assert calibrator.record("m", 512, 3400, 128, request_id="r") == error
+        calibrator.reset()
+        calibrator.record_many([Call("n", 1, 2, 3.0)])
+        assert [replay.n for replay in calibrator.replay()] == [1, 1]
+        calibrator.recalibrate(0.5)
+        assert [head.model for head in calibrator.heads()] == ["m", "n"]
+        assert calibrator.audit() == []
+    with AdaptiveCalibrator(":memory:") as another:
+        assert another.heads() == []
+
+
+def test_a_calibrator_can_be_shared_between_threads(calibrator):
+    calibrator.record("m", 1, 2.0)
+    failures = []
+
+    def work(number):
+        try:
+            for i in range(20):
+                calibrator.record(f"m{number % 2}", i, 10.0 * i, request_id=f"{number}-{i}")
+                calibrator.predict("m0", 10)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the test must see it
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert [stats["sample_count"] for stats in calibrator.all_stats()] == [1, 40, 40]
+
+
+@pytest.mark.parametrize("durability", ["full", "normal"])
+def test_both_durabilities_keep_the_same_history(ledger_path, make_call, durability):
+    with AdaptiveCalibrator(ledger_path, durability=durability) as calibrator:
+        calibrator.record_many(make_call(i) for i in range(20))
+        assert calibrator.calibration(make_call().model).sample_count == 20
+        assert calibrator.audit() == []
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"alpha": 0},
+        {"alpha": float("nan")},
+        {"alpha": "0.15"},
+        {"alpha": None},
+        {"alpha": True},
+        {"rule": "kalman.9"},
+        {"rule": None},
+        {"rule": ""},
+        {"durability": "fast"},
+        {"durability": None},
+        {"durability": []},
+        {"timeout_s": -1},
+        {"timeout_s": float("nan")},
+        {"timeout_s": "30"},
+        {"timeout_s": 10**6},
+        {"prior": 5},
+        {"prior": (0.5, 8.0, 300.0)},
+        {"prior": False},
+        {"ledger": ""},
+        {"ledger": 5},
+        {"ledger": b"calls.db"},
+        {"ledger": "a\0b"},
+        {"ledger": "mysql://host/db"},
+        {"ledger": "nonsense://"},
+    ],
+    ids=str,
+)
+def test_a_wrong_argument_is_refused_before_anything_is_made(tmp_path, monkeypatch, wrong):
+    monkeypatch.chdir(tmp_path)
+    arguments = {"ledger": "calls.db"} | wrong
+    with pytest.raises(InvalidInputError) as refused:
+        AdaptiveCalibrator(**arguments)
+    assert len(str(refused.value).split()) > 4
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_falsy_but_callable_prior_is_used(ledger_path):
+    class Table(dict):
+        def __call__(self, _model):
+            return (1.0, 2.0, 3.0)
+
+    with AdaptiveCalibrator(ledger_path, prior=Table()) as calibrator:
+        assert calibrator.predict("m", 1, 1).predicted_ms == 6.0

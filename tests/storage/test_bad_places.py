@@ -1,0 +1,462 @@
+"""Whatever lies where a ledger should: a typed error with a sentence, and nothing is touched.
+
+Each case is met by reading and by recording, with a calibrator of its own, and afterwards every
+byte and every file is as it was.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import sqlite3
+import traceback
+from contextlib import closing, suppress
+from pathlib import Path
+
+import pytest
+
+from calibration_ledger import AdaptiveCalibrator
+from calibration_ledger.errors import (
+    CalibrationLedgerError,
+    InvalidInputError,
+    LedgerCorruptError,
+    LedgerError,
+    LedgerNotFoundError,
+    LedgerOutdatedError,
+    LedgerPathError,
+    LedgerTooNewError,
+    NotALedgerError,
+)
+from calibration_ledger.storage.migrate import current_revision, upgrade_file
+from calibration_ledger.storage.place import find_place
+
+MODEL = "timmy:v0.1-q4"
+
+READING = {
+    "predict": lambda calibrator: calibrator.predict(MODEL, 10, 5),
+    "stats": lambda calibrator: calibrator.all_stats(),
+    "calls": lambda calibrator: list(calibrator.calls()),
+    "replay": lambda calibrator: calibrator.replay(0.5),
+    "audit": lambda calibrator: calibrator.audit(),
+    "heads": lambda calibrator: calibrator.heads(),
+}
+WRITING = {
+    "record": lambda calibrator: calibrator.record(MODEL, 10, 100.0, 5),
+    "record_many": lambda calibrator: calibrator.record_many(
+        [{"model": MODEL, "prompt_tokens": 1, "completion_tokens": 1, "actual_ms": 1.0}]
+    ),
+    "reset": lambda calibrator: calibrator.reset(MODEL),
+    "recalibrate": lambda calibrator: calibrator.recalibrate(0.5),
+}
+USES = READING | WRITING
+
+
+def snapshot(folder: Path) -> dict[str, object]:
+    """Every file below a folder with its bytes; what is no file, by its kind.
+
+    SQLite leaves an empty log and its index beside whatever says that it has one.
+    """
+    found: dict[str, object] = {}
+    for path in sorted(folder.rglob("*")):
+        name = str(path.relative_to(folder))
+        if path.is_symlink():
+            found[name] = str(path.readlink())
+        else:
+            found[name] = path.read_bytes() if path.is_file() else "no file"
+    for name in [name for name in found if name.endswith("-wal")]:
+        if found[name] == b"":
+            found.pop(name)
+            found.pop(name.replace("-wal", "-shm"), None)
+    return found
+
+
+def refuse(path, error: type[CalibrationLedgerError], use: str) -> str:
+    """Use it, which must be refused with this error; gives the sentence."""
+    with pytest.raises(error) as caught, AdaptiveCalibrator(path, timeout_s=1.0) as calibrator:
+        USES[use](calibrator)
+    sentence = str(caught.value)
+    assert sentence[-1] == "."
+    assert ": " in sentence or ". " in sentence, "what was wrong, and what to do"
+    return sentence
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory) -> bytes:
+    """The bytes of a ledger of some pages, none of them unused."""
+    folder = tmp_path_factory.mktemp("template")
+    path = folder / "whole.db"
+    with AdaptiveCalibrator(folder / "calls.db") as calibrator:
+        for i in range(60):
+            calibrator.record(f"m{i % 3}", 10 + i, 100.0 + i, i, request_id=f"r{i}")
+        assert calibrator.audit() == []
+        calibrator.backup(path)
+    execute(path, "PRAGMA journal_mode=WAL")  # as a ledger that was written last by the program
+    return path.read_bytes()
+
+
+def execute(path: Path, *statements: str) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        for statement in statements:
+            connection.execute(statement)
+
+
+TEXTS = {
+    "one byte": b"x",
+    "tiny text": b"hello",
+    "tiny text with a line": b"hi\n",
+    "99 bytes": b"y" * 99,
+    "100 bytes": b"y" * 100,
+    "a page of text": b"z" * 4096,
+    "large text": b"not a ledger, whatever it is called\n" * 20_000,
+    "JSON state": json.dumps({"version": 1, "saved_at": 1.0, "models": []}).encode(),
+    "zeros": bytes(512),
+    "many zeros": bytes(100_000),
+    "noise": random.Random(3).randbytes(50_000),
+    "half a header": b"SQLite format 3\0",
+    "a header and noise": b"SQLite format 3\0" + random.Random(4).randbytes(5_000),
+    "a header and zeros": b"SQLite format 3\0" + bytes(8_176),
+}
+
+
+@pytest.mark.parametrize("use", USES)
+@pytest.mark.parametrize("kind", TEXTS)
+def test_a_file_of_something_else_is_refused_and_not_touched(tmp_path, kind, use) -> None:
+    path = tmp_path / "calls.db"
+    path.write_bytes(TEXTS[kind])
+    sentence = refuse(path, LedgerError, use)
+    assert "not touched" in sentence or "damaged" in sentence
+    assert snapshot(tmp_path) == {"calls.db": TEXTS[kind]}
+
+
+@pytest.mark.parametrize("use", USES)
+def test_a_folder_is_refused_with_a_file_to_name(tmp_path, use) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    assert f"such as {folder / 'ledger.db'}" in refuse(folder, LedgerPathError, use)
+    assert snapshot(tmp_path) == {"folder": "no file"}
+
+
+@pytest.mark.parametrize("use", USES)
+def test_a_missing_folder_is_refused_with_the_command_that_makes_it(tmp_path, use) -> None:
+    path = tmp_path / "missing" / "calls.db"
+    assert f"mkdir -p {path.parent}" in refuse(path, LedgerPathError, use)
+    assert snapshot(tmp_path) == {}
+
+
+@pytest.mark.parametrize("use", USES)
+def test_a_path_through_a_file_is_refused(tmp_path, use) -> None:
+    (tmp_path / "file").write_text("x")
+    assert "a part of its path is a file" in refuse(
+        tmp_path / "file/calls.db", LedgerPathError, use
+    )
+    assert snapshot(tmp_path) == {"file": b"x"}
+
+
+@pytest.mark.parametrize("use", USES)
+def test_a_link_to_nothing_is_refused(tmp_path, use) -> None:
+    (tmp_path / "calls.db").symlink_to(tmp_path / "gone.db")
+    assert "mend it" in refuse(tmp_path / "calls.db", LedgerPathError, use)
+    assert snapshot(tmp_path) == {"calls.db": str(tmp_path / "gone.db")}
+
+
+@pytest.mark.parametrize("use", USES)
+def test_links_in_a_circle_are_refused(tmp_path, use) -> None:
+    (tmp_path / "a.db").symlink_to(tmp_path / "b.db")
+    (tmp_path / "b.db").symlink_to(tmp_path / "a.db")
+    refuse(tmp_path / "a.db", LedgerPathError, use)
+    assert len(snapshot(tmp_path)) == 2
+
+
+@pytest.mark.parametrize("use", USES)
+def test_a_name_too_long_for_the_file_system_is_refused(tmp_path, use) -> None:
+    refuse(tmp_path / ("x" * 5000), LedgerPathError, use)
+    refuse(tmp_path / ("x" * 254 + ".db"), LedgerPathError, use)
+    assert snapshot(tmp_path) == {}
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes with names")
+@pytest.mark.parametrize("use", USES)
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path, use) -> None:
+    os.mkfifo(tmp_path / "calls.db")
+    assert "no ordinary file" in refuse(tmp_path / "calls.db", LedgerPathError, use)
+    assert snapshot(tmp_path) == {"calls.db": "no file"}
+
+
+@pytest.mark.skipif(not Path("/dev/null").exists(), reason="there are no such devices")
+@pytest.mark.parametrize("device", ["/dev/null", "/dev/zero"])
+@pytest.mark.parametrize("use", USES)
+def test_a_device_is_refused(use, device) -> None:
+    assert "no ordinary file" in refuse(device, LedgerPathError, use)
+
+
+FOREIGN = {
+    "other tables": ("CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT)",),
+    "a table of ours": ("CREATE TABLE calls (id INTEGER)", "CREATE TABLE other (id INTEGER)"),
+    "alembic's own": (
+        "CREATE TABLE alembic_version (version_num VARCHAR(32))",
+        "INSERT INTO alembic_version VALUES ('4f2d9c')",
+        "CREATE TABLE users (id INTEGER)",
+    ),
+    "alembic's own, numbered": (
+        "CREATE TABLE alembic_version (version_num VARCHAR(32))",
+        "INSERT INTO alembic_version VALUES ('0007')",
+        "CREATE TABLE users (id INTEGER)",
+    ),
+    "alembic's alone": (
+        "CREATE TABLE alembic_version (version_num VARCHAR(32))",
+        "INSERT INTO alembic_version VALUES ('4f2d9c')",
+    ),
+    "a name with a quote": ('CREATE TABLE "it\'s; DROP TABLE x" (id INTEGER)',),
+}
+
+
+@pytest.mark.parametrize("use", [*USES, "upgrade", "current"])
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_a_database_of_something_else_is_refused_and_not_touched(tmp_path, kind, use) -> None:
+    path = tmp_path / "calls.db"
+    execute(path, *FOREIGN[kind])
+    before = snapshot(tmp_path)
+    if use in USES:
+        sentence = refuse(path, NotALedgerError, use)
+    else:
+        with pytest.raises(NotALedgerError) as caught:
+            (upgrade_file if use == "upgrade" else current_revision)(find_place(path), 1.0)
+        sentence = str(caught.value)
+        (tmp_path / "calls.db.lock").unlink(missing_ok=True)
+    assert "something else" in sentence
+    assert "not touched" in sentence
+    assert snapshot(tmp_path) == before
+
+
+LACKING = ("calibrations", "adjustments", "call_details", "models", "alembic_version")
+
+
+@pytest.mark.parametrize("table", LACKING)
+def test_a_ledger_that_lost_a_table_is_refused(tmp_path, template, table) -> None:
+    path = tmp_path / "calls.db"
+    path.write_bytes(template)
+    execute(path, "DROP VIEW readable_calls", f"DROP TABLE {table}")
+    before = snapshot(tmp_path)
+    for use in USES:
+        refuse(path, NotALedgerError, use)
+    assert snapshot(tmp_path) == before
+
+
+REVISIONS = {
+    "newer": ("UPDATE alembic_version SET version_num = '0002'", LedgerTooNewError, "0002"),
+    "much newer": ("UPDATE alembic_version SET version_num = '9999'", LedgerTooNewError, "9999"),
+    "older": ("UPDATE alembic_version SET version_num = '0000'", LedgerOutdatedError, "upgrade"),
+    "no number": ("UPDATE alembic_version SET version_num = 'abc'", LedgerError, "abc"),
+    "no digit": ("UPDATE alembic_version SET version_num = '\u00b2'", LedgerError, "\u00b2"),
+    "huge": (f"UPDATE alembic_version SET version_num = '{'9' * 5000}'", LedgerError, "999"),
+    "a blob": ("UPDATE alembic_version SET version_num = x'00ff'", LedgerError, ""),
+    "an integer": ("UPDATE alembic_version SET version_num = 7", LedgerError, "7"),
+    "none": ("DELETE FROM alembic_version", NotALedgerError, "no revision"),
+    "two": ("INSERT INTO alembic_version VALUES ('0002')", NotALedgerError, "no revision"),
+}
+
+
+@pytest.mark.parametrize("use", USES)
+@pytest.mark.parametrize("kind", REVISIONS)
+def test_a_ledger_of_another_revision_is_refused(tmp_path, template, kind, use) -> None:
+    statement, error, part = REVISIONS[kind]
+    path = tmp_path / "calls.db"
+    path.write_bytes(template)
+    execute(path, statement)
+    before = snapshot(tmp_path)
+    assert part in refuse(path, error, use)
+    assert snapshot(tmp_path) == before
+
+
+@pytest.mark.parametrize("kind", ["newer", "older"])
+def test_both_revisions_are_named_and_kept(tmp_path, template, kind) -> None:
+    statement, error, _ = REVISIONS[kind]
+    path = tmp_path / "calls.db"
+    path.write_bytes(template)
+    execute(path, statement)
+    with pytest.raises(error) as caught:
+        AdaptiveCalibrator(path)
+    found = "0002" if kind == "newer" else "0000"
+    assert (caught.value.found, caught.value.expected) == (found, "0001")
+    assert found in str(caught.value)
+    assert "0001" in str(caught.value)
+
+
+def test_a_newer_ledger_need_not_have_every_table_of_today(tmp_path, template) -> None:
+    path = tmp_path / "calls.db"
+    path.write_bytes(template)
+    execute(
+        path,
+        "UPDATE alembic_version SET version_num = '0002'",
+        "DROP VIEW readable_calls",
+        "DROP TABLE call_details",
+    )
+    before = snapshot(tmp_path)
+    for use in USES:
+        refuse(path, LedgerTooNewError, use)
+    with pytest.raises(LedgerTooNewError):
+        upgrade_file(find_place(path), 1.0)
+    assert current_revision(find_place(path), 1.0) == "0002"
+    (tmp_path / "calls.db.lock").unlink()
+    assert snapshot(tmp_path) == before
+
+
+def test_a_revision_that_never_was_is_not_upgraded_nor_backed_up(tmp_path, template) -> None:
+    path = tmp_path / "calls.db"
+    path.write_bytes(template)
+    execute(path, "UPDATE alembic_version SET version_num = '0000'")
+    before = snapshot(tmp_path)
+    with pytest.raises(NotALedgerError, match="0000, which no calibration-ledger ever wrote"):
+        upgrade_file(find_place(path), 1.0)
+    (tmp_path / "calls.db.lock").unlink()
+    assert snapshot(tmp_path) == before
+
+
+def test_a_truncated_ledger_is_refused_at_any_length_and_not_touched(tmp_path, template) -> None:
+    """Only what is cut to nothing is a ledger that is not made yet."""
+    path = tmp_path / "calls.db"
+    pages = [n * 4096 for n in range(1, len(template) // 4096)]
+    lengths = {2, 5, 15, 16, 99, 100, 511, 512, 1024, 4095, 4097}
+    lengths |= {*pages, *(n + 1 for n in pages[:-1]), *(n - 100 for n in pages)}
+    rng = random.Random(5)
+    lengths |= {rng.randrange(2, pages[-1]) for _ in range(20)}
+    for length in sorted(lengths):
+        path.write_bytes(template[:length])
+        for use in ("predict", "audit", "record"):
+            with pytest.raises((LedgerCorruptError, NotALedgerError)):  # noqa: PT012
+                with AdaptiveCalibrator(path, timeout_s=1.0) as calibrator:
+                    findings = USES[use](calibrator)
+                # An audit may also give the damage as findings.
+                assert use == "audit", length
+                assert findings, length
+                raise LedgerCorruptError
+            assert snapshot(tmp_path) == {"calls.db": template[:length]}, (length, use)
+
+
+def test_an_audit_finds_that_the_last_page_was_cut(tmp_path, template) -> None:
+    """SQLite takes the rest of the page for zeros, which may be what stood there, or nearly."""
+    path = tmp_path / "calls.db"
+    for missing in (1, 100, 500, 4000, 4095):
+        path.write_bytes(template[:-missing])
+        with suppress(LedgerCorruptError), AdaptiveCalibrator(path) as calibrator:
+            found = calibrator.audit()
+            assert "storage" in {finding.check for finding in found}, missing
+
+
+def test_a_flipped_byte_of_the_header_never_ends_in_anything_but_an_error_or_a_result(
+    tmp_path, template
+) -> None:
+    for offset in range(100):
+        folder = tmp_path / str(offset)
+        folder.mkdir()
+        path = folder / "calls.db"
+        for mask in (0x01, 0xFF):
+            flipped = bytearray(template)
+            flipped[offset] ^= mask
+            path.write_bytes(flipped)
+            for use, read in READING.items():
+                with (
+                    suppress(CalibrationLedgerError),
+                    AdaptiveCalibrator(path, timeout_s=0.2) as calibrator,
+                ):
+                    read(calibrator)
+                assert path.read_bytes() == flipped, (offset, mask, use)
+            assert set(snapshot(folder)) <= {"calls.db", "calls.db-wal", "calls.db-shm"}
+            for beside in ("calls.db-wal", "calls.db-shm"):
+                (folder / beside).unlink(missing_ok=True)
+
+
+def test_recording_into_a_ledger_with_a_flipped_header_records_or_changes_nothing(
+    tmp_path, template
+) -> None:
+    for offset in range(100):
+        folder = tmp_path / str(offset)
+        folder.mkdir()
+        path = folder / "calls.db"
+        flipped = bytearray(template)
+        flipped[offset] ^= 0xFF
+        path.write_bytes(flipped)
+        recorded = False
+        with (
+            suppress(CalibrationLedgerError),
+            AdaptiveCalibrator(path, timeout_s=0.2) as calibrator,
+        ):
+            calibrator.record("m0", 10, 100.0, 5, request_id="new")
+            recorded = True
+            assert calibrator.get_stats("m0")["sample_count"] == 21
+        assert recorded or path.read_bytes() == flipped, offset
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "a\0b.db",
+        b"calls.db",
+        b"postgresql://me:S3cret@host/db",
+        "postgresql://me:S3cret@host/d\0b",
+        7,
+        1.5,
+        True,
+        ["calls.db"],
+        object(),
+        "~nobody-of-this-name/calls.db",
+    ],
+)
+def test_what_can_be_no_name_of_a_ledger_is_refused(name) -> None:
+    with pytest.raises(InvalidInputError) as caught:
+        AdaptiveCalibrator(name)
+    assert "S3cret" not in "".join(traceback.format_exception(caught.value))
+
+
+URLS = [
+    "postgresql+psycopg2://me:S3cret@host/db",
+    "mysql://me:S3cret@host/db",
+    "oracle://me:S3cret@host/db?password=S3cret",
+    "nonsense://me:S3cret@host/db",
+    "postgresql://me:S3cret@host:port/db",
+    "postgresql://me:S3cret@127.0.0.1:1/db",
+    "postgresql://127.0.0.1:1/db?user=me&password=S3cret",
+    "postgresql+psycopg://me:S3cret@host.invalid/db",
+    "postgresql+psycopg://me:S3cret@[::1/db",
+    "sqlite://me:S3cret@host/db",
+    "sqlite:////tmp/x.db?password=S3cret",
+    "postgresql://me:S3c@ret@127.0.0.1:1/db",
+]
+
+
+@pytest.mark.parametrize("url", URLS)
+def test_a_password_is_never_in_what_is_told(url, monkeypatch) -> None:
+    monkeypatch.setenv("PGCONNECT_TIMEOUT", "2")
+    with (
+        pytest.raises(CalibrationLedgerError) as caught,
+        AdaptiveCalibrator(url, timeout_s=1.0) as calibrator,
+    ):
+        calibrator.record(MODEL, 1, 1.0)
+    told = "".join(traceback.format_exception(caught.value)) + repr(caught.value)
+    assert "S3c" not in told.replace(url, "")  # pytest's own lines of this file may show it
+    assert "S3c" not in str(caught.value)
+
+
+def test_an_empty_ledger_file_may_also_be_one_that_another_process_is_just_making(
+    tmp_path,
+) -> None:
+    path = tmp_path / "calls.db"
+    execute(path, "PRAGMA journal_mode=WAL")
+    assert path.stat().st_size > 0
+    with AdaptiveCalibrator(path) as calibrator:
+        assert calibrator.predict(MODEL, 1).sample_count == 0
+        with pytest.raises(LedgerNotFoundError, match="empty database"):
+            calibrator.check_exists()
+        calibrator.record(MODEL, 1, 1.0)
+        assert calibrator.audit() == []
+
+
+def test_what_a_downgrade_to_nothing_leaves_is_a_ledger_that_is_not_made_yet(tmp_path) -> None:
+    path = tmp_path / "calls.db"
+    execute(path, "CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL)")
+    with AdaptiveCalibrator(path) as calibrator:
+        assert calibrator.predict(MODEL, 1).sample_count == 0
+        calibrator.record(MODEL, 1, 1.0)
+        assert calibrator.audit() == []
