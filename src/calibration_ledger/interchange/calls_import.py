@@ -1,0 +1,285 @@
+"""Import of calls: a file of rows is checked whole, then recorded in bounded transactions.
+
+Reading: every line is parsed into a temporary database. Checking: in the order of recording, each
+row is held against the ledger (its request id may be there already, with the same numbers or with
+others) and learnt in a trial, so that what recording would refuse is refused before. Recording:
+through the same functions as `record_many`. A crash leaves a prefix, and the request id that every
+row gets makes the same import complete it.
+"""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from calibration_ledger.errors import (
+    ImportRefusedError,
+    LedgerError,
+    LedgerNotFoundError,
+    NotFiniteError,
+    RequestConflictError,
+)
+from calibration_ledger.interchange.csv_file import csv_rows
+from calibration_ledger.interchange.jsonl_file import jsonl_rows
+from calibration_ledger.interchange.lines import open_source, shown_name
+from calibration_ledger.interchange.reports import ImportReport
+from calibration_ledger.interchange.rows import BadRow, content_key
+from calibration_ledger.interchange.skips import Skips
+from calibration_ledger.interchange.stopped import add_progress
+from calibration_ledger.learning import State, unpack_numbers
+from calibration_ledger.new_calls import NewCall, now_us
+from calibration_ledger.recording import Unopened, record_calls
+from calibration_ledger.rules import find_rule
+from calibration_ledger.storage import reads
+from calibration_ledger.storage.staging import StagedCalls
+from calibration_ledger.validation import request_key
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import TextIO
+
+    from calibration_ledger.entries import Adjustment
+    from calibration_ledger.interchange.lines import Source
+    from calibration_ledger.replay import Progress
+    from calibration_ledger.storage.backend import Backend
+    from calibration_ledger.storage.staging import StagedCall
+    from calibration_ledger.storage.writes import Transaction
+
+BATCH = 1_000
+"""Calls to a transaction, and rows to a step of reading and checking."""
+
+_PARSERS = {"jsonl": jsonl_rows, "csv": csv_rows}
+
+
+def import_rows(
+    backend: Backend,
+    opening: Callable[[str], Adjustment],
+    kind: str,
+    source: str | os.PathLike[str] | TextIO | None,
+    *,
+    skip_bad: bool,
+    progress: Progress | None,
+) -> ImportReport:
+    """Import a file of calls; see `AdaptiveCalibrator.import_calls`."""
+    name = "" if source is None else shown_name(source)
+    skips = Skips(name, skip_bad=skip_bad)
+    report = progress or (lambda _: None)
+    with StagedCalls() as staged:
+        with open_source(source, backend.place.path) as file:
+            _read(file, kind, staged, skips, report)
+        _settle(staged, skips)
+        trials = _check(backend, opening, staged, skips)
+        present = staged.count_present()
+        recorded, met = _record(backend, opening, staged, name, report)
+    return ImportReport(
+        kind,
+        name,
+        recorded=recorded,
+        already=present + met,
+        older=sum(trial.older for trial in trials),
+        skipped=skips.count,
+        skipped_reasons=skips.reasons,
+        skipped_lines=skips.lines,
+        models=len(trials),
+        models_opened=sum(trial.model_id is None for trial in trials),
+        models_extended=sum(trial.model_id is not None and trial.new > 0 for trial in trials),
+        models_unchanged=sum(trial.new == 0 for trial in trials),
+    )
+
+
+# -- reading ------------------------------------------------------------------------------------
+
+
+def _read(file: Source, kind: str, staged: StagedCalls, skips: Skips, progress: Progress) -> None:
+    now = now_us()
+    batch = []
+    lines = 0
+    for line, row in _PARSERS[kind](file):
+        lines += 1
+        if isinstance(row, BadRow):
+            skips.add(line, row.reason)
+        else:
+            key = content_key(row) if row.request_id is None else None
+            called_at = now if row.called_at is None else row.called_at
+            batch.append((line, row.model, called_at, *row[2:], key))
+        if lines == BATCH:
+            staged.add(batch)
+            progress(lines)
+            batch, lines = [], 0
+    staged.add(batch)
+    progress(lines)
+
+
+def _settle(staged: StagedCalls, skips: Skips) -> None:
+    staged.settle()
+    for line, first, model, request_id in staged.conflicts():
+        skips.add(
+            line,
+            f"the request id {request_id!r} of the model {model!r} is in line {first} with other "
+            f"numbers: give each call an id of its own",
+        )
+    staged.drop_conflicts()
+
+
+# -- checking -----------------------------------------------------------------------------------
+
+
+class _Trial:
+    """One model of the file, learnt on trial from where the ledger stands."""
+
+    def __init__(self, backend: Backend, opening: Callable[[str], Adjustment], model: str) -> None:
+        self.backend = backend
+        self.model = model
+        self.model_id: int | None = None
+        self.newest_at = -1
+        self.new = self.present = self.older = 0
+        try:
+            live = reads.find(backend, model)
+        except LedgerNotFoundError:
+            live = None
+        if live is None:
+            entry = opening(model)
+            self.state = State.from_adjustment(entry, find_rule(entry.rule), entry.alpha)
+            return
+        self.model_id = live.model_id
+        numbers = [*live.numbers, *unpack_numbers(live.rule_state)]
+        self.state = State(
+            find_rule(live.rule), live.alpha, numbers, live.sample_count, live.updated_at
+        )
+        newest_at = reads.ModelHistory(backend, live).newest_call_at()
+        self.newest_at = -1 if newest_at is None else newest_at
+
+    def check(self, rows: Sequence[StagedCall], staged: StagedCalls, skips: Skips) -> None:
+        """Take the next rows of this model, in the order of recording."""
+        new = self._unknown(rows, staged, skips)
+        if not new:
+            return
+        before = self.state.copy()
+        try:
+            self.state.learn(*_columns(new))
+        except NotFiniteError:
+            self.state = before
+            new = self._learn_each(new, staged, skips)
+        self.new += len(new)
+        self.older += sum(row.called_at < self.newest_at for row in new)
+
+    def _unknown(
+        self, rows: Sequence[StagedCall], staged: StagedCalls, skips: Skips
+    ) -> list[StagedCall]:
+        """The rows that are not in the ledger."""
+        if self.model_id is None:
+            return list(rows)
+        keys = [request_key(row.request_id) for row in rows]
+        found = reads.find_requests(self.backend, self.model_id, keys)
+        if not found:
+            return list(rows)
+        new, present, bad = [], [], []
+        for row, key in zip(rows, keys, strict=True):
+            numbers = found.get(key)
+            if numbers is None:
+                new.append(row)
+            elif numbers == row[4:7]:
+                present.append(row.place)
+            else:
+                skips.add(
+                    row.line,
+                    f"the request id {row.request_id!r} of the model {self.model!r} is in the "
+                    f"ledger with other numbers: give each call an id of its own",
+                )
+                bad.append(row.place)
+        staged.set_present(present)
+        staged.drop(bad)
+        self.present += len(present)
+        return new
+
+    def _learn_each(
+        self, rows: Sequence[StagedCall], staged: StagedCalls, skips: Skips
+    ) -> list[StagedCall]:
+        """Find the rows that cannot be learnt; gives the others."""
+        learnt, bad = [], []
+        for row in rows:
+            state = self.state.copy()
+            try:
+                state.learn(*_columns([row]))
+            except NotFiniteError as error:
+                skips.add(row.line, str(error))
+                bad.append(row.place)
+            else:
+                self.state = state
+                learnt.append(row)
+        staged.drop(bad)
+        return learnt
+
+
+def _columns(rows: Sequence[StagedCall]) -> tuple[Sequence[int], ...]:
+    _, _, _, *columns, _, _ = zip(*rows, strict=True)
+    return tuple(columns)
+
+
+def _check(
+    backend: Backend, opening: Callable[[str], Adjustment], staged: StagedCalls, skips: Skips
+) -> list[_Trial]:
+    """Check everything against the ledger; gives the models of which something is left."""
+    trials: list[_Trial] = []
+    for page in staged.pages(BATCH):
+        for model, rows in groupby(page, key=lambda row: row.model):
+            if not trials or trials[-1].model != model:
+                trials.append(_Trial(backend, opening, model))
+            trials[-1].check(list(rows), staged, skips)
+    return [trial for trial in trials if trial.new or trial.present]
+
+
+# -- recording ----------------------------------------------------------------------------------
+
+
+def _record(
+    backend: Backend,
+    opening: Callable[[str], Adjustment],
+    staged: StagedCalls,
+    name: str,
+    progress: Progress,
+) -> tuple[int, int]:
+    """Record what is left; gives how many were added, and how many others added meanwhile."""
+    recorded = met = 0
+    for page in staged.pages(BATCH):
+        calls = {
+            model: [NewCall(*row[3:]) for row in rows]
+            for model, rows in groupby(page, key=lambda row: row.model)
+        }
+        try:
+            added = _record_page(backend, opening, calls)
+        except (RequestConflictError, NotFiniteError) as error:
+            raise ImportRefusedError(
+                name,
+                None,
+                f"others wrote to the ledger meanwhile, and a call fits no more: {error} "
+                f"{recorded} calls of the file were recorded before it.",
+            ) from error
+        except LedgerError as error:
+            add_progress(error, recorded, f"calls of {name}")
+            raise
+        recorded += added
+        met += len(page) - added
+        progress(len(page))
+    return recorded, met
+
+
+def _record_page(
+    backend: Backend, opening: Callable[[str], Adjustment], calls: Mapping[str, list[NewCall]]
+) -> int:
+    def work(transaction: Transaction) -> int:
+        added = 0
+        for model, some in calls.items():  # sorted, as everywhere where models are locked
+            row = transaction.load(model)
+            record_calls(transaction, model, some, openings.get(model))
+            before = 1 if row is None else row[-3]
+            added += transaction.load(model)[-3] - before
+        return added
+
+    openings: dict[str, Adjustment] = {}
+    try:
+        return backend.write(work)
+    except Unopened:
+        openings = {model: opening(model) for model in calls}
+        return backend.write(work)

@@ -1,0 +1,143 @@
+"""Export: the whole ledger as JSON lines, or its calls as CSV, streamed in pages.
+
+Each model is written up to the entry, and with the head, that it had when the export began: a
+consistent prefix, however many others write meanwhile. Nothing is verified here; `audit` does.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from calibration_ledger.errors import LedgerCorruptError
+from calibration_ledger.interchange.ledger_lines import (
+    HEADER,
+    adjustment_line,
+    call_line,
+    end_line,
+    head_line,
+)
+from calibration_ledger.interchange.lines import shown_name
+from calibration_ledger.interchange.reports import ExportReport
+from calibration_ledger.interchange.target import open_target
+from calibration_ledger.listing import list_live
+from calibration_ledger.storage import reads
+from calibration_ledger.validation import iso_from_us
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterable, Iterator, Sequence
+    from typing import TextIO
+
+    from calibration_ledger.replay import Progress
+    from calibration_ledger.storage.backend import Backend
+    from calibration_ledger.storage.reads import Stored
+
+CSV_COLUMNS = (
+    "model",
+    "seq",
+    "called_at",
+    "prompt_tokens",
+    "completion_tokens",
+    "actual_ms",
+    "predicted_ms",
+    "request_id",
+    "details",
+)
+
+_UNREADABLE = (TypeError, ValueError, OverflowError, AttributeError)
+"""What a row raises whose values are not of their types: only a foreign hand can have made it."""
+
+
+class _Written:
+    """Counts what was written, and reports it."""
+
+    def __init__(self, progress: Progress | None) -> None:
+        self.calls = self.adjustments = 0
+        self._progress = progress
+
+    def add(self, calls: int, adjustments: int) -> None:
+        self.calls += calls
+        self.adjustments += adjustments
+        if self._progress is not None:
+            self._progress(calls + adjustments)
+
+
+def export(
+    backend: Backend,
+    kind: str,
+    target: str | os.PathLike[str] | TextIO,
+    *,
+    model: str | None,
+    overwrite: bool,
+    progress: Progress | None,
+) -> ExportReport:
+    """Write the ledger to a file; see `AdaptiveCalibrator.export_ledger`."""
+    backend.read(backend.sql.revision)  # is there a ledger at all? Before anything is created
+    models = list_live(backend, model)
+    written = _Written(progress)
+    texts = _ledger_texts if kind == "jsonl" else _csv_texts
+    with open_target(target, backend.place.path, overwrite=overwrite) as write:
+        for text in texts(backend, models, written):
+            write(text)
+    return ExportReport(kind, shown_name(target), len(models), written.calls, written.adjustments)
+
+
+@contextmanager
+def _readable(backend: Backend) -> Iterator[None]:
+    try:
+        yield
+    except _UNREADABLE as error:
+        raise LedgerCorruptError(
+            f"{backend.place.shown} holds an entry that cannot be written down ({error}): "
+            f"`calib audit` says which."
+        ) from error
+
+
+def _ledger_texts(backend: Backend, models: list[Stored], written: _Written) -> Iterator[str]:
+    """The lines of `ledger_file`, some at once."""
+    yield HEADER + "\n"
+    for live in models:
+        history = reads.ModelHistory(backend, live)
+        after = 0
+        for entry in [*history.adjustments, None]:
+            end = live.last_seq if entry is None else entry.seq - 1
+            for rows, _ in history.calls(after, end):
+                with _readable(backend):
+                    text = "".join(call_line(live.model, row) + "\n" for row in rows)
+                yield text
+                written.add(len(rows), 0)
+            if entry is not None:
+                with _readable(backend):
+                    text = adjustment_line(live.model, entry) + "\n"
+                yield text
+                written.add(0, 1)
+                after = entry.seq
+        yield head_line(live.model, live.last_seq, live.head) + "\n"
+    yield end_line(len(models), written.calls + written.adjustments) + "\n"
+
+
+def csv_lines(model: str, rows: Iterable[Sequence[Any]]) -> str:
+    """Calls as lines of CSV; floats are written so that they come back exactly."""
+    buffer = io.StringIO()
+    plain = csv.writer(buffer, lineterminator="\n")
+    # Left to itself, the module quotes a carriage return only if it ends lines, and refuses to
+    # read one that is not quoted.
+    quoting = csv.writer(buffer, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
+    for seq, at, *numbers, request_id, text in rows:
+        writer = quoting if "\r" in model or "\r" in (request_id or "") else plain
+        writer.writerow((model, seq, iso_from_us(at), *numbers, request_id, text))
+    return buffer.getvalue()
+
+
+def _csv_texts(backend: Backend, models: list[Stored], written: _Written) -> Iterator[str]:
+    """The calls as CSV, some lines at once."""
+    yield ",".join(CSV_COLUMNS) + "\n"
+    for live in models:
+        for rows, _ in reads.ModelHistory(backend, live).calls(0, live.last_seq):
+            with _readable(backend):
+                text = csv_lines(live.model, rows)
+            yield text
+            written.add(len(rows), 0)

@@ -1,0 +1,68 @@
+"""JSON, strictly: what Python's own parser lets through is refused here.
+
+Two values for one key would drop one of them silently, NaN and Infinity are no JSON, and a text
+nested by the thousand is an error with a sentence like every other.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from calibration_ledger.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise InvalidInputError(f"the key {twice!r} is there twice: which value holds is unclear")
+    return found
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise InvalidInputError(f"{name} is no JSON number: leave out what is not known")
+
+
+_decode: Callable[[str], Any] = json.JSONDecoder(
+    object_pairs_hook=_unique, parse_constant=_no_constant
+).decode
+
+encode: Callable[[Any], str] = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+"""A value as one line of ASCII; floats keep every bit, and keys their order."""
+
+
+def parse_json(text: str) -> Any:
+    """The value of a JSON text.
+
+    Raises:
+        InvalidInputError: it is not valid JSON, in the strict sense above.
+    """
+    try:
+        return _decode(text)
+    except InvalidInputError:
+        raise
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno}, character" if "\n" in text else "character"
+        raise InvalidInputError(f"not valid JSON ({error.msg}, {where} {error.colno})") from None
+    except RecursionError:
+        raise InvalidInputError("the JSON is nested too deeply") from None
+    except ValueError:  # what Python limits: the digits of a whole number
+        raise InvalidInputError("a number in the JSON has thousands of digits") from None
+
+
+def parse_object(text: str, example: str) -> dict[str, Any]:
+    """The object of a JSON text; `example` shows what was expected.
+
+    Raises:
+        InvalidInputError: it is not valid JSON, or no object.
+    """
+    value = parse_json(text)
+    if not isinstance(value, dict):
+        kind = {list: "a list", str: "a text", bool: "a boolean"}.get(type(value), "a bare value")
+        raise InvalidInputError(f"{kind} where an object was expected, such as {example}")
+    return value

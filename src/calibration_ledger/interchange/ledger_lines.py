@@ -1,0 +1,212 @@
+"""The single lines of a ledger file (see `ledger_file`), from entries and back to the bit."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from calibration_ledger.entries import ADJUSTMENT_KINDS, Adjustment
+from calibration_ledger.errors import InvalidInputError
+from calibration_ledger.interchange.json_text import encode, parse_json, parse_object
+from calibration_ledger.interchange.rows import parse_time
+from calibration_ledger.rules import find_rule
+from calibration_ledger.validation import (
+    DETAILS_BYTES_MAX,
+    NOTE_LENGTH_MAX,
+    check_alpha,
+    check_details,
+    check_milliseconds,
+    check_model,
+    check_request_id,
+    check_text,
+    check_tokens,
+    iso_from_us,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from calibration_ledger.entries import CallRow
+
+FORMAT = "calibration-ledger/1"
+
+COUNT_MAX = 2**53
+"""A sample count beyond this was not counted. Room is left to go on counting in 64 bits."""
+
+_RULE_LENGTH_MAX = 64
+_CALL_REQUIRED = (
+    "entry",
+    "model",
+    "seq",
+    "called_at",
+    "prompt_tokens",
+    "completion_tokens",
+    "actual_ms",
+    "predicted_ms",
+)
+_CALL_OPTIONAL = ("request_id", "details")
+_ADJUSTMENT_OPTIONAL = ("rule_state", "note")
+_ADJUSTMENT_REQUIRED = (
+    "entry",
+    "model",
+    *(name for name in Adjustment._fields if name not in {"kind", *_ADJUSTMENT_OPTIONAL}),
+)
+_NUMBERS = Adjustment._fields[5:10]
+
+# -- writing ------------------------------------------------------------------------------------
+
+HEADER = encode({"ledger": FORMAT})
+
+
+def call_line(model: str, row: CallRow) -> str:
+    """The line of a call; what it lacks is left out."""
+    seq, called_at, prompt_tokens, completion_tokens, actual_ms, predicted_ms, request_id, text = (
+        row
+    )
+    values = {
+        "entry": "call",
+        "model": model,
+        "seq": seq,
+        "called_at": iso_from_us(called_at),
+        "prompt_tokens": prompt_tokens,
+        "completion_tokens": completion_tokens,
+        "actual_ms": actual_ms,
+        "predicted_ms": predicted_ms,
+    }
+    if request_id is not None:
+        values["request_id"] = request_id
+    if text is not None:
+        values["details"] = _details_value(text)
+    return encode(values)
+
+
+def _details_value(text: str) -> object:
+    """The details as an object; as the text itself where that would not give the same text."""
+    try:
+        value = parse_object(text, "{}")
+        return value if check_details(value) == text else text
+    except InvalidInputError:
+        return text
+
+
+def adjustment_line(model: str, entry: Adjustment) -> str:
+    """The line of an adjustment: every field by its name."""
+    values = {"entry": entry.kind, "model": model, **entry._asdict()}
+    del values["kind"]
+    values["recorded_at"] = iso_from_us(entry.recorded_at)
+    values["updated_at"] = iso_from_us(entry.updated_at)
+    values["rule_state"] = None if entry.rule_state is None else entry.rule_state.hex()
+    return encode(values)
+
+
+def head_line(model: str, seq: int, head: bytes) -> str:
+    """The line behind a model's entries."""
+    return encode({"head": head.hex(), "model": model, "seq": seq})
+
+
+def end_line(models: int, entries: int) -> str:
+    """The last line."""
+    return encode({"end": {"models": models, "entries": entries}})
+
+
+# -- reading ------------------------------------------------------------------------------------
+
+
+def call_of(values: Mapping[str, Any]) -> tuple[str, CallRow]:
+    """A call and its model, every value checked.
+
+    Raises:
+        InvalidInputError: one is missing, unknown or not what it must be.
+    """
+    check_keys(values, _CALL_REQUIRED, _CALL_OPTIONAL)
+    request_id = values.get("request_id")
+    return check_model(values["model"]), (
+        _whole("seq", values["seq"]),
+        parse_time("called_at", values["called_at"]),
+        check_tokens("prompt_tokens", values["prompt_tokens"]),
+        check_tokens("completion_tokens", values["completion_tokens"]),
+        check_milliseconds("actual_ms", values["actual_ms"]),
+        check_milliseconds("predicted_ms", values["predicted_ms"]),
+        None if request_id is None else check_request_id(request_id),
+        _details_text(values.get("details")),
+    )
+
+
+def _details_text(value: object) -> str | None:
+    if value is None:
+        return None
+    if isinstance(value, dict):
+        return check_details(value)
+    text = check_text("details", value, DETAILS_BYTES_MAX)
+    if not isinstance(parse_json(text), dict):
+        raise InvalidInputError(f"details must be an object, not {text!r}")
+    return text
+
+
+def adjustment_of(values: Mapping[str, Any]) -> tuple[str, Adjustment]:
+    """An adjustment and its model, every value checked.
+
+    Raises:
+        InvalidInputError: one is missing, unknown or not what it must be.
+    """
+    kind = values.get("entry")
+    if not isinstance(kind, str) or kind not in ADJUSTMENT_KINDS:
+        raise InvalidInputError(
+            f"entry must be call, {', '.join(ADJUSTMENT_KINDS)}, not {kind!r}; other lines are "
+            f"a head and the end"
+        )
+    check_keys(values, _ADJUSTMENT_REQUIRED, _ADJUSTMENT_OPTIONAL)
+    rule = check_text("rule", values["rule"], _RULE_LENGTH_MAX)
+    note = values.get("note")
+    a, b, o, total_absolute, total_predicted = (
+        check_milliseconds(name, values[name]) for name in _NUMBERS
+    )
+    return check_model(values["model"]), Adjustment(
+        _whole("seq", values["seq"]),
+        kind,
+        parse_time("recorded_at", values["recorded_at"]),
+        rule,
+        check_alpha(values["alpha"]),
+        a,
+        b,
+        o,
+        total_absolute,
+        total_predicted,
+        _whole("sample_count", values["sample_count"]),
+        _rule_state(rule, values.get("rule_state")),
+        parse_time("updated_at", values["updated_at"]),
+        None if note is None else check_text("note", note, NOTE_LENGTH_MAX),
+    )
+
+
+def _rule_state(rule: str, value: object) -> bytes | None:
+    """The further numbers of a rule: exactly as many as it keeps."""
+    size = 8 * len(find_rule(rule).extra_numbers)
+    try:
+        data = b"" if value is None else bytes.fromhex(value)  # type: ignore[arg-type]  # TypeError
+    except (TypeError, ValueError):
+        data = None
+    if data is None or len(data) != size:
+        raise InvalidInputError(f"rule_state is not what the rule {rule} keeps: {value!r}")
+    return data or None
+
+
+def _whole(name: str, value: object) -> int:
+    if type(value) is not int or not 0 <= value <= COUNT_MAX:
+        raise InvalidInputError(f"{name} must be a whole number, not {value!r}")
+    return value
+
+
+def check_keys(
+    values: Mapping[str, Any], required: tuple[str, ...], optional: tuple[str, ...]
+) -> None:
+    """Refuse a line that lacks one of these keys, or has another.
+
+    Raises:
+        InvalidInputError: it does.
+    """
+    missing = [name for name in required if name not in values]
+    unknown = sorted(values.keys() - {*required, *optional})
+    if missing or unknown:
+        parts = [f"{', '.join(missing)} missing"] * bool(missing)
+        parts += [f"{', '.join(map(repr, unknown))} unknown"] * bool(unknown)
+        raise InvalidInputError(f"this is no line of a ledger file: {' and '.join(parts)}")

@@ -1,0 +1,86 @@
+"""What an import or an export did, as frozen values."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+
+class SkippedLine(NamedTuple):
+    """A line that was left out.
+
+    Attributes:
+        line: its number in the file, from 1.
+        reason: what was wrong with it.
+    """
+
+    line: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ImportReport:
+    """What an import did.
+
+    Attributes:
+        kind: what was imported: `jsonl`, `csv`, `ledger` or `state`.
+        source: the file as the user named it, or `<stdin>`.
+        recorded: how many calls were added to the ledger.
+        already: how many calls of the file were in the ledger before, or are repeated in the file.
+        older: how many of the added calls were made before their model's newest call that was in
+            the ledger already; they were appended behind it all the same.
+        adjustments: how many adjustments were added (`ledger` and `state`; the `opened` entry of
+            a model that an import of calls opens is not counted).
+        skipped: how many bad lines were left out.
+        skipped_reasons: why, most frequent first, as (reason without its values, lines).
+        skipped_lines: the first of the skipped lines, in order.
+        models: how many models the file holds something of.
+        models_opened: how many of them had no history before.
+        models_extended: how many of them had one, and got more.
+        models_unchanged: how many of them had everything already.
+    """
+
+    kind: str
+    source: str
+    recorded: int = 0
+    already: int = 0
+    older: int = 0
+    adjustments: int = 0
+    skipped: int = 0
+    skipped_reasons: tuple[tuple[str, int], ...] = ()
+    skipped_lines: tuple[SkippedLine, ...] = ()
+    models: int = 0
+    models_opened: int = 0
+    models_extended: int = 0
+    models_unchanged: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every field as JSON can hold it."""
+        return {
+            **asdict(self),
+            "skipped_reasons": dict(self.skipped_reasons),
+            "skipped_lines": [line._asdict() for line in self.skipped_lines],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class ExportReport:
+    """What an export wrote.
+
+    Attributes:
+        kind: `jsonl` or `csv`.
+        target: the file as the user named it, or `<stdout>`.
+        models: how many models it holds.
+        calls: how many calls.
+        adjustments: how many adjustments (`jsonl` only).
+    """
+
+    kind: str
+    target: str
+    models: int
+    calls: int
+    adjustments: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every field as JSON can hold it."""
+        return asdict(self)

@@ -1,0 +1,135 @@
+"""A row of a file of calls, checked: the same for JSON lines and CSV.
+
+Absent is not zero: a token count or duration that is missing is unknown, and such a call is a bad
+line, never learnt from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from calibration_ledger.errors import InvalidInputError
+from calibration_ledger.validation import (
+    TOKENS_LIMIT,
+    check_details,
+    check_milliseconds,
+    check_model,
+    check_request_id,
+    check_time,
+    check_tokens,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+REQUIRED = ("model", "prompt_tokens", "completion_tokens", "actual_ms")
+OPTIONAL = ("called_at", "request_id", "details")
+IGNORED = ("seq", "predicted_ms", "error_ms")
+"""What the ledger says of a call: accepted, so that its own output imports, and worked out anew."""
+
+_KNOWN = frozenset(REQUIRED + OPTIONAL + IGNORED)
+
+CONTENT_BYTES = 16
+"""Bytes of SHA-256 that key a row without an id of its own."""
+
+
+class Row(NamedTuple):
+    """A checked row; `called_at` in microseconds, None where the file does not say."""
+
+    model: str
+    called_at: int | None
+    prompt_tokens: int
+    completion_tokens: int
+    actual_ms: float
+    request_id: str | None
+    details: str | None
+
+
+class BadRow(NamedTuple):
+    """A row that was refused, and why."""
+
+    reason: str
+
+
+def check_names(names: Collection[str]) -> None:
+    """Refuse unknown columns (or keys), by name: a misspelt one would be dropped silently.
+
+    Raises:
+        InvalidInputError: there is one.
+    """
+    unknown = sorted(set(names) - _KNOWN)
+    if unknown:
+        raise InvalidInputError(
+            f"unknown {', '.join(repr(name) for name in unknown[:5])}: known are "
+            f"{', '.join(REQUIRED)} (all required), {', '.join(OPTIONAL)}, and "
+            f"{', '.join(IGNORED)} (ignored)"
+        )
+
+
+def check_row(values: Mapping[str, Any]) -> Row:
+    """A row from its values; None is a value that is not there.
+
+    Raises:
+        InvalidInputError: one of them is missing, unknown or not what it must be.
+    """
+    if not values.keys() <= _KNOWN:
+        check_names(values.keys())
+    for name in REQUIRED:
+        if values.get(name) is None:
+            raise InvalidInputError(
+                f"{name} is missing: what is not known is no zero, and cannot be learnt from"
+            )
+    called_at, request_id = values.get("called_at"), values.get("request_id")
+    details = values.get("details")
+    if details is not None and not isinstance(details, dict):
+        raise InvalidInputError(f'details must be an object such as {{"ttft_ms":80}}: {details!r}')
+    return Row(
+        check_model(values["model"]),
+        None if called_at is None else parse_time("called_at", called_at),
+        _tokens("prompt_tokens", values["prompt_tokens"]),
+        _tokens("completion_tokens", values["completion_tokens"]),
+        check_milliseconds("actual_ms", values["actual_ms"]),
+        None if request_id is None else check_request_id(request_id),
+        None if details is None else check_details(details),
+    )
+
+
+def _tokens(name: str, value: object) -> int:
+    """A token count; a whole float is one too, for many tools know no other numbers."""
+    if isinstance(value, float) and 0.0 <= value < TOKENS_LIMIT and value.is_integer():
+        return int(value)
+    return check_tokens(name, value)
+
+
+def parse_time(name: str, value: object) -> int:
+    """The microseconds since the epoch of an ISO 8601 text with its zone.
+
+    Raises:
+        InvalidInputError: it is none.
+    """
+    try:
+        time = datetime.fromisoformat(value)  # type: ignore[arg-type]  # others are a TypeError
+    except (TypeError, ValueError):
+        raise InvalidInputError(
+            f"{name} must be a time in ISO 8601 with its zone, such as 2025-01-31T12:00:00Z, "
+            f"not {value!r}"
+        ) from None
+    return check_time(name, time)
+
+
+def content_key(row: Row) -> bytes:
+    """What a row without an id of its own is known by. Released, it never changes.
+
+    The duration goes in by its bits, and the details in their canonical form, so that the same
+    call has the same key in every file and format.
+    """
+    model, called_at, prompt_tokens, completion_tokens, actual_ms, _, details = row
+    at = "" if called_at is None else called_at
+    # No part can hold a NUL, so the parts cannot be mistaken for one another.
+    content = (
+        f"calibration-ledger/import/1\0{model}\0{at}\0{prompt_tokens}\0{completion_tokens}\0"
+        f"{actual_ms.hex()}\0{details or ''}"
+    )
+    return hashlib.sha256(content.encode()).digest()[:CONTENT_BYTES]
