@@ -1,0 +1,294 @@
+"""What the doctor finds at a ledger's place, and what it says of it, as frozen values.
+
+A fact that could not be found out is None, and nothing is concluded from it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+RANGES_SHOWN = 5
+"""So many ranges of lost entries are named in a sentence; the others are counted."""
+
+STATES = {
+    "current": "a ledger",
+    "older": "an older ledger",
+    "newer": "a newer ledger",
+    "damaged": "a damaged ledger",
+    "missing": "no ledger yet",
+    "empty": "an empty database, no ledger yet",
+    "foreign": "a database of something else",
+    "no database": "something else than a database",
+    "unreadable": "nothing that can be read",
+}
+"""What can lie at a ledger's place."""
+
+
+class LostRange(NamedTuple):
+    """Entries that can no longer be read: `first` to `last`, both among them.
+
+    Attributes:
+        model: the model's name.
+        first: the number of the first one.
+        last: the number of the last one; None where the end of the history is not known.
+    """
+
+    model: str
+    first: int
+    last: int | None
+
+    def __str__(self) -> str:
+        """The range as one says it."""
+        if self.last is None:
+            return f"{self.model} from #{self.first} on"
+        if self.first == self.last:
+            return f"{self.model} #{self.first}"
+        return f"{self.model} #{self.first} to #{self.last}"
+
+
+class Process(NamedTuple):
+    """A process that holds a lock; `command` is None where the system does not tell it."""
+
+    pid: int
+    command: str | None
+    is_stopped: bool = False
+
+    def __str__(self) -> str:
+        """The process as one says it."""
+        stopped = ", stopped" if self.is_stopped else ""
+        return f"{self.command or 'a process'} (pid {self.pid}{stopped})"
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """Who uses a ledger file at this moment.
+
+    Attributes:
+        in_turn: who holds the writers' lock.
+        waiting: how many wait for it.
+        outside: who writes or checkpoints without holding it: other programs.
+        readers: who is reading.
+        users: who has the ledger open.
+    """
+
+    in_turn: tuple[Process, ...] = ()
+    waiting: int = 0
+    outside: tuple[Process, ...] = ()
+    readers: tuple[Process, ...] = ()
+    users: tuple[Process, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FileFacts:
+    """What is known of a ledger's file and of where it lies.
+
+    Attributes:
+        size_bytes: of the file itself; None where there is none.
+        wal_bytes: of the write-ahead log beside it; 0 where there is none.
+        free_bytes: on its disk.
+        file_system: its type, such as `ext4`.
+        is_network: whether that is a network file system.
+        is_volatile: whether it ends with the machine's uptime.
+        is_writable: whether this user may write to it, and make files beside it.
+        names: how many names (hard links) the file has.
+        locked_out: the files beside it that this user would have to write to and may not.
+        activity: who uses it.
+    """
+
+    size_bytes: int | None = None
+    wal_bytes: int = 0
+    free_bytes: int | None = None
+    file_system: str | None = None
+    is_network: bool | None = None
+    is_volatile: bool | None = None
+    is_writable: bool | None = None
+    names: int = 1
+    locked_out: tuple[str, ...] = ()
+    activity: Activity | None = None
+
+
+class Blocked(NamedTuple):
+    """A session of the server that waits for another one's lock.
+
+    Attributes:
+        pid: the server process that waits.
+        blocked_by: the one that it waits for.
+        program: what that one is called; None where this role may not see it.
+        state: what that one does, such as `idle in transaction`.
+        for_s: since when it waits, in seconds.
+    """
+
+    pid: int
+    blocked_by: int
+    program: str | None
+    state: str | None
+    for_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class ServerFacts:
+    """What is known of a PostgreSQL server and its database.
+
+    Attributes:
+        database_bytes: the size of the whole database.
+        ledger_bytes: the size of the ledger's tables and indexes.
+        isolation: the default isolation level; the ledger asks for its own.
+        synchronous_commit: the default; writers set their own, see `Facts.synchronous`.
+        unsafe: settings under which a crash of the machine damages the database.
+        is_read_only: whether it is a replica, or lets nobody write.
+        missing_grants: what this role may not do, and must to record.
+        blocked: sessions that wait for a lock.
+    """
+
+    database_bytes: int | None = None
+    ledger_bytes: int | None = None
+    isolation: str | None = None
+    synchronous_commit: str | None = None
+    unsafe: tuple[str, ...] = ()
+    is_read_only: bool | None = None
+    missing_grants: tuple[str, ...] = ()
+    blocked: tuple[Blocked, ...] = ()
+
+
+class LastEntry(NamedTuple):
+    """The newest entry by the callers' clocks."""
+
+    model: str
+    seq: int
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Readable:
+    """What can still be read of a damaged ledger."""
+
+    models: int
+    calls: int
+    lost: tuple[LostRange, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What was found at a ledger's place.
+
+    Attributes:
+        ledger: where it lies, as it may be shown.
+        engine: `SQLite` or `PostgreSQL`.
+        engine_version: its version; None where a server could not be reached.
+        state: one of `STATES`.
+        trouble: what is the matter, in the words of the engine or of the error.
+        revision: the ledger's.
+        expected_revision: this program's.
+        synchronous: how writers commit: `full` survives a power cut, `normal` may not.
+        journal_mode: SQLite's; `wal` is ours.
+        rows: how many rows each table has; None where they could not be counted.
+        last_entry: the newest entry.
+        damage: what the engine's own check found.
+        readable: what can still be read, where there is damage.
+        file: of a ledger in a file.
+        server: of a ledger in PostgreSQL.
+    """
+
+    ledger: str
+    engine: str
+    engine_version: str | None
+    state: str
+    expected_revision: str
+    trouble: str | None = None
+    revision: str | None = None
+    synchronous: str | None = None
+    journal_mode: str | None = None
+    rows: tuple[tuple[str, int | None], ...] = ()
+    last_entry: LastEntry | None = None
+    damage: tuple[str, ...] = ()
+    readable: Readable | None = None
+    file: FileFacts | None = None
+    server: ServerFacts | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """One piece of advice.
+
+    Attributes:
+        needs_action: whether something is wrong, or about to be; else it is good to know.
+        text: what is the matter and what to do.
+        commands: how, as they can be run.
+    """
+
+    needs_action: bool
+    text: str
+    commands: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """What was found, and what to do about it, the urgent first."""
+
+    facts: Facts
+    advice: tuple[Advice, ...]
+
+    @property
+    def needs_action(self) -> bool:
+        """Whether there is something to do."""
+        return any(advice.needs_action for advice in self.advice)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as JSON can hold it."""
+        facts = asdict(self.facts)
+        facts["rows"] = dict(self.facts.rows)
+        version = self.facts.engine_version
+        if self.facts.engine == "SQLite" and version is not None:
+            facts["has_wal_reset_bug"] = has_wal_reset_bug(version)
+        return {
+            **_plain(facts),
+            "needs_action": self.needs_action,
+            "advice": [_plain(asdict(advice)) for advice in self.advice],
+        }
+
+
+def _plain(value: Any) -> Any:
+    """Named tuples as objects, times as ISO 8601."""
+    if hasattr(value, "_asdict"):
+        return _plain(value._asdict())
+    if hasattr(value, "isoformat"):
+        return value.isoformat()
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+def has_wal_reset_bug(sqlite_version: str) -> bool:
+    """Whether two connections that write or checkpoint at once can corrupt a WAL database.
+
+    See sqlite.org/wal.html#walresetbug: it came with 3.7.0 and was mended in 3.51.3, and in 3.50.7
+    and 3.44.6 for those who stay on these lines.
+    """
+    numbers = tuple(int(part) for part in sqlite_version.split(".")[:3])
+    backports: dict[tuple[int, ...], tuple[int, ...]] = {(3, 50): (3, 50, 7), (3, 44): (3, 44, 6)}
+    mended = backports.get(numbers[:2], (3, 51, 3))
+    return (3, 7, 0) <= numbers < mended
+
+
+def shown_bytes(size: int) -> str:
+    """A size as one says it: `980 B`, `73.7 kB`, `2.1 GB`."""
+    value = float(size)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 999.5:  # noqa: PLR2004 - what would round to 1000
+            return f"{value:.1f} {unit}" if unit != "B" else f"{size} B"
+        value /= 1000
+    return f"{value:.1f} TB"
+
+
+def shown_ranges(ranges: tuple[LostRange, ...]) -> str:
+    """The first of the ranges, and how many more there are."""
+    texts = [str(lost) for lost in ranges[:RANGES_SHOWN]]
+    if len(ranges) > RANGES_SHOWN:
+        texts.append(f"{len(ranges) - RANGES_SHOWN} more")
+    return ", ".join(texts)

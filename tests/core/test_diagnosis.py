@@ -1,0 +1,362 @@
+"""Which advice follows from which facts; there is neither a ledger nor a terminal here."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shlex
+from datetime import UTC, datetime
+
+import pytest
+
+from calibration_ledger.diagnosis import CHECKS, FREE_LEAST, WAL_LARGE, diagnose
+from calibration_ledger.facts import (
+    STATES,
+    Activity,
+    Blocked,
+    Facts,
+    FileFacts,
+    LastEntry,
+    LostRange,
+    Process,
+    Readable,
+    ServerFacts,
+    has_wal_reset_bug,
+    shown_bytes,
+    shown_ranges,
+)
+
+FILE = FileFacts(
+    size_bytes=73_728,
+    wal_bytes=4_152,
+    free_bytes=10**10,
+    file_system="ext4",
+    is_network=False,
+    is_volatile=False,
+    is_writable=True,
+    activity=Activity(),
+)
+FINE = Facts(
+    "/home/me/my calls.db",
+    "SQLite",
+    "3.51.3",
+    "current",
+    "0001",
+    revision="0001",
+    synchronous="full",
+    journal_mode="wal",
+    rows=(("models", 1), ("calls", 25)),
+    last_entry=LastEntry("tiny", 26, datetime(2026, 1, 2, tzinfo=UTC)),
+    file=FILE,
+)
+SERVER = Facts(
+    "postgresql+psycopg://me:***@host/db",
+    "PostgreSQL",
+    "18.4",
+    "current",
+    "0001",
+    revision="0001",
+    synchronous="full",
+    server=ServerFacts(8_000_000, 213_000, "read committed", "on", is_read_only=False),
+)
+
+
+def with_file(**changes):
+    return dataclasses.replace(FINE, file=dataclasses.replace(FILE, **changes))
+
+
+def with_server(**changes):
+    return dataclasses.replace(SERVER, server=dataclasses.replace(SERVER.server, **changes))
+
+
+def only(facts):
+    """The one piece of advice."""
+    (advice,) = diagnose(facts).advice
+    return advice
+
+
+@pytest.mark.parametrize("facts", [FINE, SERVER, dataclasses.replace(FINE, file=None)])
+def test_where_all_is_well_there_is_nothing_to_say(facts):
+    diagnosis = diagnose(facts)
+    assert diagnosis.advice == ()
+    assert not diagnosis.needs_action
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_nothing_is_concluded_from_what_is_not_known(check):
+    unknown = Facts("calls.db", "SQLite", None, "current", "0001", file=FileFacts())
+    assert list(check(unknown)) == []
+    unknown = Facts("postgresql://db", "PostgreSQL", None, "current", "0001", server=ServerFacts())
+    assert list(check(unknown)) == []
+
+
+@pytest.mark.parametrize(
+    ("version", "affected"),
+    [
+        ("3.6.23", False),
+        ("3.7.0", True),
+        ("3.37.2", True),
+        ("3.40.1", True),
+        ("3.44.5", True),
+        ("3.44.6", False),
+        ("3.44.7", False),
+        ("3.45.0", True),
+        ("3.49.9", True),
+        ("3.50.4", True),
+        ("3.50.6", True),
+        ("3.50.7", False),
+        ("3.51.0", True),
+        ("3.51.2", True),
+        ("3.51.3", False),
+        ("3.52.0", False),
+        ("3.54.1", False),
+        ("4.0.0", False),
+    ],
+)
+def test_the_versions_with_the_wal_reset_bug(version, affected):
+    assert has_wal_reset_bug(version) is affected
+    facts = dataclasses.replace(FINE, engine_version=version)
+    told = [advice.text for advice in diagnose(facts).advice]
+    assert len(told) == affected
+    assert not diagnose(facts).needs_action
+    if affected:
+        assert "must not write to it or checkpoint it beside us" in told[0]
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_every_state_is_told(state):
+    facts = dataclasses.replace(FINE, state=state, revision="0002", trouble="It is what it is.")
+    diagnosis = diagnose(facts)
+    assert diagnosis.needs_action is (state not in {"current", "missing", "empty"})
+    assert (diagnosis.advice == ()) is (state == "current")
+
+
+def test_an_older_ledger_is_to_be_upgraded():
+    advice = only(dataclasses.replace(FINE, state="older", revision="0000"))
+    assert advice.needs_action
+    assert "revision 0000" in advice.text
+    assert "0001" in advice.text
+    assert advice.commands == ("calib --ledger '/home/me/my calls.db' db upgrade",)
+
+
+def test_a_newer_ledger_needs_a_newer_program():
+    advice = only(dataclasses.replace(FINE, state="newer", revision="9999"))
+    assert "9999" in advice.text
+    assert advice.commands == ("pip install -U calibration-ledger",)
+
+
+def test_what_can_be_read_of_a_damaged_ledger_is_to_be_moved():
+    lost = tuple(LostRange("tiny", 10 * i, 10 * i + 4) for i in range(1, 9))
+    damaged = dataclasses.replace(FINE, state="damaged", readable=Readable(2, 1, lost))
+    advice = only(damaged)
+    assert advice.needs_action
+    assert "1 call of 2 models can still be read" in advice.text
+    assert "tiny #10 to #14" in advice.text
+    assert "3 more" in advice.text
+    assert advice.commands[0] == (
+        "calib --ledger '/home/me/my calls.db' export jsonl salvaged.jsonl --salvage"
+    )
+    assert advice.commands[1] == "calib --ledger salvaged.db import jsonl salvaged.jsonl"
+    nothing = only(dataclasses.replace(damaged, readable=Readable(0, 0, ())))
+    assert "none of its calls can be read" in nothing.text
+    assert nothing.commands == ()
+    assert only(dataclasses.replace(damaged, readable=None)) == nothing
+    assert (
+        "no entry is lost" in only(dataclasses.replace(damaged, readable=Readable(1, 5, ()))).text
+    )
+
+
+def test_a_network_file_system_is_warned_of():
+    advice = only(with_file(file_system="nfs4", is_network=True))
+    assert advice.needs_action
+    assert "nfs4" in advice.text
+    assert len(advice.commands) == 1
+
+
+def test_little_room_on_the_disk():
+    full = only(with_file(free_bytes=FREE_LEAST - 1))
+    assert full.needs_action
+    assert "67.1 MB" in full.text
+    large = with_file(size_bytes=3 * FREE_LEAST, free_bytes=2 * FREE_LEAST)
+    assert not only(large).needs_action
+    assert "backup" in only(large).text
+
+
+def test_a_ledger_in_memory_is_told_of():
+    assert not only(with_file(file_system="tmpfs", is_volatile=True)).needs_action
+
+
+def test_two_names_of_one_file_corrupt_it():
+    advice = only(with_file(names=2))
+    assert advice.needs_action
+    assert "2 names" in advice.text
+
+
+def test_files_of_another_user_stand_in_the_way():
+    advice = only(with_file(locked_out=("/x/calls.db-shm",)))
+    assert advice.needs_action
+    assert advice.commands[-1].endswith(" /x/calls.db-shm")
+
+
+def test_reading_is_fine_where_writing_is_not_allowed():
+    assert not only(with_file(is_writable=False)).needs_action
+    nowhere = dataclasses.replace(with_file(is_writable=False, size_bytes=None), state="missing")
+    assert diagnose(nowhere).needs_action
+
+
+def test_another_journal_mode_is_switched_back_by_itself():
+    advice = only(dataclasses.replace(FINE, journal_mode="delete"))
+    assert not advice.needs_action
+    assert "delete" in advice.text
+
+
+def test_a_log_that_has_grown_names_who_reads():
+    advice = only(
+        with_file(wal_bytes=WAL_LARGE + 1, activity=Activity(readers=(Process(77, "sqlite3"),)))
+    )
+    assert advice.needs_action
+    assert "sqlite3 (pid 77)" in advice.text
+    assert advice.commands == ("ps -o pid,user,etime,args -p 77",)
+    assert diagnose(with_file(wal_bytes=WAL_LARGE)).advice == ()
+    assert only(with_file(wal_bytes=WAL_LARGE + 1, activity=None)).commands == ()
+
+
+def test_a_holder_that_does_not_run_is_to_go_on():
+    running = with_file(activity=Activity(in_turn=(Process(42, "python"),), waiting=3))
+    assert diagnose(running).advice == ()
+    stopped = with_file(activity=Activity(in_turn=(Process(42, "python", True),)))
+    assert only(stopped).needs_action
+    assert only(stopped).commands == ("kill -CONT 42",)
+
+
+def test_a_writer_beside_the_queue_is_a_danger_only_with_the_bug():
+    outside = with_file(activity=Activity(outside=(Process(9, "litestream"),)))
+    assert not only(outside).needs_action
+    affected = diagnose(dataclasses.replace(outside, engine_version="3.40.1"))
+    assert affected.needs_action
+    assert "litestream (pid 9)" in affected.advice[0].text
+    assert "can corrupt" in affected.advice[0].text
+
+
+def test_a_server_that_forgets_is_to_be_set_back():
+    advice = only(with_server(unsafe=("fsync = off",)))
+    assert advice.needs_action
+    assert advice.commands[0] == (
+        "psql postgresql://me:PASSWORD@host/db -c 'ALTER SYSTEM SET fsync = on'"
+    )
+
+
+def test_a_session_that_keeps_others_waiting_is_named():
+    one = Blocked(10, 20, "psql", "idle in transaction", 3.0)
+    assert diagnose(with_server(blocked=(one,))).advice == ()
+    advice = only(with_server(blocked=(one._replace(for_s=61.2),)))
+    assert advice.needs_action
+    assert "Session 20 (psql, idle in transaction) has kept session 10 waiting for 61 s" in (
+        advice.text
+    )
+    hidden = only(with_server(blocked=(Blocked(10, 20, None, None, 100.0),)))
+    assert "of another role, state unknown" in hidden.text
+
+
+def test_a_role_that_may_not_record_is_told_what_it_lacks():
+    assert "INSERT on calls" in only(with_server(missing_grants=("INSERT on calls",))).text
+    assert not only(with_server(is_read_only=True)).needs_action
+
+
+def test_the_urgent_comes_first():
+    advice = diagnose(
+        dataclasses.replace(with_file(names=3, is_volatile=True), engine_version="3.40.1")
+    ).advice
+    assert [one.needs_action for one in advice] == [True, False, False]
+
+
+def everything():
+    """Facts from which all advice on files, or on servers, follows."""
+    process = Process(9, "python", True)
+    yield dataclasses.replace(
+        with_file(
+            wal_bytes=WAL_LARGE + 1,
+            names=2,
+            free_bytes=1,
+            is_network=True,
+            is_volatile=True,
+            locked_out=("a b-wal",),
+            activity=Activity((process,), 1, (process,), (process,), (process,)),
+        ),
+        engine_version="3.40.1",
+        journal_mode="delete",
+    )
+    yield with_server(
+        unsafe=("fsync = off", "full_page_writes = off"),
+        is_read_only=True,
+        missing_grants=("INSERT on calls",),
+        blocked=(Blocked(1, 2, None, None, 1e3),),
+    )
+    for state in STATES:
+        yield dataclasses.replace(
+            FINE,
+            state=state,
+            revision="0002",
+            trouble="It is.",
+            readable=Readable(1, 1, (LostRange("m", 2, None),)),
+        )
+
+
+@pytest.mark.parametrize(
+    "facts", list(everything()), ids=lambda facts: f"{facts.engine} {facts.state}"
+)
+def test_sentences_are_sentences_and_commands_are_words(facts):
+    for advice in diagnose(facts).advice:
+        assert advice.text.endswith(".")
+        assert "None" not in advice.text
+        for command in advice.commands:
+            assert shlex.split(command)[0] in {
+                "calib",
+                "find",
+                "kill",
+                "ls",
+                "pip",
+                "ps",
+                "psql",
+                "sudo",
+            }
+
+
+@pytest.mark.parametrize(
+    "facts", list(everything()), ids=lambda facts: f"{facts.engine} {facts.state}"
+)
+def test_a_diagnosis_can_be_json(facts):
+    diagnosis = diagnose(facts)
+    value = diagnosis.to_dict()
+    assert json.loads(json.dumps(value)) == value
+    assert value["needs_action"] is diagnosis.needs_action
+    assert len(value["advice"]) == len(diagnosis.advice)
+    assert ("has_wal_reset_bug" in value) is (facts.engine == "SQLite")
+
+
+def test_a_range_as_one_says_it():
+    assert str(LostRange("m", 3, 3)) == "m #3"
+    assert str(LostRange("m", 3, 5)) == "m #3 to #5"
+    assert str(LostRange("m", 3, None)) == "m from #3 on"
+    assert shown_ranges(()) == ""
+
+
+@pytest.mark.parametrize(
+    ("size", "shown"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1.0 kB"),
+        (73_728, "73.7 kB"),
+        (999_949, "1.0 MB"),
+        (2_100_000_000, "2.1 GB"),
+        (5 * 10**15, "5000.0 TB"),
+    ],
+)
+def test_a_size_as_one_says_it(size, shown):
+    assert shown_bytes(size) == shown
+
+
+def test_a_process_as_one_says_it():
+    assert str(Process(7, "sqlite3")) == "sqlite3 (pid 7)"
+    assert str(Process(7, None, True)) == "a process (pid 7, stopped)"
