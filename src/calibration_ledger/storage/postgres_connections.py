@@ -1,0 +1,179 @@
+"""The connections that one process holds to a PostgreSQL server: one for each thread in a call.
+
+A thread's connection goes back to the pool when the thread ends. A child of a fork puts the
+inherited ones aside: two processes cannot share one.
+
+Works behind PgBouncer in transaction mode: no server-side prepared statements, and nothing is set
+but when a connection is made and inside a transaction.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import sqlalchemy as sa
+from psycopg import pq
+from psycopg.conninfo import make_conninfo
+
+from calibration_ledger.errors import LedgerClosedError
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Dialect
+    from sqlalchemy.pool import PoolProxiedConnection
+
+
+def make_engine(url: str, timeout_s: float) -> sa.Engine:
+    """An engine whose connections begin and commit only when told to."""
+    parsed = sa.make_url(url)
+    defaults = {
+        "application_name": "calibration-ledger",
+        # Below two seconds a connection over a busy network would fail for no good reason.
+        "connect_timeout": max(2, int(timeout_s)),
+        # A server that lost its power says nothing: ask after 10 s of silence, and take it for
+        # gone after 30 s. The system's own default is two hours.
+        "keepalives_idle": 10,
+        "keepalives_interval": 10,
+        "keepalives_count": 2,
+    }
+    return sa.create_engine(
+        parsed,
+        # As on SQLite: one connection for each thread that is in a call, none closed on its own.
+        poolclass=sa.QueuePool,
+        pool_size=0,
+        pool_reset_on_return=None,
+        # By position, as the compiled statements bind on every database.
+        paramstyle="format",
+        isolation_level="AUTOCOMMIT",
+        connect_args={
+            **{name: value for name, value in defaults.items() if name not in parsed.query},
+            # Model names are any Unicode, also where the database is of another encoding.
+            "client_encoding": "utf8",
+            # PgBouncer in transaction mode gives each transaction another server connection, which
+            # does not know what was prepared on the last one.
+            "prepare_threshold": None,
+        },
+    )
+
+
+class NoConnectionError(Exception):
+    """A connection could not be made: its cause says why."""
+
+
+class Held:
+    """A connection that a thread keeps, with its two cursors."""
+
+    __slots__ = ("__weakref__", "connection", "control", "cursor", "in_use")
+
+    def __init__(self, connection: PoolProxiedConnection) -> None:
+        """Make the cursors."""
+        self.connection = connection
+        self.in_use = False
+        # For BEGIN and COMMIT: as texts, several statements can go in one round trip.
+        self.control: Any = connection.cursor()
+        # For the rest. Numbers come as their 64 bits: as texts they would be rounded where a
+        # database sets extra_float_digits to 0 or less.
+        self.cursor: Any = connection.cursor(binary=True)
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the connection ended."""
+        connection: Any = self.connection.dbapi_connection
+        return connection is None or connection.closed
+
+
+class Connections:
+    """The pool, and what each thread holds of it."""
+
+    def __init__(self, url: str, ledger: str, timeout_s: float) -> None:
+        """Connect nothing yet; `ledger` is the place as it may be shown."""
+        self._url = url
+        self._ledger = ledger
+        self._timeout_s = timeout_s
+        self._closed = False
+        self._inherited: list[Any] = []
+        self._open_pool()
+
+    def _open_pool(self) -> None:
+        self._local = threading.local()
+        self._all: weakref.WeakSet[Held] = weakref.WeakSet()
+        self._engine = make_engine(self._url, self._timeout_s)
+
+    @property
+    def dialect(self) -> Dialect:
+        """SQLAlchemy's dialect of the pool."""
+        return self._engine.dialect
+
+    def take(self) -> Held:
+        """This thread's connection, to `give_back` after the call; one that died is replaced.
+
+        Raises:
+            NoConnectionError: it cannot be made.
+            LedgerClosedError: the calibrator is closed.
+        """
+        held: Held | None = getattr(self._local, "held", None)
+        if held is None or held.is_gone:
+            held = self._open()
+        held.in_use = True
+        # Looked at after `in_use` is set, and set before `in_use` is looked at, so that `close`
+        # never pulls a connection from under a call.
+        if self._closed:
+            held.in_use = False
+            self._discard(held)
+            raise LedgerClosedError(f"this calibrator of {self._ledger} is closed: open one.")
+        return held
+
+    def _open(self) -> Held:
+        self.drop()
+        if self._closed:
+            raise LedgerClosedError(f"this calibrator of {self._ledger} is closed: open one.")
+        try:
+            held = Held(self._engine.raw_connection())
+        except (psycopg.Error, sa.exc.DBAPIError) as error:
+            raise NoConnectionError from error
+        self._all.add(held)
+        self._local.held = held
+        return held
+
+    def give_back(self, held: Held) -> None:
+        """End a call: the thread keeps the connection, unless it died or all were closed."""
+        held.in_use = False
+        if self._closed or held.is_gone:
+            self._discard(held)
+
+    def _discard(self, held: Held) -> None:
+        self._local.__dict__.pop("held", None)
+        if held.connection.is_valid:
+            held.connection.invalidate()
+
+    def drop(self) -> None:
+        """Close this thread's connection."""
+        held = getattr(self._local, "held", None)
+        if held is not None:
+            self._discard(held)
+
+    def ping(self) -> str:
+        """Whether the server takes connections: `ok`, `reject` (it starts or stops), or neither."""
+        (_, parameters) = self._engine.dialect.create_connect_args(self._engine.url)
+        parameters.pop("context", None)  # psycopg's own, and nothing that libpq knows
+        parameters["connect_timeout"] = 2
+        try:
+            target = make_conninfo("", **parameters)
+        except psycopg.ProgrammingError:
+            return "no attempt"
+        return pq.Ping(pq.PGconn.ping(target.encode())).name.lower()
+
+    def close(self) -> None:
+        """Close every connection; those of other threads that are in a call, at its end."""
+        self._closed = True
+        for held in list(self._all):
+            if not held.in_use and held.connection.is_valid:
+                held.connection.invalidate()
+        self._engine.dispose()
+
+    def after_fork_in_child(self) -> None:
+        """Put the parent's connections aside, still referenced, so that nothing closes them."""
+        self._inherited.append((self._engine, self._local, list(self._all)))
+        self._open_pool()

@@ -1,0 +1,127 @@
+"""What PostgreSQL's errors mean, as this project's typed errors."""
+
+from __future__ import annotations
+
+import psycopg
+import sqlalchemy as sa
+
+from calibration_ledger.errors import (
+    LedgerBusyError,
+    LedgerCorruptError,
+    LedgerError,
+    LedgerPermissionError,
+    NotRecordedError,
+    OutcomeUnknownError,
+)
+from calibration_ledger.storage.backend import Raced
+
+_RETRIED = frozenset({"40001", "40P01"})  # serialization_failure, deadlock_detected
+_ENDED = frozenset(
+    {
+        "57P01",  # admin_shutdown: the server stops, or somebody ended the connection
+        "57P02",  # crash_shutdown
+        "57P03",  # cannot_connect_now
+        "57P04",  # database_dropped
+        "57P05",  # idle_session_timeout
+        "25P03",  # idle_in_transaction_session_timeout
+        "25P04",  # transaction_timeout
+    }
+)
+_BUSY = frozenset({"55P03", "57014"})  # lock_not_available, query_canceled
+_DENIED = "42501"  # insufficient_privilege
+_READ_ONLY = "25006"  # read_only_sql_transaction
+_CHANGED = frozenset({"42P01", "42703"})  # undefined_table, undefined_column
+
+
+def _driver_error(error: BaseException) -> BaseException:
+    """The driver's own error inside SQLAlchemy's."""
+    if isinstance(error, sa.exc.DBAPIError) and error.orig is not None:
+        return error.orig
+    return error
+
+
+def _code(error: BaseException) -> str:
+    return getattr(_driver_error(error), "sqlstate", None) or ""
+
+
+def _said(error: BaseException) -> str:
+    """The first line of what the server or the driver said."""
+    error = _driver_error(error)
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__
+
+
+def is_worth_a_retry(error: BaseException) -> bool:
+    """Whether the transaction was undone for a reason that the next try may not meet."""
+    return isinstance(error, Raced) or _code(error) in _RETRIED
+
+
+def is_busy(error: BaseException) -> bool:
+    """Whether others held what was wanted."""
+    return _code(error) in _BUSY
+
+
+def is_lost_connection(error: BaseException) -> bool:
+    """Whether the connection ended, and the server's last word with it."""
+    code = _code(error)
+    if code:
+        return code in _ENDED or code.startswith("08")
+    error = _driver_error(error)
+    return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
+
+
+def is_changed_schema(error: BaseException) -> bool:
+    """Whether the tables are not what they were when the ledger was opened."""
+    return _code(error) in _CHANGED
+
+
+def no_connection(error: BaseException, ledger: str, doing: str) -> LedgerError:
+    """The typed error of a connection that could not be made."""
+    kind, recorded = (LedgerError, "") if doing == "read" else _NOT_RECORDED
+    return kind(
+        f"there is no connection to {ledger} (PostgreSQL: {_said(error)}).{recorded} Check the "
+        f"URL, the user and password, and whether the server runs."
+    )
+
+
+def unknown_outcome(error: BaseException, ledger: str) -> OutcomeUnknownError:
+    """The typed error of a COMMIT that got no answer."""
+    return OutcomeUnknownError(
+        f"the commit to {ledger} got no clear answer (PostgreSQL: {_said(error)}): whether it was "
+        f"recorded cannot be known. Record calls that carry a request_id again (none is added "
+        f"twice), and look for others in `calib history`."
+    )
+
+
+def postgres_fault(error: BaseException, ledger: str, doing: str) -> LedgerError:
+    """The typed error of one of psycopg's that left no trace; see `faults.sqlite_fault`."""
+    code, said = _code(error), _said(error)
+    recorded = "" if doing == "read" else " Nothing was recorded."
+    if code in _BUSY:
+        return LedgerBusyError(
+            f"{ledger} is held by another program (PostgreSQL: {said}).{recorded} Try again, or "
+            f"give a longer timeout_s."
+        )
+    if code == _DENIED:
+        return LedgerPermissionError(
+            f"{ledger} does not allow this to its user (PostgreSQL: {said}).{recorded} Ask for the "
+            f"grants that the README lists."
+        )
+    if code == _READ_ONLY:
+        return LedgerPermissionError(
+            f"{ledger} is read-only (PostgreSQL: {said}).{recorded} Connect to the primary server, "
+            f"or have default_transaction_read_only set off."
+        )
+    if code.startswith("XX"):
+        return LedgerCorruptError(
+            f"{ledger} is damaged (PostgreSQL: {said}).{recorded} Ask whoever runs the server."
+        )
+    if doing == "read":
+        return LedgerError(f"{ledger} could not be read (PostgreSQL: {said}). Try again.")
+    return NotRecordedError(
+        f"{ledger} could not be written (PostgreSQL: {said}).{recorded} Mend the cause and try "
+        f"again."
+    )
+
+
+_NOT_RECORDED: tuple[type[LedgerError], str] = (NotRecordedError, " Nothing was recorded.")

@@ -1,0 +1,105 @@
+"""A wire between client and server that can be cut at any message, before or after delivery."""
+
+from __future__ import annotations
+
+import select
+import socket
+import threading
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from typing import Self
+
+
+class Proxy:
+    """Listens on a socket in a folder of its own, and passes everything on.
+
+    Attributes:
+        messages: how many times the client has sent something since `cut_at`.
+    """
+
+    def __init__(self, url: str, folder: Path) -> None:
+        """Take the URL of the server's database, and an empty folder with a short path."""
+        parsed = sa.make_url(url)
+        host = parsed.query.get("host") or parsed.host
+        assert isinstance(host, str)
+        port = parsed.port or 5432
+        self._server: str | tuple[str, int] = (host, port)
+        if host.startswith("/"):
+            self._server = f"{host}/.s.PGSQL.{port}"
+        self.url = parsed.set(port=None, host=None).update_query_dict({"host": str(folder)})
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(str(folder / ".s.PGSQL.5432"))
+        self._listener.listen()
+        self._pairs: list[tuple[socket.socket, socket.socket]] = []
+        self._cut: tuple[int, bool] | None = None
+        self.messages = 0
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def cut_at(self, message: int | None, *, delivered: bool = False) -> None:
+        """Cut the wire once, at the client's message of this number (from 0); None: never.
+
+        Where it is `delivered`, the server acts on it, and its answer is lost.
+        """
+        self.messages = 0
+        self._cut = None if message is None else (message, delivered)
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return  # closed
+            is_path = isinstance(self._server, str)
+            server = socket.socket(socket.AF_UNIX if is_path else socket.AF_INET)
+            server.connect(self._server)
+            self._pairs.append((client, server))
+            threading.Thread(target=self._pump, args=(client, server), daemon=True).start()
+
+    def _pump(self, client: socket.socket, server: socket.socket) -> None:
+        while True:
+            readable, _, _ = select.select([client, server], [], [])
+            try:
+                if server in readable:
+                    data = server.recv(65536)
+                    client.sendall(data)
+                else:
+                    data = client.recv(65536)
+                    if data and self._is_cut():
+                        self._cut_off(client, server, data)
+                        return
+                    server.sendall(data)
+            except OSError:
+                data = b""
+            if not data:
+                client.close()
+                server.close()
+                return
+
+    def _is_cut(self) -> bool:
+        self.messages += 1
+        return self._cut is not None and self.messages == self._cut[0] + 1
+
+    def _cut_off(self, client: socket.socket, server: socket.socket, data: bytes) -> None:
+        assert self._cut is not None
+        _, delivered = self._cut
+        self._cut = None
+        if delivered:
+            server.sendall(data)
+            # It has acted when it answers; in the middle of a pipeline it does not answer yet.
+            select.select([server], [], [], 0.3)
+        client.close()
+        server.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for pair in self._pairs:
+            for end in pair:
+                end.close()
