@@ -1,0 +1,80 @@
+"""`calib audit`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from calibration_ledger.cli import text
+from calibration_ledger.cli.failure import EXIT_FINDINGS
+from calibration_ledger.cli.heads_file import check_replaceable, read_heads, write_heads
+from calibration_ledger.cli.options import examples, json_option, model_argument
+from calibration_ledger.cli.printing import note, print_json, progress, say
+from calibration_ledger.cli.session import Session, pass_session
+
+
+@click.command(
+    epilog=examples(
+        "calib audit",
+        "calib audit --save-heads heads.jsonl",
+        "calib audit --heads heads.jsonl --save-heads heads.jsonl",
+    )
+)
+@model_argument()
+@click.option(
+    "--heads",
+    "noted",
+    type=click.Path(readable=False, dir_okay=False, allow_dash=True),
+    metavar="FILE",
+    help="Audit against heads saved earlier: finds a rewritten or shortened past.",
+)
+@click.option(
+    "--save-heads",
+    type=click.Path(readable=False, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Save today's heads, as JSON lines, if there are no findings. Keep them elsewhere.",
+)
+@json_option
+@click.pass_context
+@pass_session
+def audit(
+    session: Session,
+    ctx: click.Context,
+    model: str | None,
+    *,
+    noted: str | None,
+    save_heads: Path | None,
+    as_json: bool,
+) -> None:
+    """Check that the history explains the calibrations.
+
+    Folds every entry again and compares: numbers without a gap, each stored prediction, each
+    recalibration, the live calibrations and the running digests, all to the bit. Prints what it
+    finds, one line each, and repairs nothing. Exit code 3: there are findings.
+    """
+    # Before the ledger is opened: reading or replacing a file named by mistake must not be able
+    # to drop SQLite's locks on it.
+    heads = None if noted is None else read_heads(noted)
+    if save_heads is not None:
+        check_replaceable(save_heads)
+    with session.existing() as calibrator:
+        now = [head for head in calibrator.heads() if model in {None, head.model}]
+        total = sum(head.seq for head in now)
+        with progress("auditing", total) as done:
+            findings = calibrator.audit(model, heads=heads, progress=done)
+    if save_heads is not None and not findings:
+        write_heads(save_heads, now)
+    elif save_heads is not None:
+        note(f"no heads were saved to {save_heads}: they would vouch for what was found.")
+    if as_json:
+        print_json([asdict(finding) for finding in findings])
+    elif findings:
+        for finding in findings:
+            say(str(finding))
+    else:
+        say(f"ok: {text.count(len(now), 'model')}, {text.count(total, 'entry', 'entries')}")
+    if findings:
+        note(f"{text.count(len(findings), 'finding')}: nothing was changed.")
+        ctx.exit(EXIT_FINDINGS)

@@ -1,0 +1,144 @@
+"""`calib db`: looking after the ledger's database."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from calibration_ledger.cli.failure import EXIT_FAILED
+from calibration_ledger.cli.options import examples, json_option
+from calibration_ledger.cli.printing import note, print_json, say
+from calibration_ledger.cli.session import Session, pass_session
+from calibration_ledger.errors import InvalidInputError, LedgerNotFoundError
+
+if TYPE_CHECKING:
+    from calibration_ledger.storage.place import Place
+
+TIMEOUT_S = 30.0
+"""How long to wait for other programs, as everywhere else in the library."""
+
+
+@click.group(no_args_is_help=True)
+def db() -> None:
+    """Look after the ledger's database."""
+
+
+def _place(session: Session) -> Place:
+    from calibration_ledger.storage.place import find_place
+
+    place = find_place(session.ledger)
+    if place.in_memory:
+        raise InvalidInputError("a ledger in memory is always new: name one with --ledger.")
+    return place
+
+
+def _current(place: Place) -> str:
+    """The ledger's revision.
+
+    Raises:
+        LedgerNotFoundError: there is no ledger.
+    """
+    from calibration_ledger.storage.migrate import current_revision
+
+    found = current_revision(place, TIMEOUT_S)
+    if found is None:
+        raise LedgerNotFoundError(
+            f"there is no ledger at {place.shown}: the first call recorded makes it, as does "
+            f"`calib db upgrade`."
+        )
+    return found
+
+
+@db.command(epilog=examples("calib db upgrade", "calib --ledger calls.db db upgrade"))
+@json_option
+@pass_session
+def upgrade(session: Session, *, as_json: bool) -> None:
+    """Bring the ledger up to date, or make it.
+
+    A ledger of an older revision is upgraded in one transaction, a file backed up beside itself
+    first; one that is up to date is left alone.
+    """
+    from calibration_ledger.storage.migrate import upgrade
+
+    done = upgrade(_place(session), TIMEOUT_S)
+    if as_json:
+        backup = None if done.backup is None else str(done.backup)
+        print_json({**asdict(done), "backup": backup})
+    elif done.before is None:
+        say(f"made {done.ledger}, revision {done.after}")
+    elif done.before == done.after:
+        say(f"{done.ledger} is up to date: revision {done.after}")
+    else:
+        say(f"upgraded {done.ledger} from revision {done.before} to {done.after}")
+        if done.backup is not None:
+            say(f"as it was before: {done.backup}")
+
+
+@db.command(epilog=examples("calib db current", "calib db current --json"))
+@json_option
+@pass_session
+def current(session: Session, *, as_json: bool) -> None:
+    """Show the ledger's revision."""
+    from calibration_ledger.storage.schema import REVISION
+
+    place = _place(session)
+    found = _current(place)
+    if as_json:
+        print_json({"ledger": place.shown, "revision": found, "expected": REVISION})
+    else:
+        expected = "up to date" if found == REVISION else f"this program's is {REVISION}"
+        say(f"{found} ({expected}): {place.shown}")
+
+
+@db.command(epilog=examples("calib db check"))
+@json_option
+@click.pass_context
+@pass_session
+def check(session: Session, ctx: click.Context, *, as_json: bool) -> None:
+    """Check that the ledger is up to date and its tables are as expected.
+
+    Exit code 1 if not. `calib audit` checks what is in them.
+    """
+    from calibration_ledger.storage.schema_check import schema_differences
+
+    place = _place(session)
+    found = _current(place)
+    differences = schema_differences(place, TIMEOUT_S)
+    if as_json:
+        print_json({"ledger": place.shown, "revision": found, "differences": differences})
+    elif differences:
+        for difference in differences:
+            say(difference)
+    else:
+        say(f"ok: revision {found}, tables as expected")
+    if differences:
+        note("the tables are not as this program made them: restore a backup, or export the rest.")
+        ctx.exit(EXIT_FAILED)
+
+
+@db.command(epilog=examples("calib db backup ledger-2026-11-24.db"))
+@click.argument("dest", type=click.Path(readable=False, path_type=Path))
+@json_option
+@pass_session
+def backup(session: Session, dest: Path, *, as_json: bool) -> None:
+    """Write a consistent copy to DEST while others go on writing.
+
+    DEST must not exist. Works for a ledger of an older revision too; a server's database is
+    backed up with its own tools.
+    """
+    from calibration_ledger.storage.backups import backup_file
+
+    place = _place(session)
+    copy = dest.absolute()
+    if place.path is None:
+        with session.existing() as calibrator:
+            calibrator.backup(copy)  # says how a server's database is backed up
+    found = _current(place)  # refuses what is no ledger
+    backup_file(place, copy, TIMEOUT_S)
+    if as_json:
+        print_json({"ledger": place.shown, "revision": found, "backup": str(copy)})
+    else:
+        say(f"copied {place.shown} to {copy}")

@@ -1,0 +1,208 @@
+"""`calib demo`."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from calibration_ledger.cli import text
+from calibration_ledger.cli.failure import EXIT_FINDINGS
+from calibration_ledger.cli.options import examples, json_option
+from calibration_ledger.cli.printing import heading, print_json, print_table, say
+from calibration_ledger.cli.session import Session, pass_session
+from calibration_ledger.cli.table import Cell, Column
+from calibration_ledger.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from calibration_ledger.cli.tour import ModelTour, Tour
+
+WORTH_ADOPTING = 0.01
+"""An alpha that would have been better by less than this part is no news."""
+
+
+@click.command(epilog=examples("calib demo", "calib demo --at demo.db"))
+@click.option(
+    "--at",
+    type=click.Path(readable=False, path_type=Path),
+    metavar="PATH",
+    help="Where to put the demo's ledger; nothing may be there yet. Default: a temporary folder.",
+)
+@json_option
+@click.pass_context
+@pass_session
+def demo(session: Session, ctx: click.Context, at: Path | None, *, as_json: bool) -> None:
+    """Show it all on really measured calls, in a ledger of its own.
+
+    Loads the packaged sample, shows predictions before and after learning beside what was
+    measured, replays under other alphas, and audits. Your own ledger is not touched; the demo's
+    stays for you to try things on.
+    """
+    if session.ledger is not None:
+        raise click.UsageError("the demo uses a ledger of its own: name its place with --at PATH.")
+    path = _place(at)
+    with Session(str(path)).writing() as calibrator:
+        from calibration_ledger.cli.tour import take_tour
+
+        tour = take_tour(calibrator)
+    calib = f"{shlex.quote(program())} --ledger {shlex.quote(str(path))}"
+    if as_json:
+        print_json(_dict(tour, calib))
+    else:
+        _show(tour, calib)
+    if tour.findings:
+        ctx.exit(EXIT_FINDINGS)
+
+
+def _place(at: Path | None) -> Path:
+    if at is None:
+        from tempfile import mkdtemp
+
+        return Path(mkdtemp(prefix="calib-demo-")) / "demo.db"
+    if os.path.lexists(at):
+        raise InvalidInputError(f"{at} exists already: the demo only makes a ledger of its own.")
+    return at.absolute()
+
+
+def program() -> str:
+    """How to call this program again: by its name where the shell finds it, else by its path."""
+    called = sys.argv[0]
+    if Path(called).stem != "calib" or not Path(called).exists():
+        return "calib"
+    found = shutil.which("calib")
+    return "calib" if found is not None and Path(found).samefile(called) else called
+
+
+def adopting(models: Sequence[ModelTour], calib: str) -> list[str]:
+    """The commands that adopt a better alpha, for each model that has one."""
+    return [
+        f"{calib} recalibrate {shlex.quote(one.model)} --alpha {one.best_alpha:g}"
+        for one in models
+        if _gain(one) >= WORTH_ADOPTING
+    ]
+
+
+def trying(tour: Tour, calib: str) -> list[str]:
+    """Three commands to try next."""
+    model = shlex.quote(tour.models[0].model)
+    return [
+        f"{calib} predict {model} --prompt-tokens 256 --completion-tokens 64",
+        f"{calib} history {model} --last 5",
+        f"{calib} replay --alpha 0.05",
+    ]
+
+
+def _gain(model: ModelTour) -> float:
+    """The part of the live error that the best alpha would have saved."""
+    live = model.errors_ms[model.live_alpha]
+    return (live - model.errors_ms[model.best_alpha]) / live if live else 0.0
+
+
+def _dict(tour: Tour, calib: str) -> dict[str, object]:
+    return {
+        "ledger": tour.ledger,
+        "import": tour.report.to_dict(),
+        "models": [one.to_dict() for one in tour.models],
+        "entries": tour.entries,
+        "findings": [asdict(finding) for finding in tour.findings],
+        "adopt": adopting(tour.models, calib),
+        "next": trying(tour, calib),
+    }
+
+
+def _show(tour: Tour, calib: str) -> None:
+    from calibration_ledger.cli.tour import RECENT
+
+    models = text.count(tour.report.models, "model")
+    say(f"Recorded {text.count(tour.report.recorded, 'measured call')} of {models}.")
+    heading("Before and after learning: one typical call of each model")
+    print_table(
+        columns("prompt", "compl", "prior said", "ledger said", "measured"),
+        map(_example_row, tour.models),
+    )
+    heading(f"Mean error over the newest {RECENT} calls, each predicted before it was learnt")
+    print_table(
+        columns("calls", "mean latency", "prior's error", "ledger's error", "change"),
+        map(_error_row, tour.models),
+    )
+    if any(one.learnt_error_ms > one.prior_error_ms for one in tour.models):
+        say("Where learning did worse than the prior, it followed single calls too closely:")
+        say("a smaller alpha follows them less, as the replays show.")
+    _show_alphas(tour, calib)
+    heading("Audit: does the history explain the calibrations, to the last bit?")
+    if tour.findings:
+        for finding in tour.findings:
+            say(str(finding))
+    else:
+        say(f"ok: {models}, {text.count(tour.entries, 'entry', 'entries')}")
+    heading("The ledger stays here")
+    say(tour.ledger)
+    heading("Try next")
+    for command in trying(tour, calib):
+        say(f"  {command}")
+
+
+def _show_alphas(tour: Tour, calib: str) -> None:
+    live = tour.models[0].live_alpha
+    heading(f"Replayed under other alphas: mean error in ms over all calls (live: {live:g})")
+    alphas = [f"{alpha:g}" for alpha in tour.models[0].errors_ms]
+    print_table(columns("prior", *alphas, "best", "saves"), map(_alpha_row, tour.models))
+    commands = adopting(tour.models, calib)
+    if commands:
+        say("Adopt what would have predicted better:")
+        for command in commands:
+            say(f"  {command}")
+    else:
+        say("The live alpha would not have been beaten.")
+
+
+def columns(*titles: str) -> list[Column]:
+    """A model's name and numbers of it."""
+    return [Column("model", left=True), *map(Column, titles)]
+
+
+def _example_row(one: ModelTour) -> list[str | Cell]:
+    call = one.example
+    return [
+        one.model,
+        str(call.prompt_tokens),
+        str(call.completion_tokens),
+        _ms(one.example_prior_ms),
+        _ms(call.predicted_ms),
+        _ms(call.actual_ms),
+    ]
+
+
+def _error_row(one: ModelTour) -> list[str | Cell]:
+    change = 100 * (one.learnt_error_ms - one.prior_error_ms) / one.prior_error_ms
+    return [
+        one.model,
+        str(one.calls),
+        _ms(one.mean_actual_ms),
+        _ms(one.prior_error_ms),
+        _ms(one.learnt_error_ms),
+        Cell(text.signed_percent(change), "good" if change < 0 else "bad"),
+    ]
+
+
+def _alpha_row(one: ModelTour) -> list[str | Cell]:
+    errors: list[str | Cell] = [
+        Cell(text.number(error, 0), "good" if alpha == one.best_alpha else "")
+        for alpha, error in one.errors_ms.items()
+    ]
+    gain = _gain(one)
+    saves = text.percent(100 * gain) if gain >= WORTH_ADOPTING else "-"
+    prior = text.number(one.prior_total_error_ms, 0)
+    return [one.model, prior, *errors, f"{one.best_alpha:g}", saves]
+
+
+def _ms(value: float | None) -> str:
+    return f"{text.number(value, 0)} ms"

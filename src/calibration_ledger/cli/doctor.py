@@ -1,0 +1,160 @@
+"""`calib doctor`."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import TYPE_CHECKING
+
+import click
+
+from calibration_ledger.cli import text
+from calibration_ledger.cli.failure import EXIT_FAILED
+from calibration_ledger.cli.options import examples, json_option
+from calibration_ledger.cli.printing import heading, print_json, say
+from calibration_ledger.cli.session import Session, pass_session
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from calibration_ledger.facts import Advice, Diagnosis, Facts, FileFacts, ServerFacts
+
+WIDTH = 80
+"""Sentences are broken into lines of this width; commands and names are not."""
+
+
+@click.command(epilog=examples("calib doctor", "calib --ledger calls.db doctor --json"))
+@json_option
+@click.pass_context
+@pass_session
+def doctor(session: Session, ctx: click.Context, *, as_json: bool) -> None:
+    """Say how the ledger is, and what needs action.
+
+    Looks at the file or database, its disk, its locks and what is in it, and changes nothing. Works
+    on a damaged ledger too, and says what can still be read; `calib audit` checks that the history
+    adds up. Exit code 1: something needs action.
+    """
+    from calibration_ledger.doctoring import doctor_of
+
+    diagnosis = doctor_of(session.ledger)
+    if as_json:
+        print_json(diagnosis.to_dict())
+    else:
+        _show(diagnosis)
+    if diagnosis.needs_action:
+        ctx.exit(EXIT_FAILED)
+
+
+def _show(diagnosis: Diagnosis) -> None:
+    facts = [(name, value) for name, value in _lines(diagnosis.facts) if value]
+    width = max(len(name) for name, _ in facts)
+    for name, value in facts:
+        say(f"{name:<{width}}  {value}")
+    urgent = [advice for advice in diagnosis.advice if advice.needs_action]
+    if urgent:
+        heading("Needs action")
+        _show_advice(urgent)
+    others = [advice for advice in diagnosis.advice if not advice.needs_action]
+    if others:
+        heading("Good to know")
+        _show_advice(others)
+    if not urgent:
+        click.echo()
+        say("ok: nothing needs action.")
+
+
+def _show_advice(some: Iterable[Advice]) -> None:
+    for advice in some:
+        for line in textwrap.wrap(
+            advice.text,
+            WIDTH,
+            initial_indent="- ",
+            subsequent_indent="  ",
+            break_long_words=False,
+            break_on_hyphens=False,
+        ):
+            say(line)
+        for command in advice.commands:
+            say(f"    {command}")
+
+
+def _lines(facts: Facts) -> Iterator[tuple[str, str]]:
+    """The facts as lines of a name and a value; an empty value is left out."""
+    from calibration_ledger.facts import STATES
+
+    yield "ledger", facts.ledger
+    yield "found", STATES[facts.state] + _revision(facts)
+    if facts.file is not None:
+        yield from _file_lines(facts, facts.file)
+    if facts.server is not None:
+        yield from _server_lines(facts, facts.server)
+    yield "engine", _engine(facts)
+    if facts.state in {"current", "older", "newer", "damaged"}:
+        yield "engine's check", "; ".join(facts.damage[:2]) or _sound(facts)
+        yield "rows", ", ".join(_count(n, table) for table, n in facts.rows)
+    if facts.last_entry is not None:
+        last = facts.last_entry
+        yield "last entry", f"{text.time(last.at)}  {last.model} #{last.seq}"
+    if facts.readable is not None:
+        left = facts.readable
+        models = text.count(left.models, "model")
+        lost = text.count(len(left.lost), "range") if left.lost else "nothing"
+        yield "can be read", f"{text.count(left.calls, 'call')} of {models}; lost: {lost}"
+
+
+def _revision(facts: Facts) -> str:
+    if facts.revision is None:
+        return ""
+    if facts.revision == facts.expected_revision:
+        return f", revision {facts.revision} (up to date)"
+    return f", revision {facts.revision} (this program's is {facts.expected_revision})"
+
+
+def _engine(facts: Facts) -> str:
+    from calibration_ledger.facts import has_wal_reset_bug
+
+    if facts.engine_version is None:
+        return ""
+    affected = facts.engine == "SQLite" and has_wal_reset_bug(facts.engine_version)
+    return f"{facts.engine} {facts.engine_version}" + ", with the WAL-reset bug" * affected
+
+
+def _sound(facts: Facts) -> str:
+    return "ok" if facts.engine == "SQLite" else ""
+
+
+def _count(rows: int | None, table: str) -> str:
+    noun = table.replace("_", " ")
+    return f"? {noun}" if rows is None else text.count(rows, noun.removesuffix("s"), noun)
+
+
+def _file_lines(facts: Facts, file: FileFacts) -> Iterator[tuple[str, str]]:
+    from calibration_ledger.facts import shown_bytes
+
+    if file.size_bytes is not None:
+        yield "size", f"{shown_bytes(file.size_bytes)}; WAL {shown_bytes(file.wal_bytes)}"
+    network = " (network)" if file.is_network else ""
+    free = "" if file.free_bytes is None else f"; {shown_bytes(file.free_bytes)} free"
+    yield "file system", f"{file.file_system or 'unknown'}{network}{free}"
+    if facts.journal_mode is not None:
+        yield "journal mode", f"{facts.journal_mode}; synchronous {facts.synchronous}"
+    if file.activity is not None:
+        who = file.activity
+        holder = ", ".join(map(str, who.in_turn)) or "nobody"
+        yield "writers' lock", f"held by {holder}; {who.waiting} waiting" if who.in_turn else "free"
+        yield "writes outside", ", ".join(map(str, who.outside))
+        yield "open in", ", ".join(map(str, who.users))
+
+
+def _server_lines(facts: Facts, server: ServerFacts) -> Iterator[tuple[str, str]]:
+    from calibration_ledger.facts import shown_bytes
+
+    if server.ledger_bytes is not None and server.database_bytes is not None:
+        whole = shown_bytes(server.database_bytes)
+        yield "size", f"{shown_bytes(server.ledger_bytes)} of the database's {whole}"
+    yield "isolation", f"{server.isolation} by default; the ledger asks for its own"
+    if facts.synchronous is not None:
+        ours = "on" if facts.synchronous == "full" else "off"
+        default = f"{server.synchronous_commit} by default"
+        yield "synchronous commit", f"{ours}, set by each writer; {default}"
+    longest = f", for {server.blocked[0].for_s:.0f} s" if server.blocked else ""
+    yield "waiting for locks", text.count(len(server.blocked), "session") + longest

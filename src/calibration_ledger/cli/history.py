@@ -1,0 +1,101 @@
+"""`calib history`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import click
+
+from calibration_ledger.cli import text
+from calibration_ledger.cli.options import examples, json_option, model_argument, window_options
+from calibration_ledger.cli.printing import note, print_json_lines, print_table
+from calibration_ledger.cli.session import Session, pass_session
+from calibration_ledger.cli.shapes import call_dict
+from calibration_ledger.cli.table import Cell, Column
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import datetime
+
+    from calibration_ledger.values import Call
+
+LAST = 20
+"""So many calls of each model are shown to who did not say what to show."""
+
+COLUMNS = (
+    Column("when", left=True),
+    Column("model", left=True),
+    Column("seq"),
+    Column("prompt"),
+    Column("compl"),
+    Column("actual ms"),
+    Column("predicted ms"),
+    Column("error ms"),
+)
+
+
+@click.command(
+    epilog=examples(
+        "calib history llama3:8b --last 5",
+        "calib history --since 2026-11-24T00:00:00Z --until 2026-11-25T00:00:00Z",
+        "calib history --all --json > calls.jsonl",
+    )
+)
+@model_argument()
+@click.option("--last", type=click.INT, metavar="N", help="Each model's newest N calls.")
+@click.option("--all", "everything", is_flag=True, help="Every call.")
+@window_options
+@json_option
+@pass_session
+def history(
+    session: Session,
+    model: str | None,
+    last: int | None,
+    *,
+    everything: bool,
+    since: datetime | None,
+    until: datetime | None,
+    as_json: bool,
+) -> None:
+    """List the calls as they were recorded.
+
+    They come by model, then in the order of recording. Without --last, --all, --since or
+    --until: the newest 20 of each model. With --json: JSON lines, one call each, so that a
+    history of any length streams; `calib import jsonl` takes them.
+    """
+    if everything and last is not None:
+        raise click.UsageError("--all and --last exclude each other: leave one out.")
+    shown: Counter[str] = Counter()
+    with session.existing() as calibrator:
+        chosen = everything or last is not None or since is not None or until is not None
+        found = calibrator.calls(model, since=since, until=until, last=last if chosen else LAST)
+        calls = _counted(found, shown)
+        if as_json:
+            print_json_lines(map(call_dict, calls))
+        else:
+            print_table(COLUMNS, map(_row, calls))
+    if not shown:
+        note("no calls to show.")
+    elif not chosen and max(shown.values()) == LAST:
+        note(f"(at most the newest {LAST} calls of each model are shown: --all shows every one)")
+
+
+def _counted(calls: Iterator[Call], shown: Counter[str]) -> Iterator[Call]:
+    for call in calls:
+        shown[call.model] += 1
+        yield call
+
+
+def _row(call: Call) -> list[str | Cell]:
+    assert call.called_at is not None  # noqa: S101 - it was recorded
+    return [
+        text.time(call.called_at),
+        call.model,
+        str(call.seq),
+        str(call.prompt_tokens),
+        str(call.completion_tokens),
+        text.number(call.actual_ms),
+        text.number(call.predicted_ms),
+        text.signed(call.error_ms),
+    ]

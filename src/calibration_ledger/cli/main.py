@@ -1,0 +1,122 @@
+"""The entry point: the group `calib`, its commands by name, and what an error looks like.
+
+The table of commands is all that `calib --help` reads; a command's module is imported when the
+command runs. An error of the library becomes one sentence on stderr and an exit code.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import Any
+
+import click
+
+from calibration_ledger import __version__
+from calibration_ledger.cli.failure import Failure, failure_of
+from calibration_ledger.cli.session import Session
+from calibration_ledger.errors import CalibrationLedgerError
+
+COMMANDS = {
+    "predict": ("predict:predict", "Predict how long a call will take."),
+    "record": ("record:record", "Record an observed call and learn from it."),
+    "stats": ("stats:stats", "Show what each model has learnt."),
+    "history": ("history:history", "List the calls as they were recorded."),
+    "replay": ("replay:replay", "Ask how another alpha or rule would have predicted."),
+    "recalibrate": ("recalibrate:recalibrate", "Adopt an alpha or rule by replaying the history."),
+    "reset": ("reset:reset", "Set a model back to its prior; its history stays."),
+    "audit": ("audit:audit", "Check that the history explains the calibrations."),
+    "import": ("moving:import_", "Take calls, a ledger or an old state file in."),
+    "export": ("moving:export", "Write the ledger or its calls to a file."),
+    "doctor": ("doctor:doctor", "Say how the ledger is, and what needs action."),
+    "demo": ("demo:demo", "Show it all on really measured calls, in a ledger of its own."),
+    "db": ("db:db", "Look after the ledger's database."),
+}
+"""From a command's name to its home in this folder and its line in the help."""
+
+
+class Calib(click.Group):
+    """A group that imports a command when it is used, and turns errors into sentences."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """The names, in the order of the table: from daily use to housekeeping."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
+        """Import one command."""
+        if cmd_name not in COMMANDS:
+            return None
+        from importlib import import_module
+
+        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
+        command = getattr(import_module(f"calibration_ledger.cli.{module}"), attribute)
+        assert isinstance(command, click.Command)  # noqa: S101 - the table is ours
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's signature
+        """Write the list of commands from the table, without importing one of them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command, or name the one that was probably meant."""
+        if args[0] not in COMMANDS and args[0][:1].isalpha() and not ctx.resilient_parsing:
+            from difflib import get_close_matches
+
+            close = get_close_matches(args[0], COMMANDS)
+            meant = f" Did you mean {close[0]!r}?" if close else ""
+            ctx.fail(f"No such command {args[0]!r}.{meant}")
+        return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; an error of the library is told, never shown as a traceback."""
+        try:
+            return super().invoke(ctx)
+        except CalibrationLedgerError as error:
+            raise failure_of(error) from error
+        except click.NoSuchOption as error:
+            if error.option_name != "--ledger":
+                raise
+            raise click.UsageError(
+                "--ledger stands before the command: calib --ledger PATH-OR-URL COMMAND.", ctx
+            ) from error
+        except OSError as error:  # a full disk behind stdout, say
+            if error.errno == errno.EPIPE:
+                raise  # click ends quietly: `calib history | head`
+            where = "" if error.filename is None else f" ({error.filename})"
+            reason = error.strerror or str(error)
+            raise Failure(f"the system refused: {reason}{where}.") from error
+
+
+@click.group(
+    cls=Calib,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    no_args_is_help=True,
+    epilog=(
+        "\b\n"
+        "Exit codes:\n"
+        "  0  fine\n"
+        "  1  it failed: the ledger is missing, busy, damaged, not writable ...\n"
+        "  2  wrong usage or input, an imported file included: nothing was recorded\n"
+        "  3  the audit has findings"
+    ),
+)
+@click.option(
+    "--ledger",
+    type=click.Path(readable=False),  # what cannot be read, the library says better
+    metavar="PATH-OR-URL",
+    help="Where the ledger lies. Default: $CALIBRATION_LEDGER, else the user's data folder.",
+)
+@click.version_option(__version__, prog_name="calib")
+@click.pass_context
+def main(ctx: click.Context, ledger: str | None) -> None:
+    """Know before a language-model call how long it will take.
+
+    The ledger keeps every observed call, learns each model's latency from it, and can be replayed
+    and audited to the bit. Start with `calib demo`.
+    """
+    if os.environ.get("NO_COLOR"):
+        ctx.color = False
+    ctx.obj = Session(ledger)

@@ -1,0 +1,98 @@
+"""Options that several commands share, and how their values are read."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Command = Callable[..., Any]
+
+_NUMBER = re.compile(r"-?[0-9]{1,18}(\.[0-9]+)?([eE][+-]?[0-9]+)?")
+_DATE = re.compile(r"[0-9]{4}-?[0-9]{2}-?[0-9]{2}")
+
+
+def time_with_zone(text: str) -> datetime:
+    """Read a time in ISO 8601 with its zone, or say how to write it."""
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        raise click.BadParameter(
+            f"{text!r} is no time: write it like 2026-11-24T08:30:00Z."
+        ) from None
+    if time.utcoffset() is None:
+        if _DATE.fullmatch(text):
+            lacks, local = "has no time of day and no time zone", f"{time:%Y-%m-%d}T00:00:00"
+        else:
+            lacks, local = "has no time zone", time.isoformat()
+        raise click.BadParameter(
+            f"{text!r} {lacks}: write {local}Z for UTC, or with your own zone, such as "
+            f"{local}+01:00."
+        )
+    return time
+
+
+def key_and_value(text: str) -> tuple[str, int | float | bool | str]:
+    """Read KEY=VALUE, the value being a number, true, false, or else a text."""
+    key, equals, value = text.partition("=")
+    if not key or not equals:
+        raise click.BadParameter(f"{text!r} is not KEY=VALUE: write it like ttft_ms=80.5.")
+    if value in {"true", "false"}:
+        return key, value == "true"
+    if _NUMBER.fullmatch(value):
+        return key, float(value) if set(value) & set(".eE") else int(value)
+    return key, value
+
+
+def details_of(
+    ctx: click.Context, param: click.Parameter, pairs: tuple[tuple[str, Any], ...]
+) -> dict[str, Any] | None:
+    """The details as a mapping; one named twice is a mistake, not a choice."""
+    keys = [key for key, _ in pairs]
+    twice = [key for key in keys if keys.count(key) > 1]
+    if twice:
+        raise click.BadParameter(f"{twice[0]!r} is given twice.", ctx, param)
+    return dict(pairs) or None
+
+
+def examples(*lines: str) -> str:
+    """The end of a command's help."""
+    return "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines)])
+
+
+def json_option(command: Command) -> Command:
+    """`--json`."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON instead.")(command)
+
+
+def window_options(command: Command) -> Command:
+    """`--since` and `--until`."""
+    since = click.option(
+        "--since",
+        type=time_with_zone,
+        metavar="TIME",
+        help="Only calls made then or later, such as 2026-11-24T08:30:00Z.",
+    )
+    until = click.option(
+        "--until", type=time_with_zone, metavar="TIME", help="Only calls made before then."
+    )
+    return since(until(command))
+
+
+def rule_options(command: Command) -> Command:
+    """`--alpha` and `--rule`."""
+    alpha = click.option(
+        "--alpha", type=click.FLOAT, help="The speed of adaptation, above 0 and at most 1."
+    )
+    rule = click.option("--rule", metavar="NAME", help="The learning rule, such as ema.")
+    return alpha(rule(command))
+
+
+def model_argument(*, required: bool = False) -> Callable[[Command], Command]:
+    """MODEL: one model; where it may be left out, that means all of them."""
+    return click.argument("model", required=required)

@@ -1,0 +1,135 @@
+"""What commands print, and where: data on stdout, talk and progress on stderr."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import sys
+from contextlib import contextmanager
+from itertools import chain, islice
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from calibration_ledger.cli.table import Column, Table
+from calibration_ledger.cli.text import escape
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from typing import TextIO
+
+    from calibration_ledger.cli.table import Cell
+
+ROWS_MEASURED = 200
+"""So many rows decide the widths of a long table, and go out at a time."""
+
+PROGRESS_FROM = 200_000
+"""Work on fewer entries than this is over before a progress bar could be read."""
+
+SHOWN_EVERY_S = 0.5
+"""Between two looks at a count that has no known end."""
+
+
+def is_terminal(stream: TextIO | None) -> bool:
+    """Whether somebody is at the other end; a stream that the shell closed is None."""
+    return stream is not None and stream.isatty()
+
+
+def say(text: str) -> None:
+    """Print a result for people, on one line."""
+    click.echo(_encodable(escape(text), sys.stdout))
+
+
+def heading(text: str) -> None:
+    """Print a line above what it is about, and an empty one above that."""
+    click.echo("\n" + _encodable(click.style(escape(text), bold=True), sys.stdout))
+
+
+def note(text: str) -> None:
+    """Say something that is not the result: on stderr, out of the way of pipes."""
+    click.echo(_encodable(escape(text), sys.stderr), err=True)
+
+
+def print_json(value: object, *, err: bool = False) -> None:
+    """Print one JSON document."""
+    click.echo(json_text(value, indent=2), err=err)
+
+
+def print_json_lines(values: Iterable[object]) -> None:
+    """Print JSON lines, as many as there are."""
+    remaining = map(json_text, values)
+    while chunk := list(islice(remaining, ROWS_MEASURED)):
+        click.echo("\n".join(chunk))
+
+
+def json_text(value: object, indent: int | None = None) -> str:
+    """JSON in ASCII, which no terminal obeys; what is not a number becomes null."""
+    return json.dumps(_plain(value), indent=indent, allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+def print_table(columns: Sequence[Column], rows: Iterable[Sequence[str | Cell]]) -> None:
+    """Print a table of any length; the first rows decide the widths. Without rows: nothing."""
+    remaining = iter(rows)
+    first = list(islice(remaining, ROWS_MEASURED))
+    if not first:
+        return
+    width = shutil.get_terminal_size().columns if is_terminal(sys.stdout) else None
+    table = Table(columns, first, width)
+    _echo_lines(chain([table.header()], map(table.line, first)))
+    while chunk := list(islice(remaining, ROWS_MEASURED)):
+        _echo_lines(map(table.line, chunk))
+
+
+def _echo_lines(lines: Iterable[str]) -> None:
+    # echo() flushes each time: a call for each line would be a write for each line.
+    click.echo(_encodable("\n".join(lines), sys.stdout))
+
+
+def _encodable(text: str, stream: Any) -> str:
+    """The text as this stream can take it: a terminal may know less than Unicode."""
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
+
+
+@contextmanager
+def progress(label: str, total: int) -> Iterator[Callable[[int], object] | None]:
+    """A progress bar on stderr for long work, where somebody is watching."""
+    if total < PROGRESS_FROM or not is_terminal(sys.stderr):
+        yield None
+        return
+    with click.progressbar(length=total, label=label, file=sys.stderr) as bar:
+        yield bar.update
+
+
+@contextmanager
+def counting(label: str) -> Iterator[Callable[[int], object] | None]:
+    """A running count on stderr for work of unknown length, where somebody is watching."""
+    if not is_terminal(sys.stderr):
+        yield None
+        return
+    done, shown_at, shown = 0, monotonic(), ""
+
+    def count(steps: int) -> None:
+        nonlocal done, shown_at, shown
+        done += steps
+        if monotonic() - shown_at >= SHOWN_EVERY_S:
+            shown, shown_at = f"{label}: {done} steps", monotonic()
+            click.echo(f"\r{shown}", err=True, nl=False)
+
+    try:
+        yield count
+    finally:
+        if shown:
+            click.echo(f"\r{' ' * len(shown)}\r", err=True, nl=False)

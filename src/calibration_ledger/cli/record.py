@@ -1,0 +1,115 @@
+"""`calib record`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from calibration_ledger.cli import text
+from calibration_ledger.cli.options import (
+    details_of,
+    examples,
+    json_option,
+    key_and_value,
+    model_argument,
+    rule_options,
+    time_with_zone,
+)
+from calibration_ledger.cli.predict import describe, ground
+from calibration_ledger.cli.printing import print_json, say
+from calibration_ledger.cli.session import Session, pass_session
+from calibration_ledger.cli.shapes import prediction_dict
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+
+@click.command(
+    epilog=examples(
+        "calib record llama3:8b --prompt-tokens 512 --completion-tokens 128 \\",
+        "    --actual-ms 3400",
+        "calib record llama3:8b --prompt-tokens 512 --actual-ms 900 \\",
+        "    --called-at 2026-11-24T08:30:00Z --request-id r17 --detail ttft_ms=80.5",
+    )
+)
+@model_argument(required=True)
+@click.option("--prompt-tokens", type=click.INT, required=True, help="The tokens that went in.")
+@click.option(
+    "--completion-tokens",
+    type=click.INT,
+    default=0,
+    show_default=True,
+    help="The tokens that came out.",
+)
+@click.option(
+    "--actual-ms", type=click.FLOAT, required=True, help="The measured wall-clock time in ms."
+)
+@click.option(
+    "--request-id", metavar="ID", help="Your name for this call: the same again adds nothing."
+)
+@click.option(
+    "--called-at",
+    type=time_with_zone,
+    metavar="TIME",
+    help="When it was made, such as 2026-11-24T08:30:00Z. Default: now.",
+)
+@click.option(
+    "--detail",
+    "details",
+    type=key_and_value,
+    multiple=True,
+    callback=details_of,
+    metavar="KEY=VALUE",
+    help="What else was measured, such as ttft_ms=80.5. May be given several times.",
+)
+@rule_options
+@json_option
+@pass_session
+def record(
+    session: Session,
+    *,
+    model: str,
+    prompt_tokens: int,
+    completion_tokens: int,
+    actual_ms: float,
+    request_id: str | None,
+    called_at: datetime | None,
+    details: dict[str, Any] | None,
+    alpha: float | None,
+    rule: str | None,
+    as_json: bool,
+) -> None:
+    """Record an observed call and learn from it.
+
+    The first record makes the ledger. --alpha and --rule apply to a model that this call opens;
+    one that has history keeps its own until it is reset or recalibrated.
+    """
+    with session.writing(alpha, rule) as calibrator:
+        error_ms = calibrator.record(
+            model,
+            prompt_tokens,
+            actual_ms,
+            completion_tokens,
+            request_id=request_id,
+            called_at=called_at,
+            details=details,
+        )
+        prediction = calibrator.predict(model, prompt_tokens, completion_tokens)
+        status = calibrator.calibration(model).status
+    if as_json:
+        call = {
+            "model": model,
+            "prompt_tokens": prompt_tokens,
+            "completion_tokens": completion_tokens,
+            "actual_ms": actual_ms,
+            "error_ms": error_ms,
+        }
+        print_json({**call, "prediction": prediction_dict(prediction)})
+        return
+    say(
+        f"{model}: error {text.signed(error_ms)} ms "
+        f"({text.number(actual_ms)} measured, {text.number(actual_ms - error_ms)} predicted)"
+    )
+    say(f"now predicts {describe(prediction)}")
+    say(ground(prediction, status))

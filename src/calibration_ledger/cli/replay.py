@@ -1,0 +1,129 @@
+"""`calib replay`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from calibration_ledger.cli import text
+from calibration_ledger.cli.options import (
+    examples,
+    json_option,
+    model_argument,
+    rule_options,
+    window_options,
+)
+from calibration_ledger.cli.printing import note, print_json, print_table, progress
+from calibration_ledger.cli.session import Session, pass_session
+from calibration_ledger.cli.shapes import replay_dict
+from calibration_ledger.cli.table import Cell, Column
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from calibration_ledger.calibrator import AdaptiveCalibrator
+    from calibration_ledger.values import Replay
+
+COLUMNS = (
+    Column("model", left=True),
+    Column("rule", left=True),
+    Column("alpha"),
+    Column("calls"),
+    Column("mean error ms"),
+    Column("of latency"),
+    Column("median error"),
+    Column("bias ms"),
+)
+LIVE_COLUMNS = (Column("live alpha"), Column("live error ms"), Column("change"))
+
+
+@click.command(
+    epilog=examples(
+        "calib replay",
+        "calib replay llama3:8b --alpha 0.3",
+        "calib replay --alpha 0.05 --since 2026-11-24T00:00:00Z --json",
+    )
+)
+@model_argument()
+@rule_options
+@window_options
+@json_option
+@pass_session
+def replay(
+    session: Session,
+    model: str | None,
+    *,
+    alpha: float | None,
+    rule: str | None,
+    since: datetime | None,
+    until: datetime | None,
+    as_json: bool,
+) -> None:
+    """Ask how another alpha or rule would have predicted.
+
+    Folds the history again and changes nothing: each call is predicted before it is learnt. What
+    is left out of --alpha and --rule is each model's live one; when one is given, the live
+    calibration is replayed too and shown beside it. --since and --until choose the calls that are
+    scored; all calls up to the last scored one are learnt. `calib recalibrate` adopts the answer.
+    """
+    compare = alpha is not None or rule is not None
+    with session.existing() as calibrator:
+        work = entries(calibrator, model) * (2 if compare else 1)
+        with progress("replaying", work) as done:
+            replays = calibrator.replay(
+                alpha, rule, model=model, since=since, until=until, progress=done
+            )
+            live: list[Replay] = []
+            if compare:
+                live = calibrator.replay(model=model, since=since, until=until, progress=done)
+    of_model = {one.model: one for one in live}
+    if as_json:
+        print_json([_dict(one, of_model.get(one.model)) for one in replays])
+    elif not replays:
+        note("no models to replay yet.")
+    elif compare:
+        rows = [_row(one) + _beside(one, of_model.get(one.model)) for one in replays]
+        print_table(COLUMNS + LIVE_COLUMNS, rows)
+    else:
+        print_table(COLUMNS, map(_row, replays))
+
+
+def entries(calibrator: AdaptiveCalibrator, model: str | None) -> int:
+    """How many entries a walk over one model, or all, will pass."""
+    return sum(head.seq for head in calibrator.heads() if model in {None, head.model})
+
+
+def _dict(replay: Replay, live: Replay | None) -> dict[str, Any]:
+    beside = {} if live is None else {"live": replay_dict(live)}
+    return {**replay_dict(replay), **beside}
+
+
+def _row(replay: Replay) -> list[str | Cell]:
+    error = replay.mean_absolute_error_ms
+    of_latency = 100 * error / replay.mean_actual_ms if replay.mean_actual_ms else None
+    return [
+        replay.model,
+        replay.rule,
+        f"{replay.alpha:g}",
+        str(replay.n),
+        text.number(error),
+        text.percent(of_latency),
+        text.percent(replay.median_absolute_percentage_error),
+        text.signed(replay.bias_ms),
+    ]
+
+
+def _beside(replay: Replay, live: Replay | None) -> list[str | Cell]:
+    if live is None:  # the model was opened between the two replays
+        return ["-", "-", "-"]
+    mine, its = replay.mean_absolute_error_ms, live.mean_absolute_error_ms
+    change = 100 * (mine - its) / its if its else None
+    return [
+        f"{live.alpha:g}",
+        text.number(its),
+        Cell(
+            "-" if change is None else text.signed_percent(change),
+            "" if change is None or abs(change) < 0.05 else "good" if change < 0 else "bad",  # noqa: PLR2004 - shown as 0.0
+        ),
+    ]

@@ -1,0 +1,63 @@
+"""`calib reset`."""
+
+from __future__ import annotations
+
+import click
+
+from calibration_ledger.cli import text
+from calibration_ledger.cli.asking import confirm_all
+from calibration_ledger.cli.options import examples, json_option, model_argument, rule_options
+from calibration_ledger.cli.printing import note, print_json, say
+from calibration_ledger.cli.session import Session, pass_session
+
+
+@click.command(
+    epilog=examples(
+        "calib reset llama3:8b", "calib reset llama3:8b --alpha 0.3", "calib reset --all"
+    )
+)
+@model_argument()
+@click.option("--all", "everything", is_flag=True, help="All models, after asking.")
+@click.option("--yes", is_flag=True, help="Do not ask before resetting all models.")
+@rule_options
+@json_option
+@pass_session
+def reset(
+    session: Session,
+    model: str | None,
+    *,
+    everything: bool,
+    yes: bool,
+    alpha: float | None,
+    rule: str | None,
+    as_json: bool,
+) -> None:
+    """Set a model back to its prior; its history stays.
+
+    Predictions start from the prior again, under --alpha and --rule (default: 0.15 and ema). The
+    calls stay in the ledger, and request ids recorded before the reset stay known.
+    """
+    if everything == (model is not None):
+        raise click.UsageError("name one MODEL, or give --all: one of the two.")
+    with session.existing(alpha, rule) as calibrator:
+        if model is None:
+            names = [head.model for head in calibrator.heads()]
+            if names:
+                what = f"reset {text.count(len(names), 'model')} in {calibrator.ledger}"
+                confirm_all(what, yes=yes)
+        else:
+            calibrator.calls(model)  # refuses a model never seen, where reset() does nothing
+            names = [model]
+        calibrator.reset(model)
+        calibrations = [calibrator.calibration(name) for name in names]
+    if as_json:
+        print_json([calibration.to_dict() for calibration in calibrations])
+        return
+    if not calibrations:
+        note("no models to reset yet.")
+    for now in calibrations:
+        say(
+            f"{now.model}: back to its prior ({now.ms_per_prompt_token:g} ms per prompt token, "
+            f"{now.ms_per_completion_token:g} per completion token, {now.base_overhead_ms:g} ms "
+            f"base), rule {now.rule}, alpha {now.alpha:g}"
+        )

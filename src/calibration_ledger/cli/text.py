@@ -1,0 +1,86 @@
+"""Values as people read them. Pure: nothing here prints."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime
+
+_FIXED_BELOW = 1e9
+"""Numbers from here on are shown with four digits and an exponent; they are no latencies."""
+
+
+def escape(text: str) -> str:
+    """The text with whatever a terminal would obey, or not show, written out as an escape.
+
+    Model names come from files and from other programs: one that holds the code for "clear the
+    screen", a line break or a switch of the writing direction must not get to use it.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
+    )
+
+
+def number(value: float | None, digits: int = 1) -> str:
+    """A number with so many digits behind the point; `-` where there is none."""
+    if value is None or math.isnan(value):
+        return "-"
+    return f"{value:.{digits}f}" if abs(value) < _FIXED_BELOW else f"{value:.4g}"
+
+
+def signed(value: float | None, digits: int = 1) -> str:
+    """The same, always with its sign."""
+    text = number(value, digits)
+    return text if text.startswith("-") else f"+{text}"
+
+
+def percent(value: float | None) -> str:
+    """A percentage, with a digit behind the point where it is small."""
+    text = number(value, 1 if value is not None and abs(value) < 100 else 0)  # noqa: PLR2004 - percent
+    return text if text == "-" else f"{text} %"
+
+
+def signed_percent(value: float) -> str:
+    """The same, always with its sign."""
+    text = percent(value)
+    return text if text.startswith("-") else f"+{text}"
+
+
+def duration(milliseconds: float) -> str:
+    """A duration as one says it: `850 ms`, `3.4 s`, `2 min 5 s`, `3 h 20 min`."""
+    if milliseconds < 9.95:  # noqa: PLR2004 - what would round to 10.0
+        return f"{milliseconds:.1f} ms"
+    if milliseconds < 999.5:  # noqa: PLR2004 - what would round to 1000
+        return f"{milliseconds:.0f} ms"
+    if milliseconds < 59_950:  # noqa: PLR2004 - what would round to 60.0 s
+        return f"{milliseconds / 1000:.1f} s"
+    if milliseconds >= _FIXED_BELOW:
+        return f"{milliseconds / 3_600_000:.3g} h"
+    seconds = round(milliseconds / 1000)
+    if seconds < 3600:  # noqa: PLR2004 - an hour
+        return f"{seconds // 60} min {seconds % 60} s"
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def count(n: int, noun: str, plural: str | None = None) -> str:
+    """`1 call`, `2 calls`, `2 entries`."""
+    return f"{n} {noun if n == 1 else plural or noun + 's'}"
+
+
+def iso(time: datetime) -> str:
+    """A time for programs: UTC, to the microsecond."""
+    return f"{time.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%f}Z"
+
+
+def time(time: datetime) -> str:
+    """A time for people, to the millisecond; `--since` takes it as it is shown."""
+    return f"{iso(time)[:-4]}Z"
+
+
+def time_of(seconds: float | None) -> str:
+    """A time in seconds since the epoch, to the second; `-` where there is none."""
+    if seconds is None:
+        return "-"
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}Z"

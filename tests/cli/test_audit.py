@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import json
+import sqlite3
+
+import pytest
+
+from calibration_ledger import AdaptiveCalibrator
+
+
+@pytest.fixture
+def tamper(filled):
+    """Change the ledger behind its back, in a copy that the fixtures do not audit."""
+    copy = filled.with_name("tampered.db")
+    with AdaptiveCalibrator(filled) as calibrator:
+        calibrator.backup(copy)
+
+    def tamper(statement):
+        connection = sqlite3.connect(copy)
+        with connection:
+            connection.execute(statement)
+        connection.close()
+        return copy
+
+    return tamper
+
+
+def test_a_sound_ledger_is_ok(calib, filled):
+    result = calib("audit")
+    assert (result.stdout, result.stderr) == ("ok: 2 models, 30 entries\n", "")
+    assert calib("audit", "tiny").stdout == "ok: 1 model, 4 entries\n"
+    assert json.loads(calib("audit", "--json").stdout) == []
+
+
+def test_findings_are_lines_and_exit_code_3(run, tamper):
+    path = tamper("UPDATE calls SET actual_ms = actual_ms + 0.5 WHERE seq = 4")
+    result = run("--ledger", path, "audit")
+    assert result.exit_code == 3
+    lines = result.stdout.splitlines()
+    with AdaptiveCalibrator(path) as calibrator:
+        assert lines == [str(finding) for finding in calibrator.audit()]
+    assert len(lines) >= 2
+    assert result.stderr == f"{len(lines)} findings: nothing was changed.\n"
+
+
+def test_findings_as_json(run, tamper):
+    path = tamper("UPDATE calibrations SET alpha = 0.2")
+    result = run("--ledger", path, "audit", "tiny", "--json")
+    assert result.exit_code == 3
+    findings = json.loads(result.stdout)
+    assert {finding["model"] for finding in findings} == {"tiny"}
+    assert findings[0].keys() == {"model", "seq", "check", "expected", "found"}
+
+
+def test_a_name_in_a_finding_cannot_command_the_terminal(run, tamper):
+    path = tamper("UPDATE models SET model = 'evil' || char(27) || '[2J' WHERE model = 'tiny'")
+    result = run("--ledger", path, "audit")
+    assert result.exit_code == 3
+    assert "\x1b" not in result.output
+    assert "evil\\x1b[2J" in result.stdout
+
+
+def test_saved_heads_find_a_shortened_history(calib, run, filled, tmp_path):
+    heads = tmp_path / "heads.jsonl"
+    calib("audit", "--save-heads", heads)
+    saved = [json.loads(line) for line in heads.read_text().splitlines()]
+    with AdaptiveCalibrator(filled) as calibrator:
+        assert saved == [head._asdict() for head in calibrator.heads()]
+    assert calib("audit", "--heads", heads).stdout == "ok: 2 models, 30 entries\n"
+    assert calib("audit", "--heads", "-", input=heads.read_text()).stdout.startswith("ok")
+    # Another history under the same names is sound in itself, and not the one that was noted.
+    other = tmp_path / "other.db"
+    with AdaptiveCalibrator(other) as calibrator:
+        calibrator.record("tiny", 1, 1.0)
+    result = run("--ledger", other, "audit", "--heads", heads)
+    assert result.exit_code == 3
+    assert "timmy:v0.1-q4" in result.stdout
+    assert "tiny" in result.stdout
+
+
+def test_saving_replaces_heads_and_nothing_else(calib, filled, tmp_path):
+    heads = tmp_path / "heads.jsonl"
+    calib("audit", "--save-heads", heads)
+    first = heads.read_text()
+    calib("record", "tiny", "--prompt-tokens", 1, "--actual-ms", 5)
+    calib("audit", "--heads", heads, "--save-heads", heads)
+    assert heads.read_text() != first
+    for other in (filled, tmp_path / "precious.txt", tmp_path):
+        if other.suffix == ".txt":
+            other.write_text("precious")
+        before = other.read_bytes() if other.is_file() else None
+        result = calib("audit", "--save-heads", other, exit_code=2)
+        assert result.stderr.splitlines()[-1].startswith("Error: ")
+        assert (other.read_bytes() if other.is_file() else None) == before
+    folder = tmp_path / "nowhere" / "heads.jsonl"
+    assert "folder does not exist" in calib("audit", "--save-heads", folder, exit_code=2).stderr
+    assert sorted(path.name for path in tmp_path.glob("*.partial")) == []
+
+
+def test_no_heads_are_saved_of_a_ledger_with_findings(run, tamper, tmp_path):
+    path = tamper("UPDATE calls SET actual_ms = actual_ms + 0.5 WHERE seq = 4")
+    heads = tmp_path / "heads.jsonl"
+    result = run("--ledger", path, "audit", "--save-heads", heads)
+    assert result.exit_code == 3
+    assert "no heads were saved" in result.stderr
+    assert not heads.exists()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "not json",
+        "[]",
+        "{}",
+        '{"model":"tiny","seq":0,"digest":"' + "0" * 64 + '"}',
+        '{"model":"tiny","seq":true,"digest":"' + "0" * 64 + '"}',
+        '{"model":"tiny","seq":1.5,"digest":"' + "0" * 64 + '"}',
+        '{"model":3,"seq":1,"digest":"' + "0" * 64 + '"}',
+        '{"model":"tiny","seq":1,"digest":"00"}',
+        '{"model":"tiny","seq":1,"digest":7}',
+        '{"model":"tiny","seq":1,"digest":"' + "0" * 64 + '","more":1}',
+        "[" * 60_000,
+        "\x00\x01",
+    ],
+)
+def test_a_bad_heads_file_is_refused_with_its_line(calib, filled, tmp_path, line):
+    heads = tmp_path / "heads.jsonl"
+    good = '{"model":"tiny","seq":1,"digest":"' + "0" * 64 + '"}'
+    heads.write_text(f"{good}\n{line}\n")
+    result = calib("audit", "--heads", heads, exit_code=2)
+    assert result.stderr.startswith(f"Error: {heads}, line 2: this is no head")
+    assert result.stdout == ""
+
+
+def test_a_heads_file_that_cannot_be_read_is_refused(calib, filled, tmp_path):
+    missing = tmp_path / "missing"
+    assert "cannot be read" in calib("audit", "--heads", missing, exit_code=2).stderr
+    binary = tmp_path / "binary"
+    binary.write_bytes(bytes(range(256)))
+    assert "no head" in calib("audit", "--heads", binary, exit_code=2).stderr
+    assert "no head" in calib("audit", "--heads", filled, exit_code=2).stderr
+
+
+def test_a_model_never_seen_is_an_error(calib, filled):
+    assert "'nobody'" in calib("audit", "nobody", exit_code=1).stderr

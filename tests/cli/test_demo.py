@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shlex
+import statistics
+import sys
+from pathlib import Path
+
+import pytest
+
+from calibration_ledger import AdaptiveCalibrator, default_prior
+from calibration_ledger.cli import demo, tour
+
+from .conftest import run_in_terminal
+
+
+@pytest.fixture(name="place")
+def _place(tmp_path):
+    """A path that a shell would take apart."""
+    return tmp_path / "my demo's.db"
+
+
+@pytest.fixture(name="shown")
+def _shown(run, place):
+    result = run("demo", "--at", place)
+    assert result.exit_code == 0, result.output
+    assert result.stderr == ""
+    return result.stdout
+
+
+@pytest.fixture(name="sample")
+def _sample():
+    with tour.SAMPLE.open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_every_call_of_the_sample_is_in_the_ledger(shown, place, sample):
+    models = {row["model"] for row in sample}
+    assert f"Recorded {len(sample)} measured calls of {len(models)} models." in shown
+    with AdaptiveCalibrator(place) as calibrator:
+        recorded = [
+            (call.model, call.prompt_tokens, call.completion_tokens, call.actual_ms)
+            for call in calibrator.calls()
+        ]
+        assert calibrator.audit() == []
+    assert sorted(recorded) == sorted(
+        (
+            row["model"],
+            int(row["prompt_tokens"]),
+            int(row["completion_tokens"]),
+            float(row["actual_ms"]),
+        )
+        for row in sample
+    )
+
+
+def test_the_figures_are_those_of_the_library(run, place):
+    figures = json.loads(run("demo", "--at", place, "--json").stdout)
+    assert figures["ledger"] == str(place)
+    assert figures["findings"] == []
+    with AdaptiveCalibrator(place) as calibrator:
+        assert [one["model"] for one in figures["models"]] == [
+            stats["model"] for stats in calibrator.all_stats()
+        ]
+        for one in figures["models"]:
+            calls = list(calibrator.calls(one["model"]))
+            newest = calls[-tour.RECENT :]
+            a, b, o = default_prior(one["model"])
+            errors = [
+                abs(call.actual_ms - (o + a * call.prompt_tokens + b * call.completion_tokens))
+                for call in newest
+            ]
+            assert one["recent"]["prior_error_ms"] == pytest.approx(statistics.fmean(errors))
+            learnt = statistics.fmean(abs(call.error_ms) for call in newest)
+            assert one["recent"]["learnt_error_ms"] == pytest.approx(learnt)
+            example = next(call for call in newest if call.seq == one["example"]["seq"])
+            assert one["example"]["predicted_ms"] == example.predicted_ms
+            for alpha, error in one["errors_ms"].items():
+                (replay,) = calibrator.replay(float(alpha), model=one["model"])
+                assert error == replay.mean_absolute_error_ms
+            live = one["errors_ms"][f"{one['live_alpha']:g}"]
+            lived = calibrator.calibration(one["model"]).mean_absolute_error_ms
+            assert live == pytest.approx(lived)  # summed up in another way
+            best = min(one["errors_ms"], key=one["errors_ms"].get)
+            assert float(best) == one["best_alpha"]
+
+
+def test_the_commands_that_it_prints_work(run, shown, place):
+    lines = [line.strip() for line in shown.splitlines() if " --ledger " in line]
+    verbs = []
+    for line in lines:
+        program, *args = shlex.split(line)
+        assert program == "calib"
+        assert args[:2] == ["--ledger", str(place)]
+        result = run(*args)
+        assert result.exit_code == 0, result.output
+        verbs.append(args[2])
+    assert verbs[-3:] == ["predict", "history", "replay"]
+    assert verbs[:-3]
+    assert set(verbs[:-3]) == {"recalibrate"}
+    with AdaptiveCalibrator(place) as calibrator:
+        assert calibrator.audit() == []
+
+
+def test_adopting_what_it_proposes_predicts_better(run, place):
+    figures = json.loads(run("demo", "--at", place, "--json").stdout)
+    for command in figures["adopt"]:
+        assert run(*shlex.split(command)[1:]).exit_code == 0
+    with AdaptiveCalibrator(place) as calibrator:
+        for one in figures["models"]:
+            now = calibrator.calibration(one["model"])
+            assert now.alpha == one["best_alpha"]
+            assert now.mean_absolute_error_ms == pytest.approx(min(one["errors_ms"].values()))
+        assert calibrator.audit() == []
+
+
+def test_without_at_it_lies_in_a_folder_of_its_own(run, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    result = run("demo", "--json")
+    path = Path(json.loads(result.stdout)["ledger"])
+    assert path.name == "demo.db"
+    assert path.parent.name.startswith("calib-demo-")
+    assert path.parent.parent == tmp_path
+    assert path.exists()
+
+
+def test_the_users_own_ledger_is_neither_used_nor_made(run, users_own, place):
+    before = sorted(users_own.parent.iterdir())
+    assert run("demo", "--at", place).exit_code == 0
+    assert sorted(users_own.parent.iterdir()) == before
+    result = run("--ledger", users_own, "demo")
+    assert result.exit_code == 2
+    assert "--at PATH" in result.stderr
+    assert sorted(users_own.parent.iterdir()) == before
+
+
+def test_it_takes_no_place_where_something_is(run, place, tmp_path):
+    place.write_text("precious")
+    for taken in (place, tmp_path):
+        result = run("demo", "--at", taken)
+        assert result.exit_code == 2
+        assert "exists already" in result.stderr
+    assert place.read_text() == "precious"
+    nowhere = run("demo", "--at", tmp_path / "no" / "demo.db")
+    assert nowhere.exit_code == 1
+    assert "folder does not exist" in nowhere.stderr
+
+
+def test_at_a_terminal_it_fits_and_has_colour(place):
+    shown = run_in_terminal("demo", "--at", place)
+    assert shown.code == 0
+    assert "\x1b[32m" in shown.out
+    plain = run_in_terminal("demo", "--at", place.with_name("b.db"), NO_COLOR="1").out
+    assert "\x1b" not in plain
+    tables = [line for line in plain.splitlines() if "--ledger" not in line]
+    assert all(len(line) <= 80 for line in tables if str(place.parent) not in line)
+    for path in (place, place.with_name("b.db")):
+        with AdaptiveCalibrator(path) as calibrator:
+            assert calibrator.audit() == []
+
+
+def test_it_names_the_program_as_the_user_can_call_it(tmp_path, monkeypatch):
+    program = tmp_path / "bin" / "calib"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "argv", [str(program)])
+    monkeypatch.setenv("PATH", os.defpath)
+    assert demo.program() == str(program)
+    monkeypatch.setenv("PATH", str(program.parent))
+    assert demo.program() == "calib"
+    monkeypatch.setattr(sys, "argv", ["-c"])
+    assert demo.program() == "calib"

@@ -1,0 +1,260 @@
+"""`calib doctor` and `calib export --salvage`, as people and programs see them."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+import sqlite3
+from contextlib import closing
+
+import pytest
+
+from calibration_ledger import AdaptiveCalibrator
+from calibration_ledger.storage.schema import REVISION
+
+from .conftest import run_in_terminal, run_process, some_calls
+
+PAGE = 4096
+
+
+@pytest.fixture(name="large")
+def _large(tmp_path):
+    """A ledger whose calls lie on many pages."""
+    path = tmp_path / "large.db"
+    with AdaptiveCalibrator(path) as calibrator:
+        calibrator.record_many(some_calls("timmy:v0.1-q4", 1000))
+        assert calibrator.audit() == []
+    return path
+
+
+def overwrite(path, *pages):
+    with path.open("r+b") as file:
+        for number in pages:
+            file.seek((number - 1) * PAGE)
+            file.write(b"\xa5" * PAGE)
+
+
+def lines_of(text):
+    """The facts by their names; what stands behind the first blank line is advice."""
+    facts, _, advice = text.partition("\n\n")
+    return dict(re.split(r" {2,}", line, maxsplit=1) for line in facts.splitlines()), advice
+
+
+def test_a_sound_ledger_needs_nothing(calib, filled):
+    result = calib("doctor")
+    assert result.stderr == ""
+    facts, advice = lines_of(result.stdout)
+    assert facts["ledger"] == str(filled)
+    assert facts["found"] == f"a ledger, revision {REVISION} (up to date)"
+    assert re.fullmatch(r"[\d.]+ kB; WAL 0 B", facts["size"])
+    assert facts["journal mode"] == "wal; synchronous full"
+    assert facts["engine"].startswith(f"SQLite {sqlite3.sqlite_version}")
+    assert facts["engine's check"] == "ok"
+    assert facts["rows"] == "2 models, 28 calls, 0 call details, 2 adjustments, 2 calibrations"
+    assert facts["last entry"] == "2026-01-02T03:04:29.678Z  timmy:v0.1-q4 #26"
+    assert "needs action" not in advice.lower().replace("nothing needs action", "")
+    assert result.stdout.endswith("\nok: nothing needs action.\n")
+
+
+def test_names_stand_in_a_column_and_sentences_in_lines(calib, filled):
+    facts, _, advice = calib("doctor").stdout.partition("\n\n")
+    starts = {re.match(r"\S+(?: \S+)* {2,}", line).end() for line in facts.splitlines()}
+    assert len(starts) == 1
+    assert all(len(line) <= 80 for line in advice.splitlines())
+
+
+def test_as_json(calib, filled):
+    value = json.loads(calib("doctor", "--json").stdout)
+    assert value["ledger"] == str(filled)
+    assert (value["state"], value["needs_action"]) == ("current", False)
+    assert value["rows"]["calls"] == 28
+    assert value["last_entry"] == {
+        "model": "timmy:v0.1-q4",
+        "seq": 26,
+        "at": "2026-01-02T03:04:29.678901+00:00",
+    }
+    assert value["has_wal_reset_bug"] in {True, False}
+    assert value["file"]["size_bytes"] == filled.stat().st_size
+    assert all(advice.keys() == {"needs_action", "text", "commands"} for advice in value["advice"])
+
+
+def test_where_there_is_no_ledger_there_is_nothing_to_do(calib, ledger_path):
+    result = calib("doctor")
+    assert "no ledger yet" in result.stdout
+    assert "look at the name" in result.stdout
+    assert not ledger_path.exists()
+    assert json.loads(calib("doctor", "--json").stdout)["state"] == "missing"
+
+
+def test_what_needs_action_is_exit_code_1(run, filled, tmp_path):
+    other = tmp_path / "other.db"
+    shutil.copy(filled, other)
+    with closing(sqlite3.connect(other)) as connection, connection:
+        connection.execute("UPDATE alembic_version SET version_num = '0000'")
+    result = run("--ledger", other, "doctor")
+    assert result.exit_code == 1
+    assert f"an older ledger, revision 0000 (this program's is {REVISION})" in result.stdout
+    assert "\nNeeds action\n- The ledger is of revision 0000" in result.stdout
+    assert f"\n    calib --ledger {other} db upgrade\n" in result.stdout
+    assert "nothing needs action" not in result.stdout
+    as_json = run("--ledger", other, "doctor", "--json")
+    assert as_json.exit_code == 1
+    assert json.loads(as_json.stdout)["needs_action"] is True
+
+
+def test_the_advice_for_a_damaged_ledger_can_be_followed(run, large, tmp_path, monkeypatch):
+    odd = tmp_path / "it's mine; really.db"  # a name that needs quotes
+    large.rename(odd)
+    overwrite(odd, 15)
+    monkeypatch.chdir(tmp_path)
+    result = run("--ledger", odd, "doctor")
+    assert result.exit_code == 1
+    facts, advice = lines_of(result.stdout)
+    assert facts["found"].startswith("a damaged ledger")
+    found = re.search(r"(\d+) calls of 1 model; lost: 1 range", facts["can be read"])
+    calls = int(found[1])
+    assert 800 < calls < 1000
+    assert "timmy:v0.1-q4 #" in advice
+    commands = [line.strip() for line in advice.splitlines() if line.startswith("    ")]
+    assert len(commands) == 2
+    for command in commands:
+        words = shlex.split(command)
+        assert words[0] == "calib"
+        done = run(*words[1:])
+        assert done.exit_code == 0, done.output
+    with AdaptiveCalibrator(tmp_path / "salvaged.db") as calibrator:
+        assert len(list(calibrator.calls())) == calls
+        assert calibrator.audit() == []
+    assert run("--ledger", tmp_path / "salvaged.db", "doctor").exit_code == 0
+
+
+def test_a_name_cannot_command_the_terminal(run, filled, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    other = tmp_path / "other.db"
+    shutil.copy(filled, other)
+    with closing(sqlite3.connect(other)) as connection, connection:
+        connection.execute("UPDATE models SET model = 'evil' || char(27) || '[2J' || id")
+        connection.execute("DELETE FROM calls WHERE seq = 3")
+    for words in (("doctor",), ("doctor", "--json"), ("export", "csv", "out.csv", "--salvage")):
+        output = run("--ledger", other, *words).output
+        assert "evil" in output
+        assert "\x1b" not in output
+
+
+def test_in_a_terminal(filled):
+    shown = run_in_terminal("--ledger", filled, "doctor")
+    assert shown.code == 0
+    assert "ok: nothing needs action." in shown.out
+
+
+def test_a_ledger_that_no_other_command_opens(run, ledger_path):
+    ledger_path.write_text("no ledger\n" * 500)
+    assert run("--ledger", ledger_path, "stats").exit_code == 1
+    result = run("--ledger", ledger_path, "doctor")
+    assert result.exit_code == 1
+    assert "something else than a database" in result.stdout
+
+
+@pytest.mark.parametrize("place", ["mysql://x/y", ""])
+def test_what_cannot_be_a_ledger_is_wrong_usage(run, place):
+    result = run("--ledger", place, "doctor")
+    assert result.exit_code == 2
+    assert result.stdout == ""
+
+
+def test_the_users_own_ledger_is_looked_at_by_default(run, users_own):
+    assert f"ledger       {users_own}" in run("doctor").stdout
+
+
+def test_a_ledger_in_memory(run):
+    result = run("--ledger", ":memory:", "doctor")
+    assert (result.exit_code, result.stderr) == (0, "")
+
+
+def test_nothing_is_left_beside_a_ledger_that_is_looked_at(filled):
+    done = run_process("--ledger", filled, "doctor")
+    assert done.code == 0, done.err
+    assert [path.name for path in filled.parent.iterdir() if path.is_file()] == [filled.name]
+
+
+# -- export --salvage -----------------------------------------------------------------------
+
+
+def test_an_export_of_a_damaged_ledger_says_how_to_salvage_it(run, large):
+    overwrite(large, 15)
+    result = run("--ledger", large, "export", "jsonl")
+    assert result.exit_code == 1
+    assert "calib export jsonl FILE --salvage" in result.stderr
+
+
+def test_salvage_tells_what_it_read_and_what_is_lost(run, large, tmp_path):
+    overwrite(large, 15)
+    file = tmp_path / "out.jsonl"
+    result = run("--ledger", large, "export", "jsonl", file, "--salvage")
+    assert (result.exit_code, result.stdout) == (0, "")
+    first, lost, last = result.stderr.splitlines()
+    calls = int(first.split()[0])
+    assert first == f"{calls} calls of 1 model read and written to {file}"
+    begin, end, size = map(int, re.search(r"#(\d+) to #(\d+) \((\d+)\)", lost).groups())
+    assert lost.startswith("lost: timmy:v0.1-q4 #")
+    assert end - begin + 1 == size == 1000 - calls
+    assert last.endswith(f"calib --ledger NEW.db import jsonl {file}")
+    assert len(file.read_text().splitlines()) == calls
+
+
+def test_salvage_of_a_sound_ledger_says_that_nothing_is_lost(calib, filled):
+    result = calib("export", "csv", "--salvage")
+    assert result.stdout == calib("export", "csv").stdout
+    first, second, last = result.stderr.splitlines()
+    assert first == "28 calls of 2 models read and written to <stdout>"
+    assert second == "no entry is lost."
+    assert last.endswith("import csv FILE")
+
+
+def test_salvage_as_json(run, large, tmp_path):
+    overwrite(large, 1, 15)
+    result = run("--ledger", large, "export", "csv", tmp_path / "out.csv", "--salvage", "--json")
+    value = json.loads(result.stdout)
+    assert result.stderr == ""
+    assert value["kind"] == "csv"
+    assert {lost["model"] for lost in value["lost"]} == {"timmy:v0.1-q4"}
+    assert value["calls"] + 1 == len((tmp_path / "out.csv").read_text().splitlines())
+    piped = run("--ledger", large, "export", "csv", "--salvage", "--json")
+    assert piped.stdout.startswith("model,")
+    assert json.loads(piped.stderr)["calls"] == value["calls"]
+
+
+def test_many_lost_ranges_are_counted(run, tmp_path):
+    path = tmp_path / "holes.db"
+    with AdaptiveCalibrator(path) as calibrator:
+        calibrator.record_many(some_calls("m", 100))
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("DELETE FROM calls WHERE seq % 3 = 0")
+        connection.execute("UPDATE models SET model = CAST(x'ff' AS TEXT)")
+    result = run("--ledger", path, "export", "csv", "--salvage")
+    assert result.stderr.count("lost: unreadable-model-1 #") == 20
+    assert "lost: 13 more ranges; --json has them all." in result.stderr
+    assert "its calls are under 'unreadable-model-1'" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "sentence"),
+    [
+        (("csv", "out.csv", "--salvage", "--model", "nobody"), 1, "'nobody'"),
+        (("csv", "no/such/folder.csv", "--salvage"), 2, "folder"),
+        (("xml", "--salvage"), 2, "'xml'"),
+    ],
+)
+def test_wrong_usage_of_salvage_is_refused(
+    calib, filled, tmp_path, monkeypatch, args, code, sentence
+):
+    monkeypatch.chdir(tmp_path)
+    assert sentence in calib("export", *args, exit_code=code).stderr
+    assert not (tmp_path / "out.csv").exists()
+
+
+def test_what_is_not_there_cannot_be_salvaged(calib, ledger_path):
+    assert "no ledger" in calib("export", "csv", "--salvage", exit_code=1).stderr
+    assert not ledger_path.exists()

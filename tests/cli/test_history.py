@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import json
+import subprocess
+
+from calibration_ledger import AdaptiveCalibrator
+from calibration_ledger.cli.history import LAST
+
+from .conftest import PROGRAM, some_calls
+
+
+def test_the_table_shows_the_calls_by_model_then_seq(calib, filled):
+    result = calib("history", "tiny")
+    assert result.stdout == (
+        "when                      model  seq  prompt  compl  actual ms  predicted ms  error ms\n"
+        "2026-01-02T03:04:05.678Z  tiny     2     100     20     1000.0         510.0    +490.0\n"
+        "2026-01-02T03:04:06.678Z  tiny     3     137     73     2037.2        1117.9    +919.4\n"
+        "2026-01-02T03:04:07.678Z  tiny     4     174    126     3074.5        1881.5   +1193.0\n"
+    )
+    assert result.stderr == ""
+
+
+def test_by_default_the_newest_of_each_model_are_shown_and_that_is_said(calib, filled):
+    result = calib("history")
+    lines = result.stdout.splitlines()
+    assert sum("timmy" in line for line in lines) == LAST
+    assert sum("tiny" in line for line in lines) == 3
+    assert f"the newest {LAST} calls of each model" in result.stderr
+    assert "--all" in result.stderr
+
+
+def test_last_all_and_a_window_choose_the_calls(calib, filled):
+    def seqs(*args):
+        result = calib("history", "timmy:v0.1-q4", *args)
+        assert result.stderr == ""
+        return [int(line.split()[2]) for line in result.stdout.splitlines()[1:]]
+
+    assert seqs("--last", 2) == [25, 26]
+    assert seqs("--all") == list(range(2, 27))
+    window = ("--since", "2026-01-02T03:04:06.678Z", "--until", "2026-01-02T04:04:08.678+01:00")
+    assert seqs(*window) == [3, 4]
+    assert seqs(*window, "--last", 1) == [4]
+
+
+def test_a_time_is_accepted_as_it_is_shown(calib, filled):
+    shown = calib("history", "tiny", "--last", 1).stdout.splitlines()[1].split()[0]
+    again = calib("history", "tiny", "--since", shown).stdout.splitlines()
+    assert len(again) == 2
+
+
+def test_json_lines_hold_every_field_and_can_be_imported(calib, run, filled, tmp_path):
+    result = calib("history", "--all", "--json")
+    calls = [json.loads(line) for line in result.stdout.splitlines()]
+    assert len(calls) == 28
+    assert calls[-1] == {
+        "model": "tiny",
+        "seq": 4,
+        "called_at": "2026-01-02T03:04:07.678901Z",
+        "prompt_tokens": 174,
+        "completion_tokens": 126,
+        "actual_ms": 3074.5,
+        "predicted_ms": calls[-1]["predicted_ms"],
+        "error_ms": 3074.5 - calls[-1]["predicted_ms"],
+    }
+    copy = tmp_path / "copy.db"
+    imported = run("--ledger", copy, "import", "jsonl", "-", input=result.stdout)
+    assert imported.exit_code == 0, imported.output
+    with AdaptiveCalibrator(copy) as theirs, AdaptiveCalibrator(filled) as ours:
+        assert theirs.all_stats() == ours.all_stats()
+        assert theirs.audit() == []
+
+
+def test_a_model_never_seen_is_an_error(calib, filled):
+    result = calib("history", "nobody", exit_code=1)
+    assert result.stderr.startswith("Error: ")
+    assert "'nobody'" in result.stderr
+    assert result.stdout == ""
+
+
+def test_all_and_last_exclude_each_other(calib, filled):
+    assert "--all and --last" in calib("history", "--all", "--last", 3, exit_code=2).stderr
+
+
+def test_an_empty_window_says_so(calib, filled):
+    result = calib("history", "--since", "2030-01-01T00:00:00Z")
+    assert (result.stdout, result.stderr) == ("", "no calls to show.\n")
+
+
+def test_a_long_table_keeps_its_columns_aligned(calib, ledger_path):
+    with AdaptiveCalibrator(ledger_path) as calibrator:
+        calibrator.record_many(some_calls("timmy", 450))
+    lines = calib("history", "--all").stdout.splitlines()
+    assert len(lines) == 451
+    assert len({len(line) for line in lines}) == 1
+
+
+def test_a_reader_that_stops_early_ends_it_quietly(ledger_path):
+    with AdaptiveCalibrator(ledger_path) as calibrator:
+        calibrator.record_many(some_calls("timmy", 5000))
+    process = subprocess.Popen(
+        [*PROGRAM, "--ledger", str(ledger_path), "history", "--all"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout.readline().startswith(b"when")
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    process.stderr.close()
+    assert process.wait(timeout=60) == 1

@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from calibration_ledger import AdaptiveCalibrator
+
+CSV = (
+    "model,called_at,prompt_tokens,completion_tokens,actual_ms\n"
+    "m,2026-11-24T08:30:00Z,512,128,3400\n"
+    "m,2026-11-24T08:31:00Z,256,64,1800.5\n"
+    "n,2026-11-24T08:32:00Z,16,4,90\n"
+)
+
+
+def test_a_file_of_calls_is_recorded_and_reported_on_stderr(calib, tmp_path, ledger_path):
+    file = tmp_path / "calls.csv"
+    file.write_text(CSV)
+    result = calib("import", "csv", file)
+    assert result.stdout == ""
+    assert result.stderr == f"{file}: 3 calls recorded; 2 models (2 new)\n"
+    again = calib("import", "csv", file)
+    assert again.stderr == f"{file}: 0 calls recorded, 3 there already; 2 models\n"
+    with AdaptiveCalibrator(ledger_path) as calibrator:
+        assert [call.actual_ms for call in calibrator.calls()] == [3400.0, 1800.5, 90.0]
+
+
+@pytest.mark.parametrize("args", [("csv",), ("csv", "-")])
+def test_stdin_is_read_when_no_file_is_named(calib, args):
+    result = calib("import", *args, "--json", input=CSV)
+    report = json.loads(result.stdout)
+    assert (report["recorded"], report["models_opened"]) == (3, 2)
+    assert "3 calls recorded" in result.stderr
+
+
+def test_a_bad_line_stops_the_import_and_makes_no_ledger(calib, tmp_path, ledger_path):
+    file = tmp_path / "calls.csv"
+    file.write_text(CSV + "m,2026-11-24T08:33:00Z,-5,1,10\n")
+    result = calib("import", "csv", file, exit_code=2)
+    assert result.stderr.startswith(f"Error: {file}, line 5: ")
+    assert result.stdout == ""
+    assert not ledger_path.exists()
+
+
+def test_skip_bad_records_the_rest_and_says_why(calib, tmp_path):
+    bad = "".join(f"m,2026-11-24T08:33:00Z,{-i},1,10\n" for i in range(1, 13))
+    result = calib("import", "csv", "--skip-bad", input=CSV + bad)
+    first, *lines, last = result.stderr.splitlines()
+    assert "3 calls recorded, 12 bad lines skipped; 2 models (2 new)" in first
+    assert lines[0].startswith("skipped line 5: prompt_tokens must be at least 0")
+    assert len(lines) == 10
+    assert last.startswith("skipped 12 in all: ")
+
+
+def test_calls_older_than_the_newest_are_warned_of(calib):
+    calib("import", "csv", input=CSV)
+    older = CSV.splitlines()[0] + "\nm,2026-11-20T00:00:00Z,1,1,10\n"
+    result = calib("import", "csv", input=older)
+    assert "warning: 1 call made before the newest of its model" in result.stderr
+
+
+def test_export_and_import_move_a_ledger_whole(calib, run, filled, tmp_path):
+    calib("recalibrate", "tiny", "--alpha", 0.3)
+    calib("reset", "timmy:v0.1-q4")
+    exported = calib("export", "jsonl")
+    assert exported.stderr == "28 calls and 4 adjustments of 2 models written to <stdout>\n"
+    copy = tmp_path / "copy.db"
+    result = run("--ledger", copy, "import", "ledger", "-", input=exported.stdout)
+    assert result.exit_code == 0, result.output
+    assert "28 calls recorded, 4 adjustments recorded; 2 models (2 new)" in result.stderr
+    with AdaptiveCalibrator(copy) as theirs, AdaptiveCalibrator(filled) as ours:
+        assert theirs.heads() == ours.heads()
+        assert theirs.audit() == []
+    assert run("--ledger", copy, "export", "jsonl").stdout == exported.stdout
+
+
+def test_csv_holds_the_calls_of_one_model(calib, filled):
+    result = calib("export", "csv", "--model", "tiny")
+    assert result.stderr == "3 calls of 1 model written to <stdout>\n"
+    header, *lines = result.stdout.splitlines()
+    assert header.startswith("model,")
+    assert [line.split(",")[0] for line in lines] == ["tiny"] * 3
+
+
+def test_a_file_is_written_and_not_overwritten(calib, filled, tmp_path):
+    file = tmp_path / "out.csv"
+    assert json.loads(calib("export", "csv", file, "--json").stdout) == {
+        "kind": "csv",
+        "target": str(file),
+        "models": 2,
+        "calls": 28,
+        "adjustments": 0,
+    }
+    before = file.read_bytes()
+    calib("reset", "--all", "--yes")
+    assert "exists already" in calib("export", "csv", file, "--model", "tiny", exit_code=2).stderr
+    assert file.read_bytes() == before
+    calib("export", "csv", file, "--model", "tiny", "--overwrite")
+    assert len(file.read_text().splitlines()) == 4
+
+
+def test_json_of_an_export_to_stdout_stays_out_of_the_data(calib, filled):
+    result = calib("export", "csv", "-", "--json")
+    assert result.stdout.startswith("model,")
+    assert json.loads(result.stderr)["calls"] == 28
+
+
+def test_the_ledger_itself_is_neither_imported_nor_overwritten(calib, filled):
+    before = filled.read_bytes()
+    assert calib("import", "jsonl", filled, exit_code=2).stderr.startswith("Error: ")
+    assert calib("export", "jsonl", filled, "--overwrite", exit_code=2).stderr.startswith("Error: ")
+    assert filled.read_bytes() == before
+
+
+def test_the_old_state_file_is_found_where_it_lies(calib, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    folder = tmp_path / ".nexus"
+    folder.mkdir()
+    model = {
+        "model": "old",
+        "alpha": 0.2,
+        "sample_count": 12,
+        "ms_per_prompt_token": 0.75,
+        "ms_per_completion_token": 9.5,
+        "base_overhead_ms": 250.0,
+        "total_absolute_error_ms": 1200.0,
+    }
+    state = {"version": 1, "saved_at": 1795000000.0, "models": [model]}
+    (folder / "calibrator_state.json").write_text(json.dumps(state))
+    result = calib("import", "state")
+    assert "1 adjustment recorded; 1 model (1 new)" in result.stderr
+    assert json.loads(calib("stats", "old", "--json").stdout)["mean_absolute_error_ms"] == 100.0
+    before = calib("stats", "--json").stdout
+    assert "old" in calib("import", "state", exit_code=2).stderr
+    assert calib("stats", "--json").stdout == before
+
+
+@pytest.mark.parametrize(
+    ("args", "sentence"),
+    [
+        (("import",), "Missing argument"),
+        (("import", "xml"), "'xml' is not one of"),
+        (("import", "csv", "missing.csv"), "missing.csv"),
+        (("import", "csv", ""), "name the file"),
+        (("import", "state", "--skip-bad"), "skip_bad"),
+        (("export", "ledger"), "'ledger' is not one of"),
+        (("export", "csv", "no/such/folder.csv"), "folder"),
+        (("export", "csv", "--model", ""), "must not be empty"),
+    ],
+)
+def test_wrong_usage_is_refused(calib, filled, args, sentence):
+    before = filled.read_bytes()
+    assert sentence in calib(*args, exit_code=2).stderr
+    assert filled.read_bytes() == before
+
+
+def test_a_model_never_seen_cannot_be_exported(calib, filled):
+    result = calib("export", "csv", "--model", "nobody", exit_code=1)
+    assert "'nobody'" in result.stderr
+    assert result.stdout == ""

@@ -1,0 +1,153 @@
+"""What a terminal gets, what a pipe gets, and what happens when they refuse."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from calibration_ledger import AdaptiveCalibrator
+
+from . import conftest
+from .conftest import PROGRAM, at, run_in_terminal, run_process, some_calls
+
+BOLD = "\x1b[1m"
+
+
+def test_a_terminal_gets_colour_and_a_pipe_does_not(filled):
+    shown = run_in_terminal("--ledger", filled, "stats")
+    assert shown.code == 0
+    assert BOLD in shown.out
+    piped = run_process("--ledger", filled, "stats")
+    assert piped.code == 0
+    assert "\x1b" not in piped.out
+
+
+def test_no_color_is_honoured(filled):
+    assert "\x1b" not in run_in_terminal("--ledger", filled, "stats", NO_COLOR="1").out
+    assert BOLD in run_in_terminal("--ledger", filled, "stats", NO_COLOR="").out
+
+
+def test_a_narrow_terminal_cuts_the_names_and_a_pipe_nothing(ledger_path):
+    name = "registry.example/organisation/a-model-with-a-long-name:v0.1-q4"
+    with AdaptiveCalibrator(ledger_path) as calibrator:
+        calibrator.record_many(some_calls(name, 2))
+    shown = run_in_terminal("--ledger", ledger_path, "history", NO_COLOR="1", COLUMNS="90")
+    lines = shown.out.splitlines()
+    assert [len(line) for line in lines] == [90] * 3
+    assert "…" in lines[1]
+    assert name in run_process("--ledger", ledger_path, "history").out
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_names_that_the_terminal_cannot_show_are_escaped(ledger_path, encoding):
+    with AdaptiveCalibrator(ledger_path) as calibrator:
+        calibrator.record("模型", 1, 1.0)
+    done = subprocess.run(
+        [*PROGRAM, "--ledger", str(ledger_path), "stats"],
+        capture_output=True,
+        env=os.environ | {"PYTHONIOENCODING": encoding},
+        timeout=60,
+        check=True,
+    )
+    shown = "模型" if encoding == "utf-8" else "\\u6a21\\u578b"
+    assert shown in done.stdout.decode(encoding)
+    assert done.stderr == b""
+
+
+def test_an_export_is_utf8_whatever_the_terminal(ledger_path):
+    with AdaptiveCalibrator(ledger_path) as calibrator:
+        calibrator.record("模型", 1, 1.0, called_at=at(0))
+    done = subprocess.run(
+        [*PROGRAM, "--ledger", str(ledger_path), "export", "csv"],
+        capture_output=True,
+        env=os.environ | {"PYTHONIOENCODING": "ascii"},
+        timeout=60,
+        check=True,
+    )
+    assert "模型,2," in done.stdout.decode("utf-8")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+@pytest.mark.parametrize("args", [("history",), ("export", "csv"), ("stats", "--json")])
+def test_a_full_disk_behind_stdout_is_told(filled, args):
+    with open("/dev/full", "w") as full:  # noqa: PTH123 - a device
+        done = subprocess.run(
+            [*PROGRAM, "--ledger", str(filled), *args],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == "Error: the system refused: No space left on device."
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("args", [("history", "--all"), ("export", "jsonl"), ("audit",)])
+def test_a_reader_that_is_gone_is_no_traceback(filled, args):
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [*PROGRAM, "--ledger", str(filled), *args],
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    os.close(writer)
+    assert done.returncode == 1
+    assert done.stderr == ""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="closing streams is the shell's doing")
+@pytest.mark.parametrize("args", ["stats", "history --all", "audit", "stats --json"])
+def test_closed_streams_are_survived(filled, args):
+    command = " ".join(f"'{word}'" for word in PROGRAM[:2]) + f' "{PROGRAM[2]}"'
+    done = subprocess.run(
+        ["/bin/sh", "-c", f"{command} --ledger '{filled}' {args} <&- >&-"],
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_long_work_shows_its_progress_to_a_terminal_only(filled, monkeypatch):
+    script = (
+        "from calibration_ledger.cli import printing\n"
+        "printing.PROGRESS_FROM, printing.SHOWN_EVERY_S = 1, 0\n"
+        "from calibration_ledger.cli.main import main\n"
+        "main(prog_name='calib')\n"
+    )
+    monkeypatch.setattr(conftest, "PROGRAM", (sys.executable, "-c", script))
+    for verb in ("replay", "audit"):
+        assert "0%\r" in run_in_terminal("--ledger", filled, verb).out
+        assert run_process("--ledger", filled, verb).err == ""
+    file = filled.with_name("calls.csv")
+    run_process("--ledger", filled, "export", "csv", file)
+    shown = run_in_terminal("--ledger", filled, "import", "csv", file)
+    assert "importing: " in shown.out
+    assert "28 calls recorded" in shown.out
+
+
+def test_an_interrupt_at_a_question_aborts(filled):
+    shown = run_in_terminal("--ledger", filled, "reset", "--all", interrupt_at="[y/N]")
+    assert shown.code == 1
+    assert "Aborted!" in shown.out
+    assert "Traceback" not in shown.out
+    with AdaptiveCalibrator(filled) as calibrator:
+        assert [stats["sample_count"] for stats in calibrator.all_stats()] == [25, 3]
+        assert calibrator.audit() == []
+
+
+def test_json_of_every_reading_command_is_one_document(calib, filled):
+    for args in (("stats",), ("replay",), ("audit",), ("db", "current"), ("db", "check")):
+        json.loads(calib(*args, "--json").stdout)

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from calibration_ledger import AdaptiveCalibrator
+
+
+def test_a_learnt_model_is_predicted_with_its_confidence(calib, ledger_path):
+    with AdaptiveCalibrator(ledger_path) as calibrator:
+        calibrator.record("timmy", 512, 3400.0, 128)
+        predicted_ms = calibrator.predict("timmy", 512, 128).predicted_ms
+    result = calib("predict", "timmy", "--prompt-tokens", 512, "--completion-tokens", 128)
+    assert f"{predicted_ms:.1f}" == "1989.5"
+    assert result.stdout == (
+        "timmy: 2.0 s (1989.5 ms) for 512 prompt tokens and 128 completion tokens\n"
+        "confidence 0.10 from 1 call: warming up\n"
+    )
+    assert result.stderr == ""
+
+
+def test_a_model_never_seen_is_predicted_from_its_prior_and_says_so(calib, filled):
+    result = calib("predict", "llama3-8b-8192", "--prompt-tokens", 1)
+    assert result.stdout == (
+        "llama3-8b-8192: 150 ms (150.1 ms) for 1 prompt token and 0 completion tokens\n"
+        "confidence 0.00: no call of this model was learnt yet, this is its prior\n"
+    )
+
+
+def test_json_holds_the_fields_of_a_prediction(calib, filled):
+    result = calib("predict", "tiny", "--prompt-tokens", 10, "--completion-tokens", 5, "--json")
+    fields = json.loads(result.stdout)
+    with AdaptiveCalibrator(filled) as calibrator:
+        expected = calibrator.predict("tiny", 10, 5)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", fields.pop("predicted_at"))
+    assert fields == {
+        "model": "tiny",
+        "prompt_tokens": 10,
+        "completion_tokens": 5,
+        "predicted_ms": expected.predicted_ms,
+        "confidence": expected.confidence,
+        "sample_count": 3,
+    }
+
+
+def test_predict_writes_nothing(calib, filled):
+    before = filled.read_bytes()
+    calib("predict", "never seen", "--prompt-tokens", 10)
+    assert filled.read_bytes() == before
+
+
+def test_prompt_tokens_are_required(calib, filled):
+    result = calib("predict", "tiny", exit_code=2)
+    assert "Missing option '--prompt-tokens'" in result.stderr
+
+
+@pytest.mark.parametrize("name", ["\x1b[2Jgone", "line\nbreak", "\u202eright to left", "bell\x07"])
+def test_a_model_name_cannot_command_the_terminal(calib, filled, name):
+    result = calib("predict", name, "--prompt-tokens", 10)
+    assert result.stdout.count("\n") == 2
+    assert all(char.isprintable() or char == "\n" for char in result.stdout)
+    as_json = calib("predict", name, "--prompt-tokens", 10, "--json").stdout
+    assert as_json.isascii()
+    assert "\x1b" not in as_json
+    assert json.loads(as_json)["model"] == name

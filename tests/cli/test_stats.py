@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import json
+
+from calibration_ledger import AdaptiveCalibrator
+
+
+def test_the_table_has_a_line_for_each_model(calib, filled):
+    result = calib("stats")
+    assert result.stdout == (
+        "model          calls  confidence  ms/prompt tok  ms/compl tok  base ms  mean error ms  "
+        "last updated          status\n"
+        "timmy:v0.1-q4     25        0.92         1.1654        8.6654      0.0         1278.6  "
+        "2026-01-02T03:04:29Z  calibrated\n"
+        "tiny               3        0.26         2.3657        9.8657    495.2          867.5  "
+        "2026-01-02T03:04:07Z  warming up\n"
+    )
+    assert result.stderr == ""
+
+
+def test_json_is_what_the_library_gives(calib, filled):
+    with AdaptiveCalibrator(filled) as calibrator:
+        assert json.loads(calib("stats", "--json").stdout) == calibrator.all_stats()
+        assert json.loads(calib("stats", "tiny", "--json").stdout) == calibrator.get_stats("tiny")
+
+
+def test_one_model_is_one_line(calib, filled):
+    header, line = calib("stats", "tiny").stdout.splitlines()
+    assert header.startswith("model")
+    assert line.startswith("tiny")
+
+
+def test_a_model_never_seen_has_a_prior_only(calib, filled):
+    line = calib("stats", "nobody").stdout.splitlines()[1]
+    assert line.split() == ["nobody", "0", "0.00", *"-----", "uncalibrated", "(prior", "only)"]
+
+
+def test_a_ledger_without_calls_says_so_on_stderr(calib, ledger_path):
+    calib("db", "upgrade")
+    result = calib("stats")
+    assert result.stdout == ""
+    assert result.stderr == f"no calls yet in {ledger_path}: record one with `calib record`.\n"
+    assert json.loads(calib("stats", "--json").stdout) == []
+
+
+def test_a_model_after_a_reset_is_no_longer_listed_but_still_found(calib, filled):
+    calib("reset", "tiny")
+    assert "tiny" not in calib("stats").stdout
+    assert "prior only" in calib("stats", "tiny").stdout
