@@ -1,0 +1,85 @@
+"""How quickly history is replayed and audited, in plain Python.
+
+    python benchmarks/replay.py [--calls N] [--models N] [--rounds N]
+
+Replays all calls with all figures, beside a bare read of the same rows through sqlite3 (the floor
+of any replay), and prints the memory that it took on top.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import resource
+import sqlite3
+import statistics
+import tempfile
+import time
+
+from calibration_ledger import AdaptiveCalibrator
+
+
+def fill(calibrator, calls, models):
+    rng = random.Random(1)
+    for _ in range(0, calls, 50_000):
+        calibrator.record_many(
+            {
+                "model": f"model-{rng.randrange(models)}",
+                "prompt_tokens": rng.randrange(1, 4096),
+                "completion_tokens": rng.randrange(1, 1024),
+                "actual_ms": rng.uniform(100, 9000),
+            }
+            for _ in range(min(50_000, calls))
+        )
+
+
+def timed(work):
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--calls", type=int, default=1_000_000)
+    parser.add_argument("--models", type=int, default=10)
+    parser.add_argument("--rounds", type=int, default=5)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        path = f"{folder}/calls.db"
+        calibrator = AdaptiveCalibrator(path, durability="normal")
+        start = time.perf_counter()
+        fill(calibrator, arguments.calls, arguments.models)
+        rows_per_s = arguments.calls / (time.perf_counter() - start)
+        print(f"record_many: {rows_per_s:,.0f} calls/s")
+        raw = sqlite3.connect(path)
+        sql = "SELECT seq, called_at, prompt_tokens, completion_tokens, actual_ms FROM calls"
+
+        def read():
+            for _ in raw.execute(f"{sql} ORDER BY model_id, seq"):
+                pass
+
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        works = {"bare read": read, "replay": calibrator.replay}
+        times = {name: [] for name in works}
+        for _ in range(arguments.rounds):
+            for name, work in works.items():
+                times[name].append(timed(work))
+        after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        bare, replay = (statistics.median(values) for values in times.values())
+        scale = 1_000_000 / arguments.calls
+        print(
+            f"replay of {arguments.calls:,} calls over {arguments.models} models, all figures: "
+            f"{replay:.2f} s ({replay * scale:.2f} s per million, target <= 1.5), "
+            f"{replay / bare:.1f} x a bare read ({bare:.2f} s); "
+            f"memory on top {(after - before) / 1024:.0f} MiB"
+        )
+        findings = []
+        audit = timed(lambda: findings.extend(calibrator.audit()))
+        assert findings == []
+        print(f"audit of the same: {audit:.2f} s")
+        calibrator.close()
+
+
+if __name__ == "__main__":
+    main()
