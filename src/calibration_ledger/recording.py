@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from calibration_ledger.damage import damage_told
 from calibration_ledger.entries import adjustment_head, call_head, first_head
-from calibration_ledger.errors import RequestConflictError
+from calibration_ledger.errors import ModelNotFoundError, RequestConflictError
 from calibration_ledger.learning import State, learn_columns
 from calibration_ledger.rules import find_rule
 from calibration_ledger.validation import request_key
@@ -30,16 +31,30 @@ class OpenModel:
 
     __slots__ = ("head", "is_new", "model_id", "seq", "state", "transaction")
 
-    def __init__(self, transaction: Transaction, row: Any) -> None:
-        """Take a row of `Transaction.load`.
+    @classmethod
+    def load(cls, transaction: Transaction, model: str) -> OpenModel:
+        """A model that has history.
 
         Raises:
+            ModelNotFoundError: it has none any more: the ledger was replaced meanwhile.
             UnknownRuleError: the model learns by a rule that this program does not know.
+            LedgerCorruptError: its row is not what a program of ours wrote.
         """
+        row = transaction.load(model)
+        if row is None:
+            raise ModelNotFoundError(
+                f"the model {model!r} was there, and is gone: the ledger was replaced meanwhile. "
+                f"Nothing was changed: look at `calib stats`, and try again."
+            )
+        return cls(transaction, model, row)
+
+    def __init__(self, transaction: Transaction, model: str, row: Any) -> None:
+        """Take a row of `Transaction.load`; raises as `load` does."""
         self.transaction = transaction
         self.is_new = False
         self.model_id: int = row[0]
-        self.state = State.from_row(row)
+        with damage_told(model):
+            self.state = State.from_row(row)
         self.seq: int = row[11]
         self.head: bytes = row[12]
 
@@ -104,7 +119,7 @@ class OpenModel:
 def _open(transaction: Transaction, model: str, opening: Adjustment | None) -> OpenModel:
     row = transaction.load(model)
     if row is not None:
-        return OpenModel(transaction, row)
+        return OpenModel(transaction, model, row)
     if opening is None:
         raise Unopened
     return OpenModel.create(transaction, model, opening)

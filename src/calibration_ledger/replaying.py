@@ -104,7 +104,7 @@ def _adopt(
     state = fold_history(history, rule, alpha, live.last_seq, accuracy=accuracy, progress=progress)
 
     def work(transaction: Transaction) -> tuple[State, Accuracy] | None:
-        opened = OpenModel(transaction, transaction.load(live.model))
+        opened = OpenModel.load(transaction, live.model)
         newest = transaction.last_adjustment(opened.model_id)
         if newest > opened.seq:
             raise damaged(live.model, f"entry {newest} lies behind the last, {opened.seq}")

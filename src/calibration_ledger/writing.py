@@ -91,7 +91,7 @@ def reset_models(backend: Backend, opening: Opening, model: str | None) -> None:
         if missing:
             return missing
         for name in sorted(names):
-            opened = OpenModel(transaction, transaction.load(name))
+            opened = OpenModel.load(transaction, name)
             opened.append(openings[name]._replace(kind="reset"))
             opened.save()
         return []

@@ -243,7 +243,7 @@ def _append_runs(
 ) -> bytes:
     """Append in one transaction, if the model still stands where it stood; gives the head."""
     row = transaction.load(model)
-    opened = None if row is None else OpenModel(transaction, row)
+    opened = None if row is None else OpenModel(transaction, model, row)
     if at != ((0, None) if opened is None else (opened.seq, opened.head)):
         raise NotRecordedError(
             f"the model {model!r} was written to while its import ran. Nothing of this "
