@@ -68,19 +68,6 @@ def test_eight_writers_and_two_readers_lose_nothing(tmp_path):
         assert calibrator.audit() == []
 
 
-@pytest.mark.parametrize("count", [2, 8])
-def test_processes_that_create_one_fresh_ledger_at_once_all_succeed(tmp_path, count):
-    path = tmp_path / "calls.db"
-    barrier = SPAWN.Barrier(count)
-    processes = [SPAWN.Process(target=write, args=(path, w, 5, barrier)) for w in range(count)]
-    for process in processes:
-        process.start()
-    join(processes)
-    with AdaptiveCalibrator(path) as calibrator:
-        assert len(list(calibrator.calls())) == 5 * count
-        assert calibrator.audit() == []
-
-
 def write_and_acknowledge(path, worker, log):
     """Record for ever; a line in the log for each call whose record() returned."""
     with AdaptiveCalibrator(path) as calibrator, log.open("ab", buffering=0) as acknowledged:

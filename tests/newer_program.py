@@ -1,0 +1,136 @@
+"""A program of tomorrow: a revision 0002 that builds `calls` anew, on both databases.
+
+It is the migration that hurts most: whoever writes meanwhile would write to a table on its way
+out, and rows of `call_details` refer to rows of it. Going back is as thorough.
+"""
+
+from __future__ import annotations
+
+import random
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from calibration_ledger.storage import migrate
+from calibration_ledger.storage.place import find_place
+
+if TYPE_CHECKING:
+    from multiprocessing.queues import Queue
+    from multiprocessing.synchronize import Barrier
+
+REHEARSAL = '''"""Build calls anew, with a column more; the downgrade takes it away again.
+
+Revision: 0002, after 0001.
+"""
+
+import time
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+branch_labels = None
+depends_on = None
+
+FIND_VIEW = {{
+    "sqlite": "SELECT sql FROM sqlite_master WHERE name = 'readable_calls'",
+    "postgresql": "SELECT 'CREATE VIEW readable_calls AS '"
+    " || pg_get_viewdef('readable_calls'::regclass)",
+}}
+
+
+def rebuild(change, columns):
+    connection = op.get_bind()
+    view = connection.exec_driver_sql(FIND_VIEW[connection.dialect.name]).scalar_one()
+    op.execute("DROP VIEW readable_calls")
+    if connection.dialect.name == "sqlite":
+        with op.batch_alter_table("calls", table_kwargs={{"sqlite_with_rowid": False}}) as batch:
+            change(batch)
+    else:
+        rebuild_on_postgres(change, columns)
+    connection.exec_driver_sql(view)
+
+
+def rebuild_on_postgres(change, columns):
+    op.execute("CREATE TABLE calls_new (LIKE calls INCLUDING ALL)")
+    with op.batch_alter_table("calls_new") as batch:
+        change(batch)
+    op.execute(f"INSERT INTO calls_new ({{columns}}) SELECT {{columns}} FROM calls")
+    op.drop_constraint("fk_call_details_calls", "call_details")
+    op.drop_table("calls")
+    op.rename_table("calls_new", "calls")
+    op.execute("ALTER INDEX calls_new_pkey RENAME TO pk_calls")
+    op.create_foreign_key("fk_calls_model_id_models", "calls", "models", ["model_id"], ["id"])
+    key = ["model_id", "seq"]
+    op.create_foreign_key("fk_call_details_calls", "call_details", "calls", key, key)
+
+
+def nap(seconds):
+    if op.get_bind().dialect.name == "postgresql":
+        op.execute(f"SELECT pg_sleep({{seconds}})")
+    else:
+        time.sleep(seconds)
+
+
+COLUMNS = "model_id, seq, called_at, prompt_tokens, completion_tokens, actual_ms, predicted_ms"
+
+
+def upgrade():
+    rebuild(lambda batch: batch.add_column(sa.Column("provider", sa.Text())), COLUMNS)
+    nap({seconds})
+    {more}
+
+
+def downgrade():
+    rebuild(lambda batch: batch.drop_column("provider"), COLUMNS)
+'''
+
+
+def make_migrations(folder: Path, seconds: float = 0.0, more: str = "pass") -> Path:
+    """The migrations of the newer program, in a folder inside this one; gives it.
+
+    Args:
+        folder: where to make it.
+        seconds: how long the upgrade stands still when it has done its work.
+        more: a statement that it runs after that.
+    """
+    made = folder / "migrations"
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(migrate.migrations_dir(), made, ignore=ignored, dirs_exist_ok=True)
+    text = REHEARSAL.format(seconds=seconds, more=more)
+    (made / "versions" / "0002_build_calls_anew.py").write_text(text)
+    return made
+
+
+def become_newer(folder: Path) -> None:
+    """Make this process a program of revision 0002, for the rest of its life."""
+    for name, module in list(sys.modules.items()):
+        if name.startswith("calibration_ledger") and hasattr(module, "REVISION"):
+            module.REVISION = "0002"  # type: ignore[attr-defined]
+    migrate.migrations_dir = lambda: Path(folder)
+
+
+def go_back(ledger: str, folder: Path) -> None:
+    """Bring a ledger to revision 0001, as `alembic downgrade` would; this process is newer."""
+    become_newer(folder)
+    with migrate.migration_connection(ledger) as connection:
+        if migrate.read_revision(connection) == "0002":
+            migrate.run_migrations(connection, "0001")
+
+
+def upgrade_in_process(
+    ledger: str, folder: Path, barrier: Barrier | None, results: Queue[Any], timeout_s: float = 30.0
+) -> None:
+    """Upgrade as the newer program; tells what was found, what is there now, and the backup."""
+    become_newer(folder)
+    if barrier is not None:
+        barrier.wait()
+        time.sleep(random.random() / 2)
+    try:
+        done = migrate.upgrade(find_place(ledger), timeout_s)
+        results.put((done.before, done.after, done.backup))
+    except BaseException as error:  # noqa: BLE001 - told to the parent
+        results.put(repr(error))
