@@ -47,7 +47,8 @@ def rebuild(change, columns):
     view = connection.exec_driver_sql(FIND_VIEW[connection.dialect.name]).scalar_one()
     op.execute("DROP VIEW readable_calls")
     if connection.dialect.name == "sqlite":
-        with op.batch_alter_table("calls", table_kwargs={{"sqlite_with_rowid": False}}) as batch:
+        kept = {{"sqlite_with_rowid": False, "sqlite_strict": True}}
+        with op.batch_alter_table("calls", table_kwargs=kept) as batch:
             change(batch)
     else:
         rebuild_on_postgres(change, columns)
