@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import socket
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import time
 import traceback
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from urllib.parse import quote
 
@@ -19,6 +21,8 @@ from calibration_ledger.errors import InvalidInputError, LedgerError, NotRecorde
 from calibration_ledger.storage.place import find_place
 from calibration_ledger.storage.postgres_connections import make_engine
 from postgres_server import PASSWORD
+
+from .steps import wait_until
 
 SECRETS = (PASSWORD, quote(PASSWORD, safe=""), quote(PASSWORD))
 
@@ -226,6 +230,21 @@ def test_a_closed_calibrator_says_so_and_leaves_no_connection(postgres, database
         calibrator.predict("m", 1)
     count = f"SELECT count(*) FROM pg_stat_activity WHERE datname = '{database}'"
     assert postgres.run(count) == [(0,)]
+
+
+def test_a_calibrator_that_nobody_closes_leaves_no_connection(postgres, database, url):
+    """Nor a ResourceWarning of the driver's, which would be an error here."""
+    AdaptiveCalibrator(url).record("m", 1, 2.0)
+    with ThreadPoolExecutor(2) as pool:
+        calibrator = AdaptiveCalibrator(url)
+        list(pool.map(lambda i: calibrator.record("m", i, 2.0), range(8)))
+        del calibrator
+    gc.collect()
+    left = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+    wait_until(lambda: postgres.run(left, database=database) == [(1,)])
+    with AdaptiveCalibrator(url) as calibrator:
+        assert calibrator.calibration("m").sample_count == 9
+        assert calibrator.audit() == []
 
 
 def test_too_many_connections_are_a_typed_error(postgres, database, role, calibrator):

@@ -92,9 +92,9 @@ class Connections:
         self._url = url
         self._ledger = ledger
         self._timeout_s = timeout_s
-        self._closed = False
         self._inherited: list[Any] = []
         self._open_pool()
+        self._closed = False
 
     def _open_pool(self) -> None:
         self._local = threading.local()
@@ -172,6 +172,11 @@ class Connections:
             if not held.in_use and held.connection.is_valid:
                 held.connection.invalidate()
         self._engine.dispose()
+
+    def __del__(self) -> None:
+        """Close what nobody closed; nobody can be in a call any more."""
+        if not getattr(self, "_closed", True):
+            self.close()
 
     def after_fork_in_child(self) -> None:
         """Put the parent's connections aside, still referenced, so that nothing closes them."""
