@@ -144,8 +144,8 @@ def test_a_program_may_end(ledger, how):
 
 @pytest.mark.stress
 def test_programs_end_again_and_again_while_twelve_daemon_threads_record(ledger):
-    acknowledged, rounds = ["after"], 20
-    for i in range(rounds):
+    acknowledged = []
+    for i in range(20):
         for how, program in PROGRAMS.items():
             if "daemon" in how:
                 crowded = program.replace("range(4)", "range(12)")
