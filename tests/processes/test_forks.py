@@ -111,14 +111,17 @@ def close_first(ledger):
     """SQLite would delete the log under the child, and its calls would be lost."""
     calibrator = AdaptiveCalibrator(ledger)
     record(calibrator, "before", 1)
+    begun, begin = os.pipe()
     closed, go = os.pipe()
 
     def use():
         record(calibrator, "meanwhile", 3)
+        os.write(begin, b"x")
         os.read(closed, 1)
         record(calibrator, "child", 10)
 
     child = fork(use)
+    os.read(begun, 1)
     calibrator.close()
     os.write(go, b"x")
     wait(child)
