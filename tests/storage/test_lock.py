@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from lock_contest import Score, contest
@@ -424,6 +424,33 @@ class TestFork:
             os.kill(child, signal.SIGKILL)
             os.close(reader)
             os.close(writer)
+
+    def test_a_fork_out_of_the_opening_of_its_file_does_not_wait_for_itself(
+        self, lock: WriterLock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A signal handler may fork between any two steps, also while a descriptor is new."""
+        children = []
+
+        def fork(*_: object) -> None:
+            children.append(os.fork())
+            if not children[-1]:
+                os._exit(0)
+
+        def open_and_be_interrupted(*arguments: Any) -> int:
+            descriptor = real(*arguments)
+            signal.raise_signal(signal.SIGUSR1)
+            return descriptor
+
+        real = os.open
+        before = signal.signal(signal.SIGUSR1, fork)
+        try:
+            monkeypatch.setattr(os, "open", open_and_be_interrupted)
+            assert lock.acquire(1.0)
+        finally:
+            monkeypatch.undo()
+            signal.signal(signal.SIGUSR1, before)
+        assert os.waitpid(children[0], 0)[1] == 0
+        lock.release()
 
     def test_a_fork_under_an_abandoned_wait_leaves_both_sides_working(
         self, lock: WriterLock, hold_elsewhere: Callable[[], subprocess.Popen[str]]

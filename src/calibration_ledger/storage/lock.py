@@ -227,7 +227,8 @@ class WriterLock:
 
 _locks: weakref.WeakValueDictionary[str, WriterLock] = weakref.WeakValueDictionary()
 _locks_mutex = threading.Lock()
-_fork_mutex = threading.Lock()
+# A fork takes it, and a signal handler may fork out of `_open`: it must not wait for itself.
+_fork_mutex = threading.RLock()
 
 
 def writer_lock(ledger_path: str) -> WriterLock:
