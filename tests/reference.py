@@ -122,8 +122,19 @@ def call_digest(head: bytes, row: dict[str, Any]) -> bytes:
 
 def adjustment_digest(head: bytes, row: dict[str, Any]) -> bytes:
     """The digest behind an adjustment."""
-    kind = {"opened": 1, "imported": 2, "reset": 3, "recalibrated": 4}[row["kind"]]
-    data = bytes([kind]) + _whole(row["seq"]) + _whole(row["recorded_at"])
+    return hashlib.sha256(head + _adjustment_bytes(row)).digest()
+
+
+def archived_digest(model: str, row: dict[str, Any]) -> bytes:
+    """The digest of an archived entry: over itself, the model's name and the head it carries."""
+    data = first_digest(model) + row["archived_head"]
+    data += _adjustment_bytes(row) + _whole(row["archived_through"])
+    return hashlib.sha256(data).digest()
+
+
+def _adjustment_bytes(row: dict[str, Any]) -> bytes:
+    kinds = ["opened", "imported", "reset", "recalibrated", "archived"]
+    data = bytes([kinds.index(row["kind"]) + 1]) + _whole(row["seq"]) + _whole(row["recorded_at"])
     for name in (
         "alpha",
         "ms_per_prompt_token",
@@ -134,8 +145,20 @@ def adjustment_digest(head: bytes, row: dict[str, Any]) -> bytes:
     ):
         data += _real(row[name])
     data += _whole(row["sample_count"]) + _whole(row["updated_at"])
-    data += _optional(row["rule"]) + _optional(row["rule_state"]) + _optional(row["note"])
-    return hashlib.sha256(head + data).digest()
+    return data + _optional(row["rule"]) + _optional(row["rule_state"]) + _optional(row["note"])
+
+
+def digest_over(model: str, entries: list[dict[str, Any]]) -> bytes:
+    """The head behind these entries, the first ones that there are of a model."""
+    head = first_digest(model)
+    for entry in entries:
+        if entry["kind"] == "archived":
+            assert entry is entries[0]
+            assert archived_digest(model, entry) == entry["archived_digest"]
+            head = entry["archived_head"]
+        else:
+            head = (call_digest if entry["kind"] == "call" else adjustment_digest)(head, entry)
+    return head
 
 
 # -- the file -------------------------------------------------------------------------------
@@ -209,37 +232,40 @@ def entries_of(ledger: str | Path, model: str) -> list[dict[str, Any]]:
 
 def digest_of(ledger: str | Path, model: str) -> str:
     """A model's head, worked out from its rows."""
-    head = first_digest(model)
-    for entry in entries_of(ledger, model):
-        head = (call_digest if entry["kind"] == "call" else adjustment_digest)(head, entry)
-    return head.hex()
+    return digest_over(model, entries_of(ledger, model)).hex()
 
 
 def fold_file(ledger: str | Path, model: str, alpha: float | None = None) -> Ema:
     """Replay a model from its rows.
 
     Without an alpha: as it was lived, each adjustment setting the state. With one: as the design
-    has replays, every state under that alpha and `recalibrated` entries skipped.
+    has replays, every state under that alpha and `recalibrated` entries skipped, but for those
+    whose calls were archived.
     """
     state = Ema(0.0, 0.0, 0.0, 0.0)
-    for entry in entries_of(ledger, model):
+    entries = entries_of(ledger, model)
+    for entry in entries:
         if entry["kind"] == "call":
             predicted, _ = state.learn(
                 entry["prompt_tokens"], entry["completion_tokens"], entry["actual_ms"]
             )
             if alpha is None:
                 assert predicted.hex() == entry["predicted_ms"].hex()
-        elif alpha is None or entry["kind"] != "recalibrated":
-            state = Ema(
-                entry["alpha"] if alpha is None else alpha,
-                entry["ms_per_prompt_token"],
-                entry["ms_per_completion_token"],
-                entry["base_overhead_ms"],
-                entry["sample_count"],
-                entry["total_absolute_error_ms"],
-                entry["total_predicted_ms"],
-            )
+        elif (
+            alpha is None or entry["kind"] != "recalibrated" or is_all_that_is_left(entries, entry)
+        ):
+            state = _state_of(entry)
+            state.alpha = state.alpha if alpha is None else alpha
     return state
+
+
+def is_all_that_is_left(entries: list[dict[str, Any]], entry: dict[str, Any]) -> bool:
+    """Whether a recalibration rests on calls that were archived after it."""
+    first = entries[0]
+    if first["kind"] != "archived" or entry["seq"] > first["archived_through"]:
+        return False
+    between = [e["kind"] for e in entries[1:] if e["seq"] < entry["seq"]]
+    return "reset" not in between and "imported" not in between
 
 
 class Lived:
@@ -254,9 +280,14 @@ class Lived:
         self.state = Ema(0.0, 0.0, 0.0, 0.0)
         self.updated_at = 0
 
+    @property
+    def last_seq(self) -> int:
+        """The number of the last entry."""
+        return self.entries[-1]["seq"] if self.entries else 0
+
     def adjust(self, kind: str, state: Ema, **fields: Any) -> Lived:
         """Append an adjustment that sets this state."""
-        seq = len(self.entries) + 1
+        seq = self.last_seq + 1
         self.state, self.updated_at = replace(state), fields.get("updated_at", 1000 + seq)
         entry = {
             "seq": seq,
@@ -273,13 +304,46 @@ class Lived:
             "rule_state": None,
             "updated_at": self.updated_at,
             "note": None,
+            "archived_head": None,
+            "archived_through": None,
+            "archived_digest": None,
         }
         self.entries.append(entry | fields)
         return self
 
+    def archived(self, k: int) -> Lived:
+        """The same history with its entries up to k archived."""
+        before, after = Lived(self.model), Lived(self.model)
+        for entry in self.entries:
+            if entry["seq"] <= k:
+                before.again(entry)
+        after.adjust(
+            "archived",
+            before.state,
+            seq=k,
+            updated_at=before.updated_at,
+            archived_head=before.head(),
+            archived_through=self.last_seq,
+        )
+        row = after.entries[0]
+        row["archived_digest"] = archived_digest(self.model, row)
+        for entry in self.entries:
+            if entry["seq"] > k:
+                after.again(entry)
+        return after
+
+    def again(self, entry: dict[str, Any]) -> None:
+        """Append an entry as it was."""
+        if entry["kind"] == "call":
+            self.call(entry["prompt_tokens"], entry["completion_tokens"], entry["actual_ms"])
+            self.updated_at = entry["called_at"]
+        else:
+            self.adjust(entry["kind"], _state_of(entry), updated_at=entry["updated_at"])
+        self.entries[-1] = dict(entry)
+
     def call(self, p: int, c: int, y: float, **fields: Any) -> Lived:
         """Append a call."""
-        seq = len(self.entries) + 1
+        seq = self.last_seq + 1
         called_at = fields.get("called_at", 1000 + seq)
         predicted, _ = self.state.learn(p, c, y)
         self.updated_at = called_at
@@ -300,19 +364,13 @@ class Lived:
     def replayed(self, alpha: float, through: int | None = None) -> Ema:
         """The state of a replay of the entries up to `through`."""
         state = Ema(alpha, 0.0, 0.0, 0.0)
-        for entry in self.entries[:through]:
+        for entry in self.entries:
+            if through is not None and entry["seq"] > max(through, self.entries[0]["seq"]):
+                break
             if entry["kind"] == "call":
                 state.learn(entry["prompt_tokens"], entry["completion_tokens"], entry["actual_ms"])
-            elif entry["kind"] != "recalibrated":
-                state = Ema(
-                    alpha,
-                    entry["ms_per_prompt_token"],
-                    entry["ms_per_completion_token"],
-                    entry["base_overhead_ms"],
-                    entry["sample_count"],
-                    entry["total_absolute_error_ms"],
-                    entry["total_predicted_ms"],
-                )
+            elif entry["kind"] != "recalibrated" or is_all_that_is_left(self.entries, entry):
+                state = replace(_state_of(entry), alpha=alpha)
         return state
 
     def recalibrate(self, alpha: float) -> Lived:
@@ -321,10 +379,20 @@ class Lived:
 
     def head(self) -> bytes:
         """The digest behind the last entry."""
-        head = first_digest(self.model)
-        for entry in self.entries:
-            head = (call_digest if entry["kind"] == "call" else adjustment_digest)(head, entry)
-        return head
+        return digest_over(self.model, self.entries)
+
+
+def _state_of(entry: dict[str, Any]) -> Ema:
+    """What an adjustment sets."""
+    return Ema(
+        entry["alpha"],
+        entry["ms_per_prompt_token"],
+        entry["ms_per_completion_token"],
+        entry["base_overhead_ms"],
+        entry["sample_count"],
+        entry["total_absolute_error_ms"],
+        entry["total_predicted_ms"],
+    )
 
 
 LOCAL_PRIOR = (0.5, 8.0, 300.0)

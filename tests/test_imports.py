@@ -43,6 +43,7 @@ PURE = {
     "damage",
     "diagnosis",
     "entries",
+    "entry_checks",
     "errors",
     "facts",
     "figures",

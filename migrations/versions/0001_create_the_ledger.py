@@ -34,6 +34,10 @@ def within(column, most):
     return f"{column} >= 0 AND {column} <= {most}"
 
 
+def of_archived(column, bound):
+    return f"({column} IS NOT NULL) = (kind = 'archived') AND ({column} IS NULL OR {bound})"
+
+
 def checks(table, **texts):
     return [
         sa.CheckConstraint(text, name=op.f(f"ck_{table}_{name}")) for name, text in texts.items()
@@ -127,6 +131,9 @@ def upgrade():
         sa.Column("recorded_at", WHOLE, nullable=False),
         *calibration_columns(),
         sa.Column("note", sa.Text(), nullable=True),
+        sa.Column("archived_head", sa.LargeBinary(), nullable=True),
+        sa.Column("archived_through", WHOLE, nullable=True),
+        sa.Column("archived_digest", sa.LargeBinary(), nullable=True),
         sa.PrimaryKeyConstraint("model_id", "seq", name=op.f("pk_adjustments")),
         sa.ForeignKeyConstraint(
             ["model_id"], ["models.id"], name=op.f("fk_adjustments_model_id_models")
@@ -134,9 +141,12 @@ def upgrade():
         *checks(
             "adjustments",
             seq="seq >= 1",
-            kind="kind IN ('opened', 'imported', 'reset', 'recalibrated')",
+            kind="kind IN ('opened', 'imported', 'reset', 'recalibrated', 'archived')",
             recorded_at=within("recorded_at", TIME_MAX),
             note="note IS NULL OR length(note) <= 4096",
+            archived_head=of_archived("archived_head", "length(archived_head) = 32"),
+            archived_through=of_archived("archived_through", "archived_through >= seq"),
+            archived_digest=of_archived("archived_digest", "length(archived_digest) = 32"),
         ),
         *calibration_checks("adjustments"),
         **CLUSTERED,

@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import struct
 from array import array
-from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from calibration_ledger.entries import (
     OPENINGS,
     adjustment_head,
+    archived_digest,
     call_head,
     first_head,
+    setting,
 )
+from calibration_ledger.entry_checks import adjustment_faults, has_types_of_call
 from calibration_ledger.errors import NotFiniteError, UnknownRuleError
-from calibration_ledger.learning import State, unpack_numbers
+from calibration_ledger.learning import State
 from calibration_ledger.rules import find_rule
 from calibration_ledger.validation import request_key
 from calibration_ledger.values import Finding
@@ -31,7 +33,8 @@ if TYPE_CHECKING:
 
 CHECKS = (
     "sequence",  # seq runs 1 ... last_seq without a gap, and nothing lies behind it
-    "opening",  # entry 1 is an opening, and there is one
+    "opening",  # the first entry is an opening, and there is one
+    "archived",  # an archived entry begins the history, and is what it was
     "entry",  # an entry's own values are of their type and in their bounds
     "rule",  # this program knows the rule and its version
     "prediction",  # the stored prediction of a call is what the state before it predicts
@@ -47,6 +50,8 @@ CHECKS = (
 
 FINDINGS_MAX = 20
 """Findings of one check on one model beyond this many are counted, not listed."""
+
+_OPENING = "an opened, imported or archived entry"
 
 _UNREADABLE = (TypeError, ValueError, OverflowError, AttributeError, struct.error)
 
@@ -76,7 +81,10 @@ class ModelAudit:
         self._noted = dict(noted or {})
         # One more fold per distinct rule and alpha that a `recalibrated` entry claims; each
         # lasts until its last claim.
-        self._claims = {(e.rule, e.alpha): e.seq for e in adjustments if e.kind == "recalibrated"}
+        adjustments = list(adjustments)
+        self._setting = {e.seq for e in setting(adjustments)}
+        claims = [e for e in adjustments if e.seq not in self._setting]
+        self._claims = {(e.rule, e.alpha): e.seq for e in claims}
         self._replays: dict[tuple[str, float], State] = {}
 
     def report(self, check: str, seq: int | None, expected: object, found: object) -> None:
@@ -101,7 +109,7 @@ class ModelAudit:
 
     def _follow(self, seqs: Sequence[int]) -> None:
         if self.seq == 0:
-            self.report("opening", 1, "an opened or imported entry", "a call")
+            self.report("opening", 1, _OPENING, "a call")
         if tuple(range(self.seq + 1, self.seq + 1 + len(seqs))) != tuple(seqs):
             for seq in seqs:
                 if seq != self.seq + 1:
@@ -151,9 +159,7 @@ class ModelAudit:
 
     def _unreadable_calls(self, rows: Sequence[CallRow]) -> None:
         for row in rows:
-            if any(
-                not isinstance(value, kind) for value, kind in zip(row, _CALL_TYPES, strict=True)
-            ):
+            if not has_types_of_call(row):
                 self.report("entry", _whole(row[0]), "numbers and texts", repr(tuple(row)))
         if "entry" not in self._counts:
             self.report("entry", _whole(rows[0][0]), "values in their bounds", repr(rows[0]))
@@ -163,30 +169,38 @@ class ModelAudit:
 
     def adjust(self, entry: Adjustment) -> None:
         """Fold an adjustment."""
-        if self.seq == 0 and entry.kind not in OPENINGS:
-            self.report("opening", entry.seq, "an opened or imported entry", repr(entry.kind))
-        if entry.seq != self.seq + 1:
-            self.report("sequence", entry.seq, f"entry {self.seq + 1}", f"entry {entry.seq}")
-        self.seq = entry.seq
+        before, self.seq = self.seq, entry.seq
+        if before == 0 and entry.kind not in OPENINGS:
+            self.report("opening", entry.seq, _OPENING, repr(entry.kind))
+        if entry.seq != before + 1 and not (before == 0 and entry.kind == "archived"):
+            self.report("sequence", entry.seq, f"entry {before + 1}", f"entry {entry.seq}")
         try:
-            if self.head is not None:
+            if entry.kind == "archived":
+                self._go_on_from(entry, before)
+            elif self.head is not None:
                 head, self.head = self.head, None
                 self.head = adjustment_head(head, entry)
                 self._compare_noted(entry.seq, self.head)
-            self._check_adjustment(entry)
+            for expected, found in adjustment_faults(entry):
+                self.report("entry", entry.seq, expected, found)
             self._apply(entry)
         except (*_UNREADABLE, KeyError):
             self.report("entry", entry.seq, "an adjustment", repr(tuple(entry)))
             self.state = None
 
-    def _check_adjustment(self, entry: Adjustment) -> None:
-        numbers = [*entry[4:10], *unpack_numbers(entry.rule_state)]
-        if not all(map(isfinite, numbers)) or not 0.0 < entry.alpha <= 1.0:
-            self.report("entry", entry.seq, "finite numbers, 0 < alpha <= 1", repr(numbers))
-        if entry.kind in {"opened", "reset"} and (
-            entry.sample_count or entry.total_absolute_error_ms or entry.total_predicted_ms
-        ):
-            self.report("entry", entry.seq, "counts and totals of 0", repr(entry[8:11]))
+    def _go_on_from(self, entry: Adjustment, before: int) -> None:
+        """The chain goes on from the head that an archived entry carries."""
+        self.head = None
+        digest = archived_digest(self.model, entry)
+        if digest != entry.archived_digest:
+            self.report("archived", entry.seq, digest.hex(), _hex(entry.archived_digest))
+        if before:
+            self.report("archived", entry.seq, "the first entry", f"entry {before} before it")
+        elif entry.archived_head is not None:
+            self.head = entry.archived_head
+            # What was noted of entries that are in the archive can only be held against that.
+            self._noted = {seq: noted for seq, noted in self._noted.items() if seq >= entry.seq}
+            self._compare_noted(entry.seq, self.head)
 
     def _apply(self, entry: Adjustment) -> None:
         try:
@@ -196,7 +210,7 @@ class ModelAudit:
             self.state = None
         else:
             self.state = State.from_adjustment(entry, rule, entry.alpha)
-        if entry.kind == "recalibrated":
+        if entry.kind == "recalibrated" and entry.seq not in self._setting:
             self._compare_claim(entry)
             return
         self._replays = {}
@@ -254,7 +268,7 @@ class ModelAudit:
         if newest_seq > last_seq:
             self.report("sequence", newest_seq, f"no entry behind {last_seq}", "one")
         if self.seq == 0:
-            self.report("opening", None, "an opened or imported entry", "no entry at all")
+            self.report("opening", None, _OPENING, "no entry at all")
         if self.state is not None:
             for name, value in self.state.columns().items():
                 if _bits(value) != _bits(stored[name]):
@@ -272,9 +286,6 @@ class ModelAudit:
                 more = f"{count - FINDINGS_MAX} more findings of this check"
                 self.findings.append(Finding(self.model, None, check, "none", more))
         return self.findings
-
-
-_CALL_TYPES = (int, int, int, int, float, float, str | None, str | None)
 
 
 def _bits(value: object) -> object:

@@ -5,6 +5,10 @@ head(n) = SHA-256(head(n-1) || entry n). An entry is its kind byte, its fixed fi
 the order below (floats as their 64 bits), then its optional texts: a byte 0 where one is absent,
 a byte 1, the length in four bytes and the text where it is there. Database ids are not in it, so
 the same history has the same head in every database. Golden vectors lie in `tests/`.
+
+One kind is no link of that chain: `archived` stands for the entries up to its seq, which were
+moved to a file, and carries the head behind the last of them, so that every later head stays what
+it was. A digest of its own covers it.
 """
 
 from __future__ import annotations
@@ -14,14 +18,14 @@ import struct
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 DIGEST_SIZE = 32
 CALL_KIND = 0
-ADJUSTMENT_KINDS = {"opened": 1, "imported": 2, "reset": 3, "recalibrated": 4}
-"""The kind byte of each adjustment. `recalibrated` alone adds no knowledge: replays skip it."""
+ADJUSTMENT_KINDS = {"opened": 1, "imported": 2, "reset": 3, "recalibrated": 4, "archived": 5}
+"""The kind byte of each adjustment. `recalibrated` alone adds no knowledge: see `setting`."""
 
-OPENINGS = frozenset({"opened", "imported"})
+OPENINGS = frozenset({"opened", "imported", "archived"})
 """What a model's first entry may be."""
 
 CallRow: TypeAlias = tuple[int, int, int, int, float, float, "str | None", "str | None"]
@@ -35,6 +39,10 @@ class Adjustment(NamedTuple):
     Times are integer microseconds since the epoch (UTC). `updated_at` is when the calibration
     that it sets last changed; `rule_state` holds the rule's further numbers as big-endian
     binary64, or None.
+
+    The last three are of `archived` entries only: `archived_head` is the head at `seq`,
+    `archived_through` the model's newest entry when it was archived, `archived_digest` the digest
+    of all the others.
     """
 
     seq: int
@@ -51,10 +59,14 @@ class Adjustment(NamedTuple):
     rule_state: bytes | None
     updated_at: int
     note: str | None
+    archived_head: bytes | None = None
+    archived_through: int | None = None
+    archived_digest: bytes | None = None
 
 
 _CALL = struct.Struct(">Bqqqqdd")
 _ADJUSTMENT = struct.Struct(">Bqqddddddqq")
+_SEQ = struct.Struct(">q")
 _LENGTH = struct.Struct(">BI")
 _NO_TEXTS = b"\0\0"
 
@@ -84,7 +96,45 @@ def call_head(head: bytes, row: Sequence[Any]) -> bytes:
 
 
 def adjustment_head(head: bytes, entry: Adjustment) -> bytes:
-    """The head after an adjustment."""
+    """The head after an adjustment, of every kind but `archived`."""
+    return hashlib.sha256(head + _packed(entry)).digest()
+
+
+def archived_digest(model: str, entry: Adjustment) -> bytes:
+    """The digest of an `archived` entry.
+
+    SHA-256(head(0) || the head that it carries || entry || `archived_through`). The name is in it
+    through head(0): in what is left of the history, nothing else would hold it.
+
+    Raises:
+        TypeError: a part is missing.
+    """
+    if entry.archived_head is None or entry.archived_through is None:
+        raise TypeError("an archived entry carries a head, and the seq of the newest entry")
+    heads = first_head(model) + entry.archived_head
+    through = _SEQ.pack(entry.archived_through)
+    return hashlib.sha256(heads + _packed(entry) + through).digest()
+
+
+def setting(adjustments: Iterable[Adjustment]) -> list[Adjustment]:
+    """The adjustments that set the state of a replay; the others are claims that it can check.
+
+    A recalibration is a claim: the state that a replay of the entries before it gives. But one
+    that was there when these entries were archived is all that is left of what they taught, and
+    stands for them, until a reset begins anew.
+    """
+    found, through = [], 0
+    for entry in adjustments:
+        if entry.kind == "archived":
+            through = entry.archived_through or 0
+        elif entry.kind != "recalibrated":
+            through = 0
+        if entry.kind != "recalibrated" or entry.seq <= through:
+            found.append(entry)
+    return found
+
+
+def _packed(entry: Adjustment) -> bytes:
     fixed = _ADJUSTMENT.pack(
         ADJUSTMENT_KINDS[entry.kind],
         entry.seq,
@@ -99,4 +149,4 @@ def adjustment_head(head: bytes, entry: Adjustment) -> bytes:
         entry.updated_at,
     )
     texts = _optional(entry.rule) + _optional(entry.rule_state) + _optional(entry.note)
-    return hashlib.sha256(head + fixed + texts).digest()
+    return fixed + texts

@@ -1,7 +1,8 @@
 """Replay: fold a model's entries again under a rule and alpha of one's choice.
 
-`opened`, `imported` and `reset` entries set the coefficients, counts and totals that they hold,
-under the chosen rule and alpha; `recalibrated` entries are skipped, for they added no knowledge.
+`opened`, `imported`, `reset` and `archived` entries set the coefficients, counts and totals that
+they hold, under the chosen rule and alpha; `recalibrated` entries are skipped, for they added no
+knowledge (but see `entries.setting`).
 Each call is scored, then learnt, so the figures are what the rule would have predicted in life.
 Nothing here knows a database: a `History` gives the entries in bounded pages.
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from calibration_ledger.damage import damaged
-from calibration_ledger.entries import OPENINGS
+from calibration_ledger.entries import OPENINGS, setting
 from calibration_ledger.figures import Accuracy
 from calibration_ledger.learning import State
 from calibration_ledger.values import Replay
@@ -80,10 +81,10 @@ def fold_history(
         NotFiniteError: under this rule and alpha the calibration would not stay finite.
         LedgerCorruptError: the history does not begin with an opening.
     """
-    setting = [entry for entry in history.adjustments if entry.kind != "recalibrated"]
-    if not setting or setting[0].kind not in OPENINGS:
+    found = setting(history.adjustments)
+    if not found or found[0].kind not in OPENINGS:
         raise damaged(history.model, "the history does not begin with an opening")
-    opening, *later = setting
+    opening, *later = found
     state = State.from_adjustment(opening, rule, alpha)
     done = opening.seq
     for entry in [*(e for e in later if e.seq <= through), None]:

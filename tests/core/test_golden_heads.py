@@ -18,10 +18,12 @@ from calibration_ledger.entries import (
     CALL_KIND,
     Adjustment,
     adjustment_head,
+    archived_digest,
     call_head,
     first_head,
 )
-from reference import adjustment_digest, call_digest, first_digest
+from reference import adjustment_digest, call_digest, digest_over, first_digest
+from reference import archived_digest as reference_digest
 
 MODEL = "timmy:v0.1-q4"
 CALL = {
@@ -98,6 +100,19 @@ GOLDEN = {
 }
 
 
+ARCHIVED = (
+    OPENED
+    | LIVED
+    | {
+        "kind": "archived",
+        "seq": 2**33,
+        "note": "to calls-2025.jsonl",
+        "archived_head": bytes(range(32)),
+        "archived_through": 2**33 + 7,
+    }
+)
+
+
 def head_after(head, entry):
     """What the package says."""
     if entry["kind"] == "call":
@@ -164,7 +179,13 @@ def test_a_small_history_has_its_golden_head():
 
 def test_the_kinds_keep_their_bytes():
     assert CALL_KIND == 0
-    assert ADJUSTMENT_KINDS == {"opened": 1, "imported": 2, "reset": 3, "recalibrated": 4}
+    assert ADJUSTMENT_KINDS == {
+        "opened": 1,
+        "imported": 2,
+        "reset": 3,
+        "recalibrated": 4,
+        "archived": 5,
+    }
 
 
 @pytest.mark.parametrize("name", ["request_id", "details"])
@@ -195,6 +216,46 @@ def test_every_field_of_an_adjustment_is_in_its_digest(name):
     texts = {"kind": "reset", "rule": "ema.2", "rule_state": b"", "note": ""}
     changed = texts[name] if name in texts else OPENED[name] + 1
     assert head_after(head, OPENED) != head_after(head, OPENED | {name: changed})
+
+
+@pytest.mark.parametrize(
+    ("model", "digest"),
+    [
+        (MODEL, "93a12ca7ac2fa35f4998033e58e6f199d1a0366629146f052819c00943e0e94c"),
+        ("größe-✓-𝄞", "e45ea50df3a6bf55ddbac9007fe35b7f53b957179c31c40acc8cdd7800bc175e"),
+    ],
+)
+def test_an_archived_entry_has_its_golden_digest(model, digest):
+    assert reference_digest(model, ARCHIVED).hex() == digest
+    assert archived_digest(model, Adjustment(**ARCHIVED)).hex() == digest
+
+
+@pytest.mark.parametrize("name", list(ARCHIVED))
+def test_every_field_of_an_archived_entry_is_in_its_digest(name):
+    texts = {
+        "kind": "reset",
+        "rule": "ema.2",
+        "rule_state": b"",
+        "note": None,
+        "archived_head": bytes(32),
+        "total_predicted_ms": 1e301,
+    }
+    changed = texts[name] if name in texts else ARCHIVED[name] + 1
+    entry = Adjustment(**ARCHIVED | {name: changed})
+    assert archived_digest(MODEL, entry) != archived_digest(MODEL, Adjustment(**ARCHIVED))
+
+
+@pytest.mark.parametrize("name", ["archived_head", "archived_through"])
+def test_an_archived_entry_without_what_it_carries_has_no_digest(name):
+    with pytest.raises(TypeError, match="carries a head"):
+        archived_digest(MODEL, Adjustment(**ARCHIVED | {name: None}))
+
+
+def test_a_chain_goes_on_from_the_head_that_an_archived_entry_carries():
+    """So what comes behind an archive has the heads that it had before."""
+    archived = ARCHIVED | {"seq": 1, "archived_head": head_after(first_head(MODEL), OPENED)}
+    archived["archived_digest"] = reference_digest(MODEL, archived)
+    assert digest_over(MODEL, [archived, CALL]) == digest_over(MODEL, [OPENED, CALL])
 
 
 whole = st.integers(0, 2**63 - 1)

@@ -51,7 +51,7 @@ def audit(lived, noted=None, *, keys=(), page=3, **live):
         if entry is not None:
             fold.adjust(Adjustment(**entry))
     fold.check_keys(keys)
-    last_seq = live.pop("last_seq", len(entries))
+    last_seq = live.pop("last_seq", lived.last_seq)
     head = live.pop("head") if "head" in live else lived.head()
     newest = live.pop("newest_seq", last_seq)
     return fold.finish(stored(lived) | live, last_seq, head, newest)
@@ -246,6 +246,82 @@ def test_more_of_one_finding_than_anybody_reads_are_counted():
     assert [f.seq for f in findings if f.check == "prediction"] == [*range(2, 22), None]
     assert len([f for f in findings if f.check == "prediction"]) == FINDINGS_MAX + 1
     assert "80 more findings" in [f.found for f in findings if f.check == "prediction"][-1]
+
+
+# -- archives -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("k", range(1, 16))
+def test_a_history_whose_beginning_is_archived_is_a_true_one(k):
+    lived = lived_history()
+    archived = lived.archived(k)
+    assert archived.head() == lived.head()
+    assert archived.state == lived.state
+    assert audit(archived) == []
+    for again in range(k, 16):
+        assert audit(archived.archived(again)) == []
+
+
+@pytest.mark.parametrize("k", range(1, 16))
+def test_a_recalibration_after_an_archive_is_checked_against_what_there_was(k):
+    lived = lived_history().archived(k)
+    lived.call(30, 40, 500.0).recalibrate(0.7).call(10, 20, 300.0)
+    assert audit(lived) == []
+    assert audit(lived.archived(16)) == []
+    live = {"head": lived.head(), **stored(lived)}
+    lived.entries[-2]["base_overhead_ms"] += 1.0
+    assert "recalibrated" in checks_of(audit(lived, **live))
+
+
+def test_a_recalibration_behind_a_reset_is_checked_whatever_was_archived():
+    for k in range(1, 10):
+        lived = lived_history().archived(k)
+        lived.entries[-1]["base_overhead_ms"] += 1.0
+        assert "recalibrated" in checks_of(audit(lived)), k
+
+
+@pytest.mark.parametrize("value", [None, "text", b"bytes", 1.5, float("nan"), 2**70, 7])
+@pytest.mark.parametrize("name", [n for n in Adjustment._fields if n not in {"seq", "kind"}])
+def test_no_field_of_an_archived_entry_can_change(name, value):
+    lived = lived_history().archived(7)
+    live = {"head": lived.head(), **stored(lived)}
+    if lived.entries[0][name] != value:
+        lived.entries[0][name] = value
+        findings = audit(lived, **live)
+        assert {f.check for f in findings if f.seq == 7} & {"archived", "entry", "rule"}
+
+
+@pytest.mark.parametrize("kind", ["opened", "imported", "reset", "recalibrated", "x"])
+def test_an_archived_entry_is_told_from_other_kinds(kind):
+    lived = lived_history().archived(7)
+    live = {"head": lived.head(), **stored(lived)}
+    lived.entries[0]["kind"] = kind
+    assert 7 in {finding.seq for finding in audit(lived, **live)}
+
+
+def test_an_archived_entry_is_of_its_model():
+    lived = lived_history().archived(15)
+    live = {"head": lived.head(), **stored(lived)}
+    lived.model = "n"
+    assert [(f.seq, f.check) for f in audit(lived, **live)] == [(15, "archived")]
+
+
+def test_an_archived_entry_stands_first():
+    lived = lived_history()
+    live = {"head": lived.head(), "last_seq": 15, **stored(lived)}
+    lived.entries = [lived.entries[0], *lived.archived(7).entries]
+    findings = {(f.seq, f.check) for f in audit(lived, **live)}
+    assert findings >= {(7, "archived"), (7, "sequence")}
+
+
+def test_heads_noted_of_entries_that_are_archived_are_held_against_the_archive_only():
+    lived = lived_history()
+    archived = lived.archived(7)
+    for seq in range(1, 16):
+        noted = head_at(lived, seq)
+        assert audit(archived, {seq: noted}) == []
+        found = [(f.seq, f.check) for f in audit(archived, {seq: "0" * 64})]
+        assert found == ([] if seq < 7 else [(seq, "noted head")])
 
 
 # -- noted heads ----------------------------------------------------------------------------

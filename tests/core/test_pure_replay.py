@@ -51,6 +51,27 @@ def test_a_replay_under_the_live_alpha_gives_the_live_state():
     assert found.calibration.last_updated == lived.updated_at / 1e6
 
 
+@pytest.mark.parametrize("k", range(1, 16))
+@pytest.mark.parametrize("more", [False, True])
+def test_a_replay_begins_with_what_is_left_of_an_archive(k, more):
+    lived = lived_history().archived(k)
+    if more:
+        lived.call(30, 40, 500.0).recalibrate(0.7).call(10, 20, 300.0)
+    for alpha in (0.15, 0.4, lived.state.alpha):
+        found, state = replayed(lived, alpha, lived.last_seq)
+        assert numbers_of(state.calibration("m")) == lived.replayed(alpha).numbers()
+        assert found.n == sum(entry["kind"] == "call" for entry in lived.entries)
+    assert numbers_of(found.calibration) == lived.state.numbers()
+
+
+@pytest.mark.parametrize("k", range(1, 10))
+def test_an_archive_before_a_reset_changes_no_replay(k):
+    lived = lived_history()
+    for alpha in (0.15, 0.4, 1.0):
+        before, after = replayed(lived, alpha)[1], replayed(lived.archived(k), alpha, 15)[1]
+        assert after.same_as(before)
+
+
 @pytest.mark.parametrize("through", range(1, 16))
 def test_a_replay_may_end_at_any_entry(through):
     lived = lived_history()

@@ -191,6 +191,9 @@ COLUMNS = {
         "rule_state",
         "updated_at",
         "note",
+        "archived_head",
+        "archived_through",
+        "archived_digest",
     ],
     "calibrations": [
         "model_id",
@@ -208,7 +211,11 @@ COLUMNS = {
         "head",
     ],
 }
-NULLABLE = {"request_key", "request_id", "details", "rule_state", "note"}
+NULLABLE = {"request_key", "request_id", "details", "rule_state", "note"} | {
+    "archived_head",
+    "archived_through",
+    "archived_digest",
+}
 
 
 def test_every_column_of_every_table_is_edited_here(tmp_path_factory):
@@ -342,7 +349,7 @@ def test_an_entry_put_before_the_beginning_is_found(edit, seq):
     assert ("m", seq, "sequence") in found(audit(path))
     path = edit(
         f"INSERT INTO adjustments VALUES (2, {seq}, 'reset', 0, 'ema.1', 0.1, 1, 2, 3, 0, 0, 0,"
-        " NULL, 0, NULL)"
+        " NULL, 0, NULL, NULL, NULL, NULL)"
     )
     assert ("m", seq, "sequence") in found(audit(path))
 
@@ -402,7 +409,10 @@ def test_details_of_no_call_are_found(edit):
     [
         ("calls", "(77, 1, 0, 1, 2, 3.0, 4.0)"),
         ("call_details", "(77, 1, NULL, NULL, '{}')"),
-        ("adjustments", "(77, 1, 'opened', 0, 'ema.1', 0.1, 1, 2, 3, 0, 0, 0, NULL, 0, NULL)"),
+        (
+            "adjustments",
+            "(77, 1, 'opened', 0, 'ema.1', 0.1, 1, 2, 3, 0, 0, 0, NULL, 0, NULL, NULL, NULL, NULL)",
+        ),
         ("calibrations", "(77, 'ema.1', 0.1, 1, 2, 3, 0, 0, 0, NULL, 0, 1, zeroblob(32))"),
     ],
 )

@@ -35,6 +35,10 @@ def _within(column: str, most: object, least: object = 0) -> str:
     return f"{column} >= {least} AND {column} <= {most}"
 
 
+def _of_archived(column: str, bound: str) -> str:
+    return f"({column} IS NOT NULL) = (kind = 'archived') AND ({column} IS NULL OR {bound})"
+
+
 def _named(table: str, **texts: str) -> list[sa.CheckConstraint]:
     return [sa.CheckConstraint(text, name=f"ck_{table}_{name}") for name, text in texts.items()]
 
@@ -139,14 +143,20 @@ adjustments = sa.Table(
     sa.Column("recorded_at", Whole, nullable=False),
     *_calibration_columns(),
     sa.Column("note", sa.Text),
+    sa.Column("archived_head", sa.LargeBinary),
+    sa.Column("archived_through", Whole),
+    sa.Column("archived_digest", sa.LargeBinary),
     sa.PrimaryKeyConstraint("model_id", "seq", name="pk_adjustments"),
     sa.ForeignKeyConstraint(["model_id"], ["models.id"], name="fk_adjustments_model_id_models"),
     *_named(
         "adjustments",
         seq="seq >= 1",
-        kind="kind IN ('opened', 'imported', 'reset', 'recalibrated')",
+        kind="kind IN ('opened', 'imported', 'reset', 'recalibrated', 'archived')",
         recorded_at=_within("recorded_at", TIME_LIMIT_US - 1),
         note="note IS NULL OR length(note) <= 4096",
+        archived_head=_of_archived("archived_head", "length(archived_head) = 32"),
+        archived_through=_of_archived("archived_through", "archived_through >= seq"),
+        archived_digest=_of_archived("archived_digest", "length(archived_digest) = 32"),
     ),
     *_calibration_checks("adjustments"),
     **_CLUSTERED,

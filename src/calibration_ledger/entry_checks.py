@@ -1,0 +1,38 @@
+"""What an entry's own values must be, whatever stands before it."""
+
+from __future__ import annotations
+
+from math import isfinite
+from typing import TYPE_CHECKING, Any
+
+from calibration_ledger.learning import unpack_numbers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from calibration_ledger.entries import Adjustment
+
+_CALL_TYPES = (int, int, int, int, float, float, str | None, str | None)
+
+
+def has_types_of_call(row: Sequence[Any]) -> bool:
+    """Whether every value is of the type that a `CallRow` has there."""
+    return all(isinstance(value, kind) for value, kind in zip(row, _CALL_TYPES, strict=True))
+
+
+def adjustment_faults(entry: Adjustment) -> Iterator[tuple[str, str]]:
+    """What is wrong with an adjustment, as (expected, found).
+
+    Raises:
+        TypeError: a value is of another type.
+        struct.error: the rule's further numbers are none.
+    """
+    numbers = [*entry[4:10], *unpack_numbers(entry.rule_state)]
+    if not all(map(isfinite, numbers)) or not 0.0 < entry.alpha <= 1.0:
+        yield "finite numbers, 0 < alpha <= 1", repr(numbers)
+    if entry.kind in {"opened", "reset"} and (
+        entry.sample_count or entry.total_absolute_error_ms or entry.total_predicted_ms
+    ):
+        yield "counts and totals of 0", repr(entry[8:11])
+    if entry.kind != "archived" and entry[-3:] != (None, None, None):
+        yield "nothing of an archived entry", repr(entry[-3:])
