@@ -215,7 +215,11 @@ def test_no_text_of_sql_changes_or_removes_history():
 
 
 def test_no_statement_of_sqlalchemy_changes_or_removes_history():
-    """Only calibrations are ever updated, and nothing is ever deleted."""
+    """Only calibrations are ever updated, and nothing is ever deleted, with one exception.
+
+    `archive` moves entries to a file and `import ledger` brings them back: the three statements
+    for it stand together in a module of their own, and one method of a transaction runs them.
+    """
 
     def changes(call):
         called = ast.unparse(call.func)
@@ -233,7 +237,17 @@ def test_no_statement_of_sqlalchemy_changes_or_removes_history():
             if isinstance(node, ast.Call) and changes(node)
         ]
     )
-    assert found == {}
+    assert found == {"storage.archiving": ["sa.delete(table)"]}
+    assert offenders(lambda m: "remove_calls" in MODULES[m].read_text()).keys() == {
+        "storage.archiving",
+        "storage.statements",
+        "storage.writes",
+    }
+    assert offenders(lambda m: "remove_through" in MODULES[m].read_text()).keys() == {
+        "storage.writes",
+        "interchange.archiving",
+        "interchange.ledger_import",
+    }
 
 
 def test_storage_never_opens_a_file_itself():

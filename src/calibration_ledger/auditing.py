@@ -1,7 +1,8 @@
 """The audit of a whole ledger: `audit.ModelAudit` fed from the database, page by page.
 
 While others write, a model's calibration is read first, then its entries up to the `last_seq` in
-it: entries are never changed, so there is no false finding and no long transaction.
+it: entries are never changed, so there is no false finding and no long transaction. A model whose
+beginning is archived meanwhile is audited once more.
 """
 
 from __future__ import annotations
@@ -9,7 +10,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from calibration_ledger.audit import ModelAudit
-from calibration_ledger.errors import LedgerCorruptError, LedgerNotFoundError
+from calibration_ledger.entries import Adjustment
+from calibration_ledger.errors import (
+    HistoryArchivedError,
+    LedgerCorruptError,
+    LedgerNotFoundError,
+)
 from calibration_ledger.listing import list_live
 from calibration_ledger.noted_heads import checked_head, contradictions, missing_models
 from calibration_ledger.storage import reads
@@ -51,7 +57,28 @@ def audit(
     return findings
 
 
+def archived(backend: Backend) -> list[Head]:
+    """See `AdaptiveCalibrator.archived`."""
+    found = []
+    for live in list_live(backend):
+        rows = backend.read(backend.sql.first_adjustment, (live.model_id,))
+        entry = Adjustment(*rows[0]) if rows else None
+        if entry is not None and entry.archived_head is not None:
+            found.append(Head(live.model, entry.seq, entry.archived_head.hex()))
+    return found
+
+
 def _audit_model(
+    backend: Backend, live: Stored, noted: dict[int, str], progress: Progress | None
+) -> list[Finding]:
+    while True:
+        try:
+            return _audit_once(backend, live, noted, progress)
+        except HistoryArchivedError:
+            (live,) = list_live(backend, live.model)
+
+
+def _audit_once(
     backend: Backend, live: Stored, noted: dict[int, str], progress: Progress | None
 ) -> list[Finding]:
     try:

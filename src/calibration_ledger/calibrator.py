@@ -169,7 +169,7 @@ class AdaptiveCalibrator(HistoryMethods):
             actual_ms: the measured wall-clock time in milliseconds.
             completion_tokens: the tokens that came out.
             request_id: the caller's name for this call: recorded again with the same numbers, it
-                adds nothing and gives the first error.
+                adds nothing and gives the first error, unless it was archived since.
             called_at: when the call was made, with a time zone; None: now.
             details: what else was measured, such as `{"ttft_ms": 80.5}`; never texts.
 

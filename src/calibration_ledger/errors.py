@@ -107,6 +107,13 @@ class NotALedgerError(LedgerError):
     """The file or database is something else. It was not touched."""
 
 
+class HistoryArchivedError(LedgerError):
+    """Entries were archived, or brought back, while they were read. Nothing was changed.
+
+    What was read before does not fit what would be read next: do the same again.
+    """
+
+
 class LedgerReplacedError(LedgerError):
     """The file was replaced or removed while in use, and the log of the old one is still there.
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from calibration_ledger.entries import Adjustment
     from calibration_ledger.facts import Diagnosis
-    from calibration_ledger.interchange.reports import ExportReport, ImportReport
+    from calibration_ledger.interchange.reports import ArchiveReport, ExportReport, ImportReport
     from calibration_ledger.replay import Progress
     from calibration_ledger.storage.backend import Backend
     from calibration_ledger.values import Call, Finding, Head, Replay
@@ -129,6 +129,7 @@ class HistoryMethods:
         Args:
             model: only this one.
             heads: what `heads()` gave earlier: finds a past that was rewritten consistently.
+                Those of archived entries are not looked at, but for the newest.
             progress: called with the number of calls done since the last time.
 
         Raises:
@@ -224,6 +225,69 @@ class HistoryMethods:
         from calibration_ledger.doctoring import doctor
 
         return doctor(self._backend)
+
+    def archivable(self, before: datetime, *, model: str | None = None) -> ArchiveReport:
+        """What `archive` would take out of the ledger. Changes nothing, and reads little.
+
+        Returns:
+            An `ArchiveReport` without a file; the heads in it are empty.
+
+        Raises:
+            As for `archive`.
+        """
+        from calibration_ledger.interchange.archiving import archivable
+
+        return archivable(self._backend, before, model)
+
+    def archive(
+        self,
+        before: datetime,
+        target: str | os.PathLike[str],
+        *,
+        model: str | None = None,
+        progress: Progress | None = None,
+    ) -> ArchiveReport:
+        """Move the oldest entries to a file: the one way in which a ledger shrinks.
+
+        The entries of each model up to the first that was made at `before` or later go (the time
+        of its opening does not count), where there is a call among them. They are written to a
+        file, which is read back and verified; then, in one transaction, an `archived` entry takes
+        their place, with the state behind them. Predictions, `seq`, `heads()` and the audit go on;
+        replays begin with that state. At last a file of SQLite's gives their space back.
+
+        `import_calls("ledger", target)` brings them back, the newest archive first. Until then the
+        ledger has forgotten their request ids: one that is recorded again is a new call. Heads
+        noted earlier of entries that are archived cannot be audited here any more.
+
+        Args:
+            before: a time, with its zone.
+            target: a path at which nothing is; compressed if it ends in `.gz`.
+            model: only this one.
+            progress: called with the number of steps done since the last time: a step for each
+                entry that was written, and one for each call that was read back.
+
+        Returns:
+            An `ArchiveReport`; without models where there was nothing to archive, and no file was
+            made.
+
+        Raises:
+            ModelNotFoundError: the ledger has no entry of this model.
+            LedgerNotFoundError: there is no ledger yet.
+            InvalidInputError: an argument is not what it must be, or the path is taken.
+            ExportFailedError: the file could not be written, or does not read back as it was.
+            LedgerCorruptError: the history does not explain itself; see `audit`.
+            LedgerError: as for `record`; the error says whether the file stays.
+        """
+        from calibration_ledger.interchange.archiving import archive
+
+        return archive(self._backend, before, target, model=model, progress=progress)
+
+    def archived(self) -> list[Head]:
+        """The newest archived entry, and the head behind it, of each model that has one.
+
+        The entries up to there are in archives; see `archive`.
+        """
+        return auditing.archived(self._backend)
 
     def backup(self, copy: str | os.PathLike[str]) -> Path:
         """Write a consistent copy of the ledger while others go on writing; gives its path.

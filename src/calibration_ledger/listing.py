@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+from itertools import compress
 from typing import TYPE_CHECKING, Any
 
 from calibration_ledger.calibration import ModelCalibration
 from calibration_ledger.damage import damage_told, damaged
-from calibration_ledger.errors import InvalidInputError, LedgerNotFoundError, ModelNotFoundError
+from calibration_ledger.errors import (
+    HistoryArchivedError,
+    InvalidInputError,
+    LedgerNotFoundError,
+    ModelNotFoundError,
+)
 from calibration_ledger.learning import unpack_numbers
 from calibration_ledger.replay import Window
 from calibration_ledger.storage import reads
@@ -18,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
+    from calibration_ledger.entries import CallRow
     from calibration_ledger.storage.backend import Backend
     from calibration_ledger.storage.reads import Stored
 
@@ -89,17 +96,30 @@ def iterate_calls(
 def _iterate(
     backend: Backend, models: list[Stored], window: Window, last: int | None
 ) -> Iterator[Call]:
-    everything = window == (None, None)
     for live in models:
-        history = reads.ModelHistory(backend, live)
-        after = 0
-        if last is not None and last < live.last_seq:
-            after = max(0, history.nth_newest(last, window) - 1)
-        for rows, _ in history.calls(after, live.last_seq):
-            scored = [True] * len(rows) if everything else window.holds([row[1] for row in rows])
-            for row, is_in in zip(rows, scored, strict=True):
-                if is_in:
+        newest, is_done, given = live, False, False
+        while not is_done:
+            try:
+                for row in _rows(backend, newest, window, last):
+                    given = True
                     yield call_of(live.model, row)
+                is_done = True
+            except HistoryArchivedError:
+                if given:  # what comes next does not follow what was handed out
+                    raise
+                (newest,) = list_live(backend, live.model)
+
+
+def _rows(backend: Backend, live: Stored, window: Window, last: int | None) -> Iterator[CallRow]:
+    history = reads.ModelHistory(backend, live)
+    after = 0
+    if last is not None and last < live.last_seq:
+        after = max(0, history.nth_newest(last, window) - 1)
+    for rows, _ in history.calls(after, live.last_seq):
+        if window == (None, None):
+            yield from rows
+        else:
+            yield from compress(rows, window.holds([row[1] for row in rows]))
 
 
 def call_of(model: str, row: Any) -> Call:

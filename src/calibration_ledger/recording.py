@@ -60,14 +60,22 @@ class OpenModel:
 
     @classmethod
     def create(cls, transaction: Transaction, model: str, opening: Adjustment) -> OpenModel:
-        """A model without history, with its first entry."""
+        """A model without history, with its first entry.
+
+        An `archived` one keeps its seq, and the head that it carries.
+        """
         self = cls.__new__(cls)
         self.transaction = transaction
         self.is_new = True
         self.model_id = transaction.add_model(model)
         self.seq = 0
         self.head = first_head(model)
-        self.append(opening)
+        if opening.archived_head is None:
+            self.append(opening)
+            return self
+        transaction.add_adjustment(self.model_id, opening)
+        self.state = State.from_adjustment(opening, find_rule(opening.rule), opening.alpha)
+        self.seq, self.head = opening.seq, opening.archived_head
         return self
 
     def append(self, entry: Adjustment) -> None:

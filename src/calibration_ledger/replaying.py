@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from calibration_ledger.damage import damage_told, damaged
+from calibration_ledger.errors import HistoryArchivedError
 from calibration_ledger.figures import Accuracy
 from calibration_ledger.listing import list_live
 from calibration_ledger.new_calls import now_us
@@ -56,18 +58,37 @@ def replay(
     window = Window(*check_window(since, until))
     replays = []
     for live in list_live(backend, model):
-        history = reads.ModelHistory(backend, live)
-        everything = window == (None, None)
-        with damage_told(live.model):
-            replayed, _ = replay_history(
-                history,
-                *_chosen(live, checked_alpha, checked_rule),
-                live.last_seq if everything else max(1, history.last_scored(window)),
-                window=None if everything else window,
-                progress=progress,
-            )
+        replayed, newest = None, live
+        while replayed is None:
+            try:
+                chosen = _chosen(newest, checked_alpha, checked_rule)
+                replayed = _replay(backend, newest, *chosen, window, progress)
+            except HistoryArchivedError:
+                (newest,) = list_live(backend, live.model)
         replays.append(replayed)
     return replays
+
+
+def _replay(
+    backend: Backend,
+    live: Stored,
+    rule: Rule,
+    alpha: float,
+    window: Window,
+    progress: Progress | None,
+) -> Replay:
+    history = reads.ModelHistory(backend, live)
+    everything = window == (None, None)
+    with damage_told(live.model):
+        replayed, _ = replay_history(
+            history,
+            rule,
+            alpha,
+            live.last_seq if everything else max(1, history.last_scored(window)),
+            window=None if everything else window,
+            progress=progress,
+        )
+    return replayed
 
 
 def recalibrate(
@@ -83,10 +104,10 @@ def recalibrate(
     adopted = []
     for live in list_live(backend, model):
         done = None
-        while done is None:  # a reset or recalibration came between: start over
+        while done is None:  # a reset, recalibration or archive came between: start over
             (newest,) = list_live(backend, live.model)
             chosen = _chosen(newest, checked_alpha, checked_rule)
-            with damage_told(live.model):
+            with damage_told(live.model), suppress(HistoryArchivedError):
                 done = _adopt(backend, newest, *chosen, progress)
         adopted.append(done)
     return adopted
@@ -97,7 +118,8 @@ def _adopt(
 ) -> Replay | None:
     """Replay without the lock, then take it, fold what came meanwhile, and write.
 
-    Gives None where an adjustment came meanwhile: the replay no longer holds.
+    Gives None where an adjustment came meanwhile, or the beginning was archived: the replay no
+    longer holds.
     """
     history = reads.ModelHistory(backend, live)
     accuracy = Accuracy()
@@ -108,7 +130,8 @@ def _adopt(
         newest = transaction.last_adjustment(opened.model_id)
         if newest > opened.seq:
             raise damaged(live.model, f"entry {newest} lies behind the last, {opened.seq}")
-        if newest > live.last_seq:
+        is_same = transaction.first_adjustment(opened.model_id) == history.beginning
+        if newest > live.last_seq or not is_same:
             return None
         rebuilt, figures = state.copy(), accuracy.copy()
         after = live.last_seq

@@ -12,6 +12,7 @@ from calibration_ledger.cli.failure import EXIT_FINDINGS
 from calibration_ledger.cli.heads_file import check_replaceable, read_heads, write_heads
 from calibration_ledger.cli.options import examples, json_option, model_argument
 from calibration_ledger.cli.printing import note, print_json, progress, say
+from calibration_ledger.cli.replay import entries
 from calibration_ledger.cli.session import Session, pass_session
 
 
@@ -61,13 +62,20 @@ def audit(
         check_replaceable(save_heads)
     with session.existing() as calibrator:
         now = [head for head in calibrator.heads() if model in {None, head.model}]
-        total = sum(head.seq for head in now)
+        total = entries(calibrator, model)
         with progress("auditing", total) as done:
             findings = calibrator.audit(model, heads=heads, progress=done)
+        archived = {head.model: head.seq for head in calibrator.archived()}
     if save_heads is not None and not findings:
         write_heads(save_heads, now)
     elif save_heads is not None:
         note(f"no heads were saved to {save_heads}: they would vouch for what was found.")
+    unchecked = sum(head.seq < archived.get(head.model, 0) for head in heads or ())
+    if unchecked:
+        note(
+            f"{text.count(unchecked, 'noted head')} of archived entries not checked: import the "
+            f"archive into a ledger of its own, and audit that against them."
+        )
     if as_json:
         print_json([asdict(finding) for finding in findings])
     elif findings:

@@ -28,6 +28,7 @@ COMMANDS = {
     "audit": ("audit:audit", "Check that the history explains the calibrations."),
     "import": ("moving:import_", "Take calls, a ledger or an old state file in."),
     "export": ("moving:export", "Write the ledger or its calls to a file."),
+    "archive": ("archive:archive", "Move the oldest entries to a file; the ledger shrinks."),
     "doctor": ("doctor:doctor", "Say how the ledger is, and what needs action."),
     "demo": ("demo:demo", "Show it all on really measured calls, in a ledger of its own."),
     "db": ("db:db", "Look after the ledger's database."),

@@ -91,7 +91,12 @@ def replay(
 
 def entries(calibrator: AdaptiveCalibrator, model: str | None) -> int:
     """How many entries a walk over one model, or all, will pass."""
-    return sum(head.seq for head in calibrator.heads() if model in {None, head.model})
+    archived = {head.model: head.seq for head in calibrator.archived()}
+    return sum(
+        head.seq - max(0, archived.get(head.model, 0) - 1)
+        for head in calibrator.heads()
+        if model in {None, head.model}
+    )
 
 
 def _dict(replay: Replay, live: Replay | None) -> dict[str, Any]:

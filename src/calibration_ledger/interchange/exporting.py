@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from calibration_ledger.errors import LedgerCorruptError
+from calibration_ledger.errors import HistoryArchivedError, LedgerCorruptError
 from calibration_ledger.interchange.ledger_lines import (
     HEADER,
     adjustment_line,
@@ -27,10 +28,10 @@ from calibration_ledger.storage import reads
 from calibration_ledger.validation import iso_from_us
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Iterable, Iterator, Sequence
     from typing import TextIO
 
+    from calibration_ledger.audit import ModelAudit
     from calibration_ledger.replay import Progress
     from calibration_ledger.storage.backend import Backend
     from calibration_ledger.storage.reads import Stored
@@ -51,14 +52,16 @@ _UNREADABLE = (TypeError, ValueError, OverflowError, AttributeError)
 """What a row raises whose values are not of their types: only a foreign hand can have made it."""
 
 
-class _Written:
+class Written:
     """Counts what was written, and reports it."""
 
     def __init__(self, progress: Progress | None) -> None:
+        """Begin with none."""
         self.calls = self.adjustments = 0
         self._progress = progress
 
     def add(self, calls: int, adjustments: int) -> None:
+        """Count some more."""
         self.calls += calls
         self.adjustments += adjustments
         if self._progress is not None:
@@ -76,12 +79,18 @@ def export(
 ) -> ExportReport:
     """Write the ledger to a file; see `AdaptiveCalibrator.export_ledger`."""
     backend.read(backend.sql.revision)  # is there a ledger at all? Before anything is created
-    models = list_live(backend, model)
-    written = _Written(progress)
     texts = _ledger_texts if kind == "jsonl" else _csv_texts
-    with open_target(target, backend.place.path, overwrite=overwrite) as write:
-        for text in texts(backend, models, written):
-            write(text)
+    is_done = False
+    while not is_done:
+        models, written = list_live(backend, model), Written(progress)
+        try:
+            with open_target(target, backend.place.path, overwrite=overwrite) as write:
+                for text in texts(backend, models, written):
+                    write(text)
+            is_done = True
+        except HistoryArchivedError:
+            if not isinstance(target, str | os.PathLike):  # what was written cannot be taken back
+                raise
     return ExportReport(kind, shown_name(target), len(models), written.calls, written.adjustments)
 
 
@@ -96,25 +105,41 @@ def _readable(backend: Backend) -> Iterator[None]:
         ) from error
 
 
-def _ledger_texts(backend: Backend, models: list[Stored], written: _Written) -> Iterator[str]:
+def entry_texts(
+    backend: Backend,
+    history: reads.ModelHistory,
+    through: int,
+    written: Written,
+    fold: ModelAudit | None = None,
+) -> Iterator[str]:
+    """The lines of a model's entries up to one, some at once; each is folded, too."""
+    model, after = history.model, 0
+    for entry in [*(e for e in history.adjustments if e.seq <= through), None]:
+        end = through if entry is None else entry.seq - 1
+        for rows, keys in history.calls(after, end):
+            if fold is not None:
+                fold.calls(rows)
+                fold.check_keys(keys)
+            with _readable(backend):
+                text = "".join(call_line(model, row) + "\n" for row in rows)
+            yield text
+            written.add(len(rows), 0)
+        if entry is not None:
+            if fold is not None:
+                fold.adjust(entry)
+            with _readable(backend):
+                text = adjustment_line(model, entry) + "\n"
+            yield text
+            written.add(0, 1)
+            after = entry.seq
+
+
+def _ledger_texts(backend: Backend, models: list[Stored], written: Written) -> Iterator[str]:
     """The lines of `ledger_file`, some at once."""
     yield HEADER + "\n"
     for live in models:
         history = reads.ModelHistory(backend, live)
-        after = 0
-        for entry in [*history.adjustments, None]:
-            end = live.last_seq if entry is None else entry.seq - 1
-            for rows, _ in history.calls(after, end):
-                with _readable(backend):
-                    text = "".join(call_line(live.model, row) + "\n" for row in rows)
-                yield text
-                written.add(len(rows), 0)
-            if entry is not None:
-                with _readable(backend):
-                    text = adjustment_line(live.model, entry) + "\n"
-                yield text
-                written.add(0, 1)
-                after = entry.seq
+        yield from entry_texts(backend, history, live.last_seq, written)
         yield head_line(live.model, live.last_seq, live.head) + "\n"
     yield end_line(len(models), written.calls + written.adjustments) + "\n"
 
@@ -132,7 +157,7 @@ def csv_lines(model: str, rows: Iterable[Sequence[Any]]) -> str:
     return buffer.getvalue()
 
 
-def _csv_texts(backend: Backend, models: list[Stored], written: _Written) -> Iterator[str]:
+def _csv_texts(backend: Backend, models: list[Stored], written: Written) -> Iterator[str]:
     """The calls as CSV, some lines at once."""
     yield ",".join(CSV_COLUMNS) + "\n"
     for live in models:

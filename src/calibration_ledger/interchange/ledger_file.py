@@ -7,17 +7,17 @@
     {"end":{"models":1,"entries":2}}
 
 Models come sorted, each with its entries by seq and then its head; the last line tells a file that
-was cut short. There is no time of the export in it: the same ledger gives the same bytes. Floats
+was cut short. A model whose beginning was archived begins with its `archived` entry, whatever the
+number of that. There is no time of the export in it: the same ledger gives the same bytes. Floats
 are written so that they come back to the bit. Here is the order of the lines; `ledger_lines` has
 the lines themselves.
 """
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
-from calibration_ledger.entries import DIGEST_SIZE
+from calibration_ledger.entries import Adjustment
 from calibration_ledger.errors import ImportRefusedError, InvalidInputError, UnknownRuleError
 from calibration_ledger.interchange.json_text import parse_object
 from calibration_ledger.interchange.ledger_lines import (
@@ -26,15 +26,14 @@ from calibration_ledger.interchange.ledger_lines import (
     adjustment_of,
     call_of,
     check_keys,
+    digest_of,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from calibration_ledger.entries import Adjustment, CallRow
+    from calibration_ledger.entries import CallRow
     from calibration_ledger.interchange.lines import Source
-
-_DIGEST = re.compile(f"[0-9a-f]{{{2 * DIGEST_SIZE}}}")
 
 
 class Head(NamedTuple):
@@ -101,7 +100,7 @@ class LedgerReader:
             return self._take_head(values)
         taken = call_of(values) if values.get("entry") == "call" else adjustment_of(values)
         model, entry = taken
-        self._follow(model, entry[0])
+        self._follow(model, entry)
         return taken
 
     def _take_header(self, values: dict[str, Any]) -> None:
@@ -111,12 +110,17 @@ class LedgerReader:
                 f"`calib import jsonl` and `calib import csv`"
             )
 
-    def _follow(self, model: str, seq: int) -> None:
-        """An entry stands behind the one before it, or begins the next model."""
+    def _follow(self, model: str, entry: Adjustment | CallRow) -> None:
+        """An entry stands behind the one before it, or begins the next model.
+
+        What an archived entry stands for was written to another file.
+        """
+        seq = entry[0]
         if self._model is None:
             if self._models and model <= self._newest_model:
                 self._refuse(f"the model {model!r} must come before {self._newest_model!r}, once")
-            self._model, self._seq = model, 0
+            is_archived = isinstance(entry, Adjustment) and entry.kind == "archived"
+            self._model, self._seq = model, max(0, seq - 1) if is_archived else 0
         if model != self._model:
             self._refuse(f"the head of the model {self._model!r} is missing")
         if seq != self._seq + 1:
@@ -131,12 +135,10 @@ class LedgerReader:
                 f"the head of entry {values['seq']!r} of {values['model']!r} stands behind entry "
                 f"{self._seq} of {self._model!r}"
             )
-        digest = values["head"]
-        if not isinstance(digest, str) or _DIGEST.fullmatch(digest) is None:
-            self._refuse(f"a head is {2 * DIGEST_SIZE} hexadecimal digits, not {digest!r}")
+        digest = digest_of(values["head"])
         model, self._newest_model, self._model = values["model"], values["model"], None
         self._models += 1
-        return model, Head(self._seq, bytes.fromhex(digest))
+        return model, Head(self._seq, digest)
 
     def _take_end(self, values: dict[str, Any]) -> None:
         if self._model is not None:

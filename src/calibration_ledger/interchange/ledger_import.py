@@ -1,54 +1,40 @@
 """Import of a whole ledger: restore what has no history here, continue what has the same.
 
-The file is verified whole first, by the fold that audits a ledger: sequence, openings,
-predictions, recalibrations and heads. Then every model is held against the ledger; where one has
-another history, nothing changes for any. Entries go in verbatim, in bounded transactions, each
-of which leaves a whole ledger that the same import continues.
+The file is verified whole first, and held against the ledger (`ledger_check`, `ledger_plan`).
+Entries go in verbatim, in bounded transactions, each of which leaves a whole ledger that the same
+import continues; those of an archive that come back, in one for each model.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING
 
-from calibration_ledger.audit import ModelAudit
 from calibration_ledger.entries import Adjustment
 from calibration_ledger.errors import LedgerError, NotRecordedError
-from calibration_ledger.interchange.ledger_file import Head, LedgerReader
+from calibration_ledger.interchange.ledger_check import BATCH, stage
+from calibration_ledger.interchange.ledger_plan import plan_import
 from calibration_ledger.interchange.lines import open_source, shown_name
 from calibration_ledger.interchange.reports import ImportReport
 from calibration_ledger.interchange.stopped import add_progress
-from calibration_ledger.listing import list_live
 from calibration_ledger.new_calls import NewCall
 from calibration_ledger.recording import OpenModel
-from calibration_ledger.storage import reads
 from calibration_ledger.storage.staging import StagedEntries
+from calibration_ledger.validation import request_key
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterator, Sequence
-    from typing import TextIO
+    from typing import Any, TextIO
 
-    from calibration_ledger.entries import CallRow
-    from calibration_ledger.interchange.lines import Source
+    from calibration_ledger.interchange.ledger_plan import Plan
     from calibration_ledger.replay import Progress
     from calibration_ledger.storage.backend import Backend
-    from calibration_ledger.storage.reads import Stored
     from calibration_ledger.storage.staging import StagedModel
     from calibration_ledger.storage.writes import Transaction
 
-BATCH = 1_000
-"""Entries to a transaction."""
-
-_SHOWN_MAX = 5
-
-
-class _Plan(NamedTuple):
-    """What a model of the file gets: its entries behind `seq`, if the head there is `head`."""
-
-    staged: StagedModel
-    seq: int
-    head: bytes | None
+    Place = tuple[int, bytes | None, Adjustment | None]
+    """Where a model must stand when its entries are appended: its seq, head and first entry."""
 
 
 def import_entries(
@@ -62,13 +48,19 @@ def import_entries(
     name = "" if source is None else shown_name(source)
     with StagedEntries() as staged:
         with open_source(source, backend.place.path) as file:
-            calls = _read(file, staged, report)
-            plans = _plan(backend, staged, file)
+            calls = stage(file, staged, report)
+            plans = plan_import(backend, staged, file)
         done: Counter[str] = Counter()
         for plan in plans:
-            _append(backend, plan, name, done, report)
-    unchanged = sum(plan.seq >= plan.staged.last_seq for plan in plans)
-    opened = sum(plan.seq == 0 for plan in plans)
+            try:
+                if plan.restored:
+                    _restore(backend, plan, done, report)
+                _append(backend, plan, done, report)
+            except LedgerError as error:
+                add_progress(error, done.total(), f"entries of {name}")
+                raise
+    opened = sum(plan.live is None for plan in plans)
+    unchanged = sum(_is_unchanged(plan) for plan in plans)
     return ImportReport(
         "ledger",
         name,
@@ -82,181 +74,122 @@ def import_entries(
     )
 
 
-# -- reading ------------------------------------------------------------------------------------
+def _is_unchanged(plan: Plan) -> bool:
+    is_whole = plan.live is not None and plan.live.last_seq >= plan.staged.last_seq
+    return is_whole and not plan.restored
 
 
-def _read(file: Source, staged: StagedEntries, progress: Progress) -> int:
-    """Stage the whole file; gives how many calls it holds."""
-    number = calls = 0
-    batch: list[tuple[int, int, CallRow]] = []
-    for line, model, item in LedgerReader(file).items():
-        if isinstance(item, Head):
-            staged.add_model(number, model, item.seq, item.digest, line)
-            number += 1
-        elif isinstance(item, Adjustment):
-            staged.add_adjustment(number, line, item)
-        else:
-            batch.append((number, line, item))
-            calls += 1
-        if len(batch) == BATCH:
-            staged.add_calls(batch)
-            batch = []
-            progress(BATCH)
-    staged.add_calls(batch)
-    progress(len(batch))
-    repeated = staged.repeated_request()
-    if repeated is not None:
-        line, model, request_id = repeated
-        file.refuse(
-            line,
-            f"the request id {request_id!r} of the model {model!r} is there twice. Nothing was "
-            f"recorded: export the ledger again.",
-        )
-    return calls
-
-
-# -- verifying ----------------------------------------------------------------------------------
-
-
-class _History(Protocol):
-    """What `reads.ModelHistory` and `StagedModel` have in common."""
-
-    adjustments: list[Adjustment]
-
-    def calls(self, after: int, through: int) -> Iterator[tuple[list[CallRow], list[Any]]]:
-        """Pages of calls with after < seq <= through."""
-
-
-def _feed(fold: ModelAudit, history: _History, through: int) -> None:
-    """Fold the entries up to one."""
-    due = [entry for entry in history.adjustments if fold.seq < entry.seq <= through]
-    for entry in [*due, None]:
-        end = through if entry is None else entry.seq - 1
-        for rows, _ in history.calls(fold.seq, end):
-            fold.calls(rows)
-        if entry is not None:
-            fold.adjust(entry)
-
-
-def _plan(backend: Backend, staged: StagedEntries, file: Source) -> list[_Plan]:
-    """Verify every model and hold it against the ledger.
-
-    Raises:
-        ImportRefusedError: the file does not explain itself, or a model has another history here.
-    """
-    here = {live.model: live for live in list_live(backend)}
-    plans: list[_Plan] = []
-    diverged: list[str] = []
-    for model in staged.models():
-        live = here.get(model.model)
-        fold = ModelAudit(model.model, model.adjustments)
-        same = True
-        if live is not None and live.last_seq <= model.last_seq:
-            _feed(fold, model, live.last_seq)
-            same = fold.head == live.head
-        _feed(fold, model, model.last_seq)
-        _check_fold(fold, model, file)
-        if live is not None and live.last_seq > model.last_seq:
-            same = _head_at(backend, live, model.last_seq) == model.head
-        if not same:
-            diverged.append(model.model)
-        plans.append(_Plan(model, live.last_seq if live else 0, live.head if live else None))
-    if diverged:
-        names = ", ".join(repr(name) for name in diverged[:_SHOWN_MAX])
-        more = f" and {len(diverged) - _SHOWN_MAX} more" if len(diverged) > _SHOWN_MAX else ""
-        file.refuse(
-            None,
-            f"{names}{more}: the ledger {backend.place.shown} has another history. Nothing was "
-            f"changed: import into a fresh ledger, or export without that model.",
-        )
-    return plans
-
-
-def _check_fold(fold: ModelAudit, model: StagedModel, file: Source) -> None:
-    advice = "Nothing was recorded: export the ledger again, and audit the one it came from."
-    for finding in fold.close():
-        file.refuse(model.line_of(finding.seq), f"{finding}. {advice}")
-    if fold.head != model.head:
-        file.refuse(
-            model.head_line,
-            f"{model.model}: this is not the head of the entries above. {advice}",
-        )
-
-
-def _head_at(backend: Backend, live: Stored, seq: int) -> bytes | None:
-    """The head that the ledger's own history had at an entry."""
-    fold = ModelAudit(live.model)
-    _feed(fold, reads.ModelHistory(backend, live), seq)
-    return fold.head
-
-
-# -- recording ----------------------------------------------------------------------------------
-
-
-def _append(
-    backend: Backend, plan: _Plan, name: str, done: Counter[str], progress: Progress
-) -> None:
-    """Append what the ledger lacks of one model."""
-    model, seq, head = plan.staged, plan.seq, plan.head
-    while seq < model.last_seq:
-        through = min(seq + BATCH, model.last_seq)
-        runs = _runs(model, seq, through)
-
-        def work(
-            transaction: Transaction,
-            runs: list[Adjustment | list[NewCall]] = runs,
-            at: tuple[int, bytes | None] = (seq, head),
-        ) -> bytes:
-            return _append_runs(transaction, model.model, at, runs)
-
-        try:
-            head = backend.write(work)
-        except LedgerError as error:
-            add_progress(error, done.total(), f"entries of {name}")
-            raise
-        adjustments = sum(isinstance(run, Adjustment) for run in runs)
-        done["adjustments"] += adjustments
-        done["calls"] += through - seq - adjustments
-        progress(through - seq)
-        seq = through
-
-
-def _runs(model: StagedModel, after: int, through: int) -> list[Adjustment | list[NewCall]]:
-    """The entries in order: each adjustment, and the calls between two of them."""
-    runs: list[Adjustment | list[NewCall]] = []
+def _runs(model: StagedModel, after: int, through: int) -> Iterator[Adjustment | list[Any]]:
+    """The entries in order: each adjustment, and pages of the calls between two of them."""
     due = [entry for entry in model.adjustments if after < entry.seq <= through]
     for entry in [*due, None]:
         end = through if entry is None else entry.seq - 1
         for rows, _ in model.calls(after, end):
-            runs.append([NewCall(at, p, c, y, rid, text) for _, at, p, c, y, _, rid, text in rows])
+            yield rows
         if entry is not None:
-            runs.append(entry)
+            yield entry
             after = entry.seq
-    return runs
+
+
+# -- at the beginning -----------------------------------------------------------------------------
+
+
+def _restore(backend: Backend, plan: Plan, done: Counter[str], progress: Progress) -> None:
+    """Bring the entries back that the ledger's archived entry stands for: all, or none."""
+    model, live = plan.staged, plan.live
+    assert live is not None  # noqa: S101 - it has an archived entry
+
+    def work(transaction: Transaction) -> Counter[str]:
+        row = transaction.load(model.model)
+        if (
+            row is None
+            or transaction.first_adjustment(row[0]) != plan.beginning
+            or transaction.last_adjustment(row[0]) > live.last_seq
+        ):
+            raise _written_to(model.model)
+        transaction.remove_through(row[0], plan.restored)
+        written: Counter[str] = Counter()
+        for run in _runs(model, 0, plan.restored):
+            if isinstance(run, Adjustment):
+                transaction.add_adjustment(row[0], run)
+                written["adjustments"] += 1
+            else:
+                _put_back(transaction, row[0], run)
+                written["calls"] += len(run)
+        return written
+
+    written = backend.write(work)
+    done.update(written)
+    progress(written.total())
+
+
+def _put_back(transaction: Transaction, model_id: int, rows: Sequence[Any]) -> None:
+    transaction.add_calls([(model_id, *row[:6]) for row in rows])
+    transaction.add_details(
+        [
+            (model_id, seq, None if rid is None else request_key(rid), rid, text)
+            for seq, *_, rid, text in rows
+            if rid is not None or text is not None
+        ]
+    )
+
+
+# -- at the end -----------------------------------------------------------------------------------
+
+
+def _append(backend: Backend, plan: Plan, done: Counter[str], progress: Progress) -> None:
+    """Append what the ledger lacks of one model."""
+    model, live = plan.staged, plan.live
+    seq, head = (0, None) if live is None else (live.last_seq, live.head)
+    beginning = model.adjustments[0] if plan.restored else plan.beginning
+    while seq < model.last_seq:
+        after = max(seq, model.archived - 1)
+        through = min(after + BATCH, model.last_seq)
+        runs = list(_runs(model, after, through))
+
+        def work(
+            transaction: Transaction,
+            runs: list[Adjustment | list[Any]] = runs,
+            at: Place = (seq, head, beginning),
+        ) -> bytes:
+            return _append_runs(transaction, model.model, at, runs)
+
+        head = backend.write(work)
+        adjustments = sum(isinstance(run, Adjustment) for run in runs)
+        done["adjustments"] += adjustments
+        done["calls"] += through - after - adjustments
+        progress(through - after)
+        seq = through
+        beginning = beginning or model.adjustments[0]
 
 
 def _append_runs(
-    transaction: Transaction,
-    model: str,
-    at: tuple[int, bytes | None],
-    runs: Sequence[Adjustment | list[NewCall]],
+    transaction: Transaction, model: str, at: Place, runs: Sequence[Adjustment | list[Any]]
 ) -> bytes:
     """Append in one transaction, if the model still stands where it stood; gives the head."""
     row = transaction.load(model)
     opened = None if row is None else OpenModel(transaction, model, row)
-    if at != ((0, None) if opened is None else (opened.seq, opened.head)):
-        raise NotRecordedError(
-            f"the model {model!r} was written to while its import ran. Nothing of this "
-            f"transaction was recorded: stop what writes to it."
-        )
+    found: Place = (0, None, None)
+    if opened is not None:
+        beginning = transaction.first_adjustment(opened.model_id)
+        found = (opened.seq, opened.head, beginning)
+    if at != found:
+        raise _written_to(model)
     for run in runs:
         if opened is None:
-            assert isinstance(run, Adjustment)  # noqa: S101 - verified: entry 1 is an opening
+            assert isinstance(run, Adjustment)  # noqa: S101 - verified: the first is an opening
             opened = OpenModel.create(transaction, model, run)
         elif isinstance(run, Adjustment):
             opened.append(run)
         else:
-            opened.learn(run)
+            opened.learn([NewCall(at, p, c, y, rid, text) for _, at, p, c, y, _, rid, text in run])
     assert opened is not None  # noqa: S101 - there is at least one entry to append
     opened.save()
     return opened.head
+
+
+def _written_to(model: str) -> NotRecordedError:
+    return NotRecordedError(
+        f"the model {model!r} was written to while its import ran. Nothing of this transaction "
+        f"was recorded: stop what writes to it."
+    )

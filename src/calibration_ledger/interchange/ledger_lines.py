@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
-from calibration_ledger.entries import ADJUSTMENT_KINDS, Adjustment
+from calibration_ledger.entries import ADJUSTMENT_KINDS, DIGEST_SIZE, Adjustment
 from calibration_ledger.errors import InvalidInputError
 from calibration_ledger.interchange.json_text import encode, parse_json, parse_object
 from calibration_ledger.interchange.rows import parse_time
@@ -32,6 +33,7 @@ FORMAT = "calibration-ledger/1"
 COUNT_MAX = 2**53
 """A sample count beyond this was not counted. Room is left to go on counting in 64 bits."""
 
+_DIGEST = re.compile(f"[0-9a-f]{{{2 * DIGEST_SIZE}}}")
 _RULE_LENGTH_MAX = 64
 _CALL_REQUIRED = (
     "entry",
@@ -48,8 +50,9 @@ _ADJUSTMENT_OPTIONAL = ("rule_state", "note")
 _ADJUSTMENT_REQUIRED = (
     "entry",
     "model",
-    *(name for name in Adjustment._fields if name not in {"kind", *_ADJUSTMENT_OPTIONAL}),
+    *(name for name in Adjustment._fields[:-3] if name not in {"kind", *_ADJUSTMENT_OPTIONAL}),
 )
+_OF_ARCHIVED = Adjustment._fields[-3:]
 _NUMBERS = Adjustment._fields[5:10]
 
 # -- writing ------------------------------------------------------------------------------------
@@ -89,9 +92,14 @@ def _details_value(text: str) -> object:
 
 
 def adjustment_line(model: str, entry: Adjustment) -> str:
-    """The line of an adjustment: every field by its name."""
+    """The line of an adjustment: every field of its kind by its name."""
     values = {"entry": entry.kind, "model": model, **entry._asdict()}
     del values["kind"]
+    for name in _OF_ARCHIVED:
+        if entry.kind != "archived":
+            del values[name]
+        elif isinstance(values[name], bytes):
+            values[name] = values[name].hex()
     values["recorded_at"] = iso_from_us(entry.recorded_at)
     values["updated_at"] = iso_from_us(entry.updated_at)
     values["rule_state"] = None if entry.rule_state is None else entry.rule_state.hex()
@@ -154,7 +162,8 @@ def adjustment_of(values: Mapping[str, Any]) -> tuple[str, Adjustment]:
             f"entry must be call, {', '.join(ADJUSTMENT_KINDS)}, not {kind!r}; other lines are "
             f"a head and the end"
         )
-    check_keys(values, _ADJUSTMENT_REQUIRED, _ADJUSTMENT_OPTIONAL)
+    more = _OF_ARCHIVED if kind == "archived" else ()
+    check_keys(values, _ADJUSTMENT_REQUIRED + more, _ADJUSTMENT_OPTIONAL)
     rule = check_text("rule", values["rule"], _RULE_LENGTH_MAX)
     note = values.get("note")
     a, b, o, total_absolute, total_predicted = (
@@ -175,7 +184,25 @@ def adjustment_of(values: Mapping[str, Any]) -> tuple[str, Adjustment]:
         _rule_state(rule, values.get("rule_state")),
         parse_time("updated_at", values["updated_at"]),
         None if note is None else check_text("note", note, NOTE_LENGTH_MAX),
+        *(_archived_of(values) if more else ()),
     )
+
+
+def _archived_of(values: Mapping[str, Any]) -> tuple[bytes, int, bytes]:
+    """What only an archived entry has."""
+    head, through, digest = (values[name] for name in _OF_ARCHIVED)
+    return digest_of(head), _whole("archived_through", through), digest_of(digest)
+
+
+def digest_of(value: object) -> bytes:
+    """A head or another digest.
+
+    Raises:
+        InvalidInputError: it is none.
+    """
+    if not isinstance(value, str) or _DIGEST.fullmatch(value) is None:
+        raise InvalidInputError(f"a head is {2 * DIGEST_SIZE} hexadecimal digits, not {value!r}")
+    return bytes.fromhex(value)
 
 
 def _rule_state(rule: str, value: object) -> bytes | None:

@@ -63,6 +63,62 @@ class ImportReport:
         }
 
 
+class ArchivedModel(NamedTuple):
+    """What was archived of one model.
+
+    Attributes:
+        model: its name.
+        calls: how many calls.
+        adjustments: how many adjustments, besides an archived entry from before.
+        seq: the number of the newest archived entry.
+        head: the head behind it, as 64 hexadecimal digits.
+    """
+
+    model: str
+    calls: int
+    adjustments: int
+    seq: int
+    head: str
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveReport:
+    """What an archive took out of the ledger.
+
+    Attributes:
+        target: the file as the user named it; it was not made where there was nothing to archive.
+        models: what it holds of each model, sorted by model.
+        bytes_before: what the ledger took before; None where that is not knowable.
+        bytes_after: what it takes now.
+        trouble: why the space could not be given back, where it could not: the archive stands.
+    """
+
+    target: str
+    models: tuple[ArchivedModel, ...] = ()
+    bytes_before: int | None = None
+    bytes_after: int | None = None
+    trouble: str | None = None
+
+    @property
+    def calls(self) -> int:
+        """How many calls were archived."""
+        return sum(model.calls for model in self.models)
+
+    @property
+    def adjustments(self) -> int:
+        """How many adjustments were."""
+        return sum(model.adjustments for model in self.models)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every field as JSON can hold it."""
+        return {
+            **asdict(self),
+            "models": [model._asdict() for model in self.models],
+            "calls": self.calls,
+            "adjustments": self.adjustments,
+        }
+
+
 @dataclass(frozen=True, slots=True)
 class ExportReport:
     """What an export wrote.

@@ -1,10 +1,17 @@
-"""What is read from a ledger, in bounded pages: no reader holds a transaction over other code."""
+"""What is read from a ledger, in bounded pages: no reader holds a transaction over other code.
+
+Entries are never changed, so pages fit together, whatever others append. But between two pages the
+beginning may be archived, or brought back. Then a page lacks calls, which is noticed by the gap:
+whoever reads is told, and starts over.
+"""
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from calibration_ledger.entries import Adjustment
+from calibration_ledger.errors import HistoryArchivedError
 from calibration_ledger.replay import Columns
 from calibration_ledger.storage.statements import CALIBRATION_NAMES, REQUESTS_AT_ONCE
 from calibration_ledger.validation import TIME_LIMIT_US
@@ -64,7 +71,17 @@ def list_all(backend: Backend) -> list[Stored]:
 
 
 class ModelHistory:
-    """One model's entries up to the moment when its calibration was read."""
+    """One model's entries up to the moment when its calibration was read.
+
+    Whatever reads more raises `HistoryArchivedError` where the beginning is another one meanwhile.
+
+    Attributes:
+        live: the calibration.
+        model: the model's name.
+        adjustments: all its adjustments by seq; there are few.
+        beginning: the first of them.
+        archived: the seq of the newest archived entry; 0 where the history begins with entry 1.
+    """
 
     def __init__(self, backend: Backend, live: Stored) -> None:
         """Read the adjustments up to `live.last_seq`; the calls come in pages."""
@@ -73,41 +90,107 @@ class ModelHistory:
         self.model = live.model
         rows = backend.read(backend.sql.adjustments, (live.model_id,))
         self.adjustments = [Adjustment(*row) for row in rows if row[0] <= live.last_seq]
+        self.beginning = Adjustment(*rows[0]) if rows else None
+        self.archived = archived_seq(self.beginning)
+        if self.archived > live.last_seq:  # recorded and archived since the calibration was read
+            raise self._changed()
+        self._seqs = [entry.seq for entry in self.adjustments]
 
-    def _pages(self, text: str, after: int, through: int) -> Iterator[list[Any]]:
+    def check_beginning(self) -> None:
+        """Look whether what was read so far still fits together.
+
+        Raises:
+            HistoryArchivedError: it does not.
+        """
+        rows = self._backend.read(self._backend.sql.first_adjustment, (self.live.model_id,))
+        if (Adjustment(*rows[0]) if rows else None) != self.beginning:
+            raise self._changed()
+
+    def _changed(self) -> HistoryArchivedError:
+        return HistoryArchivedError(
+            f"entries of the model {self.model!r} were archived, or brought back, while they were "
+            f"read. Nothing was changed: do the same again."
+        )
+
+    def _page(self, text: str, after: int, through: int) -> list[Any]:
+        """The rows of a page, of which none is missing that the ledger has."""
+        parameters = (self.live.model_id, after, through, PAGE)
+        rows = self._backend.read(text, parameters)
+        if len(rows) != self.count_calls(after, rows[-1][0] if len(rows) == PAGE else through):
+            self.check_beginning()
+            rows = self._backend.read(text, parameters)  # damaged; or brought back in between
+        return rows
+
+    def count_calls(self, after: int, through: int) -> int:
+        """How many calls a history without gaps has with after < seq <= through."""
+        after = max(after, self.archived)
+        adjusted = bisect_right(self._seqs, through) - bisect_right(self._seqs, after)
+        return max(0, through - after) - max(0, adjusted)
+
+    def _end_of_page(self, after: int) -> int:
+        """The seq of a page's last call in a history without gaps."""
+        after = max(after, self.archived)
+        end = after + PAGE
+        while missing := PAGE - self.count_calls(after, end):
+            end += missing
+        return end
+
+    def columns(self, after: int, through: int) -> Iterator[Columns]:
+        """See `replay.History`."""
         while after < through:
-            rows = self._backend.read(text, (self.live.model_id, after, through, PAGE))
+            rows = self._page(self._backend.sql.page_columns, after, through)
             if rows:
-                yield rows
+                _, *columns = zip(*rows, strict=True)
+                yield Columns(*columns)
             if len(rows) < PAGE:
                 return
             after = rows[-1][0]
 
-    def columns(self, after: int, through: int) -> Iterator[Columns]:
-        """See `replay.History`."""
-        for rows in self._pages(self._backend.sql.page_columns, after, through):
-            _, *columns = zip(*rows, strict=True)
-            yield Columns(*columns)
-
     def calls(self, after: int, through: int) -> Iterator[tuple[list[CallRow], list[Any]]]:
         """Pages of whole calls, each with its `(seq, request_id, request_key)` to check."""
-        for rows in self._pages(self._backend.sql.page_calls, after, through):
-            found = self._backend.read(
-                self._backend.sql.page_details, (self.live.model_id, rows[0][0] - 1, rows[-1][0])
-            )
-            details = {seq: (request_id, text) for seq, request_id, text, _ in found}
-            nothing = (None, None)
-            whole = [row + details.get(row[0], nothing) for row in rows]
-            yield whole, [(seq, request_id, key) for seq, request_id, _, key in found]
+        while after < through:
+            # Details first: where no call is missing, none of its details was archived before.
+            end = min(through, self._end_of_page(after))
+            found = self._details(after, end)
+            rows = self._page(self._backend.sql.page_calls, after, through)
+            if rows:
+                if rows[-1][0] > end:  # there are gaps: the ledger is damaged
+                    found = self._details(after, rows[-1][0])
+                details = {seq: (request_id, text) for seq, request_id, text, _ in found}
+                nothing = (None, None)
+                whole = [row + details.get(row[0], nothing) for row in rows]
+                yield whole, [(seq, request_id, key) for seq, request_id, _, key in found]
+            if len(rows) < PAGE:
+                return
+            after = rows[-1][0]
+
+    def _details(self, after: int, through: int) -> list[Any]:
+        parameters = (self.live.model_id, after, through)
+        return self._backend.read(self._backend.sql.page_details, parameters)
+
+    def first_from(self, time: int) -> int:
+        """The seq of the first entry made at this time (us) or later; behind the last for none.
+
+        The time of the first entry does not count: it says when the model was first recorded,
+        or archived, and calls of any time before may follow.
+        """
+        parameters = (self.live.model_id, self.archived, self.live.last_seq, time)
+        rows = self._backend.read(self._backend.sql.first_call_from, parameters)
+        self.check_beginning()
+        found: list[int] = [self.live.last_seq + 1, *(row[0] for row in rows)]
+        found += [entry.seq for entry in self.adjustments[1:] if entry.recorded_at >= time]
+        return min(found)
 
     def last_scored(self, window: Window) -> int:
         """The seq of the newest call in the window; 0 for none."""
         rows = self._backend.read(self._backend.sql.last_scored, self._within(window))
+        self.check_beginning()
         return rows[0][0] or 0
 
     def nth_newest(self, n: int, window: Window) -> int:
         """The seq of the n-th newest call in the window; 0 where there are fewer."""
         rows = self._backend.read(self._backend.sql.nth_newest, (*self._within(window), n - 1))
+        self.check_beginning()
         return rows[0][0] if rows else 0
 
     def _within(self, window: Window) -> tuple[int, int, int, int]:
@@ -117,6 +200,13 @@ class ModelHistory:
         """The latest `called_at` of any call; None for no call."""
         rows = self._backend.read(self._backend.sql.newest_call, (self.live.model_id,))
         return rows[0][0]  # type: ignore[no-any-return]  # a driver's row
+
+
+def archived_seq(beginning: Adjustment | None) -> int:
+    """The seq of the newest archived entry of a history that begins like this; 0 for none."""
+    if beginning is None or beginning.kind != "archived":
+        return 0
+    return beginning.seq
 
 
 def bounds(window: Window) -> tuple[int, int]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from calibration_ledger.entries import Adjustment
 from calibration_ledger.errors import NotRecordedError
-from calibration_ledger.storage.reads import PAGE
+from calibration_ledger.storage.reads import PAGE, archived_seq
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -184,9 +184,11 @@ class StagedModel:
         self.head = head
         self.head_line = line
         self.adjustments = staged.adjustments(number)
+        self.archived = archived_seq(self.adjustments[0] if self.adjustments else None)
 
     def calls(self, after: int, through: int) -> Iterator[tuple[list[CallRow], list[Any]]]:
         """Pages of calls with after < seq <= through; see `reads.ModelHistory.calls`."""
+        after = max(after, self.archived)
         while after < through:
             rows = self._staged.calls(self._number, after, min(through, after + PAGE))
             if rows:
@@ -208,6 +210,7 @@ class StagedEntries(_Temporary):
         CREATE TABLE adjustments (model INTEGER, seq INTEGER, line INTEGER, kind TEXT,
             recorded_at INTEGER, rule TEXT, alpha REAL, a REAL, b REAL, o REAL, absolute REAL,
             predicted REAL, samples INTEGER, rule_state BLOB, updated_at INTEGER, note TEXT,
+            archived_head BLOB, archived_through INTEGER, archived_digest BLOB,
             PRIMARY KEY (model, seq)) WITHOUT ROWID;
         CREATE TABLE models (number INTEGER PRIMARY KEY, model TEXT, seq INTEGER, head BLOB,
             line INTEGER);

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy import bindparam, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
+from calibration_ledger.storage.archiving import build_archiving
 from calibration_ledger.storage.schema import (
     adjustments,
     calibrations,
@@ -77,6 +78,8 @@ class Statements:
     page_calls: str
     page_details: str
     adjustments: str
+    first_adjustment: str
+    first_call_from: str
     ends: str
     newest_call: str
     last_scored: str
@@ -84,6 +87,9 @@ class Statements:
     unknown_models: str
     unknown_calls: str
     uncalibrated_models: str
+    remove_details: str
+    remove_calls: str
+    remove_adjustments: str
 
 
 def _insert(table: sa.Table) -> sa.Insert:
@@ -138,6 +144,7 @@ def _build(insert: Any) -> Built:
         **_build_requests(),
         **_build_pages(of_model),
         **_build_lookups(of_model),
+        **build_archiving(),
     }
 
 

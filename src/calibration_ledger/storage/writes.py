@@ -1,6 +1,7 @@
 """What a transaction can do to a ledger. Nothing here commits: the backend does.
 
-Rows of `calls`, `call_details` and `adjustments` are only ever inserted.
+Rows of `calls`, `call_details` and `adjustments` are only ever inserted, but for what `archive`
+moves to a file and `import ledger` brings back.
 """
 
 from __future__ import annotations
@@ -8,13 +9,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from calibration_ledger.damage import COUNT_LIMIT, damaged
+from calibration_ledger.entries import Adjustment
 from calibration_ledger.storage.backend import Raced, check_is_ledger, revision_error
 from calibration_ledger.storage.schema import REVISION, TABLES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from calibration_ledger.entries import Adjustment
     from calibration_ledger.storage.backend import Cursor
     from calibration_ledger.storage.statements import Statements
 
@@ -106,6 +107,20 @@ class Transaction:
         """The seq of a model's newest adjustment."""
         row = self._execute(self._sql.last_adjustment, (model_id,)).fetchone()
         return int(row[0])
+
+    def first_adjustment(self, model_id: int) -> Adjustment | None:
+        """A model's oldest adjustment, which begins its history."""
+        row = self._execute(self._sql.first_adjustment, (model_id,)).fetchone()
+        return None if row is None else Adjustment(*row)
+
+    def remove_through(self, model_id: int, seq: int) -> None:
+        """Remove a model's entries up to one: for what stands in their place, see `archiving`."""
+        for text in (
+            self._sql.remove_details,
+            self._sql.remove_calls,
+            self._sql.remove_adjustments,
+        ):
+            self._execute(text, (model_id, seq))
 
     def columns(self, model_id: int, after: int, through: int) -> list[Any]:
         """Calls with after < seq <= through, as rows for `replay.Columns` (seq first)."""

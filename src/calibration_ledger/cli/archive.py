@@ -1,0 +1,118 @@
+"""`calib archive`."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from calibration_ledger.cli import text
+from calibration_ledger.cli.options import examples, json_option, time_with_zone
+from calibration_ledger.cli.printing import is_terminal, note, print_json, print_table, progress
+from calibration_ledger.cli.session import Session, pass_session
+from calibration_ledger.cli.table import Cell, Column
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from calibration_ledger.interchange.reports import ArchivedModel, ArchiveReport
+
+COLUMNS = (
+    Column("model", left=True),
+    Column("calls"),
+    Column("adjustments"),
+    Column("through seq"),
+    Column("head", left=True),
+)
+
+
+@click.command(
+    epilog=examples(
+        "calib archive --before 2026-01-01T00:00:00Z calls-2025.jsonl.gz",
+        "calib import ledger calls-2025.jsonl.gz",
+    )
+)
+@click.argument("dest", type=click.Path(readable=False))
+@click.option(
+    "--before",
+    type=time_with_zone,
+    metavar="TIME",
+    required=True,
+    help="Archive what was made before then, such as 2026-01-01T00:00:00Z.",
+)
+@click.option("--model", help="Only this model.")
+@click.option("--yes", is_flag=True, help="Do not ask before taking entries out.")
+@json_option
+@pass_session
+def archive(
+    session: Session,
+    dest: str,
+    *,
+    before: datetime,
+    model: str | None,
+    yes: bool,
+    as_json: bool,
+) -> None:
+    """Move the oldest entries to a file; the ledger shrinks.
+
+    The one exception to "kept for good". Each model's entries up to the first one made at TIME or
+    later are written to DEST, which is read back and verified. Then, in one transaction, an
+    `archived` entry takes their place, with the state and head behind them. Predictions stay the
+    same, and `calib audit` goes on from there; a replay begins with that state.
+
+    DEST must not exist; it is compressed if it ends in .gz. Keep it: `calib import ledger DEST`
+    brings the entries back. Until then the ledger does not know their request ids: one that is
+    recorded again is a new call.
+    """
+    with session.existing() as calibrator:
+        found = calibrator.archivable(before, model=model)
+        if found.models:
+            _confirm(found, calibrator.ledger, dest, yes=yes)
+        with progress("archiving", 2 * found.calls) as done:
+            report = calibrator.archive(before, dest, model=model, progress=done)
+    if as_json:
+        print_json(report.to_dict())
+    elif report.models:
+        print_table(COLUMNS, map(_row, report.models))
+    if not report.models:
+        note("nothing to archive: no file was made.")
+        return
+    note(f"{_counted(report)} moved to {report.target}: keep it.{_size(report)}")
+    if report.trouble is not None:
+        note(f"warning: the archive stands, but the space was not given back: {report.trouble}")
+
+
+def _confirm(found: ArchiveReport, ledger: str, dest: str, *, yes: bool) -> None:
+    """Go on only with `--yes`, or when somebody at the terminal agrees."""
+    if yes:
+        return
+    what = f"move {_counted(found)} out of {ledger} to {dest}"
+    if not is_terminal(sys.stdin):
+        raise click.UsageError(f"this would {what}, and nobody can be asked: give --yes.")
+    click.confirm(f"{text.escape(what[:1].upper() + what[1:])}?", abort=True, err=True)
+
+
+def _counted(report: ArchiveReport) -> str:
+    calls, models = text.count(report.calls, "call"), text.count(len(report.models), "model")
+    adjustments = text.count(report.adjustments, "adjustment")
+    return f"{calls} and {adjustments} of {models}"
+
+
+def _size(report: ArchiveReport) -> str:
+    from calibration_ledger.facts import shown_bytes
+
+    if report.bytes_before is None or report.bytes_after is None or report.trouble is not None:
+        return ""
+    before, after = shown_bytes(report.bytes_before), shown_bytes(report.bytes_after)
+    return f" The ledger took {before}, and takes {after} now."
+
+
+def _row(archived: ArchivedModel) -> list[str | Cell]:
+    return [
+        archived.model,
+        str(archived.calls),
+        str(archived.adjustments),
+        str(archived.seq),
+        f"{archived.head[:16]}...",
+    ]
