@@ -7,8 +7,10 @@ what the rows of the file digest to, and the audit is silent.
 
 from __future__ import annotations
 
+import io
 import tempfile
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from hypothesis import settings
@@ -17,7 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from calibration_ledger import AdaptiveCalibrator, CalibrationLedgerError, Call
 from calibration_ledger.errors import NotFiniteError, RequestConflictError
-from reference import LOCAL_PRIOR, Ema, Lived, digest_of, fold_file, numbers_of
+from reference import LOCAL_PRIOR, Ema, Lived, digest_of, entries_of, fold_file, numbers_of
 
 MODELS = ["m", "größe", "x:1"]
 models = st.sampled_from(MODELS)
@@ -35,11 +37,11 @@ class Model:
     """What the ledger should say of a model."""
 
     lived: Lived
-    requests: dict[str, tuple[int, int, float, float]] = field(default_factory=dict)
+    requests: dict[str, tuple[int, int, float, float, int]] = field(default_factory=dict)
 
 
 class Histories(RuleBasedStateMachine):
-    """Calls, resets, recalibrations and reopenings in any order."""
+    """Calls, resets, recalibrations, archives and reopenings in any order."""
 
     def __init__(self):
         super().__init__()
@@ -67,7 +69,7 @@ class Histories(RuleBasedStateMachine):
         self.expected[model].lived.call(p, c, y)
         error = y - self.expected[model].lived.entries[-1]["predicted_ms"]
         if request_id is not None:
-            known[request_id] = (p, c, y, error)
+            known[request_id] = (p, c, y, error, self.expected[model].lived.last_seq)
         return error
 
     def conflicts(self, call):
@@ -130,6 +132,43 @@ class Histories(RuleBasedStateMachine):
         self.open(alpha)
 
     @precondition(lambda self: self.expected)
+    @rule(data=st.data())
+    def archive(self, data):
+        model = data.draw(st.sampled_from(sorted(self.expected)))
+        entries = entries_of(self.path, model)
+        times = [entry.get("called_at", entry.get("recorded_at")) for entry in entries]
+        before = data.draw(st.sampled_from([*times, times[-1] + 10**6]))
+        younger = [e["seq"] for e, at in zip(entries[1:], times[1:], strict=True) if at >= before]
+        k = min([*younger, entries[-1]["seq"] + 1]) - 1
+        moved = [entry["seq"] for entry in entries if entry["seq"] <= k]
+        text, path = self.exported(), Path(self.folder.name) / f"{model}-{k}.jsonl"
+        report = self.calibrator.archive(
+            datetime.fromtimestamp(0, UTC) + timedelta(microseconds=before), path, model=model
+        )
+        if all(entry["kind"] != "call" for entry in entries if entry["seq"] in moved):
+            assert report.models == ()
+            assert not path.exists()
+            return
+        assert [(one.model, one.seq) for one in report.models] == [(model, k)]
+        found = self.expected[model]
+        found.lived = found.lived.archived(k)
+        # What was archived is forgotten.
+        found.requests = {name: r for name, r in found.requests.items() if r[4] > k}
+        if data.draw(st.booleans()):
+            copy = self.calibrator.backup(f"{path}.db")
+            with AdaptiveCalibrator(copy) as restored:
+                restored.import_calls("ledger", path)
+                assert self.exported(restored) == text
+                assert restored.audit() == []
+            copy.unlink()
+        path.unlink()
+
+    def exported(self, calibrator=None):
+        out = io.StringIO()
+        (calibrator or self.calibrator).export_ledger("jsonl", out)
+        return out.getvalue()
+
+    @precondition(lambda self: self.expected)
     @rule(alpha=alphas)
     def replay(self, alpha):
         heads = self.calibrator.heads()
@@ -145,7 +184,7 @@ class Histories(RuleBasedStateMachine):
         for name, found in self.expected.items():
             live = self.calibrator.calibration(name)
             assert numbers_of(live) == found.lived.state.numbers()
-            assert heads[name].seq == len(found.lived.entries)
+            assert heads[name].seq == found.lived.last_seq
             assert self.calibrator.predict(name, 7, 9).predicted_ms == live.predict(7, 9)
 
     @invariant()

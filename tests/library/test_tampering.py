@@ -13,6 +13,7 @@ import math
 import shutil
 import sqlite3
 from contextlib import closing
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given, settings
@@ -20,6 +21,7 @@ from hypothesis import strategies as st
 
 from calibration_ledger import AdaptiveCalibrator, CalibrationLedgerError, Call
 from calibration_ledger.audit import CHECKS
+from calibration_ledger.entries import ADJUSTMENT_KINDS
 from calibration_ledger.errors import (
     LedgerCorruptError,
     LedgerError,
@@ -28,6 +30,7 @@ from calibration_ledger.errors import (
 )
 from reference import TABLES, dump, look_into
 
+LATER = datetime(2100, 1, 1, tzinfo=UTC)
 STATE = {
     "version": 1,
     "saved_at": 1_700_000_000.0,
@@ -69,6 +72,9 @@ def template(tmp_path_factory):
         calibrator.reset("n")
         calibrator.record("n", 10, 300.0, 5)
         calibrator.recalibrate(0.9)
+        for i in range(5):
+            calibrator.record("gone", 10 * i, 300.0 + 77 * i, 5 * i + 1, request_id=f"r-{i}")
+        calibrator.archive(LATER, folder / "gone.jsonl", model="gone")
         assert calibrator.audit() == []
     return folder / "calls.db"
 
@@ -80,6 +86,8 @@ def edit(template, tmp_path):
 
 
 def edited(template, path, *statements):
+    # A log that a failed write left behind belongs to the file before.
+    path.with_name(f"{path.name}-wal").unlink(missing_ok=True)
     shutil.copyfile(template, path)
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("PRAGMA foreign_keys=OFF")
@@ -131,9 +139,8 @@ def use_everything(path):
 
 # -- each column ----------------------------------------------------------------------------
 
-MODEL_IDS = {"old": 1, "m": 2, "n": 3}
 ROWS = {
-    "models": [("id = 2", "m", None)],
+    "models": [("id = 2", "m", None), ("id = 4", "gone", None)],
     "calls": [
         ("model_id = 2 AND seq = 2", "m", 2),
         ("model_id = 2 AND seq = 9", "m", 9),
@@ -147,8 +154,9 @@ ROWS = {
         ("model_id = 2 AND seq = 8", "m", 8),
         ("model_id = 3 AND seq = 8", "n", 8),
         ("model_id = 1 AND seq = 1", "old", 1),
+        ("model_id = 4 AND seq = 6", "gone", 6),
     ],
-    "calibrations": [("model_id = 2", "m", 10)],
+    "calibrations": [("model_id = 2", "m", 10), ("model_id = 4", "gone", 6)],
 }
 
 
@@ -232,7 +240,7 @@ def bent(column, value):
         flipped = bytes([value[0] ^ 1, *value[1:]])
         return [flipped, value[:-1], b"", *([None] if column in NULLABLE else [])]
     if isinstance(value, str):
-        kinds = ["opened", "imported", "reset", "recalibrated"] if column == "kind" else []
+        kinds = [*ADJUSTMENT_KINDS] if column == "kind" else []
         return [value + "x", value[:-1], "", *kinds, *([None] if column in NULLABLE else [])]
     if column in {"request_key", "rule_state"}:
         return [b"", b"1234567", b"12345678", b"0123456789abcdef"]
@@ -365,6 +373,25 @@ def test_two_calls_that_changed_places_are_found(edit):
         )
     )
     assert {("m", 3, "prediction"), ("m", 4, "prediction"), ("m", 10, "head")} <= findings
+
+
+@pytest.mark.parametrize("seq", [1, 5, 6])
+def test_a_call_put_where_calls_were_archived_is_found(edit, seq):
+    path = edit(f"INSERT INTO calls VALUES (4, {seq}, 0, 1, 2, 3.0, 4.0)")
+    assert "gone" in {finding.model for finding in audit(path)}
+    path = edit(
+        f"INSERT INTO adjustments VALUES (4, {seq % 6}, 'opened', 0, 'ema.1', 0.1, 1, 2, 3, 0, 0,"
+        " 0, NULL, 0, NULL, NULL, NULL, NULL)"
+    )
+    assert "gone" in {finding.model for finding in audit(path)}
+
+
+def test_an_archived_entry_of_another_model_is_found(edit):
+    path = edit(
+        "DELETE FROM adjustments WHERE model_id = 3 AND seq = 1",
+        "UPDATE adjustments SET model_id = 3 WHERE model_id = 4",
+    )
+    assert ("n", 6, "archived") in found(audit(path))
 
 
 def test_two_models_that_changed_names_are_found(edit):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from datetime import UTC, datetime
 
 import psycopg
 import pytest
@@ -14,6 +15,7 @@ from calibration_ledger.storage.place import find_place
 from calibration_ledger.storage.schema_check import schema_differences
 from reference import TABLES, dump
 
+LATER = datetime(2100, 1, 1, tzinfo=UTC)
 READING = ("alembic_version", *TABLES, "readable_calls")
 WRITER = [
     *(("SELECT", table) for table in READING),
@@ -97,7 +99,7 @@ def test_select_insert_and_update_are_all_that_a_writer_needs(writer, tmp_path, 
     assert run("SELECT count(*) > 0 FROM readable_calls") == [(True,)]
 
 
-def test_history_is_only_ever_inserted(run, url):
+def test_history_is_only_ever_inserted_but_for_archives(run, url, tmp_path):
     """By the server's own count of rows, where everything would be allowed."""
     with AdaptiveCalibrator(url) as calibrator:
         write_in_every_way(calibrator)
@@ -106,12 +108,50 @@ def test_history_is_only_ever_inserted(run, url):
         "SELECT relname, n_tup_ins > 0, n_tup_upd + n_tup_del FROM pg_stat_user_tables"
         " WHERE relname IN ('models', 'calls', 'call_details', 'adjustments') ORDER BY 1"
     )
+    changed_by_archives = changed.replace("n_tup_upd + n_tup_del", "n_tup_upd, n_tup_del")
     assert run(changed) == [
         ("adjustments", True, 0),
         ("call_details", True, 0),
         ("calls", True, 0),
         ("models", True, 0),
     ]
+    with AdaptiveCalibrator(url) as calibrator:
+        report = calibrator.archive(LATER, tmp_path / "old.jsonl")
+        calibrator.import_calls("ledger", tmp_path / "old.jsonl")
+        assert calibrator.audit() == []
+    removed = {table: (updated, rows) for table, _, updated, rows in run(changed_by_archives)}
+    # What was archived, and the entry of each model that stood for it.
+    assert removed["adjustments"] == (0, report.adjustments + len(report.models))
+    assert removed["calls"] == (0, report.calls)
+    assert removed["call_details"][1] > 0
+    assert (removed["call_details"][0], removed["models"]) == (0, (0, 0))
+
+
+def test_who_may_not_delete_is_told_so_before_an_archive_is_made(writer, url, tmp_path):
+    with AdaptiveCalibrator(writer) as calibrator:
+        write_in_every_way(calibrator)
+        rows = dump(url)
+        with pytest.raises(LedgerPermissionError, match="takes DELETE on the tables of history"):
+            calibrator.archive(LATER, tmp_path / "old.jsonl")
+        assert dump(url) == rows
+        assert list(tmp_path.iterdir()) == []
+        assert calibrator.audit() == []
+
+
+def test_to_archive_takes_delete_on_three_tables(postgres, writer, run, url, tmp_path):
+    role = find_place(writer).shown.split("//")[1].split(":")[0]
+    with AdaptiveCalibrator(writer) as calibrator:
+        write_in_every_way(calibrator)
+        rows = dump(url)
+        for table in ("call_details", "calls", "adjustments"):
+            with pytest.raises(LedgerPermissionError, match=f"for table {table}"):
+                calibrator.archive(LATER, tmp_path / "old.jsonl")
+            run(f"GRANT DELETE ON {table} TO {role}")
+        calibrator.archive(LATER, tmp_path / "old.jsonl")
+        assert calibrator.audit() == []
+        calibrator.import_calls("ledger", tmp_path / "old.jsonl")
+        assert dump(url) == rows
+        assert calibrator.audit() == []
 
 
 @pytest.mark.parametrize("missing", NEEDED_TO_WRITE, ids=" ".join)

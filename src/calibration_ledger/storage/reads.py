@@ -92,8 +92,11 @@ class ModelHistory:
         self.adjustments = [Adjustment(*row) for row in rows if row[0] <= live.last_seq]
         self.beginning = Adjustment(*rows[0]) if rows else None
         self.archived = archived_seq(self.beginning)
-        if self.archived > live.last_seq:  # recorded and archived since the calibration was read
-            raise self._changed()
+        if self.archived > live.last_seq:
+            newest = find(backend, live.model)
+            if newest is not None and newest.last_seq >= self.archived:
+                raise self._changed()  # recorded and archived since the calibration was read
+            self.archived = 0  # damaged: what begins behind the end is no beginning
         self._seqs = [entry.seq for entry in self.adjustments]
 
     def check_beginning(self) -> None:

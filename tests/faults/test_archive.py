@@ -1,0 +1,207 @@
+"""An archive that is killed, or whose disk is full: every entry is in the ledger, in the complete
+file, or in both."""
+
+from __future__ import annotations
+
+import io
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from calibration_ledger import AdaptiveCalibrator, Call
+from calibration_ledger.facts import shown_bytes
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+START = datetime(2026, 1, 2, tzinfo=UTC)
+CUT = "2026-01-02T00:20:00+00:00"
+
+# It stops at the n-th call of a function, and waits there to be killed.
+PROGRAM = """
+import importlib, sys
+from datetime import datetime
+from calibration_ledger import AdaptiveCalibrator
+
+ledger, dest, before, where = sys.argv[1:]
+
+def stop():
+    print("there", flush=True)
+    sys.stdin.read()
+
+if where:
+    module, _, name = where.partition(":")
+    found = importlib.import_module("calibration_ledger." + module)
+    *path, last = name.split(".")
+    for part in path:
+        found = getattr(found, part)
+    real = getattr(found, last)
+    setattr(found, last, lambda *arguments: (stop(), real(*arguments))[1])
+else:
+    print("there", flush=True)
+AdaptiveCalibrator(ledger).archive(datetime.fromisoformat(before), dest)
+"""
+
+MOMENTS = {
+    "while it writes": "interchange.archiving:head_line",
+    "when the file has its name": "interchange.archiving:_verify",
+    "while it reads back": "interchange.archiving:check_fold",
+    "before it takes anything out": "interchange.archiving:_take_out",
+    "when calls are gone": "storage.writes:Transaction.add_adjustment",
+    "before it gives space back": "interchange.archiving:shrink",
+}
+
+
+def fill(ledger: str, count: int = 1500) -> None:
+    with AdaptiveCalibrator(ledger) as calibrator:
+        calibrator.record_many(
+            Call(model, i % 900, i % 70, 5.0 * i, START + timedelta(seconds=i), f"r-{i}", {"i": i})
+            for i in range(count)
+            for model in "ab"
+        )
+
+
+def start(ledger: str, dest: Path, where: str = "") -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, ledger, str(dest), CUT, where],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def kill(process: subprocess.Popen[str]) -> None:
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+
+
+def lines_of(ledger: str) -> list[str]:
+    out = io.StringIO()
+    with AdaptiveCalibrator(ledger) as calibrator:
+        assert calibrator.audit() == []
+        calibrator.export_ledger("jsonl", out)
+    return out.getvalue().splitlines()
+
+
+def entries(lines: list[str]) -> set[str]:
+    return {line for line in lines if json.loads(line).get("entry") not in {None, "archived"}}
+
+
+def check(ledger: str, dest: Path, whole: list[str]) -> bool:
+    """Nothing is lost, and it is whole again once the file is brought back; gives whether it was
+    taken out."""
+    left = lines_of(ledger)
+    moved: list[str] = []
+    if dest.exists():
+        with AdaptiveCalibrator(":memory:") as other:
+            other.import_calls("ledger", dest)  # which verifies it
+        moved = dest.read_text().splitlines()
+    assert entries(left) | entries(moved) == entries(whole)
+    with AdaptiveCalibrator(ledger) as calibrator:
+        if dest.exists():
+            calibrator.import_calls("ledger", dest)
+    assert lines_of(ledger) == whole
+    return left != whole
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_an_archive_that_is_killed_loses_nothing(ledger: str, tmp_path: Path, moment: str) -> None:
+    fill(ledger)
+    whole = lines_of(ledger)
+    dest = tmp_path / "old.jsonl"
+    process = start(ledger, dest, MOMENTS[moment])
+    assert process.stdout is not None
+    assert process.stdout.readline() == "there\n"
+    kill(process)
+    assert check(ledger, dest, whole) == (moment == "before it gives space back")
+    dest.unlink(missing_ok=True)
+    dest.with_name("old.jsonl.partial").unlink(missing_ok=True)
+    with AdaptiveCalibrator(ledger) as calibrator:
+        calibrator.archive(datetime.fromisoformat(CUT), dest)
+    assert check(ledger, dest, whole)
+
+
+@pytest.mark.stress
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
+def test_archives_that_are_killed_at_any_moment_lose_nothing(ledger: str, tmp_path: Path) -> None:
+    """Also in the middle of a COMMIT and of a VACUUM."""
+    r = random.Random(5)
+    fill(ledger, 6000)
+    whole = lines_of(ledger)
+    outcomes = set()
+    for i in range(60):
+        dest = tmp_path / f"{i}.jsonl"
+        process = start(ledger, dest)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "there\n"
+        time.sleep(r.uniform(0.0, 1.2))
+        kill(process)
+        outcomes.add((dest.exists(), check(ledger, dest, whole)))
+        for left in tmp_path.glob(f"{i}.jsonl*"):
+            left.unlink()
+    assert (False, False) in outcomes
+    assert (True, True) in outcomes
+
+
+SHORT_OF_ROOM = """
+import resource, signal, sys
+from datetime import datetime
+from calibration_ledger import AdaptiveCalibrator
+
+ledger, dest, before, most = sys.argv[1:]
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+with AdaptiveCalibrator(ledger) as calibrator:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(most), int(most)))
+    report = calibrator.archive(datetime.fromisoformat(before), dest)
+    print(report.calls, report.trouble, flush=True)
+    print(calibrator.record("a", 1, 2.0) is not None, calibrator.audit())
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="this system limits no file's size")
+def test_where_there_is_no_room_to_shrink_the_archive_stands(
+    ledger_path: Path, tmp_path: Path
+) -> None:
+    fill(str(ledger_path), 9000)
+    whole = lines_of(str(ledger_path))
+    dest = tmp_path / "old.jsonl"
+    most = ledger_path.stat().st_size // 2
+    done = subprocess.run(
+        [sys.executable, "-c", SHORT_OF_ROOM, str(ledger_path), str(dest), CUT, str(most)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    told, after = done.stdout.splitlines()
+    assert told.startswith("2400 ")
+    assert "SQLite" in told
+    assert after == "True []"
+    with AdaptiveCalibrator(ledger_path) as calibrator:
+        calibrator.import_calls("ledger", dest)
+    assert entries(lines_of(str(ledger_path))) > entries(whole)
+
+
+def test_an_archive_gives_the_space_back(ledger_path: Path, tmp_path: Path) -> None:
+    fill(str(ledger_path), 9000)
+    with AdaptiveCalibrator(ledger_path) as calibrator:
+        before = ledger_path.stat().st_size
+        report = calibrator.archive(datetime(2100, 1, 1, tzinfo=UTC), tmp_path / "old.jsonl")
+        assert report.bytes_before is not None
+        assert report.bytes_after is not None
+        assert report.bytes_before >= before
+        assert report.bytes_after < before / 10, shown_bytes(report.bytes_after)
+        assert report.bytes_after == ledger_path.stat().st_size
+        assert (tmp_path / "calls.db-wal").stat().st_size == 0
+        assert calibrator.audit() == []
+        calibrator.record("a", 1, 2.0)
+        assert calibrator.audit() == []
