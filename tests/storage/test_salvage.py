@@ -330,6 +330,47 @@ def test_entries_that_were_archived_are_not_lost(truth, damaged):
     assert len(salvaged.calls) == len(truth) - 99
 
 
+@pytest.fixture(name="archived")
+def _archived(sound, tmp_path):
+    """The ledger with the first 150 calls of each model archived."""
+    path = tmp_path / "archived.db"
+    shutil.copy(sound, path)
+    with AdaptiveCalibrator(path) as calibrator:
+        calibrator.archive(START + timedelta(seconds=150), tmp_path / "old.jsonl")
+        assert calibrator.audit() == []
+    return path
+
+
+def test_a_ledger_that_was_archived_is_salvaged_from_there_on(truth, archived):
+    salvaged = Salvaged(archived)
+    assert salvaged.report.lost == ()
+    assert salvaged.calls.keys() == {key for key in truth if key[1] > 151}
+    check(salvaged, {key: truth[key] for key in salvaged.calls})
+
+
+def test_pages_lost_after_an_archive_are_told_as_such(truth, archived):
+    data = archived.read_bytes()
+    numbered = [data[at : at + PAGE] for at in range(0, len(data), PAGE)]
+    for number, page in enumerate(numbered):
+        if number and "adjustments" in {table for table, _ in raw_pages._rows(page, 0)}:
+            numbered[number] = b"\xa5" * PAGE
+    archived.write_bytes(b"".join(numbered))
+    salvaged = Salvaged(archived)
+    # Without the archived entries, nothing tells that what came before them is not lost.
+    assert {(lost.model, lost.first) for lost in salvaged.report.lost} == {
+        (model, 1) for model in MODELS
+    }
+    assert len(salvaged.calls) == len(truth) - 3 * 150
+    check(salvaged, truth)
+
+
+def test_the_doctor_finds_an_archived_ledger_sound(archived):
+    with AdaptiveCalibrator(archived) as calibrator:
+        facts = calibrator.doctor().facts
+    assert (facts.state, facts.damage) == ("current", ())
+    assert dict(facts.rows)["calls"] == 3 * (CALLS - 150)
+
+
 def test_a_name_that_is_garbage_gets_a_stand_in(truth, damaged):
     path = edited(damaged(), "UPDATE models SET model = CAST(x'ff' AS TEXT) WHERE id = 3")
     salvaged = Salvaged(path)
