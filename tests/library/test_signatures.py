@@ -29,6 +29,9 @@ SIGNATURES = {
     "recalibrate": "alpha=None, rule=None, *, model=None, progress=None",
     "heads": "",
     "audit": "model=None, *, heads=None, progress=None",
+    "archive": "before, target, *, model=None, progress=None",
+    "archivable": "before, *, model=None",
+    "archived": "",
     "close": "",
 }
 

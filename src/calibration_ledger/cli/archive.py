@@ -23,7 +23,6 @@ COLUMNS = (
     Column("calls"),
     Column("adjustments"),
     Column("through seq"),
-    Column("head", left=True),
 )
 
 
@@ -104,6 +103,8 @@ def _size(report: ArchiveReport) -> str:
 
     if report.bytes_before is None or report.bytes_after is None or report.trouble is not None:
         return ""
+    if report.bytes_after >= report.bytes_before:
+        return ""
     before, after = shown_bytes(report.bytes_before), shown_bytes(report.bytes_after)
     return f" The ledger took {before}, and takes {after} now."
 
@@ -114,5 +115,4 @@ def _row(archived: ArchivedModel) -> list[str | Cell]:
         str(archived.calls),
         str(archived.adjustments),
         str(archived.seq),
-        f"{archived.head[:16]}...",
     ]
