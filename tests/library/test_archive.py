@@ -20,9 +20,9 @@ from calibration_ledger.errors import (
     NotRecordedError,
 )
 from calibration_ledger.interchange import archiving
-from conftest import START
 from reference import digest_of, entries_of, fold_file, numbers_of
 
+START = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)  # of `make_call`
 LATER = datetime(2100, 1, 1, tzinfo=UTC)
 
 
