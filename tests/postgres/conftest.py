@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from calibration_ledger import AdaptiveCalibrator
+from newer_program import make_migrations
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from postgres_server import Server
 
@@ -47,3 +49,9 @@ def empty(postgres: Server) -> Iterator[str]:
     """The name of a database without anything in it."""
     with postgres.database() as name:
         yield name
+
+
+@pytest.fixture
+def newer(tmp_path: Path) -> Callable[..., Path]:
+    """Make the migrations of a newer program; gives their folder."""
+    return partial(make_migrations, tmp_path)

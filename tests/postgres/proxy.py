@@ -30,9 +30,11 @@ class Proxy:
         self._server: str | tuple[str, int] = (host, port)
         if host.startswith("/"):
             self._server = f"{host}/.s.PGSQL.{port}"
-        self.url = parsed.set(port=None, host=None).update_query_dict({"host": str(folder)})
+        target = sa.URL.create(parsed.drivername, parsed.username, parsed.password, port=port)
+        self.url = target.set(database=parsed.database, query={"host": str(folder)})
+        self._path = folder / f".s.PGSQL.{port}"
         self._listener = socket.socket(socket.AF_UNIX)
-        self._listener.bind(str(folder / ".s.PGSQL.5432"))
+        self._listener.bind(str(self._path))
         self._listener.listen()
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
         self._cut: tuple[int, bool] | None = None
@@ -100,6 +102,7 @@ class Proxy:
     def __exit__(self, *_: object) -> None:
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
+        self._path.unlink()
         for pair in self._pairs:
             for end in pair:
                 end.close()

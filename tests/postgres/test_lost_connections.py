@@ -155,7 +155,6 @@ def proxy(url):
     folder = Path(tempfile.mkdtemp(prefix="px-", dir="/tmp"))  # sockets' paths are short
     with Proxy(url, folder) as opened:
         yield opened
-    (folder / ".s.PGSQL.5432").unlink()
     folder.rmdir()
 
 

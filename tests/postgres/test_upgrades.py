@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import sys
@@ -10,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
-import pytest
 import sqlalchemy as sa
 
 from calibration_ledger import AdaptiveCalibrator
@@ -22,22 +20,11 @@ from calibration_ledger.errors import (
 )
 from calibration_ledger.storage import migrate
 from calibration_ledger.storage.place import find_place
-from newer_program import become_newer, make_migrations, upgrade_in_process
+from newer_program import become_newer, upgrade_in_process
 from reference import dump
 
+from .rehearsal import SPAWN
 from .steps import wait_until, waiting
-
-SPAWN = multiprocessing.get_context("spawn")
-
-
-@pytest.fixture
-def newer(tmp_path):
-    """Make the migrations of a newer program; gives their folder."""
-
-    def make(seconds=0.0, more="pass"):
-        return make_migrations(tmp_path, seconds, more)
-
-    return make
 
 
 def test_an_older_ledger_is_refused_with_the_command_that_upgrades_it(url, newer):
