@@ -12,12 +12,14 @@ import sqlalchemy
 from hypothesis import HealthCheck, settings
 
 from calibration_ledger import AdaptiveCalibrator, Call
+from pooler import running_pooler
 from postgres_server import running_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from pooler import Pooler
     from postgres_server import Server
 
 # The same examples on every machine and in every run: a red test stays red until it is mended.
@@ -54,12 +56,26 @@ def postgres() -> Iterator[Server]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def pooler(postgres: Server) -> Iterator[Pooler]:
+    """A PgBouncer in front of it; a test that asks for one is skipped where there is none."""
+    with running_pooler(postgres) as opened:
+        yield opened
+
+
+# The same tests once more, by way of PgBouncer: with `-m stress`.
+_BOTH = ("sqlite", "postgres", pytest.param("pgbouncer", marks=pytest.mark.stress))
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run what uses a `ledger` on both databases; what looks at `ledger_path` needs a file."""
     if "ledger" in metafunc.fixturenames:
-        both = "ledger_path" not in metafunc.fixturenames
-        databases = ("sqlite", "postgres") if both else ("sqlite",)
+        databases = ("sqlite",) if "ledger_path" in metafunc.fixturenames else _BOTH
         metafunc.parametrize("ledger", databases, indirect=True)
+
+
+_SERVERS = {"postgres": "postgres", "pgbouncer": "pooler"}
+"""The fixture whose `url` leads to a database."""
 
 
 @pytest.fixture
@@ -71,8 +87,8 @@ def ledger(request: pytest.FixtureRequest) -> Iterator[str]:
     if request.param == "sqlite":
         yield str(request.getfixturevalue("tmp_path") / "calls.db")
         return
-    with request.getfixturevalue("postgres").ledger() as url:
-        yield url
+    with request.getfixturevalue("postgres").ledger() as name:
+        yield request.getfixturevalue(_SERVERS[request.param]).url(name)
 
 
 @pytest.fixture

@@ -67,6 +67,11 @@ class Server:
         self._free: list[str] = []
         self._asked = False
 
+    @property
+    def owner(self) -> str | None:
+        """The system's user whose server it is; None for our own, and for one that is not ours."""
+        return None if self._program is None else self._program.system_user
+
     def url(self, database: str, *, user: str | None = None, **query: str) -> str:
         """The URL of a database, for the tests' own user or for a role with `PASSWORD`."""
         url = self._url.set(database=database)
@@ -100,9 +105,9 @@ class Server:
 
     @contextmanager
     def ledger(self) -> Iterator[str]:
-        """The URL of an empty ledger: emptied and used again, which is quicker than made anew."""
+        """A database with an empty ledger: emptied and used again, quicker than made anew."""
         name = self._free.pop() if self._free else self._make(self._migrated())
-        yield self.url(name)
+        yield name
         try:
             self.run(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"

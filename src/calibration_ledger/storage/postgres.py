@@ -21,7 +21,6 @@ import psycopg
 
 from calibration_ledger.errors import (
     InvalidInputError,
-    LedgerBusyError,
     LedgerNotFoundError,
     NotRecordedError,
 )
@@ -29,7 +28,10 @@ from calibration_ledger.storage.backend import Raced, check_is_ledger
 from calibration_ledger.storage.live import open_backends
 from calibration_ledger.storage.postgres_connections import Connections, NoConnectionError
 from calibration_ledger.storage.postgres_faults import (
+    in_the_way,
     is_changed_schema,
+    is_crowded,
+    is_ended,
     is_lost_connection,
     is_worth_a_retry,
     no_connection,
@@ -136,8 +138,11 @@ class PostgresBackend:
         self, held: Held, deadline: float, work: Callable[..., Result], arguments: Sequence[Any]
     ) -> Result:
         try:
+            limited_at = time.monotonic()
             held.control.execute(self._begin.format(milliseconds=_left_ms(deadline)))
-            transaction = _PostgresTransaction(held.cursor, self.sql, self.place.shown, deadline)
+            transaction = _PostgresTransaction(
+                held.cursor, self.sql, self.place.shown, deadline, limited_at
+            )
             result = work(transaction, *arguments)
         except BaseException:
             self._roll_back(held)
@@ -184,12 +189,13 @@ class PostgresBackend:
             except NoConnectionError as error:
                 cause = error.__cause__ or error
                 answer = self._connections.ping()
-                # One that has just come up: it knew us before, and it would take us now.
+                # One that has just come up knew us before, or ended what PgBouncer had for us.
                 refusals += answer == "ok"
-                is_up_again = answer == "ok" and self._ready and refusals <= _REFUSALS_MAX
-                is_late = time.monotonic() + pause_s > deadline
+                is_known = self._ready or is_ended(cause)
+                is_up_again = answer == "ok" and is_known and refusals <= _REFUSALS_MAX
                 # A server that starts, also after a crash of its own, is worth waiting for.
-                if is_late or not (answer == "reject" or is_up_again):
+                may_pass = answer == "reject" or is_up_again or is_crowded(cause)
+                if not may_pass or time.monotonic() + pause_s > deadline:
                     raise no_connection(cause, shown, doing) from cause
             except (Raced, psycopg.Error) as error:
                 lost = is_lost_connection(error)
@@ -198,10 +204,7 @@ class PostgresBackend:
                     self._look_at_changed(error)
                     raise postgres_fault(error, shown, doing) from error
                 if time.monotonic() + pause_s > deadline:
-                    raise LedgerBusyError(
-                        f"others got in the way in {shown} for {self._timeout_s:g} s. Nothing was "
-                        f"recorded: try again, or give a longer timeout_s."
-                    ) from error
+                    raise in_the_way(shown, self._timeout_s, doing) from error
             # With jitter: two that collided would collide again.
             time.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
             pause_s = min(2 * pause_s, _PAUSE_S_MAX)
@@ -247,11 +250,14 @@ class _PostgresTransaction(Transaction):
 
     __slots__ = ("_deadline", "_limited_at")
 
-    def __init__(self, cursor: Any, sql: Statements, ledger: str, deadline: float) -> None:
-        """Wrap a cursor whose transaction has just begun."""
+    def __init__(
+        self, cursor: Any, sql: Statements, ledger: str, deadline: float, limited_at: float
+    ) -> None:
+        """Wrap a cursor whose transaction has begun, with the limit that was right then."""
         super().__init__(cursor, sql, ledger)
         self._deadline = deadline
-        self._limited_at = time.monotonic()
+        # Before the BEGIN: behind PgBouncer that may have waited long for a server connection.
+        self._limited_at = limited_at
 
     def load(self, model: str) -> Any:
         """See `Transaction.load`."""

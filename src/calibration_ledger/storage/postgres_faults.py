@@ -53,12 +53,25 @@ def _said(error: BaseException) -> str:
 
 def is_worth_a_retry(error: BaseException) -> bool:
     """Whether the transaction was undone for a reason that the next try may not meet."""
-    return isinstance(error, Raced) or _code(error) in _RETRIED
+    return isinstance(error, Raced) or _code(error) in _RETRIED or is_crowded(error)
 
 
 def is_busy(error: BaseException) -> bool:
     """Whether others held what was wanted."""
-    return _code(error) in _BUSY
+    return _code(error) in _BUSY or is_crowded(error)
+
+
+def is_crowded(error: BaseException) -> bool:
+    """Whether PgBouncer had none of its server connections to give for too long.
+
+    It says so instead of the server, before the first statement of a transaction.
+    """
+    return _code(error) == "08P01" and _said(error) == "query_wait_timeout"
+
+
+def is_ended(error: BaseException) -> bool:
+    """Whether the server ended the connection, and said so."""
+    return _code(error) in _ENDED
 
 
 def is_lost_connection(error: BaseException) -> bool:
@@ -77,10 +90,21 @@ def is_changed_schema(error: BaseException) -> bool:
 
 def no_connection(error: BaseException, ledger: str, doing: str) -> LedgerError:
     """The typed error of a connection that could not be made."""
+    if is_crowded(error):
+        return postgres_fault(error, ledger, doing)
     kind, recorded = (LedgerError, "") if doing == "read" else _NOT_RECORDED
     return kind(
         f"there is no connection to {ledger} (PostgreSQL: {_said(error)}).{recorded} Check the "
         f"URL, the user and password, and whether the server runs."
+    )
+
+
+def in_the_way(ledger: str, timeout_s: float, doing: str) -> LedgerBusyError:
+    """The typed error of what was tried again until its deadline."""
+    recorded = "" if doing == "read" else " Nothing was recorded."
+    return LedgerBusyError(
+        f"others got in the way in {ledger} for {timeout_s:g} s.{recorded} Try again, or give a "
+        f"longer timeout_s."
     )
 
 
@@ -97,7 +121,7 @@ def postgres_fault(error: BaseException, ledger: str, doing: str) -> LedgerError
     """The typed error of one of psycopg's that left no trace; see `faults.sqlite_fault`."""
     code, said = _code(error), _said(error)
     recorded = "" if doing == "read" else " Nothing was recorded."
-    if code in _BUSY:
+    if is_busy(error):
         return LedgerBusyError(
             f"{ledger} is held by another program (PostgreSQL: {said}).{recorded} Try again, or "
             f"give a longer timeout_s."
