@@ -39,9 +39,9 @@ from calibration_ledger.storage.postgres_faults import (
     unknown_outcome,
 )
 from calibration_ledger.storage.postgres_tables import FIND_TABLES, check_tables
+from calibration_ledger.storage.postgres_transaction import PostgresTransaction, left_ms
 from calibration_ledger.storage.schema import TABLES, VERSION_TABLE
 from calibration_ledger.storage.statements import statements
-from calibration_ledger.storage.writes import Transaction
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -50,13 +50,11 @@ if TYPE_CHECKING:
     from calibration_ledger.storage.backend import Result
     from calibration_ledger.storage.place import Place
     from calibration_ledger.storage.postgres_connections import Held
-    from calibration_ledger.storage.statements import Statements
 
 _PAUSE_S_MAX = 0.25
 _LOSSES_MAX = 2
 """Connections that may die under one call: once the server restarted, and once in its recovery."""
 _REFUSALS_MAX = 3
-_LIMIT_EVERY_S = 0.05
 
 
 class PostgresBackend:
@@ -74,6 +72,7 @@ class PostgresBackend:
         self._timeout_s = timeout_s
         self._begin = _begin(durability)
         self._ready = False
+        self._ids: dict[str, int] = {}
         self._connections = Connections(place.url, place.shown, timeout_s)
         self.sql = statements(self._connections.dialect)
         open_backends.add(self)
@@ -139,9 +138,9 @@ class PostgresBackend:
     ) -> Result:
         try:
             limited_at = time.monotonic()
-            held.control.execute(self._begin.format(milliseconds=_left_ms(deadline)))
-            transaction = _PostgresTransaction(
-                held.cursor, self.sql, self.place.shown, deadline, limited_at
+            held.control.execute(self._begin.format(milliseconds=left_ms(deadline)))
+            transaction = PostgresTransaction(
+                held.cursor, self.sql, self.place.shown, self._ids, deadline, limited_at
             )
             result = work(transaction, *arguments)
         except BaseException:
@@ -245,46 +244,6 @@ class PostgresBackend:
         self._connections.after_fork_in_child()
 
 
-class _PostgresTransaction(Transaction):
-    """A transaction that waits for all its locks together no longer than until the deadline."""
-
-    __slots__ = ("_deadline", "_limited_at")
-
-    def __init__(
-        self, cursor: Any, sql: Statements, ledger: str, deadline: float, limited_at: float
-    ) -> None:
-        """Wrap a cursor whose transaction has begun, with the limit that was right then."""
-        super().__init__(cursor, sql, ledger)
-        self._deadline = deadline
-        # Before the BEGIN: behind PgBouncer that may have waited long for a server connection.
-        self._limited_at = limited_at
-
-    def load(self, model: str) -> Any:
-        """See `Transaction.load`."""
-        # lock_timeout counts anew for each lock. It is set again only once time was lost, so that
-        # the first lock costs no round trip more.
-        now = time.monotonic()
-        if now > self._limited_at + _LIMIT_EVERY_S:
-            self._limited_at = now
-            self._execute(f"SET LOCAL lock_timeout = {_left_ms(self._deadline)}")
-        return super().load(model)
-
-    def add_calls(self, rows: Sequence[tuple[Any, ...]]) -> None:
-        """See `Transaction.add_calls`."""
-        self._add(self._sql.add_call, rows)
-
-    def add_details(self, rows: Sequence[tuple[Any, ...]]) -> None:
-        """See `Transaction.add_details`."""
-        self._add(self._sql.add_detail, rows)
-
-    def _add(self, text: str, rows: Sequence[tuple[Any, ...]]) -> None:
-        # A pipeline pays from the second row on: to begin and end it takes round trips of its own.
-        if len(rows) == 1:
-            self._execute(text, rows[0])
-        elif rows:
-            self._cursor.executemany(text, rows)
-
-
 def _begin(durability: str) -> str:
     """One round trip that begins; what it sets ends with the transaction."""
     commit = "on" if durability == "full" else "off"
@@ -293,8 +252,3 @@ def _begin(durability: str) -> str:
         " SET LOCAL lock_timeout = {milliseconds};"
         f" SET LOCAL synchronous_commit = {commit}"
     )
-
-
-def _left_ms(deadline: float) -> int:
-    """The milliseconds to the deadline; at least one, because 0 would be no limit at all."""
-    return max(1, int(1000 * (deadline - time.monotonic())))

@@ -63,7 +63,9 @@ class Statements:
 
     revision: str
     load: str
+    load_known: str
     find: str
+    find_id: str
     list_calibrations: str
     add_model: str
     add_call: str
@@ -104,17 +106,21 @@ def _joined(*more: Any) -> sa.Select[Any]:
 def _build(insert: Any) -> Built:
     """Every statement with the names of its parameters, in the order callers bind them."""
     named = models.c.model == bindparam("model", type_=sa.Text)
-    revision = select(version.c.version_num).scalar_subquery()
+    revision = select(version.c.version_num).scalar_subquery().label("revision")
+    row = _joined(revision).with_for_update(of=calibrations)
     of_model = calls.c.model_id == _MODEL_ID
     return {
         "revision": (select(version.c.version_num), ()),
         # The revision travels with the row, so that a writer that opened the ledger before an
         # upgrade notices it inside its next transaction.
-        "load": (
-            _joined(revision.label("revision")).where(named).with_for_update(of=calibrations),
-            ("model",),
+        "load": (row.where(named), ("model",)),
+        # Where models are spread over machines by model_id, only what names it can lock a row.
+        "load_known": (
+            row.where(named, calibrations.c.model_id == _MODEL_ID),
+            ("model", "model_id"),
         ),
         "find": (_joined().where(named), ("model",)),
+        "find_id": (select(models.c.id).where(named), ("model",)),
         "list_calibrations": (
             _joined(models.c.model).order_by(models.c.model),
             (),

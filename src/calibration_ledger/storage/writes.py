@@ -39,7 +39,7 @@ class Transaction:
             LedgerRevisionError: the ledger was upgraded since it was opened.
             LedgerCorruptError: the row cannot be what a program of ours wrote.
         """
-        row = self._execute(self._sql.load, (model,)).fetchone()
+        row = self._lock(model)
         if row is None:
             self.check_revision()
         elif row[-1] != REVISION:
@@ -49,6 +49,10 @@ class Transaction:
         elif row[9] is not None and len(row[9]) % 8:
             raise damaged(model, "the calibration holds an impossible rule state")
         return row
+
+    def _lock(self, model: str) -> Any:
+        """A model's row as it is stored, locked until the end, or None."""
+        return self._execute(self._sql.load, (model,)).fetchone()
 
     def check_revision(self) -> None:
         """Refuse to write into a ledger of another revision."""
@@ -70,7 +74,7 @@ class Transaction:
         rows = self._execute(self._sql.add_model, (model,)).fetchall()
         if rows:
             return int(rows[0][0])
-        if self._execute(self._sql.load, (model,)).fetchone() is not None:
+        if self._lock(model) is not None:
             raise Raced(model)
         raise damaged(model, "the calibration is missing")
 
