@@ -188,10 +188,11 @@ class PostgresBackend:
             except NoConnectionError as error:
                 cause = error.__cause__ or error
                 answer = self._connections.ping()
-                # One that has just come up knew us before, or ended what PgBouncer had for us.
-                refusals += answer == "ok"
+                # One that has just come up knew us before, or ended what PgBouncer had for us. In
+                # the middle of its recovery there is a moment when it does not answer at all.
+                refusals += answer != "reject"
                 is_known = self._ready or is_ended(cause)
-                is_up_again = answer == "ok" and is_known and refusals <= _REFUSALS_MAX
+                is_up_again = is_known and refusals <= _REFUSALS_MAX
                 # A server that starts, also after a crash of its own, is worth waiting for.
                 may_pass = answer == "reject" or is_up_again or is_crowded(cause)
                 if not may_pass or time.monotonic() + pause_s > deadline:
