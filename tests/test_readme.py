@@ -4,6 +4,7 @@
   follows is its output (stdout and stderr), compared whole after times, digests and paths that no
   two runs share are blotted out. A block may go on with what earlier ones left behind.
 - `python` blocks run as scripts of their own in the same folder; lines `#> ...` are the output.
+- `sql` blocks run on a real PostgreSQL, in `tests/postgres/test_readme_sql.py`.
 - `sh` blocks are the set-up: they are compared with what `.ci/run` does, which runs them.
 
 After a change, `UPDATE_README=1 pytest tests/test_readme.py` writes the new output into the file.
@@ -142,4 +143,4 @@ def test_every_command_is_in_the_readme():
 
 def test_every_block_is_of_a_kind_that_is_checked():
     kinds = {name for name, _ in BLOCK.findall(README.read_text(encoding="utf-8"))}
-    assert kinds <= {"console", "python", "sh", "text"}
+    assert kinds <= {"console", "python", "sh", "sql", "text"}

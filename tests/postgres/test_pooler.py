@@ -409,6 +409,23 @@ def test_a_role_with_the_grants_and_a_password_records(postgres, pooler, databas
         AdaptiveCalibrator(url.replace("s3cret", "wrong"))
 
 
+def test_a_role_brings_its_search_path_through_a_pooler(postgres, pooler, database, run):
+    role = postgres.role("writer")
+    run(
+        f"CREATE SCHEMA latency AUTHORIZATION {role}",
+        f"ALTER ROLE {role} SET search_path = latency",
+    )
+    pooler.add_user(role)
+    try:
+        with AdaptiveCalibrator(pooler.url(database, user=role)) as calibrator:
+            calibrator.record("m", 1, 2.0)
+            assert calibrator.audit() == []
+        assert run("SELECT model FROM latency.models") == [("m",)]
+        assert run("SELECT count(*) FROM public.models") == [(0,)]
+    finally:
+        run("DROP SCHEMA latency CASCADE")
+
+
 def test_what_is_exported_through_a_pooler_is_what_the_server_holds(postgres, database, url):
     with AdaptiveCalibrator(url) as calibrator, AdaptiveCalibrator(postgres.url(database)) as near:
         write_in_every_way(calibrator)
