@@ -10,6 +10,7 @@ from alembic.migration import MigrationContext
 from calibration_ledger.storage.migrate import begun_file, run_migrations
 from calibration_ledger.storage.place import find_place
 from calibration_ledger.storage.schema import metadata, readable_view
+from calibration_ledger.storage.sqlite_schema import LIST_SCHEMA, expected_parts, read_parts
 
 
 def schema_of(path):
@@ -46,6 +47,15 @@ def test_the_migrations_make_what_the_program_describes(tmp_path, described):
     path = tmp_path / "migrated.db"
     migrate(path, "head")
     assert without_alembic(schema_of(path)) == schema_of(described)
+
+
+def test_what_an_audit_expects_is_what_the_migrations_make(tmp_path):
+    """Alembic's own table included: an audit of a sound ledger finds nothing of its tables."""
+    path = tmp_path / "migrated.db"
+    migrate(path, "head")
+    with sqlite3.connect(path) as connection:
+        assert read_parts(connection.execute(LIST_SCHEMA)) == expected_parts()
+    connection.close()
 
 
 def test_up_down_and_up_again_makes_the_same(tmp_path):

@@ -80,7 +80,7 @@ class Backend(Protocol):
         """
 
     def check_engine(self) -> list[str]:
-        """What the database engine's own check finds wrong; empty where all is well."""
+        """What is wrong with the database itself, its tables included; empty where all is well."""
 
     def backup(self, copy: str | os.PathLike[str]) -> Path:
         """Write a consistent copy while others go on writing; gives its path."""

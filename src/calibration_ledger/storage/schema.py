@@ -176,7 +176,12 @@ calibrations = sa.Table(
     sqlite_strict=True,
 )
 
-version = sa.Table(VERSION_TABLE, sa.MetaData(), sa.Column("version_num", sa.String(32)))
+version = sa.Table(
+    VERSION_TABLE,
+    sa.MetaData(),
+    sa.Column("version_num", sa.String(32), nullable=False),
+    sa.PrimaryKeyConstraint("version_num", name="alembic_version_pkc"),
+)
 """Alembic's own table, to ask for the revision without importing Alembic."""
 
 READABLE_VIEW = "readable_calls"

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import sqlalchemy as sa
-
 from calibration_ledger.errors import LedgerNotFoundError
 from calibration_ledger.storage.backend import revision_error
-from calibration_ledger.storage.migrate import current_revision, reading, run_migrations
+from calibration_ledger.storage.migrate import current_revision, reading
 from calibration_ledger.storage.schema import REVISION
+from calibration_ledger.storage.sqlite_schema import LIST_SCHEMA, damaged_parts, foreign_parts
 
 if TYPE_CHECKING:
     from calibration_ledger.storage.place import Place
@@ -31,26 +30,11 @@ def schema_differences(place: Place, timeout_s: float) -> list[str]:
         raise revision_error(found, place.shown)
     with reading(place, timeout_s) as connection:
         if place.url is None:
-            return _compare_texts(_schema_texts(connection), _expected_texts())
+            rows = [tuple(row) for row in connection.exec_driver_sql(LIST_SCHEMA)]
+            return [*damaged_parts(rows), *foreign_parts(rows)]
         from calibration_ledger.storage.postgres_schema import schema_texts
 
         return _compare_texts(*schema_texts(connection))
-
-
-def _schema_texts(connection: sa.Connection) -> dict[str, str]:
-    """Every table, index and view of a SQLite database: its statement without its layout."""
-    rows = connection.exec_driver_sql("SELECT type, name, sql FROM sqlite_master").fetchall()
-    return {f"{kind} {name}": " ".join((sql or "").split()) for kind, name, sql in rows}
-
-
-def _expected_texts() -> dict[str, str]:
-    engine = sa.create_engine("sqlite://", poolclass=sa.StaticPool)
-    try:
-        with engine.begin() as connection:
-            run_migrations(connection)
-            return _schema_texts(connection)
-    finally:
-        engine.dispose()
 
 
 def _compare_texts(found: dict[str, str], expected: dict[str, str]) -> list[str]:

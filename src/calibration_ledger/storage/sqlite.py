@@ -30,6 +30,7 @@ from calibration_ledger.storage.place import check_file, make_folder
 from calibration_ledger.storage.schema import VERSION_TABLE
 from calibration_ledger.storage.sqlite_connect import cut_page
 from calibration_ledger.storage.sqlite_connections import Connections
+from calibration_ledger.storage.sqlite_schema import LIST_SCHEMA, damaged_parts
 from calibration_ledger.storage.statements import statements
 from calibration_ledger.storage.writes import Transaction
 
@@ -251,7 +252,8 @@ class SQLiteBackend:
         """See `Backend.check_engine`."""
         found = [text for (text,) in self.read("PRAGMA integrity_check(100)") if text != "ok"]
         ((page_size,),) = self.read("PRAGMA page_size")
-        return [*found, *cut_page(self._path, page_size)]
+        changed = damaged_parts(self.read(LIST_SCHEMA))
+        return [*found, *cut_page(self._path, page_size), *changed]
 
     def backup(self, copy: str | os.PathLike[str]) -> Path:
         """See `Backend.backup`."""

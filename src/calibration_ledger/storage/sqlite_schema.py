@@ -1,0 +1,125 @@
+"""Whether the tables of a SQLite ledger are what this program expects; it takes no Alembic.
+
+What SQLite keeps of a table or a view is the statement that made it, and a bit that flips there
+can take a CHECK away without harming a row. The statements are compared word by word. Layout,
+quotes around names and the order of constraints may differ: a table that a migration rebuilt, or
+that another version of SQLAlchemy wrote, is none the worse for that.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from contextlib import closing
+from functools import cache
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.schema import CreateTable
+
+from calibration_ledger.storage.schema import metadata, readable_view, version
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+LIST_SCHEMA = "SELECT type, name, tbl_name, sql FROM sqlite_master"
+
+_WORD = re.compile(r"""'(?:[^']|'')*'|"\w+"|[\w.]+|\S""")
+_NUMBER = re.compile(r"_\d+\Z")
+
+
+class Part(NamedTuple):
+    """One table, index, view or trigger.
+
+    Attributes:
+        kind: which of them.
+        table: the table that it belongs to; a table's or a view's own name.
+        clauses: its statement; of a table each column, then each constraint, these sorted. Empty
+            for an index that a constraint makes.
+    """
+
+    kind: str
+    table: str
+    clauses: tuple[str, ...]
+
+
+def read_parts(rows: Iterable[tuple[Any, ...]]) -> dict[str, Part]:
+    """The rows of `LIST_SCHEMA`, as parts by name."""
+    parts = {}
+    for kind, name, table, statement in rows:
+        # The number of a constraint's index depends on the order of the constraints.
+        key = _NUMBER.sub("", str(name)) if statement is None else str(name)
+        parts[key] = Part(str(kind), str(table), _clauses(str(statement or "")))
+    return parts
+
+
+def _clauses(statement: str) -> tuple[str, ...]:
+    words = [_unquoted(word) for word in _WORD.findall(statement)]
+    if words[:2] != ["CREATE", "TABLE"]:
+        return (" ".join(words),)
+    clauses: list[list[str]] = [[]]
+    depth = 0
+    for word in words:
+        depth -= word == ")"
+        if (word == "," and depth == 1) or (word in "()" and depth == 0):
+            clauses.append([])
+        else:
+            clauses[-1].append(word)
+        depth += word == "("
+    texts = [" ".join(clause) for clause in clauses]
+    return tuple(sorted(texts, key=lambda text: text if text.startswith("CONSTRAINT ") else ""))
+
+
+def _unquoted(word: str) -> str:
+    return word[1:-1] if word.startswith('"') and len(word) > 1 else word
+
+
+@cache
+def expected_parts() -> Mapping[str, Part]:
+    """Those of a new ledger."""
+    dialect = sqlite.dialect()
+    with closing(sqlite3.connect(":memory:")) as connection:
+        for table in (*metadata.sorted_tables, version):
+            connection.execute(str(CreateTable(table).compile(dialect=dialect)))
+        connection.execute(readable_view("sqlite"))
+        return read_parts(connection.execute(LIST_SCHEMA))
+
+
+def damaged_parts(rows: Iterable[tuple[Any, ...]]) -> list[str]:
+    """What an audit minds: a part of the ledger that is missing or changed, and any trigger.
+
+    Tables, indexes and views of the user's own beside them change no entry.
+
+    Args:
+        rows: those of `LIST_SCHEMA`.
+    """
+    found, expected = read_parts(rows), expected_parts()
+    missing = sorted(expected.keys() - found.keys())
+    changed = sorted(name for name in expected.keys() & found if found[name] != expected[name])
+    triggers = sorted(name for name, part in found.items() if part.kind == "trigger")
+    return [
+        *(f"{expected[name].kind} {name} is missing" for name in missing),
+        *(_difference(name, found[name], expected[name]) for name in changed),
+        *(f"trigger {name} is not the ledger's" for name in triggers),
+    ]
+
+
+def foreign_parts(rows: Iterable[tuple[Any, ...]]) -> list[str]:
+    """What is there besides, but for triggers; SQLite's own tables of statistics are nobody's."""
+    found = read_parts(rows)
+    names = sorted(name for name in found.keys() - expected_parts() if name[:7] != "sqlite_")
+    others = [(name, found[name].kind) for name in names if found[name].kind != "trigger"]
+    return [f"{kind} {name} is not the ledger's" for name, kind in others]
+
+
+def _difference(name: str, found: Part, expected: Part) -> str:
+    here = [text for text in found.clauses if text not in expected.clauses]
+    there = [text for text in expected.clauses if text not in found.clauses]
+    if found[:2] != expected[:2]:
+        here, there = [f"a {found.kind} of {found.table}"], [f"a {expected.kind}"]
+    elif not here and not there:
+        here, there = ["its columns"], ["another order of them"]
+    return (
+        f"{expected.kind} {name} is not as this program made it: "
+        f"{'; '.join(here) or 'nothing'} in place of {'; '.join(there) or 'nothing'}"
+    )
