@@ -12,14 +12,16 @@ from array import array
 from typing import TYPE_CHECKING, Any
 
 from calibration_ledger.entries import (
+    CALL_TYPES,
     OPENINGS,
     adjustment_head,
     archived_digest,
     call_head,
     first_head,
+    is_typed,
     setting,
 )
-from calibration_ledger.entry_checks import adjustment_faults, has_types_of_call
+from calibration_ledger.entry_checks import adjustment_faults
 from calibration_ledger.errors import NotFiniteError, UnknownRuleError
 from calibration_ledger.learning import State
 from calibration_ledger.rules import find_rule
@@ -159,7 +161,7 @@ class ModelAudit:
 
     def _unreadable_calls(self, rows: Sequence[CallRow]) -> None:
         for row in rows:
-            if not has_types_of_call(row):
+            if not is_typed(row, CALL_TYPES):
                 self.report("entry", _whole(row[0]), "numbers and texts", repr(tuple(row)))
         if "entry" not in self._counts:
             self.report("entry", _whole(rows[0][0]), "values in their bounds", repr(rows[0]))

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from calibration_ledger.audit import ModelAudit
+from calibration_ledger.damage import damage_told
 from calibration_ledger.entries import Adjustment
 from calibration_ledger.errors import (
     HistoryArchivedError,
@@ -46,7 +47,8 @@ def audit(
     try:
         found = list_live(backend, model)
     except LedgerCorruptError as error:
-        return [Finding(None, None, "storage", "a readable ledger", str(error))]
+        finding = Finding(model, None, "storage", "a readable ledger", str(error))
+        return [finding, *([] if model is not None else _audit_whole(backend))]
     findings = [] if model is not None else _audit_whole(backend)
     if model is None:
         findings += missing_models(noted, (live.model for live in found))
@@ -96,7 +98,8 @@ def _audit_once(
             if entry is not None:
                 fold.adjust(entry)
                 done = entry.seq
-        last_seq, lowest, newest = reads.ends(backend, live.model_id)
+        with damage_told(live.model):
+            last_seq, lowest, newest = reads.ends(backend, live.model_id)
         if lowest < 1:
             fold.report("sequence", lowest, "entries from 1 on", f"entry {lowest}")
         behind = max(newest - last_seq, 0)

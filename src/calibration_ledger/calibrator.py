@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from calibration_ledger import listing
 from calibration_ledger.calibration import DEFAULT_ALPHA, ModelCalibration, confidence_of
-from calibration_ledger.damage import damaged
+from calibration_ledger.damage import IMPOSSIBLE, damaged, impossible
 from calibration_ledger.errors import (
     InvalidInputError,
     LedgerNotFoundError,
@@ -136,16 +136,21 @@ class AdaptiveCalibrator(HistoryMethods):
         if rows:
             row = rows[0]
             coefficients, sample_count = row[3:6], row[8]
-            if sample_count < 0:
-                raise damaged(model, f"the calibration counts {sample_count} calls")
         else:
             coefficients, sample_count = checked_prior(self._prior, model), 0
+        try:
+            predicted_ms = predict_ms(coefficients, prompt_tokens, completion_tokens)
+            confidence = confidence_of(sample_count)
+            if sample_count < 0:
+                raise damaged(model, f"the calibration counts {sample_count} calls")
+        except IMPOSSIBLE as error:
+            raise impossible(model, error) from error
         return CostPrediction(
             model,
             prompt_tokens,
             completion_tokens,
-            predict_ms(coefficients, prompt_tokens, completion_tokens),
-            confidence_of(sample_count),
+            predicted_ms,
+            confidence,
             sample_count,
             datetime.now(UTC),
         )

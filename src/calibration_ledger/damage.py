@@ -26,10 +26,19 @@ def damaged(model: str, what: str) -> LedgerCorruptError:
     )
 
 
+IMPOSSIBLE = (struct.error, OverflowError, TypeError, AttributeError)
+"""What arithmetic raises over values that are absurd, or of another type than their column's."""
+
+
+def impossible(model: str, error: Exception) -> LedgerCorruptError:
+    """`damaged`, of one of `IMPOSSIBLE`."""
+    return damaged(model, f"an entry holds an impossible value ({error})")
+
+
 @contextmanager
 def damage_told(model: str) -> Iterator[None]:
-    """Make `damaged` of what absurd numbers break inside."""
+    """Make `damaged` of what impossible values break inside; no user's code may run there."""
     try:
         yield
-    except (struct.error, OverflowError) as error:
-        raise damaged(model, f"an entry holds an impossible value ({error})") from error
+    except IMPOSSIBLE as error:
+        raise impossible(model, error) from error

@@ -33,6 +33,11 @@ CallRow: TypeAlias = tuple[int, int, int, int, float, float, "str | None", "str 
 details: a call without its model, in the order of the digest."""
 
 
+_TEXT = (str, type(None))
+_BYTES = (bytes, type(None))
+CALL_TYPES = (int, int, int, int, float, float, _TEXT, _TEXT)
+
+
 class Adjustment(NamedTuple):
     """An entry that sets a calibration explicitly.
 
@@ -62,6 +67,21 @@ class Adjustment(NamedTuple):
     archived_head: bytes | None = None
     archived_through: int | None = None
     archived_digest: bytes | None = None
+
+
+ADJUSTMENT_TYPES = (
+    *(int, str, int, str, float, float, float, float, float, float, int),
+    *(_BYTES, int, _TEXT, _BYTES, (int, type(None)), _BYTES),
+)
+
+
+def is_typed(row: Sequence[object], types: Sequence[Any]) -> bool:
+    """Whether each value of a row is of its column's type.
+
+    Databases see to it when a row is written. A bit that flips in a SQLite file later can make
+    another type of a value, and none of the value itself.
+    """
+    return all(map(isinstance, row, types))
 
 
 _CALL = struct.Struct(">Bqqqqdd")

@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 from math import isfinite
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from calibration_ledger.learning import unpack_numbers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from calibration_ledger.entries import Adjustment
-
-_CALL_TYPES = (int, int, int, int, float, float, str | None, str | None)
-
-
-def has_types_of_call(row: Sequence[Any]) -> bool:
-    """Whether every value is of the type that a `CallRow` has there."""
-    return all(isinstance(value, kind) for value, kind in zip(row, _CALL_TYPES, strict=True))
 
 
 def adjustment_faults(entry: Adjustment) -> Iterator[tuple[str, str]]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from calibration_ledger.calibration import ModelCalibration
 from calibration_ledger.damage import damage_told, damaged
+from calibration_ledger.entries import CALL_TYPES, is_typed
 from calibration_ledger.errors import (
     HistoryArchivedError,
     InvalidInputError,
@@ -129,6 +130,8 @@ def call_of(model: str, row: Any) -> Call:
         LedgerCorruptError: it cannot be what a program of ours wrote.
     """
     seq, called_at, prompt_tokens, completion_tokens, actual, predicted, request_id, text = row
+    if not is_typed(row, CALL_TYPES):
+        raise damaged(model, f"entry {seq} holds a value of another type")
     try:
         details = None if text is None else _DECODER.decode(text)
         at = time_from_us(called_at)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from calibration_ledger.damage import damage_told
+from calibration_ledger.damage import IMPOSSIBLE, damage_told, impossible
 from calibration_ledger.entries import adjustment_head, call_head, first_head
 from calibration_ledger.errors import ModelNotFoundError, RequestConflictError
 from calibration_ledger.learning import State, learn_columns
@@ -143,9 +143,12 @@ def record_call(
         return record_calls(transaction, model, (call,), opening)[0]
     model_id, rule, alpha, a, b, o, absolute, total, count, _, _, seq, head, _ = row
     numbers = [a, b, o, absolute, total]
-    predicted = learn_columns(find_rule(rule), alpha, numbers, (p,), (c,), (y,))[0]
-    seq += 1
-    head = call_head(head, (seq, at, p, c, y, predicted, None, None))
+    try:
+        predicted = learn_columns(find_rule(rule), alpha, numbers, (p,), (c,), (y,))[0]
+        seq += 1
+        head = call_head(head, (seq, at, p, c, y, predicted, None, None))
+    except IMPOSSIBLE as error:
+        raise impossible(model, error) from error
     transaction.add_call((model_id, seq, at, p, c, y, predicted))
     transaction.save((rule, alpha, *numbers, count + 1, None, at, seq, head, model_id))
     return y - predicted
@@ -170,11 +173,14 @@ def record_calls(
         RequestConflictError: a request id is there with other numbers.
         NotFiniteError: the calibration would not stay finite.
     """
-    opened = _open(transaction, model, opening)
-    if all(call.request_id is None for call in calls):
-        errors = opened.learn(calls)
-    else:
-        errors = _record_once(opened, model, calls)
+    try:
+        opened = _open(transaction, model, opening)
+        if all(call.request_id is None for call in calls):
+            errors = opened.learn(calls)
+        else:
+            errors = _record_once(opened, model, calls)
+    except IMPOSSIBLE as error:
+        raise impossible(model, error) from error
     opened.save()
     return errors
 

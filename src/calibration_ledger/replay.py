@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from calibration_ledger.damage import damaged
+from calibration_ledger.damage import damage_told, damaged
 from calibration_ledger.entries import OPENINGS, setting
 from calibration_ledger.figures import Accuracy
 from calibration_ledger.learning import State
@@ -85,19 +85,22 @@ def fold_history(
     if not found or found[0].kind not in OPENINGS:
         raise damaged(history.model, "the history does not begin with an opening")
     opening, *later = found
-    state = State.from_adjustment(opening, rule, alpha)
+    with damage_told(history.model):
+        state = State.from_adjustment(opening, rule, alpha)
     done = opening.seq
     for entry in [*(e for e in later if e.seq <= through), None]:
         end = through if entry is None else entry.seq - 1
         for columns in history.columns(done, end):
-            predicted_ms = state.learn(*columns)
-            if accuracy is not None:
-                scored = None if window is None else window.holds(columns.called_at)
-                accuracy.add(columns.actual_ms, predicted_ms, scored)
+            with damage_told(history.model):
+                predicted_ms = state.learn(*columns)
+                if accuracy is not None:
+                    scored = None if window is None else window.holds(columns.called_at)
+                    accuracy.add(columns.actual_ms, predicted_ms, scored)
             if progress is not None:
                 progress(len(predicted_ms))
         if entry is not None:
-            state = State.from_adjustment(entry, rule, alpha)
+            with damage_told(history.model):
+                state = State.from_adjustment(entry, rule, alpha)
             done = entry.seq
     return state
 
@@ -125,11 +128,13 @@ def replay_history(
 
 def replay_of(model: str, state: State, accuracy: Accuracy) -> Replay:
     """The frozen value of a finished replay."""
+    with damage_told(model):
+        calibration = state.calibration(model)
     return Replay(
         model=model,
         rule=state.rule.version,
         alpha=state.alpha,
-        calibration=state.calibration(model),
+        calibration=calibration,
         n=accuracy.n,
         mean_absolute_error_ms=accuracy.mean_absolute_error_ms,
         median_absolute_percentage_error=accuracy.median_absolute_percentage_error,

@@ -79,15 +79,14 @@ def _replay(
 ) -> Replay:
     history = reads.ModelHistory(backend, live)
     everything = window == (None, None)
-    with damage_told(live.model):
-        replayed, _ = replay_history(
-            history,
-            rule,
-            alpha,
-            live.last_seq if everything else max(1, history.last_scored(window)),
-            window=None if everything else window,
-            progress=progress,
-        )
+    replayed, _ = replay_history(
+        history,
+        rule,
+        alpha,
+        live.last_seq if everything else max(1, history.last_scored(window)),
+        window=None if everything else window,
+        progress=progress,
+    )
     return replayed
 
 
@@ -107,7 +106,7 @@ def recalibrate(
         while done is None:  # a reset, recalibration or archive came between: start over
             (newest,) = list_live(backend, live.model)
             chosen = _chosen(newest, checked_alpha, checked_rule)
-            with damage_told(live.model), suppress(HistoryArchivedError):
+            with suppress(HistoryArchivedError):
                 done = _adopt(backend, newest, *chosen, progress)
         adopted.append(done)
     return adopted
@@ -147,5 +146,6 @@ def _adopt(
             opened.save()
         return rebuilt, figures
 
-    adopted = backend.write(work)
+    with damage_told(live.model):
+        adopted = backend.write(work)
     return None if adopted is None else replay_of(live.model, *adopted)

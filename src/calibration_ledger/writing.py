@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from calibration_ledger.damage import damage_told
 from calibration_ledger.errors import LedgerError, LedgerNotFoundError
 from calibration_ledger.listing import list_live
 from calibration_ledger.recording import OpenModel, Unopened, record_calls
@@ -91,8 +92,9 @@ def reset_models(backend: Backend, opening: Opening, model: str | None) -> None:
         if missing:
             return missing
         for name in sorted(names):
-            opened = OpenModel.load(transaction, name)
-            opened.append(openings[name]._replace(kind="reset"))
+            with damage_told(name):
+                opened = OpenModel.load(transaction, name)
+                opened.append(openings[name]._replace(kind="reset"))
             opened.save()
         return []
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import re
 import shutil
 import sqlite3
 from contextlib import closing
@@ -95,6 +96,32 @@ def edited(template, path, *statements):
         for statement in statements:
             text, parameters = (statement, ()) if isinstance(statement, str) else statement
             assert connection.execute(text, parameters).rowcount != 0, statement
+    return path
+
+
+def retyped(template, path, table, column, where, value):
+    """A copy in which a row holds a value of a type that a STRICT table refuses.
+
+    No statement does that, but a single bit can: the type of each value is in the file beside it.
+    """
+    shutil.copyfile(template, path)
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA writable_schema=ON")
+        (text,) = connection.execute(
+            "SELECT sql FROM sqlite_master WHERE name = ?", (table,)
+        ).fetchone()
+        change = "UPDATE sqlite_master SET sql = ? WHERE name = ?"
+        loose = text.replace("STRICT", "").replace("WITHOUT ROWID,", "WITHOUT ROWID")
+        # Without a type a column keeps what it is given, and without NOT NULL nothing, too.
+        loose = re.sub(rf"\t{column} \w+( NOT NULL)?,", rf"\t{column},", loose)
+        assert loose != text
+        connection.execute(change, (loose, table))
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA foreign_keys=OFF")
+        connection.execute("PRAGMA ignore_check_constraints=ON")
+        connection.execute(f"UPDATE {table} SET {column} = ? WHERE {where}", (value,))
+        connection.execute("PRAGMA writable_schema=ON")
+        connection.execute(change, (text, table))
     return path
 
 
@@ -274,6 +301,45 @@ def test_an_edit_of_any_column_is_found_where_it_is(
         assert {finding.check for finding in findings} <= set(CHECKS)
         if column not in {"id", "model_id", "model"}:
             assert model in {finding.model for finding in findings}
+
+
+def other_types(column, value):
+    """Values of every other type that SQLite can be brought to store in this column."""
+    keys = {"model_id", "seq"}
+    others = [2.5, b"seven", "seven", 7, *([] if column in keys else [None])]
+    return [other for other in others if type(other) is not type(value)]
+
+
+ROWID = {("models", "id"), ("calibrations", "model_id")}
+"""Columns that are the row's own number, which has no other type."""
+
+# One of these for each column in every run, all for each row under `stress`.
+RETYPED = [
+    pytest.param(table, column, where, which, id=f"{table}.{column}-{row}-{which}")
+    if row == 0 and which == place % 4
+    else pytest.param(
+        *(table, column, where, which),
+        id=f"{table}.{column}-{row}-{which}",
+        marks=pytest.mark.stress,
+    )
+    for table, columns in COLUMNS.items()
+    for place, column in enumerate(columns)
+    if (table, column) not in ROWID
+    for row, (where, _, _) in enumerate(ROWS[table])
+    for which in range(4)
+]
+
+
+@pytest.mark.parametrize(("table", "column", "where", "which"), RETYPED)
+def test_a_value_of_another_type_is_found_and_crashes_nothing(
+    template, tmp_path, table, column, where, which
+):
+    with look_into(template) as connection:
+        (value,) = connection.execute(f"SELECT {column} FROM {table} WHERE {where}").fetchone()
+    others = other_types(column, value)
+    other = others[which % len(others)]
+    path = retyped(template, tmp_path / "calls.db", table, column, where, other)
+    assert use_everything(path)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ from __future__ import annotations
 from bisect import bisect_right
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from calibration_ledger.entries import Adjustment
+from calibration_ledger.damage import damaged
+from calibration_ledger.entries import ADJUSTMENT_TYPES, Adjustment, is_typed
 from calibration_ledger.errors import HistoryArchivedError
 from calibration_ledger.replay import Columns
 from calibration_ledger.storage.statements import CALIBRATION_NAMES, REQUESTS_AT_ONCE
@@ -52,19 +53,29 @@ class Stored(NamedTuple):
         return self[4:9]
 
 
+_STORED_TYPES = (int, str, str, *[float] * 6, int, (bytes, type(None)), int, int, bytes)
+
+
 def stored(row: Any, model: str) -> Stored:
-    """The value of a row `(id, *calibration, ...)`."""
-    return Stored(row[0], model, *row[1 : 1 + len(CALIBRATION_NAMES)])
+    """The value of a row `(id, *calibration, ...)`.
+
+    Raises:
+        LedgerCorruptError: a value is of another type than its column's.
+    """
+    found = Stored(row[0], model, *row[1 : 1 + len(CALIBRATION_NAMES)])
+    if not is_typed(found, _STORED_TYPES):
+        raise damaged(model, "the calibration holds a value of another type")
+    return found
 
 
 def find(backend: Backend, model: str) -> Stored | None:
-    """A model's calibration, or None."""
+    """A model's calibration, or None; see `stored`."""
     rows = backend.read(backend.sql.find, (model,))
     return stored(rows[0], model) if rows else None
 
 
 def list_all(backend: Backend) -> list[Stored]:
-    """Every model's calibration, sorted by model."""
+    """Every model's calibration, sorted by model; see `stored`."""
     rows = backend.read(backend.sql.list_calibrations)
     # Sorted here: databases sort texts each in their own way.
     return sorted((stored(row, row[-1]) for row in rows), key=lambda found: found.model)
@@ -89,6 +100,9 @@ class ModelHistory:
         self.live = live
         self.model = live.model
         rows = backend.read(backend.sql.adjustments, (live.model_id,))
+        for row in rows:
+            if not is_typed(row, ADJUSTMENT_TYPES):
+                raise damaged(live.model, f"adjustment {row[0]!r} holds a value of another type")
         self.adjustments = [Adjustment(*row) for row in rows if row[0] <= live.last_seq]
         self.beginning = Adjustment(*rows[0]) if rows else None
         self.archived = archived_seq(self.beginning)
@@ -147,7 +161,12 @@ class ModelHistory:
                 yield Columns(*columns)
             if len(rows) < PAGE:
                 return
-            after = rows[-1][0]
+            after = self._number(rows[-1][0])
+
+    def _number(self, value: object) -> int:
+        if isinstance(value, int):
+            return value
+        raise damaged(self.model, f"the number of an entry is {value!r}")
 
     def calls(self, after: int, through: int) -> Iterator[tuple[list[CallRow], list[Any]]]:
         """Pages of whole calls, each with its `(seq, request_id, request_key)` to check."""
@@ -188,13 +207,13 @@ class ModelHistory:
         """The seq of the newest call in the window; 0 for none."""
         rows = self._backend.read(self._backend.sql.last_scored, self._within(window))
         self.check_beginning()
-        return rows[0][0] or 0
+        return self._number(rows[0][0] or 0)
 
     def nth_newest(self, n: int, window: Window) -> int:
         """The seq of the n-th newest call in the window; 0 where there are fewer."""
         rows = self._backend.read(self._backend.sql.nth_newest, (*self._within(window), n - 1))
         self.check_beginning()
-        return rows[0][0] if rows else 0
+        return self._number(rows[0][0]) if rows else 0
 
     def _within(self, window: Window) -> tuple[int, int, int, int]:
         return (self.live.model_id, self.live.last_seq, *bounds(window))

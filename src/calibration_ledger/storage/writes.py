@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from calibration_ledger.damage import COUNT_LIMIT, damaged
+from calibration_ledger.damage import COUNT_LIMIT, IMPOSSIBLE, damaged, impossible
 from calibration_ledger.entries import Adjustment
 from calibration_ledger.storage.backend import Raced, check_is_ledger, revision_error
 from calibration_ledger.storage.schema import REVISION, TABLES
@@ -40,14 +40,17 @@ class Transaction:
             LedgerCorruptError: the row cannot be what a program of ours wrote.
         """
         row = self._lock(model)
-        if row is None:
-            self.check_revision()
-        elif row[-1] != REVISION:
-            raise revision_error(row[-1], self._ledger)
-        elif not (0 <= row[8] < COUNT_LIMIT and 0 < row[11] < COUNT_LIMIT):
-            raise damaged(model, "the calibration holds an impossible count or seq")
-        elif row[9] is not None and len(row[9]) % 8:
-            raise damaged(model, "the calibration holds an impossible rule state")
+        try:
+            if row is None:
+                self.check_revision()
+            elif row[-1] != REVISION:
+                raise revision_error(row[-1], self._ledger)
+            elif not (0 <= row[8] < COUNT_LIMIT and 0 < row[11] < COUNT_LIMIT):
+                raise damaged(model, "the calibration holds an impossible count or seq")
+            elif row[9] is not None and len(row[9]) % 8:
+                raise damaged(model, "the calibration holds an impossible rule state")
+        except IMPOSSIBLE as error:
+            raise impossible(model, error) from error
         return row
 
     def _lock(self, model: str) -> Any:
