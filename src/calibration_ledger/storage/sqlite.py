@@ -28,9 +28,8 @@ from calibration_ledger.storage.live import forgotten, open_backends
 from calibration_ledger.storage.lock import writer_lock
 from calibration_ledger.storage.place import check_file, make_folder
 from calibration_ledger.storage.schema import VERSION_TABLE
-from calibration_ledger.storage.sqlite_connect import cut_page
 from calibration_ledger.storage.sqlite_connections import Connections
-from calibration_ledger.storage.sqlite_schema import LIST_SCHEMA, damaged_parts
+from calibration_ledger.storage.sqlite_soundness import unsound_parts
 from calibration_ledger.storage.statements import statements
 from calibration_ledger.storage.writes import Transaction
 
@@ -250,10 +249,7 @@ class SQLiteBackend:
 
     def check_engine(self) -> list[str]:
         """See `Backend.check_engine`."""
-        found = [text for (text,) in self.read("PRAGMA integrity_check(100)") if text != "ok"]
-        ((page_size,),) = self.read("PRAGMA page_size")
-        changed = damaged_parts(self.read(LIST_SCHEMA))
-        return [*found, *cut_page(self._path, page_size), *changed]
+        return unsound_parts(self.place, self._timeout_s, self.read)
 
     def backup(self, copy: str | os.PathLike[str]) -> Path:
         """See `Backend.backup`."""

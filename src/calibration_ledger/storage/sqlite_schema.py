@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.schema import CreateTable
 
-from calibration_ledger.storage.schema import metadata, readable_view, version
+from calibration_ledger.storage.schema import VERSION_TABLE, metadata, readable_view, version
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -93,7 +93,8 @@ def damaged_parts(rows: Iterable[tuple[Any, ...]]) -> list[str]:
     Args:
         rows: those of `LIST_SCHEMA`.
     """
-    found, expected = read_parts(rows), expected_parts()
+    found = read_parts(rows)
+    expected = _expected_beside(found)
     missing = sorted(expected.keys() - found.keys())
     changed = sorted(name for name in expected.keys() & found if found[name] != expected[name])
     triggers = sorted(name for name, part in found.items() if part.kind == "trigger")
@@ -107,9 +108,22 @@ def damaged_parts(rows: Iterable[tuple[Any, ...]]) -> list[str]:
 def foreign_parts(rows: Iterable[tuple[Any, ...]]) -> list[str]:
     """What is there besides, but for triggers; SQLite's own tables of statistics are nobody's."""
     found = read_parts(rows)
-    names = sorted(name for name in found.keys() - expected_parts() if name[:7] != "sqlite_")
+    names = sorted(found.keys() - expected_parts().keys())
+    names = [name for name in names if not name.startswith("sqlite_")]
     others = [(name, found[name].kind) for name in names if found[name].kind != "trigger"]
     return [f"{kind} {name} is not the ledger's" for name, kind in others]
+
+
+def _expected_beside(found: Mapping[str, Part]) -> dict[str, Part]:
+    """What is expected of these; Alembic's own table may be without a key, as some make it."""
+    expected = dict(expected_parts())
+    with_key = expected[VERSION_TABLE]
+    clauses = tuple(text for text in with_key.clauses if not text.startswith("CONSTRAINT "))
+    if found.get(VERSION_TABLE) == with_key._replace(clauses=clauses):
+        mine = [name for name, part in expected.items() if part.table == VERSION_TABLE]
+        for name in mine:
+            del expected[name]
+    return expected
 
 
 def _difference(name: str, found: Part, expected: Part) -> str:
