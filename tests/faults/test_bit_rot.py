@@ -74,7 +74,7 @@ def contents(path: Path) -> dict[str, Any]:
             found[table] = sorted([tuple(map(exact, row)) for row in rows], key=repr)
         schema = connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_master")
         found["schema"] = sorted(
-            [tuple(b" ".join((text or b"").split()) for text in row) for row in schema]
+            [tuple(b" ".join((text or b"").split()) for text in row) for row in schema], key=repr
         )
         return found
 
@@ -87,7 +87,7 @@ def change(path: Path, before: dict[str, Any]) -> str:
     """What became of the contents."""
     try:
         after = contents(path)
-    except sqlite3.Error:
+    except (sqlite3.Error, UnicodeDecodeError):  # the second of a name in SQLite's own message
         return "unreadable"
     if after == before:
         return "the same"
