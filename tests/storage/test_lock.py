@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from lock_contest import Score, contest
 
+from calibration_ledger import AdaptiveCalibrator
 from calibration_ledger.storage import lock as lock_module
 from calibration_ledger.storage.fair_lock import FairLock
 from calibration_ledger.storage.lock import WriterLock, writer_lock
@@ -522,3 +523,20 @@ def test_locks_of_ledgers_that_nobody_uses_are_forgotten(tmp_path: Path) -> None
     del held
     gc.collect()
     assert not [path for path in lock_module._locks if path.startswith(str(tmp_path))]
+
+
+def test_a_lock_that_outlives_the_modules_it_uses_says_nothing_at_exit(tmp_path) -> None:
+    """What a program leaves in a far place is collected when `os` is empty already."""
+    program = f"""
+import sys, threading
+from calibration_ledger import AdaptiveCalibrator
+sys.far = threading.local()
+sys.far.kept = AdaptiveCalibrator({str(tmp_path / "calls.db")!r})
+sys.far.kept.record("m", 1, 2.0)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    with AdaptiveCalibrator(tmp_path / "calls.db") as calibrator:
+        assert calibrator.audit() == []

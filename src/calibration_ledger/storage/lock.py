@@ -21,8 +21,12 @@ import threading
 import time
 import weakref
 from time import monotonic
+from typing import TYPE_CHECKING
 
 from calibration_ledger.storage.fair_lock import FairLock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 if sys.platform == "win32":  # SQLite's busy handler serves, behind the lock inside the process
     LOCK_EX = LOCK_NB = LOCK_UN = 0
@@ -159,10 +163,10 @@ class WriterLock:
         os.close(held)
         return self._lock_file(monotonic() + timeout_s)
 
-    def __del__(self) -> None:
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:
         """Close the descriptor; nobody can hold the lock any more."""
         if self._descriptor >= 0:
-            os.close(self._descriptor)
+            close(self._descriptor)  # bound early: an interpreter that exits clears `os` before
 
     def _wait_for_helper(self, deadline: float) -> bool:
         with self._mutex:
