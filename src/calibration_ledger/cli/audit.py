@@ -10,7 +10,7 @@ import click
 from calibration_ledger.cli import text
 from calibration_ledger.cli.failure import EXIT_FINDINGS
 from calibration_ledger.cli.heads_file import check_replaceable, read_heads, write_heads
-from calibration_ledger.cli.options import examples, json_option, model_argument
+from calibration_ledger.cli.options import FilePath, examples, json_option, model_argument
 from calibration_ledger.cli.printing import note, print_json, progress, say
 from calibration_ledger.cli.replay import entries
 from calibration_ledger.cli.session import Session, pass_session
@@ -27,13 +27,13 @@ from calibration_ledger.cli.session import Session, pass_session
 @click.option(
     "--heads",
     "noted",
-    type=click.Path(readable=False, dir_okay=False, allow_dash=True),
+    type=FilePath(readable=False, dir_okay=False, allow_dash=True),
     metavar="FILE",
     help="Audit against heads saved earlier: finds a rewritten or shortened past.",
 )
 @click.option(
     "--save-heads",
-    type=click.Path(readable=False, dir_okay=False, path_type=Path),
+    type=FilePath(readable=False, dir_okay=False, path_type=Path),
     metavar="FILE",
     help="Save today's heads, as JSON lines, if there are no findings. Keep them elsewhere.",
 )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from calibration_ledger.cli.failure import EXIT_FAILED
-from calibration_ledger.cli.options import examples, json_option
+from calibration_ledger.cli.options import FilePath, examples, json_option
 from calibration_ledger.cli.printing import note, print_json, say
 from calibration_ledger.cli.session import Session, pass_session
 from calibration_ledger.errors import InvalidInputError, LedgerNotFoundError
@@ -120,7 +120,7 @@ def check(session: Session, ctx: click.Context, *, as_json: bool) -> None:
 
 
 @db.command(epilog=examples("calib db backup ledger-2026-11-24.db"))
-@click.argument("dest", type=click.Path(readable=False, path_type=Path))
+@click.argument("dest", type=FilePath(readable=False, path_type=Path))
 @json_option
 @pass_session
 def backup(session: Session, dest: Path, *, as_json: bool) -> None:

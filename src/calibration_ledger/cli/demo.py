@@ -14,7 +14,7 @@ import click
 
 from calibration_ledger.cli import text
 from calibration_ledger.cli.failure import EXIT_FINDINGS
-from calibration_ledger.cli.options import examples, json_option
+from calibration_ledger.cli.options import FilePath, examples, json_option
 from calibration_ledger.cli.printing import heading, print_json, print_table, say
 from calibration_ledger.cli.session import Session, pass_session
 from calibration_ledger.cli.table import Cell, Column
@@ -32,7 +32,7 @@ WORTH_ADOPTING = 0.01
 @click.command(epilog=examples("calib demo", "calib demo --at demo.db"))
 @click.option(
     "--at",
-    type=click.Path(readable=False, path_type=Path),
+    type=FilePath(readable=False, path_type=Path),
     metavar="PATH",
     help="Where to put the demo's ledger; nothing may be there yet. Default: a temporary folder.",
 )

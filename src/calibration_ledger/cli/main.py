@@ -14,6 +14,7 @@ import click
 
 from calibration_ledger import __version__
 from calibration_ledger.cli.failure import Failure, failure_of
+from calibration_ledger.cli.options import FilePath
 from calibration_ledger.cli.session import Session
 from calibration_ledger.errors import CalibrationLedgerError
 
@@ -106,7 +107,7 @@ class Calib(click.Group):
 )
 @click.option(
     "--ledger",
-    type=click.Path(readable=False),  # what cannot be read, the library says better
+    type=FilePath(readable=False),  # what cannot be read, the library says better
     metavar="PATH-OR-URL",
     help="Where the ledger lies. Default: $CALIBRATION_LEDGER, else the user's data folder.",
 )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from calibration_ledger.cli import text
-from calibration_ledger.cli.options import examples, json_option
+from calibration_ledger.cli.options import FilePath, examples, json_option
 from calibration_ledger.cli.printing import counting, is_terminal, note, print_json, progress
 from calibration_ledger.cli.replay import entries
 from calibration_ledger.cli.session import Session, pass_session
@@ -32,7 +32,7 @@ SKIPPED_SHOWN = 10
     ),
 )
 @click.argument("kind", type=click.Choice(["jsonl", "csv", "ledger", "state"]))
-@click.argument("file", required=False, type=click.Path(readable=False, allow_dash=True))
+@click.argument("file", required=False, type=FilePath(readable=False, allow_dash=True))
 @click.option("--skip-bad", is_flag=True, help="jsonl, csv: record the rest, count bad lines.")
 @json_option
 @pass_session
@@ -99,7 +99,7 @@ def _told(report: ImportReport) -> str:
     )
 )
 @click.argument("kind", type=click.Choice(["jsonl", "csv"]))
-@click.argument("file", default="-", type=click.Path(readable=False, allow_dash=True))
+@click.argument("file", default="-", type=FilePath(readable=False, allow_dash=True))
 @click.option("--model", help="Only this model.")
 @click.option("--overwrite", is_flag=True, help="Replace FILE if it exists.")
 @click.option("--salvage", is_flag=True, help="Of a damaged ledger: the calls that can be read.")

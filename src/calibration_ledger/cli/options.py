@@ -9,12 +9,26 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable
 
     Command = Callable[..., Any]
 
 _NUMBER = re.compile(r"-?[0-9]{1,18}(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 _DATE = re.compile(r"[0-9]{4}-?[0-9]{2}-?[0-9]{2}")
+
+
+class FilePath(click.Path):
+    """A path whose errors the library or the system tells; here only what can be none."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> str | bytes | os.PathLike[str]:
+        """See `click.Path`."""
+        try:
+            return super().convert(value, param, ctx)
+        except ValueError:  # NUL, or half a surrogate pair
+            self.fail(f"{value!r} cannot be the name of a file.", param, ctx)
 
 
 def time_with_zone(text: str) -> datetime:
