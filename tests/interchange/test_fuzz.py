@@ -64,15 +64,23 @@ def attempt(kind: str, content: bytes) -> None:
 @example(content=b"\xef\xbb\xbf")
 @example(content=b"\0" * 50)
 @example(content=b'"' * 51 + b"\n" * 20)
+@example(content=b"[" * 100_000)
+@example(content=b'{"a":' * 50_000)
+@example(
+    content=b'{"model":"m","prompt_tokens":1,"completion_tokens":1,"actual_ms":[[[[[[[[{}]]]]]]]]}'
+)
+@example(content=b"9" * 100_000)
+@example(content=b'{"model":"m","prompt_tokens":1' + b"0" * 5000 + b',"actual_ms":1e400}')
+@example(content=b"\xff\xfe{\0}\0")
+@example(content=b'{"model":"\xed\xa0\x80"}\n{"model":"\\ud800"}')
+@example(content=b"model,prompt_tokens,completion_tokens,actual_ms\n\xc3(,1,2,1e400\n")
 def test_any_bytes(kind: str, content: bytes) -> None:
     attempt(kind, content)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=2 * EXAMPLES)
-@given(data=st.data())
-def test_a_good_file_with_some_bytes_changed(kind: str, data: st.DataObject) -> None:
-    content = bytearray(SAMPLES[kind])
+def bent(data: st.DataObject, sample: bytes) -> bytes:
+    """A sample of which a few bytes are others, missing or there twice."""
+    content = bytearray(sample)
     for _ in range(data.draw(st.integers(1, 3))):
         at = data.draw(st.integers(0, len(content) - 1))
         change = data.draw(st.sampled_from(["set", "cut", "double", "insert"]))
@@ -85,8 +93,34 @@ def test_a_good_file_with_some_bytes_changed(kind: str, data: st.DataObject) -> 
         else:
             content[at:at] = data.draw(st.sampled_from([b'"', b"\n", b",", b"\0", b"9" * 30, b"-"]))
         if not content:
-            return
-    attempt(kind, bytes(content))
+            break
+    return bytes(content)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=2 * EXAMPLES)
+@given(data=st.data())
+def test_a_good_file_with_some_bytes_changed(kind: str, data: st.DataObject) -> None:
+    attempt(kind, bent(data, SAMPLES[kind]))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=max(5, EXAMPLES // 4))
+@given(data=st.data())
+def test_a_refused_file_leaves_a_history_as_it_was(kind: str, data: st.DataObject) -> None:
+    """Good lines before the bad one, and many of them: none is recorded."""
+    many = {
+        "jsonl": b"".join(json_row(prompt_tokens=i).encode() for i in range(1500)),
+        "csv": "".join([f"{HEADER}\n", *(f"m,{i},5,6.5\n" for i in range(1500))]).encode(),
+    }
+    calibrator = AdaptiveCalibrator(":memory:")
+    calibrator.record("m", 1, 2.0, 3)
+    heads = calibrator.heads()
+    content = many.get(kind, SAMPLES[kind]) + bent(data, SAMPLES[kind])
+    if refused(calibrator, kind, content):
+        assert calibrator.heads() == heads
+    assert calibrator.audit() == []
+    calibrator.close()
 
 
 @settings(max_examples=2 * EXAMPLES)
