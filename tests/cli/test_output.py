@@ -32,14 +32,33 @@ def test_no_color_is_honoured(filled):
     assert BOLD in run_in_terminal("--ledger", filled, "stats", NO_COLOR="").out
 
 
-def test_a_narrow_terminal_cuts_the_names_and_a_pipe_nothing(ledger_path):
+def test_a_narrow_terminal_keeps_the_models_apart_and_a_pipe_gets_all(ledger_path):
+    names = [f"random-llama:{size}-f32" for size in ("15m", "42m", "110m")]
+    with AdaptiveCalibrator(ledger_path) as calibrator:
+        for name in names:
+            calibrator.record_many(some_calls(name, 2))
+    for verb in (["stats"], ["replay", "--alpha", "0.05"], ["history"]):
+        shown = run_in_terminal("--ledger", ledger_path, *verb, NO_COLOR="1", COLUMNS="80")
+        *lines, note = shown.out.splitlines()
+        assert all(len(line) <= 80 for line in lines)
+        assert all(any(name in line.split() for line in lines) for name in names)
+        assert note.startswith("(the terminal is too narrow for: ")
+        left_out = note.removesuffix(")").partition(": ")[2].split(", ")
+        piped = run_process("--ledger", ledger_path, *verb)
+        assert all(title in piped.out.splitlines()[0] for title in left_out)
+        assert piped.err == ""
+
+
+def test_a_name_wider_than_the_terminal_is_cut_inside(ledger_path):
     name = "registry.example/organisation/a-model-with-a-long-name:v0.1-q4"
     with AdaptiveCalibrator(ledger_path) as calibrator:
         calibrator.record_many(some_calls(name, 2))
-    shown = run_in_terminal("--ledger", ledger_path, "history", NO_COLOR="1", COLUMNS="90")
-    lines = shown.out.splitlines()
-    assert [len(line) for line in lines] == [90] * 3
-    assert "…" in lines[1]
+    shown = run_in_terminal("--ledger", ledger_path, "history", NO_COLOR="1", COLUMNS="80")
+    lines = shown.out.splitlines()[:-1]
+    assert max(map(len, lines)) == 80
+    head, tail = lines[-1].split()[1].split("…")
+    assert name.startswith(head)
+    assert name.endswith(tail)
     assert name in run_process("--ledger", ledger_path, "history").out
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from calibration_ledger.cli import text
-from calibration_ledger.cli.table import Cell, Column, Table, cut, width_of
+from calibration_ledger.cli.table import MODEL, Cell, Column, Table, cut, cut_names, width_of
 
 
 @pytest.mark.parametrize(
@@ -104,16 +104,108 @@ def test_texts_stand_on_the_left_and_numbers_on_the_right():
     assert table.line(["b", Cell("20", "bad"), "not ok"]) == "b     \x1b[31m20\x1b[0m  not ok"
 
 
-def test_a_table_takes_from_its_widest_text_until_it_fits():
-    columns = [Column("name", left=True), Column("n"), Column("note", left=True)]
-    row = ["n" * 40, "123456", "o" * 20]
-    table = Table(columns, [row], width=50)
-    line = table.line(row)
-    assert width_of(line) == 50
-    assert "123456" in line
-    assert "o" * 20 in line
-    narrow = Table(columns, [row], width=10).line(row)
-    assert narrow == f"{'n' * 11}…  123456  {'o' * 11}…"
+NAMES = ["random-llama:15m-f32", "random-llama:42m-f32", "random-llama:110m-bf16"]
+COLUMNS = [
+    MODEL,
+    Column("calls"),
+    Column("mean error ms"),
+    Column("last updated", left=True, spare=1),
+    Column("status", left=True, cut_to=13),
+]
+
+
+def rows_of(names):
+    return [
+        [name, "240", f"{1000 / (i + 1):.1f}", "2026-11-24T03:09:13Z", "uncalibrated (prior only)"]
+        for i, name in enumerate(names)
+    ]
+
+
+def lines_of(table, rows):
+    return [*click.unstyle(table.header()).split("\n"), *map(table.line, rows)]
+
+
+def test_titles_break_then_texts_lose_their_ends_then_columns_are_left_out():
+    rows = rows_of(NAMES)
+
+    def shown(width):
+        table = Table(COLUMNS, rows, width)
+        lines = lines_of(table, rows)
+        assert max(map(width_of, lines)) <= width
+        assert [line.split()[0] for line in lines[-3:]] == NAMES
+        return lines, table.left_out
+
+    whole, left_out = shown(200)
+    assert len(whole) == 4
+    assert left_out == []
+    assert "(prior only)" in whole[1]
+    broken, left_out = shown(88)
+    assert broken[0].split() == ["mean"]
+    assert broken[1].split()[:4] == ["model", "calls", "error", "ms"]
+    assert left_out == []
+    assert "(prior only)" in broken[2]
+    ended, left_out = shown(80)
+    assert ended[-1].endswith("2026-11-24T03:09:13Z  uncalibrated…")
+    assert left_out == []
+    fewer, left_out = shown(60)
+    assert left_out == ["last updated"]
+    assert fewer[-1].endswith("333.3  uncalibrated…")
+
+
+def test_only_as_many_columns_are_left_out_as_must_be():
+    columns = [
+        MODEL,
+        Column("a", spare=1),
+        Column("wide", left=True, spare=2),
+        Column("b", spare=3),
+    ]
+    rows = [["m" * 10, "1", "w" * 30, "2"]]
+    table = Table(columns, rows, 30)
+    assert table.left_out == ["wide"]
+    assert table.line(rows[0]) == "mmmmmmmmmm  1  2"
+
+
+def test_names_are_cut_last_and_never_so_that_two_look_alike():
+    rows = rows_of(NAMES)
+    table = Table(COLUMNS, rows, 46)
+    lines = lines_of(table, rows)
+    assert max(map(width_of, lines)) <= 46
+    names = [line.split()[0] for line in lines[-3:]]
+    assert len(set(names)) == 3
+    for name, whole in zip(names, NAMES, strict=True):
+        head, tail = name.split("…")
+        assert whole.startswith(head)
+        assert whole.endswith(tail)
+    # Names that differ only where they would be cut stay whole, and so does the table.
+    alike = ["a" * 30 + letter + "z" * 30 for letter in "xyz"]
+    rows = rows_of(alike)
+    table = Table(COLUMNS, rows, 46)
+    assert lines_of(table, rows) == lines_of(Table(COLUMNS, rows), rows)
+    assert table.left_out == []
+
+
+def test_a_cut_that_would_not_be_enough_is_not_made():
+    rows = rows_of(NAMES)
+    table = Table(COLUMNS, rows, 20)
+    assert lines_of(table, rows) == lines_of(Table(COLUMNS, rows), rows)
+    assert table.left_out == []
+
+
+def test_a_name_behind_the_first_rows_is_shown_whole():
+    rows = rows_of(["m" * 60])
+    table = Table(COLUMNS, rows, 50)
+    assert "…" in table.line(rows[0])
+    late = rows_of(["n" * 60])[0]
+    assert table.line(late).startswith("n" * 60)
+
+
+@given(st.lists(st.text(max_size=40), min_size=1, unique=True), st.integers(12, 30))
+def test_cut_names_fit_and_stay_apart(names, width):
+    names = {text.escape(name) for name in names}
+    cuts = cut_names(names, width)
+    if cuts is not None:
+        assert len(set(cuts.values())) == len(names)
+        assert all(width_of(name) <= width for name in cuts.values())
 
 
 def test_cells_are_escaped():

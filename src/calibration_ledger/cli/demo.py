@@ -17,7 +17,7 @@ from calibration_ledger.cli.failure import EXIT_FINDINGS
 from calibration_ledger.cli.options import FilePath, examples, json_option
 from calibration_ledger.cli.printing import heading, print_json, print_table, say
 from calibration_ledger.cli.session import Session, pass_session
-from calibration_ledger.cli.table import Cell, Column
+from calibration_ledger.cli.table import MODEL, Cell, Column
 from calibration_ledger.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -166,7 +166,7 @@ def _show_alphas(tour: Tour, calib: str) -> None:
 
 def columns(*titles: str) -> list[Column]:
     """A model's name and numbers of it."""
-    return [Column("model", left=True), *map(Column, titles)]
+    return [MODEL, *map(Column, titles)]
 
 
 def _example_row(one: ModelTour) -> list[str | Cell]:

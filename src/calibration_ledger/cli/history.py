@@ -12,7 +12,7 @@ from calibration_ledger.cli.options import examples, json_option, model_argument
 from calibration_ledger.cli.printing import note, print_json_lines, print_table
 from calibration_ledger.cli.session import Session, pass_session
 from calibration_ledger.cli.shapes import call_dict
-from calibration_ledger.cli.table import Cell, Column
+from calibration_ledger.cli.table import MODEL, Cell, Column
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,13 +24,13 @@ LAST = 20
 """So many calls of each model are shown to who did not say what to show."""
 
 COLUMNS = (
-    Column("when", left=True),
-    Column("model", left=True),
-    Column("seq"),
+    Column("when", left=True, cut_to=20),
+    MODEL,
+    Column("seq", spare=1),
     Column("prompt"),
     Column("compl"),
     Column("actual ms"),
-    Column("predicted ms"),
+    Column("predicted ms", spare=2),
     Column("error ms"),
 )
 

@@ -90,6 +90,8 @@ def print_table(columns: Sequence[Column], rows: Iterable[Sequence[str | Cell]])
     _echo_lines(chain([table.header()], map(table.line, first)))
     while chunk := list(islice(remaining, ROWS_MEASURED)):
         _echo_lines(map(table.line, chunk))
+    if table.left_out:
+        note(f"(the terminal is too narrow for: {', '.join(table.left_out)})")
 
 
 def _echo_lines(lines: Iterable[str]) -> None:

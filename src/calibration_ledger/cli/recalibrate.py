@@ -13,19 +13,19 @@ from calibration_ledger.cli.printing import note, print_json, print_table, progr
 from calibration_ledger.cli.replay import entries
 from calibration_ledger.cli.session import Session, pass_session
 from calibration_ledger.cli.shapes import replay_dict
-from calibration_ledger.cli.table import Cell, Column
+from calibration_ledger.cli.table import MODEL, Cell, Column
 
 if TYPE_CHECKING:
     from calibration_ledger.calibration import ModelCalibration
     from calibration_ledger.values import Replay
 
 COLUMNS = (
-    Column("model", left=True),
-    Column("calls"),
-    Column("rule before", left=True),
+    MODEL,
+    Column("calls", spare=3),
+    Column("rule before", left=True, spare=1),
     Column("alpha before"),
     Column("error before ms"),
-    Column("rule", left=True),
+    Column("rule", left=True, spare=2),
     Column("alpha"),
     Column("mean error ms"),
 )

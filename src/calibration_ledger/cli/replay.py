@@ -17,7 +17,7 @@ from calibration_ledger.cli.options import (
 from calibration_ledger.cli.printing import note, print_json, print_table, progress
 from calibration_ledger.cli.session import Session, pass_session
 from calibration_ledger.cli.shapes import replay_dict
-from calibration_ledger.cli.table import Cell, Column
+from calibration_ledger.cli.table import MODEL, Cell, Column
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -26,16 +26,16 @@ if TYPE_CHECKING:
     from calibration_ledger.values import Replay
 
 COLUMNS = (
-    Column("model", left=True),
-    Column("rule", left=True),
+    MODEL,
+    Column("rule", left=True, spare=1),
     Column("alpha"),
-    Column("calls"),
+    Column("calls", spare=6),
     Column("mean error ms"),
-    Column("of latency"),
-    Column("median error"),
-    Column("bias ms"),
+    Column("of latency", spare=2),
+    Column("median error", spare=4),
+    Column("bias ms", spare=3),
 )
-LIVE_COLUMNS = (Column("live alpha"), Column("live error ms"), Column("change"))
+LIVE_COLUMNS = (Column("live alpha", spare=5), Column("live error ms"), Column("change"))
 
 
 @click.command(

@@ -10,18 +10,18 @@ from calibration_ledger.cli import text
 from calibration_ledger.cli.options import examples, json_option, model_argument
 from calibration_ledger.cli.printing import note, print_json, print_table
 from calibration_ledger.cli.session import Session, pass_session
-from calibration_ledger.cli.table import Cell, Column
+from calibration_ledger.cli.table import MODEL, Cell, Column
 
 COLUMNS = (
-    Column("model", left=True),
+    MODEL,
     Column("calls"),
-    Column("confidence"),
+    Column("confidence", spare=2),
     Column("ms/prompt tok"),
     Column("ms/compl tok"),
-    Column("base ms"),
+    Column("base ms", spare=3),
     Column("mean error ms"),
-    Column("last updated", left=True),
-    Column("status", left=True),
+    Column("last updated", left=True, spare=1),
+    Column("status", left=True, cut_to=13),
 )
 
 

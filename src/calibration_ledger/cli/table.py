@@ -14,11 +14,14 @@ import click
 from calibration_ledger.cli.text import escape
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
 GAP = "  "
-LEFT_WIDTH_MIN = 12
-"""To this width a column of text is cut, but no further, when the terminal is too narrow."""
+NAME_WIDTH_MIN = 12
+"""A name of fewer columns is beyond recognition."""
+
+NAME_ENDS = (0.5, 0.7, 0.3)
+"""How much of a name's width its end gets: the first of these that keeps all names apart."""
 
 _STYLES: dict[str, dict[str, Any]] = {
     "": {},
@@ -36,10 +39,24 @@ class Cell(NamedTuple):
 
 
 class Column(NamedTuple):
-    """A column's title, and whether it holds texts (on the left) or numbers (on the right)."""
+    """A column of a table.
+
+    Attributes:
+        title: its heading.
+        left: whether it holds texts (on the left) or numbers (on the right).
+        names: whether its texts tell the rows apart: cut last, and never so that two look alike.
+        cut_to: where its texts lose their ends first when the terminal is narrow; 0: they do not.
+        spare: its place among those left out when it is too narrow, from 1; 0: it stays.
+    """
 
     title: str
     left: bool = False
+    names: bool = False
+    cut_to: int = 0
+    spare: int = 0
+
+
+MODEL = Column("model", left=True, names=True)
 
 
 def width_of(text: str) -> int:
@@ -56,13 +73,48 @@ def cut(text: str, width: int) -> str:
     """The text in at most so many columns; where something was cut off, an ellipsis shows it."""
     if width_of(text) <= width:
         return text
-    while text and width_of(text) > width - 1:
-        text = text[:-1]
-    return text + "…"
+    return _within(text, width - 1) + "…"
+
+
+def cut_inside(text: str, width: int, end: int) -> str:
+    """The same, cut inside: as many columns of its end stay as said, the rest is its beginning."""
+    if width_of(text) <= width:
+        return text
+    tail = _within(text[::-1], min(end, width - 1))[::-1]
+    return _within(text, width - 1 - width_of(tail)) + "…" + tail
+
+
+def _within(text: str, width: int) -> str:
+    """As much of the beginning as fits."""
+    used = 0
+    for index, char in enumerate(text):
+        used += width_of(char)
+        if used > width:
+            return text[:index]
+    return text
+
+
+def cut_names(names: Collection[str], width: int) -> dict[str, str] | None:
+    """The names in so many columns, no two alike; None where that cannot be."""
+    if width < NAME_WIDTH_MIN:
+        return None
+    for part in NAME_ENDS:
+        cuts = {name: cut_inside(name, width, round(width * part)) for name in names}
+        if len(set(cuts.values())) == len(cuts):
+            return cuts
+    return None
 
 
 class Table:
-    """Columns whose widths are fixed by the first rows, so that long tables can be streamed."""
+    """Columns whose widths are fixed by the first rows, so that long tables can be streamed.
+
+    Where the terminal is too narrow, titles are broken into lines, then texts lose their ends,
+    then columns are left out, and at last names are cut inside. Where even that is not enough, all
+    of it would be in vain: the table stays as it is, and the terminal breaks its lines.
+
+    Attributes:
+        left_out: the titles of the columns that are not shown.
+    """
 
     def __init__(
         self,
@@ -75,49 +127,120 @@ class Table:
         Args:
             columns: the columns, left to right.
             first: the rows that decide the widths; later ones may stick out.
-            width: the terminal's, which cuts the texts; None where nothing needs to be cut.
+            width: the terminal's; None where the table may be of any width.
         """
         self._columns = columns
-        self._widths = [width_of(column.title) for column in columns]
-        for row in first:
-            for index, cell in enumerate(row):
-                self._widths[index] = max(self._widths[index], width_of(_text(cell)))
-        self._limits: dict[int, int] = {}
-        if width is not None:
-            self._fit(width)
+        contents = [
+            max((width_of(_text(row[index])) for row in first), default=0)
+            for index in range(len(columns))
+        ]
+        titles = [width_of(column.title) for column in columns]
+        self._widths = [max(pair) for pair in zip(contents, titles, strict=True)]
+        self._shown = list(range(len(columns)))
+        self._is_narrow = False
+        self._names: dict[str, str] = {}
+        if width is not None and _total(self._widths) > width:
+            self._fit(contents, first, width)
+        self.left_out = [
+            column.title for index, column in enumerate(columns) if index not in self._shown
+        ]
 
-    def _fit(self, width: int) -> None:
-        """Take from the widest column of texts until the table fits, or cannot."""
-        excess = sum(self._widths) + len(GAP) * (len(self._widths) - 1) - width
-        texts = [index for index, column in enumerate(self._columns) if column.left]
-        while excess > 0 and texts:
-            widest = max(texts, key=lambda index: self._widths[index])
-            if self._widths[widest] <= max(LEFT_WIDTH_MIN, width_of(self._columns[widest].title)):
-                break
-            self._widths[widest] -= 1
-            self._limits[widest] = self._widths[widest]
-            excess -= 1
+    def _fit(
+        self, contents: Sequence[int], first: Sequence[Sequence[str | Cell]], width: int
+    ) -> None:
+        """Make the table as narrow as the terminal, or leave it as it is."""
+        words = [max(map(width_of, column.title.split())) for column in self._columns]
+        widths = [max(pair) for pair in zip(words, contents, strict=True)]
+        if _total(widths) > width:
+            for index, column in enumerate(self._columns):
+                if column.cut_to:
+                    widths[index] = max(words[index], min(contents[index], column.cut_to))
+        shown = _chosen(self._columns, widths, width)
+        excess = _total([widths[index] for index in shown]) - width
+        if excess > 0:
+            for index, column in enumerate(self._columns):
+                if column.names:
+                    widths[index] -= excess
+                    names = {_text(row[index]) for row in first}
+                    self._names = cut_names(names, widths[index]) or {}
+            if not self._names:
+                return
+        _ease(self._columns, widths, shown, -excess)
+        self._widths, self._shown, self._is_narrow = widths, shown, True
 
     def header(self) -> str:
-        """The titles."""
-        return click.style(self.line([column.title for column in self._columns]), bold=True)
+        """The titles, on as many lines as they take."""
+        titles = [
+            _broken(self._columns[index].title, self._widths[index]) if self._is_narrow
+            else [self._columns[index].title]
+            for index in range(len(self._columns))
+        ]  # fmt: skip
+        height = max(len(titles[index]) for index in self._shown)
+        padded = [[""] * (height - len(title)) + title for title in titles]
+        lines = (self.line([title[row] for title in padded]) for row in range(height))
+        return "\n".join(click.style(line, bold=True) for line in lines)
 
     def line(self, row: Sequence[str | Cell]) -> str:
         """One row."""
         parts = []
-        last = len(self._columns) - 1
-        for index, (column, cell) in enumerate(zip(self._columns, row, strict=True)):
+        for index in self._shown:
+            column, cell, width = self._columns[index], row[index], self._widths[index]
             text = _text(cell)
-            if index in self._limits:
-                text = cut(text, self._limits[index])
-            padding = " " * (self._widths[index] - width_of(text))
+            if column.names:
+                text = self._names.get(text, text)
+            elif column.cut_to and self._is_narrow:
+                text = cut(text, width)
+            padding = " " * (width - width_of(text))
             style = cell.style if isinstance(cell, Cell) else ""
             shown = click.style(text, **_STYLES[style]) if style else text
             if not column.left:
                 parts.append(padding + shown)
             else:
-                parts.append(shown if index == last else shown + padding)
+                parts.append(shown if index == self._shown[-1] else shown + padding)
         return GAP.join(parts)
+
+
+def _total(widths: Sequence[int]) -> int:
+    return sum(widths) + len(GAP) * (len(widths) - 1)
+
+
+def _chosen(columns: Sequence[Column], widths: Sequence[int], width: int) -> list[int]:
+    """The columns to show: all those that can be spared are left out only where that helps."""
+
+    def excess(left_out: Sequence[int]) -> int:
+        return _total([w for index, w in enumerate(widths) if index not in left_out]) - width
+
+    spare = [index for index in range(len(columns)) if columns[index].spare]
+    waiting = sorted(spare, key=lambda index: columns[index].spare)
+    left_out: list[int] = []
+    while waiting and excess(left_out) > 0:
+        left_out.append(waiting.pop(0))
+    for index in reversed(left_out):  # a wide one may have made room for those before it
+        others = [other for other in left_out if other != index]
+        if excess(others) <= 0:
+            left_out = others
+    return [index for index in range(len(columns)) if index not in left_out]
+
+
+def _ease(columns: Sequence[Column], widths: list[int], shown: Sequence[int], spare: int) -> None:
+    """Give columns of a terminal that are left to the titles that take the most lines."""
+    for index in sorted(shown, key=lambda i: -len(_broken(columns[i].title, widths[i]))):
+        title, width = columns[index].title, widths[index]
+        lines = len(_broken(title, width))
+        wider = (w for w in range(width, width + spare + 1) if len(_broken(title, w)) < lines)
+        widths[index] = next(wider, width)
+        spare -= widths[index] - width
+
+
+def _broken(title: str, width: int) -> list[str]:
+    """The title on lines of a width, broken between words."""
+    lines: list[str] = []
+    for word in title.split():
+        if lines and width_of(f"{lines[-1]} {word}") <= width:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(word)
+    return lines
 
 
 def _text(cell: str | Cell) -> str:
