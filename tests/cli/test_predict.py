@@ -5,7 +5,9 @@ import re
 
 import pytest
 
-from calibration_ledger import AdaptiveCalibrator
+from calibration_ledger import AdaptiveCalibrator, Call
+
+from .test_stats import PRIOR
 
 
 def test_a_learnt_model_is_predicted_with_its_confidence(calib, ledger_path):
@@ -27,6 +29,40 @@ def test_a_model_never_seen_is_predicted_from_its_prior_and_says_so(calib, fille
         "llama3-8b-8192: 150 ms (150.1 ms) for 1 prompt token and 0 completion tokens\n"
         "confidence 0.00: no call of this model was learnt yet, this is its prior\n"
     )
+
+
+def test_a_model_after_a_reset_is_predicted_from_its_prior_and_says_so(calib, filled):
+    calib("reset", "tiny")
+    result = calib("predict", "tiny", "--prompt-tokens", 10)
+    assert result.stdout.splitlines()[1] == (
+        "confidence 0.00: no call was learnt since its reset, this is its prior"
+    )
+
+
+def test_a_model_imported_without_calls_is_predicted_from_what_came_in(calib, ledger_path):
+    state = {"version": 1, "saved_at": 1.0, "models": [{**PRIOR, "model": "old"}]}
+    calib("import", "state", "-", input=json.dumps(state))
+    result = calib("predict", "old", "--prompt-tokens", 40)
+    assert result.stdout == (
+        "old: 20 ms (20.0 ms) for 40 prompt tokens and 0 completion tokens\n"
+        "confidence 0.00: no call was learnt since this state was taken in\n"
+    )
+
+
+def test_prediction_and_status_are_of_one_moment(calib, ledger_path, monkeypatch):
+    with AdaptiveCalibrator(ledger_path) as calibrator:
+        calibrator.record_many([Call("busy", 512, 128, 3400.0)] * 9)
+    read = AdaptiveCalibrator.calibration
+
+    def read_then_others_record(self, model):
+        now = read(self, model)
+        with AdaptiveCalibrator(ledger_path) as other:
+            other.record("busy", 512, 9000.0, 128)
+        return now
+
+    monkeypatch.setattr(AdaptiveCalibrator, "calibration", read_then_others_record)
+    result = calib("predict", "busy", "--prompt-tokens", 512, "--completion-tokens", 128)
+    assert result.stdout.splitlines()[1] == "confidence 0.59 from 9 calls: warming up"
 
 
 def test_json_holds_the_fields_of_a_prediction(calib, filled):

@@ -4,6 +4,14 @@ import json
 
 from calibration_ledger import AdaptiveCalibrator
 
+PRIOR = {
+    "alpha": 0.15,
+    "sample_count": 0,
+    "ms_per_prompt_token": 0.25,
+    "ms_per_completion_token": 4.0,
+    "base_overhead_ms": 10.0,
+}
+
 
 def test_the_table_has_a_line_for_each_model(calib, filled):
     result = calib("stats")
@@ -43,7 +51,32 @@ def test_a_ledger_without_calls_says_so_on_stderr(calib, ledger_path):
     assert json.loads(calib("stats", "--json").stdout) == []
 
 
-def test_a_model_after_a_reset_is_no_longer_listed_but_still_found(calib, filled):
+def test_a_model_after_a_reset_is_listed_as_uncalibrated(calib, filled):
     calib("reset", "tiny")
-    assert "tiny" not in calib("stats").stdout
-    assert "prior only" in calib("stats", "tiny").stdout
+    line = calib("stats").stdout.splitlines()[2]
+    assert line.split() == ["tiny", "0", "0.00", *"-----", "uncalibrated", "(prior", "only)"]
+    with AdaptiveCalibrator(filled) as calibrator:
+        expected = [*calibrator.all_stats(), calibrator.get_stats("tiny")]
+        assert len(calibrator.all_stats()) == 1
+    assert json.loads(calib("stats", "--json").stdout) == expected
+    calib("reset", "--all", "--yes")
+    result = calib("stats")
+    assert result.stdout.count("uncalibrated (prior only)") == 2
+    assert result.stderr == ""
+
+
+def test_a_model_imported_without_calls_is_listed_as_uncalibrated(calib, ledger_path):
+    state = {"version": 1, "saved_at": 1.0, "models": [{**PRIOR, "model": "old"}]}
+    calib("import", "state", "-", input=json.dumps(state))
+    result = calib("stats")
+    assert result.stdout.splitlines()[1].startswith("old")
+    assert "uncalibrated" in result.stdout
+    assert result.stderr == ""
+
+
+def test_a_model_not_found_is_told_where_those_are_that_are_there(calib, filled):
+    calib("reset", "tiny")
+    assert "`calib stats` lists those it has" in calib("history", "x", exit_code=1).stderr
+    listed = json.loads(calib("stats", "--json").stdout)
+    with AdaptiveCalibrator(filled) as calibrator:
+        assert [one["model"] for one in listed] == [head.model for head in calibrator.heads()]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
@@ -13,6 +14,8 @@ from calibration_ledger.cli.session import Session, pass_session
 from calibration_ledger.cli.shapes import prediction_dict
 
 if TYPE_CHECKING:
+    from calibration_ledger.calibration import ModelCalibration
+    from calibration_ledger.calibrator import AdaptiveCalibrator
     from calibration_ledger.values import CostPrediction
 
 
@@ -41,12 +44,47 @@ def predict(
     A model that the ledger has never seen is predicted from its prior, with confidence 0.
     """
     with session.existing() as calibrator:
-        prediction = calibrator.predict(model, prompt_tokens, completion_tokens)
-        if as_json:
-            print_json(prediction_dict(prediction))
-        else:
-            say(f"{model}: {describe(prediction)}")
-            say(ground(prediction, calibrator.calibration(model).status))
+        now = state_of(calibrator, model)
+    prediction = prediction_from(now.calibration, prompt_tokens, completion_tokens)
+    if as_json:
+        print_json(prediction_dict(prediction))
+    else:
+        say(f"{model}: {describe(prediction)}")
+        say(ground(now))
+
+
+class ModelState(NamedTuple):
+    """A model at one moment: its calibration, and whether it has calls that it forgot."""
+
+    calibration: ModelCalibration
+    was_reset: bool
+
+
+def state_of(calibrator: AdaptiveCalibrator, model: str) -> ModelState:
+    """The state from which prediction, confidence and status are told, so that they agree."""
+    calibration = calibrator.calibration(model)
+    if calibration.sample_count or calibration.last_updated is None:
+        return ModelState(calibration, False)
+    had_calls = any(True for _ in calibrator.calls(model, last=1))
+    # Again, behind the calls: one that others recorded meanwhile was learnt, not forgotten.
+    return ModelState(calibrator.calibration(model), had_calls)
+
+
+def prediction_from(
+    calibration: ModelCalibration, prompt_tokens: int, completion_tokens: int
+) -> CostPrediction:
+    """What `AdaptiveCalibrator.predict` gives from this state."""
+    from calibration_ledger.values import CostPrediction
+
+    return CostPrediction(
+        calibration.model,
+        prompt_tokens,
+        completion_tokens,
+        calibration.predict(prompt_tokens, completion_tokens),
+        calibration.confidence,
+        calibration.sample_count,
+        datetime.now(UTC),
+    )
 
 
 def describe(prediction: CostPrediction) -> str:
@@ -58,11 +96,16 @@ def describe(prediction: CostPrediction) -> str:
     )
 
 
-def ground(prediction: CostPrediction, status: str) -> str:
+def ground(now: ModelState) -> str:
     """What the prediction rests on."""
-    if prediction.sample_count == 0:
-        return "confidence 0.00: no call of this model was learnt yet, this is its prior"
-    return (
-        f"confidence {prediction.confidence:.2f} from "
-        f"{text.count(prediction.sample_count, 'call')}: {status}"
-    )
+    calibration = now.calibration
+    if calibration.sample_count:
+        return (
+            f"confidence {calibration.confidence:.2f} from "
+            f"{text.count(calibration.sample_count, 'call')}: {calibration.status}"
+        )
+    if now.was_reset:
+        return "confidence 0.00: no call was learnt since its reset, this is its prior"
+    if calibration.last_updated is not None:
+        return "confidence 0.00: no call was learnt since this state was taken in"
+    return "confidence 0.00: no call of this model was learnt yet, this is its prior"

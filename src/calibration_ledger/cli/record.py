@@ -16,7 +16,7 @@ from calibration_ledger.cli.options import (
     rule_options,
     time_with_zone,
 )
-from calibration_ledger.cli.predict import describe, ground
+from calibration_ledger.cli.predict import describe, ground, prediction_from, state_of
 from calibration_ledger.cli.printing import print_json, say
 from calibration_ledger.cli.session import Session, pass_session
 from calibration_ledger.cli.shapes import prediction_dict
@@ -95,8 +95,8 @@ def record(
             called_at=called_at,
             details=details,
         )
-        prediction = calibrator.predict(model, prompt_tokens, completion_tokens)
-        status = calibrator.calibration(model).status
+        now = state_of(calibrator, model)
+    prediction = prediction_from(now.calibration, prompt_tokens, completion_tokens)
     if as_json:
         call = {
             "model": model,
@@ -112,4 +112,4 @@ def record(
         f"({text.number(actual_ms)} measured, {text.number(actual_ms - error_ms)} predicted)"
     )
     say(f"now predicts {describe(prediction)}")
-    say(ground(prediction, status))
+    say(ground(now))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,6 +11,9 @@ from calibration_ledger.cli.options import examples, json_option, model_argument
 from calibration_ledger.cli.printing import note, print_json, print_table
 from calibration_ledger.cli.session import Session, pass_session
 from calibration_ledger.cli.table import MODEL, Cell, Column
+
+if TYPE_CHECKING:
+    from calibration_ledger.calibrator import AdaptiveCalibrator
 
 COLUMNS = (
     MODEL,
@@ -32,21 +35,27 @@ COLUMNS = (
 def stats(session: Session, model: str | None, *, as_json: bool) -> None:
     """Show what each model has learnt.
 
-    Without MODEL: every model with at least one call. The mean error is the mean of
+    Without MODEL: every model in the ledger. One of which no call was learnt yet, or none since
+    its reset, is uncalibrated: it has only its prior. The mean error is the mean of
     |actual - predicted|, each call predicted before it was learnt. With --json: the figures of
     get_stats() of the one model, or a list of them.
     """
     with session.existing() as calibrator:
-        figures = calibrator.all_stats() if model is None else calibrator.get_stats(model)
+        rows = stats_of_all(calibrator) if model is None else [calibrator.get_stats(model)]
         where = calibrator.ledger
     if as_json:
-        print_json(figures)
-        return
-    rows = figures if isinstance(figures, list) else [figures]
-    if rows:
+        print_json(rows if model is None else rows[0])
+    elif rows:
         print_table(COLUMNS, map(_row, rows))
     else:
         note(f"no calls yet in {where}: record one with `calib record`.")
+
+
+def stats_of_all(calibrator: AdaptiveCalibrator) -> list[dict[str, Any]]:
+    """The figures of every model, those with 0 calls among them; sorted by model."""
+    learnt = {figures["model"]: figures for figures in calibrator.all_stats()}
+    names = sorted({*learnt, *(head.model for head in calibrator.heads())})
+    return [learnt.get(name) or calibrator.get_stats(name) for name in names]
 
 
 def _row(figures: dict[str, Any]) -> list[str | Cell]:
