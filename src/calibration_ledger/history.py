@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from calibration_ledger import auditing, listing, replaying
+from calibration_ledger.new_calls import checked_call
+from calibration_ledger.writing import record_once
 
 if TYPE_CHECKING:
     import os
@@ -37,6 +39,19 @@ class HistoryMethods:
     def _opening(self, model: str) -> Adjustment:
         """The first entry of a model that has no history yet."""
         raise NotImplementedError
+
+    def record_once(self, call: Call) -> tuple[float, bool]:
+        """Record a call as `record` does, and say whether it is new.
+
+        Returns:
+            The error in ms, and whether the call was added: False where its request id was there
+            already, with the same numbers.
+
+        Raises:
+            As `record` does.
+        """
+        model, new = checked_call(call)
+        return record_once(self._backend, self._opening, model, new)
 
     def calls(
         self,

@@ -82,6 +82,23 @@ def _record_batch(
         return backend.write(work)
 
 
+def record_once(
+    backend: Backend, opening: Opening, model: str, call: NewCall
+) -> tuple[float, bool]:
+    """See `HistoryMethods.record_once`."""
+
+    def work(transaction: Transaction, entry: Adjustment | None) -> tuple[float, bool]:
+        before = transaction.load(model)
+        (error_ms,) = record_calls(transaction, model, (call,), entry)
+        is_added = before is None or transaction.load(model)[-3] > before[-3]  # last_seq
+        return error_ms, is_added
+
+    try:
+        return backend.write(work, None if exists(backend) else opening(model))
+    except Unopened:
+        return backend.write(work, opening(model))
+
+
 def reset_models(backend: Backend, opening: Opening, model: str | None) -> None:
     """See `AdaptiveCalibrator.reset`; the one model has history."""
     openings: dict[str, Adjustment] = {}

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from datetime import UTC, datetime
 
 from calibration_ledger import AdaptiveCalibrator
+
+from .conftest import PROGRAM
 
 CALL = ("--prompt-tokens", 512, "--completion-tokens", 128, "--actual-ms", 3400)
 
@@ -56,6 +59,37 @@ def test_the_same_request_id_again_adds_nothing_and_gives_the_first_error(calib,
     again = json.loads(calib("record", "timmy", *CALL, "--request-id", "r", "--json").stdout)
     assert again["error_ms"] == first["error_ms"]
     assert again["prediction"]["sample_count"] == 1
+    assert (first["added"], again["added"]) == (True, False)
+    shown = calib("record", "timmy", *CALL, "--request-id", "r").stdout.splitlines()
+    assert shown[0] == (
+        "timmy: recorded already, nothing added: error +1820.0 ms "
+        "(3400.0 measured, 1580.0 predicted)"
+    )
+    assert shown[1:] == [
+        "now predicts 2.0 s (1989.5 ms) for 512 prompt tokens and 128 completion tokens",
+        "confidence 0.10 from 1 call: warming up",
+    ]
+    calib("reset", "timmy")
+    last = calib("record", "timmy", *CALL, "--request-id", "r").stdout.splitlines()[2]
+    assert last == "confidence 0.00: no call was learnt since its reset, this is its prior"
+
+
+def test_a_new_call_is_told_as_new_though_others_record_at_the_same_time(calib, ledger_path):
+    calib("record", "timmy", *CALL)
+    result = calib("record", "timmy", *CALL, "--request-id", "r")
+    assert "already" not in result.stdout
+    results = [run_process_in_background(ledger_path, "once") for _ in range(4)]
+    added = [json.loads(process.communicate()[0])["added"] for process in results]
+    assert sorted(added) == [False, False, False, True]
+
+
+def run_process_in_background(ledger_path, request_id):
+    args = [*map(str, CALL), "--request-id", request_id, "--json"]
+    return subprocess.Popen(
+        [*PROGRAM, "--ledger", str(ledger_path), "record", "timmy", *args],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
 
 
 def test_the_same_request_id_with_other_numbers_is_refused(calib, ledger_path):
@@ -69,8 +103,14 @@ def test_the_same_request_id_with_other_numbers_is_refused(calib, ledger_path):
 
 
 def test_alpha_and_rule_apply_to_a_model_that_the_call_opens(calib, ledger_path):
-    calib("record", "timmy", *CALL, "--alpha", 0.3, "--rule", "ema")
-    calib("record", "timmy", *CALL, "--alpha", 0.9)
+    opened = calib("record", "timmy", *CALL, "--alpha", 0.3, "--rule", "ema")
+    same = calib("record", "timmy", *CALL, "--alpha", 0.3)
+    assert opened.stderr == same.stderr == ""
+    other = calib("record", "timmy", *CALL, "--alpha", 0.9)
+    assert other.stderr == (
+        "timmy has history and keeps its rule ema.1 and alpha 0.3: `calib recalibrate` adopts "
+        "others.\n"
+    )
     with AdaptiveCalibrator(ledger_path) as calibrator:
         calibration = calibrator.calibration("timmy")
     assert (calibration.alpha, calibration.rule) == (0.3, "ema.1")
@@ -85,3 +125,10 @@ def test_without_a_ledger_named_the_users_own_is_used(run, users_own, ledger_pat
 def test_a_model_whose_name_starts_with_a_dash_follows_two_dashes(calib, ledger_path):
     calib("record", *CALL, "--", "-weird")
     assert json.loads(calib("stats", "--json").stdout)[0]["model"] == "-weird"
+
+
+def test_nobody_measures_minus_zero(calib):
+    zero = ("--prompt-tokens", 1, "--actual-ms", "-0.0")
+    assert "(0.0 measured, " in calib("record", "timmy", *zero).stdout
+    fields = calib("record", "timmy", *zero, "--json").stdout
+    assert '"actual_ms": 0.0' in fields

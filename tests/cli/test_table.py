@@ -55,6 +55,7 @@ def test_signs_percentages_and_counts():
     assert text.signed(1.0) == "+1.0"
     assert text.signed(-1.0) == "-1.0"
     assert text.signed(None) == "-"
+    assert (text.number(-0.0), text.number(-0.04), text.signed(-0.04)) == ("0.0", "0.0", "+0.0")
     assert text.percent(12.34) == "12.3 %"
     assert text.percent(1234.5) == "1234 %"
     assert text.percent(None) == "-"

@@ -17,12 +17,14 @@ from calibration_ledger.cli.options import (
     time_with_zone,
 )
 from calibration_ledger.cli.predict import describe, ground, prediction_from, state_of
-from calibration_ledger.cli.printing import print_json, say
+from calibration_ledger.cli.printing import note, print_json, say
 from calibration_ledger.cli.session import Session, pass_session
 from calibration_ledger.cli.shapes import prediction_dict
 
 if TYPE_CHECKING:
     from datetime import datetime
+
+    from calibration_ledger.calibration import ModelCalibration
 
 
 @click.command(
@@ -85,31 +87,41 @@ def record(
     The first record makes the ledger. --alpha and --rule apply to a model that this call opens;
     one that has history keeps its own until it is reset or recalibrated.
     """
+    from calibration_ledger.values import Call
+
     with session.writing(alpha, rule) as calibrator:
-        error_ms = calibrator.record(
-            model,
-            prompt_tokens,
-            actual_ms,
-            completion_tokens,
-            request_id=request_id,
-            called_at=called_at,
-            details=details,
+        error_ms, is_added = calibrator.record_once(
+            Call(model, prompt_tokens, completion_tokens, actual_ms, called_at, request_id, details)
         )
         now = state_of(calibrator, model)
+        asked = (alpha and calibrator.alpha, rule and calibrator.rule)
     prediction = prediction_from(now.calibration, prompt_tokens, completion_tokens)
     if as_json:
         call = {
             "model": model,
             "prompt_tokens": prompt_tokens,
             "completion_tokens": completion_tokens,
-            "actual_ms": actual_ms,
+            "actual_ms": actual_ms + 0.0,  # the ledger knows no -0.0 either
             "error_ms": error_ms,
+            "added": is_added,
         }
         print_json({**call, "prediction": prediction_dict(prediction)})
+    else:
+        say(
+            f"{model}: {'' if is_added else 'recorded already, nothing added: '}"
+            f"error {text.signed(error_ms)} ms "
+            f"({text.number(actual_ms)} measured, {text.number(actual_ms - error_ms)} predicted)"
+        )
+        say(f"now predicts {describe(prediction)}")
+        say(ground(now))
+    _note_ignored(now.calibration, *asked)
+
+
+def _note_ignored(calibration: ModelCalibration, alpha: float | None, rule: str | None) -> None:
+    """Say so where --alpha or --rule came to a model that has its own."""
+    if alpha in {None, calibration.alpha} and rule in {None, calibration.rule}:
         return
-    say(
-        f"{model}: error {text.signed(error_ms)} ms "
-        f"({text.number(actual_ms)} measured, {text.number(actual_ms - error_ms)} predicted)"
+    note(
+        f"{calibration.model} has history and keeps its rule {calibration.rule} and alpha "
+        f"{calibration.alpha:g}: `calib recalibrate` adopts others."
     )
-    say(f"now predicts {describe(prediction)}")
-    say(ground(now))

@@ -26,7 +26,8 @@ def number(value: float | None, digits: int = 1) -> str:
     """A number with so many digits behind the point; `-` where there is none."""
     if value is None or math.isnan(value):
         return "-"
-    return f"{value:.{digits}f}" if abs(value) < _FIXED_BELOW else f"{value:.4g}"
+    shown = f"{value:.{digits}f}" if abs(value) < _FIXED_BELOW else f"{value:.4g}"
+    return shown.removeprefix("-") if float(shown) == 0.0 else shown  # nobody says minus zero
 
 
 def signed(value: float | None, digits: int = 1) -> str:
