@@ -2,13 +2,18 @@
 
 The program hands its connection in (`config.attributes["connection"]`), under the writers' lock
 and inside one transaction. A developer's `alembic upgrade head` names the ledger with
-`-x ledger=PATH-OR-URL`, else it is `$CALIBRATION_LEDGER`, else the user's own.
+`-x ledger=PATH-OR-URL`, else it is `$CALIBRATION_LEDGER`, else the user's own. Commands that only
+look, such as `current` and `check`, read it and make nothing.
 """
 
 from alembic import context
 
-from calibration_ledger.storage.migrate import migration_connection
+from calibration_ledger.errors import CalibrationLedgerError
+from calibration_ledger.storage.migrate import current_revision, migration_connection, reading
+from calibration_ledger.storage.place import find_place
 from calibration_ledger.storage.schema import metadata
+
+TIMEOUT_S = 30.0
 
 
 def run(connection):
@@ -31,6 +36,31 @@ def run(connection):
         context.run_migrations()
 
 
+def only_looks():
+    """Whether the command has no revision to bring the ledger to."""
+    try:
+        context.get_revision_argument()
+    except KeyError:
+        return True
+    return False
+
+
+def run_on_own_connection(ledger):
+    place = find_place(ledger)
+    if not place.in_memory:
+        found = current_revision(place, TIMEOUT_S)  # refuses what is no ledger
+        if found is None and only_looks():
+            raise SystemExit(
+                f"There is no ledger at {place.shown}: `alembic upgrade head` makes it."
+            )
+        if only_looks():
+            with reading(place, TIMEOUT_S) as own:
+                run(own)
+            return
+    with migration_connection(ledger) as own:
+        run(own)
+
+
 if context.is_offline_mode():
     raise SystemExit("A ledger is upgraded over a connection: leave --sql out.")
 
@@ -38,5 +68,7 @@ handed_in = context.config.attributes.get("connection")
 if handed_in is not None:
     run(handed_in)
 else:
-    with migration_connection(context.get_x_argument(as_dictionary=True).get("ledger")) as own:
-        run(own)
+    try:
+        run_on_own_connection(context.get_x_argument(as_dictionary=True).get("ledger"))
+    except CalibrationLedgerError as error:
+        raise SystemExit(str(error)) from error

@@ -16,6 +16,7 @@ from calibration_ledger.storage import migrate
 from calibration_ledger.storage.migrate import current_revision, migrations_dir, upgrade
 from calibration_ledger.storage.place import find_place
 from calibration_ledger.storage.schema_check import schema_differences
+from calibration_ledger.storage.sqlite_migrate import locked_file
 
 ROOT = Path(__file__).parents[2]
 
@@ -183,6 +184,48 @@ def test_alembic_without_a_name_takes_the_ledger_of_the_environment(tmp_path):
         )
         assert done.returncode == 0, done.stderr.decode()
     assert current_revision(find_place(path), 5.0) == "0001"
+
+
+@pytest.mark.parametrize("verb", ["current", "check"])
+def test_alembic_that_only_looks_makes_nothing(tmp_path, verb):
+    home = {"HOME": str(tmp_path), "XDG_DATA_HOME": str(tmp_path / "data")}
+    environment = {**os.environ, **home, "CALIBRATION_LEDGER": ""}
+    done = alembic(verb, env=environment)
+    assert done.returncode == 1
+    assert done.stderr.startswith("There is no ledger at ")
+    assert done.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("verb", ["current", "check", "upgrade head"])
+def test_alembic_says_in_one_sentence_what_is_no_ledger(tmp_path, verb):
+    path = tmp_path / "notes.txt"
+    path.write_text("no ledger at all, but somebody's notes\n")
+    done = alembic("-x", f"ledger={path}", *verb.split())
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"{path} is not a ledger")
+    assert done.stderr.count("\n") == 1
+    assert path.read_text() == "no ledger at all, but somebody's notes\n"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_alembic_looks_at_a_ledger_while_another_program_holds_the_writers_lock(ledger):
+    with locked_file(find_place(ledger), 5.0):
+        done = alembic("-x", f"ledger={ledger}", "current")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "0001 (head)\n"
+
+
+def alembic(*args, env=None):
+    return subprocess.run(
+        [sys.executable, "-m", "alembic", *args],
+        cwd=ROOT,
+        env=env,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
 
 
 def test_the_migrations_are_found_beside_the_sources(monkeypatch, tmp_path):
