@@ -184,9 +184,12 @@ def check_wal(facts: Facts) -> Iterator[Advice]:
     if file is None:
         return
     if facts.journal_mode not in {None, "wal"} and facts.state in {"current", "older"}:
+        # A backup is one file, to be complete without a log beside it.
+        is_ours = facts.journal_mode == "delete"
+        who = ", as in a copy made by `calib db backup`" if is_ours else ": somebody changed it"
         yield _know(
-            f"The journal mode is {facts.journal_mode}: somebody changed it, and readers wait for "
-            f"writers now. The next call recorded switches it back to wal."
+            f"The journal mode is {facts.journal_mode}{who}. The next call recorded switches it to "
+            f"wal; until then readers and writers wait for each other."
         )
     if file.wal_bytes > WAL_LARGE:
         readers = file.activity.readers if file.activity else ()
@@ -219,10 +222,9 @@ def check_wal_reset_bug(facts: Facts) -> Iterator[Advice]:
         )
     if affected:
         yield _know(
-            f"SQLite {facts.engine_version} has the WAL-reset bug: two programs that write or "
-            f"checkpoint at the same instant can corrupt a ledger. Ours take turns on the lock "
-            f"file and are safe. Other programs must not write to it or checkpoint it beside us "
-            f"(Litestream, a sqlite3 shell). SQLite 3.51.3, 3.50.7 and 3.44.6 have it mended."
+            f"SQLite {facts.engine_version} has the WAL-reset bug, which can corrupt a ledger: "
+            f"other programs must not write to it or checkpoint it beside us (README, Several "
+            f"processes)."
         )
 
 

@@ -209,6 +209,13 @@ class Facts:
     file: FileFacts | None = None
     server: ServerFacts | None = None
 
+    @property
+    def is_read_only(self) -> bool:
+        """Whether this user, as far as is known, cannot record here."""
+        if self.server is not None:
+            return bool(self.server.is_read_only or self.server.missing_grants)
+        return self.file is not None and self.file.is_writable is False
+
 
 @dataclass(frozen=True, slots=True)
 class Advice:
@@ -288,7 +295,5 @@ def shown_bytes(size: int) -> str:
 
 def shown_ranges(ranges: tuple[LostRange, ...]) -> str:
     """The first of the ranges, and how many more there are."""
-    texts = [str(lost) for lost in ranges[:RANGES_SHOWN]]
-    if len(ranges) > RANGES_SHOWN:
-        texts.append(f"{len(ranges) - RANGES_SHOWN} more")
-    return ", ".join(texts)
+    more = [f"{len(ranges) - RANGES_SHOWN} more"] if len(ranges) > RANGES_SHOWN else []
+    return ", ".join([*map(str, ranges[:RANGES_SHOWN]), *more])

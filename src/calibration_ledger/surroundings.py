@@ -49,6 +49,8 @@ _IS_OPEN = 128
 def file_facts(path: Path) -> FileFacts:
     """What the system says of a ledger's file, which need not be there."""
     path = Path(os.path.realpath(path))
+    if os.path.exists(path) and not path.is_file():  # noqa: PTH110 - see `_may_write`
+        return FileFacts()  # a folder, say: its size, names and locks are not a ledger's
     kind, is_network, is_volatile = file_system(str(path))
     facts = FileFacts(
         free_bytes=free_bytes(str(path)),
@@ -78,10 +80,11 @@ def file_facts(path: Path) -> FileFacts:
 def _may_write(path: Path) -> bool:
     """Whether this user may write to the file, or make it, and make files beside it."""
     folder = path.parent
-    while not folder.exists() and folder != folder.parent:
+    # Not Path.exists(), which raises where a folder may not be searched.
+    while not os.path.exists(folder) and folder != folder.parent:  # noqa: PTH110
         folder = folder.parent
     may_make = os.access(folder, os.W_OK | os.X_OK)
-    return may_make and (not path.exists() or os.access(path, os.W_OK))
+    return may_make and (not os.path.exists(path) or os.access(path, os.W_OK))  # noqa: PTH110
 
 
 def _locked_out(path: Path) -> tuple[str, ...]:
@@ -136,7 +139,7 @@ def kind_of(mounts: str, path: str) -> str | None:
 def free_bytes(path: str) -> int | None:
     """What this user may still write on the disk that a path lies on, or would lie on."""
     folder = Path(path)
-    while not folder.exists() and folder != folder.parent:
+    while not os.path.exists(folder) and folder != folder.parent:  # noqa: PTH110 - as above
         folder = folder.parent
     try:
         return shutil.disk_usage(folder).free

@@ -7,7 +7,11 @@ import re
 import shlex
 import shutil
 import sqlite3
+import subprocess
+import sys
+import tempfile
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
@@ -166,6 +170,89 @@ def test_what_cannot_be_a_ledger_is_wrong_usage(run, place):
 
 def test_the_users_own_ledger_is_looked_at_by_default(run, users_own):
     assert f"ledger       {users_own}" in run("doctor").stdout
+
+
+def test_a_folder_is_a_folder_and_nothing_more(run, tmp_path):
+    (tmp_path / "inside").mkdir()  # which is a second name of its parent's
+    result = run("--ledger", tmp_path, "doctor")
+    assert result.exit_code == 1
+    facts, advice = lines_of(result.stdout)
+    assert set(facts) == {"ledger", "found", "engine"}
+    assert " ".join(advice.split()) == (
+        f"Needs action - {tmp_path} is a folder: name a file in it, such as "
+        f"{tmp_path / 'ledger.db'}."
+    )
+
+
+def test_a_backup_is_no_cause_for_alarm(calib, run, filled, tmp_path):
+    copy = tmp_path / "copy.db"
+    calib("db", "backup", copy)
+    result = run("--ledger", copy, "doctor")
+    assert result.exit_code == 0
+    assert "delete, as in a copy made by `calib db backup`." in " ".join(result.stdout.split())
+    assert "somebody" not in result.stdout
+
+
+# Permission bits do not bind root, so root becomes somebody, once everything is imported: the
+# modules may lie where nobody else can read them.
+AS_SOMEBODY = """
+import os, sys
+from click.testing import CliRunner
+from calibration_ledger.cli.main import main
+words = sys.argv[1:]
+for verb in ("doctor", "stats"):
+    CliRunner().invoke(main, ["--ledger", words[0], verb])
+os.chmod(words[1], int(words[2], 8))
+if os.geteuid() == 0:
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
+for verb in ("doctor", "stats"):
+    result = CliRunner().invoke(main, ["--ledger", words[0], verb], catch_exceptions=False)
+    print(result.exit_code, result.output)
+"""
+
+
+def as_somebody(ledger, changed, mode):
+    words = (str(ledger), str(changed), mode)
+    done = subprocess.run(
+        [sys.executable, "-c", AS_SOMEBODY, *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="permission bits are POSIX")
+def test_a_folder_that_may_not_be_searched_is_told_as_other_commands_do():
+    with tempfile.TemporaryDirectory() as outer:  # pytest's own folders are closed to others
+        folder = Path(outer) / "closed"
+        folder.mkdir()
+        Path(outer).chmod(0o755)
+        ledger = folder / "calls.db"
+        with AdaptiveCalibrator(ledger) as calibrator:
+            calibrator.record("m", 1, 2.0)
+            assert calibrator.audit() == []
+        shown = " ".join(as_somebody(ledger, folder, "0600").split())
+        folder.chmod(0o700)
+    sentence = "cannot be looked at by this user: check the permissions of its folder."
+    assert shown.count(sentence) == 2
+    assert "the system refused" not in shown
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="permission bits are POSIX")
+def test_a_ledger_that_can_only_be_read_is_not_simply_ok():
+    with tempfile.TemporaryDirectory() as outer:
+        Path(outer).chmod(0o755)
+        ledger = Path(outer) / "calls.db"
+        with AdaptiveCalibrator(ledger) as calibrator:
+            calibrator.record("m", 1, 2.0)
+            assert calibrator.audit() == []
+        shown = as_somebody(ledger, ledger, "0444")
+    assert "ok: nothing needs action; but this user cannot record here.\n" in shown
 
 
 def test_a_ledger_in_memory(run):

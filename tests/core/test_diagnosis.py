@@ -207,7 +207,19 @@ def test_reading_is_fine_where_writing_is_not_allowed():
 def test_another_journal_mode_is_switched_back_by_itself():
     advice = only(dataclasses.replace(FINE, journal_mode="delete"))
     assert not advice.needs_action
-    assert "delete" in advice.text
+    assert advice.text.startswith("The journal mode is delete, as in a copy made by `calib db back")
+    advice = only(dataclasses.replace(FINE, journal_mode="truncate"))
+    assert not advice.needs_action
+    assert "somebody changed it" in advice.text
+
+
+def test_who_cannot_record_is_known():
+    assert not FINE.is_read_only
+    assert not SERVER.is_read_only
+    assert not with_file(is_writable=None).is_read_only
+    assert with_file(is_writable=False).is_read_only
+    assert with_server(is_read_only=True).is_read_only
+    assert with_server(missing_grants=("INSERT on calls",)).is_read_only
 
 
 def test_a_log_that_has_grown_names_who_reads():

@@ -59,7 +59,8 @@ def _show(diagnosis: Diagnosis) -> None:
         _show_advice(others)
     if not urgent:
         click.echo()
-        say("ok: nothing needs action.")
+        cannot = "; but this user cannot record here" if diagnosis.facts.is_read_only else ""
+        say(f"ok: nothing needs action{cannot}.")
 
 
 def _show_advice(some: Iterable[Advice]) -> None:
@@ -134,7 +135,8 @@ def _file_lines(facts: Facts, file: FileFacts) -> Iterator[tuple[str, str]]:
         yield "size", f"{shown_bytes(file.size_bytes)}; WAL {shown_bytes(file.wal_bytes)}"
     network = " (network)" if file.is_network else ""
     free = "" if file.free_bytes is None else f"; {shown_bytes(file.free_bytes)} free"
-    yield "file system", f"{file.file_system or 'unknown'}{network}{free}"
+    if file.file_system or free:
+        yield "file system", f"{file.file_system or 'unknown'}{network}{free}"
     if facts.journal_mode is not None:
         yield "journal mode", f"{facts.journal_mode}; synchronous {facts.synchronous}"
     if file.activity is not None:
