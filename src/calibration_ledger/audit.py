@@ -26,7 +26,7 @@ from calibration_ledger.errors import NotFiniteError, UnknownRuleError
 from calibration_ledger.learning import State
 from calibration_ledger.rules import find_rule
 from calibration_ledger.validation import request_key
-from calibration_ledger.values import Finding
+from calibration_ledger.values import NO_MORE, Finding
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -157,7 +157,8 @@ class ModelAudit:
             return
         for seq, mine, theirs in zip(seqs, predicted, stored, strict=True):
             if _bits(mine) != _bits(theirs):
-                self.report("prediction", seq, f"{mine!r} ms", f"{theirs!r} ms")
+                first = "" if "prediction" in self._counts else _cause(seq)
+                self.report("prediction", seq, f"{mine!r} ms", f"{theirs!r} ms{first}")
 
     def _unreadable_calls(self, rows: Sequence[CallRow]) -> None:
         for row in rows:
@@ -286,8 +287,14 @@ class ModelAudit:
         for check, count in self._counts.items():
             if count > FINDINGS_MAX:
                 more = f"{count - FINDINGS_MAX} more findings of this check"
-                self.findings.append(Finding(self.model, None, check, "none", more))
+                self.findings.append(Finding(self.model, None, check, NO_MORE, more))
         return self.findings
+
+
+def _cause(seq: int) -> str:
+    """What the first prediction that differs tells: its own entry, or what it rests on, changed."""
+    before = "1" if seq <= 2 else f"{seq - 1}, or an earlier one,"  # noqa: PLR2004
+    return f" (the first that differs: entry {seq} or {before} was changed)"
 
 
 def _bits(value: object) -> object:

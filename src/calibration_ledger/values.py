@@ -120,6 +120,10 @@ class Head(NamedTuple):
     digest: str
 
 
+NO_MORE = "no more than these"
+"""What a finding expects that only counts those of its check beyond the ones that are listed."""
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One way in which the ledger does not explain itself.
@@ -138,9 +142,16 @@ class Finding:
     expected: str
     found: str
 
+    @property
+    def count(self) -> int:
+        """How many findings this stands for: 1, or as many as it says that there are more."""
+        return int(self.found.split()[0]) if self.expected == NO_MORE else 1
+
     def __str__(self) -> str:
         """One line for people."""
         where = "the ledger" if self.model is None else self.model
         if self.seq is not None:
             where += f" #{self.seq}"
+        if self.expected == NO_MORE:
+            return f"{where}: {self.check}: {self.found}"
         return f"{where}: {self.check}: expected {self.expected}, found {self.found}"

@@ -38,9 +38,23 @@ def test_findings_are_lines_and_exit_code_3(run, tamper):
     assert result.exit_code == 3
     lines = result.stdout.splitlines()
     with AdaptiveCalibrator(path) as calibrator:
-        assert lines == [str(finding) for finding in calibrator.audit()]
+        findings = calibrator.audit()
+    assert lines == [str(finding) for finding in findings]
     assert len(lines) >= 2
-    assert result.stderr == f"{len(lines)} findings: nothing was changed.\n"
+    count = sum(finding.count for finding in findings)
+    assert count > len(lines)  # those that one line counts are findings, too
+    assert result.stderr == f"{count} findings: nothing was changed.\n"
+
+
+def test_findings_that_are_only_counted_are_counted_too(run, tamper):
+    path = tamper("UPDATE calls SET predicted_ms = predicted_ms + 1 WHERE model_id = 1")
+    result = run("--ledger", path, "audit")
+    lines = [line for line in result.stdout.splitlines() if ": prediction: " in line]
+    assert len(lines) == 21
+    assert lines[20] == "timmy:v0.1-q4: prediction: 5 more findings of this check"
+    assert "entry 2 or 1 was changed" in lines[0]
+    others = len(result.stdout.splitlines()) - len(lines)
+    assert result.stderr == f"{25 + others} findings: nothing was changed.\n"
 
 
 def test_findings_as_json(run, tamper):

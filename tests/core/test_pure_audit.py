@@ -246,6 +246,22 @@ def test_more_of_one_finding_than_anybody_reads_are_counted():
     assert [f.seq for f in findings if f.check == "prediction"] == [*range(2, 22), None]
     assert len([f for f in findings if f.check == "prediction"]) == FINDINGS_MAX + 1
     assert "80 more findings" in [f.found for f in findings if f.check == "prediction"][-1]
+    more = next(f for f in findings if f.check == "prediction" and f.seq is None)
+    assert str(more) == "m: prediction: 80 more findings of this check"
+    assert sum(f.count for f in findings if f.check == "prediction") == FINDINGS_MAX + 80
+
+
+def test_the_first_prediction_that_differs_names_the_entry_before_it():
+    lived = Lived().adjust("opened", Ema(0.15, *LOCAL_PRIOR))
+    for i in range(10):
+        lived.call(100 + i, 20, 3000.0 + i)
+    live = {"head": lived.head(), **stored(lived)}
+    lived.entries[4]["actual_ms"] += 1.0  # entry 5
+    found = [f for f in audit(lived, page=3, **live) if f.check == "prediction"]
+    assert [f.seq for f in found] == [6, 7, 8, 9, 10, 11]
+    cause = " ms (the first that differs: entry 6 or 5, or an earlier one, was changed)"
+    assert found[0].found.endswith(cause)
+    assert not any("first" in f.found for f in found[1:])
 
 
 # -- archives -------------------------------------------------------------------------------

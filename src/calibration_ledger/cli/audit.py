@@ -53,7 +53,9 @@ def audit(
 
     Folds every entry again and compares: numbers without a gap, each stored prediction, each
     recalibration, the live calibrations and the running digests, all to the bit. Prints what it
-    finds, one line each, and repairs nothing. Exit code 3: there are findings.
+    finds, one line each, and repairs nothing. An entry that was changed shows in the predictions
+    behind it: look at the entry before the first that differs, too. Exit code 3: there are
+    findings.
     """
     # Before the ledger is opened: reading or replacing a file named by mistake must not be able
     # to drop SQLite's locks on it.
@@ -84,5 +86,6 @@ def audit(
     else:
         say(f"ok: {text.count(len(now), 'model')}, {text.count(total, 'entry', 'entries')}")
     if findings:
-        note(f"{text.count(len(findings), 'finding')}: nothing was changed.")
+        count = sum(finding.count for finding in findings)
+        note(f"{text.count(count, 'finding')}: nothing was changed.")
         ctx.exit(EXIT_FINDINGS)
