@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from calibration_ledger import AdaptiveCalibrator
+from calibration_ledger.storage import backend, doctor_sqlite
 from calibration_ledger.storage.schema import REVISION
 
 from .conftest import run_in_terminal, run_process, some_calls
@@ -92,20 +93,33 @@ def test_where_there_is_no_ledger_there_is_nothing_to_do(calib, ledger_path):
     assert json.loads(calib("doctor", "--json").stdout)["state"] == "missing"
 
 
-def test_what_needs_action_is_exit_code_1(run, filled, tmp_path):
+def test_what_needs_action_is_exit_code_1(run, filled, tmp_path, monkeypatch):
     other = tmp_path / "other.db"
     shutil.copy(filled, other)
-    with closing(sqlite3.connect(other)) as connection, connection:
-        connection.execute("UPDATE alembic_version SET version_num = '0000'")
+    for module in (backend, doctor_sqlite):
+        monkeypatch.setattr(module, "REVISION", "0002")  # a program of tomorrow
     result = run("--ledger", other, "doctor")
     assert result.exit_code == 1
-    assert f"an older ledger, revision 0000 (this program's is {REVISION})" in result.stdout
-    assert "\nNeeds action\n- The ledger is of revision 0000" in result.stdout
+    assert f"an older ledger, revision {REVISION} (this program's is 0002)" in result.stdout
+    assert f"\nNeeds action\n- The ledger is of revision {REVISION}" in result.stdout
     assert f"\n    calib --ledger {other} db upgrade\n" in result.stdout
     assert "nothing needs action" not in result.stdout
     as_json = run("--ledger", other, "doctor", "--json")
     assert as_json.exit_code == 1
     assert json.loads(as_json.stdout)["needs_action"] is True
+
+
+def test_a_revision_that_never_was_is_not_told_to_be_upgraded(run, filled, tmp_path):
+    other = tmp_path / "other.db"
+    shutil.copy(filled, other)
+    with closing(sqlite3.connect(other)) as connection, connection:
+        connection.execute("UPDATE alembic_version SET version_num = '0000'")
+    for words in (("stats",), ("db", "check"), ("db", "upgrade"), ("doctor",)):
+        result = run("--ledger", other, *words)
+        assert result.exit_code == 1
+        told = " ".join(result.output.split())
+        assert "revision 0000, which no calibration-ledger ever wrote. It was not" in told
+        assert "calib --ledger" not in told
 
 
 def test_the_advice_for_a_damaged_ledger_can_be_followed(run, large, tmp_path, monkeypatch):

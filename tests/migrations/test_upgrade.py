@@ -12,7 +12,7 @@ import pytest
 
 from calibration_ledger import AdaptiveCalibrator
 from calibration_ledger.errors import LedgerOutdatedError, LedgerTooNewError, NotALedgerError
-from calibration_ledger.storage import migrate
+from calibration_ledger.storage import backend, migrate
 from calibration_ledger.storage.migrate import current_revision, migrations_dir, upgrade
 from calibration_ledger.storage.place import find_place
 from calibration_ledger.storage.schema_check import schema_differences
@@ -110,11 +110,8 @@ def test_a_newer_ledger_is_refused_with_both_revisions(ledger, tomorrow):
         AdaptiveCalibrator(ledger)
 
 
-def test_an_older_ledger_is_refused_with_the_command_that_upgrades_it(ledger):
-    connection = sqlite3.connect(ledger)
-    connection.execute("UPDATE alembic_version SET version_num = '0000'")
-    connection.commit()
-    connection.close()
+def test_an_older_ledger_is_refused_with_the_command_that_upgrades_it(ledger, monkeypatch):
+    monkeypatch.setattr(backend, "REVISION", "0002")  # a program of tomorrow
     with pytest.raises(LedgerOutdatedError, match="db upgrade"):
         AdaptiveCalibrator(ledger)
 

@@ -28,6 +28,7 @@ from calibration_ledger.errors import (
     LedgerTooNewError,
     NotALedgerError,
 )
+from calibration_ledger.storage import backend
 from calibration_ledger.storage.migrate import current_revision, upgrade_file
 from calibration_ledger.storage.place import find_place
 
@@ -246,7 +247,7 @@ def test_a_ledger_that_lost_a_table_is_refused(tmp_path, template, table) -> Non
 REVISIONS = {
     "newer": ("UPDATE alembic_version SET version_num = '0002'", LedgerTooNewError, "0002"),
     "much newer": ("UPDATE alembic_version SET version_num = '9999'", LedgerTooNewError, "9999"),
-    "older": ("UPDATE alembic_version SET version_num = '0000'", LedgerOutdatedError, "upgrade"),
+    "never was": ("UPDATE alembic_version SET version_num = '0000'", NotALedgerError, "ever wrote"),
     "no number": ("UPDATE alembic_version SET version_num = 'abc'", LedgerError, "abc"),
     "no digit": ("UPDATE alembic_version SET version_num = '\u00b2'", LedgerError, "\u00b2"),
     "huge": (f"UPDATE alembic_version SET version_num = '{'9' * 5000}'", LedgerError, "999"),
@@ -269,18 +270,32 @@ def test_a_ledger_of_another_revision_is_refused(tmp_path, template, kind, use) 
     assert snapshot(tmp_path) == before
 
 
-@pytest.mark.parametrize("kind", ["newer", "older"])
-def test_both_revisions_are_named_and_kept(tmp_path, template, kind) -> None:
-    statement, error, _ = REVISIONS[kind]
+@pytest.mark.parametrize("use", USES)
+def test_an_older_ledger_is_refused_with_what_upgrades_it(
+    tmp_path, template, monkeypatch, use
+) -> None:
     path = tmp_path / "calls.db"
     path.write_bytes(template)
-    execute(path, statement)
+    monkeypatch.setattr(backend, "REVISION", "0002")  # a program of tomorrow
+    before = snapshot(tmp_path)
+    assert f"`calib --ledger {path} db upgrade`" in refuse(path, LedgerOutdatedError, use)
+    assert snapshot(tmp_path) == before
+
+
+@pytest.mark.parametrize("kind", ["newer", "older"])
+def test_both_revisions_are_named_and_kept(tmp_path, template, monkeypatch, kind) -> None:
+    path = tmp_path / "calls.db"
+    path.write_bytes(template)
+    if kind == "newer":
+        execute(path, REVISIONS["newer"][0])
+        revisions, error = ("0002", "0001"), LedgerTooNewError
+    else:
+        monkeypatch.setattr(backend, "REVISION", "0002")
+        revisions, error = ("0001", "0002"), LedgerOutdatedError
     with pytest.raises(error) as caught:
         AdaptiveCalibrator(path)
-    found = "0002" if kind == "newer" else "0000"
-    assert (caught.value.found, caught.value.expected) == (found, "0001")
-    assert found in str(caught.value)
-    assert "0001" in str(caught.value)
+    assert (caught.value.found, caught.value.expected) == revisions
+    assert all(revision in str(caught.value) for revision in revisions)
 
 
 def test_a_newer_ledger_need_not_have_every_table_of_today(tmp_path, template) -> None:

@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from calibration_ledger.errors import (
+    LedgerError,
     LedgerOutdatedError,
-    LedgerRevisionError,
     LedgerTooNewError,
     NotALedgerError,
 )
@@ -93,7 +93,7 @@ def check_is_ledger(ledger: str, tables: set[str], revisions: Sequence[Any]) -> 
     """Refuse a database whose tables are not a ledger's, or not of this program's revision.
 
     Raises:
-        NotALedgerError: it is a database of something else.
+        NotALedgerError: it is a database of something else, or of a revision that never was.
         LedgerRevisionError: it is of another revision.
     """
     if not tables >= TABLES and not is_newer_ledger(tables, [row[0] for row in revisions]):
@@ -124,9 +124,11 @@ def _number_of(revision: object) -> int | None:
     return int(text) if len(text) == len(REVISION) and text.isascii() and text.isdigit() else None
 
 
-def revision_error(revision: object, ledger: str) -> LedgerRevisionError:
+def revision_error(revision: object, ledger: str) -> LedgerError:
     """The error of a ledger whose revision is not the one of this program."""
     found, number = str(revision), _number_of(revision)
+    if number == 0:  # they count from 0001
+        return never_written(found, ledger)
     if number is not None and number < int(REVISION):
         return LedgerOutdatedError(
             f"{ledger} is of revision {found}, and this program reads and writes {REVISION}: "
@@ -139,4 +141,12 @@ def revision_error(revision: object, ledger: str) -> LedgerRevisionError:
         f"calibration-ledger wrote it. Upgrade this one (pip install -U calibration-ledger).",
         found=found,
         expected=REVISION,
+    )
+
+
+def never_written(revision: str, ledger: str) -> NotALedgerError:
+    """The error of a ledger whose revision never was: there is no way on from it."""
+    return NotALedgerError(
+        f"{ledger} says that it is of revision {revision}, which no calibration-ledger ever wrote. "
+        f"It was not touched: restore a backup."
     )

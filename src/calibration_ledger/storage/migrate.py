@@ -23,7 +23,7 @@ from calibration_ledger.errors import (
     NotALedgerError,
 )
 from calibration_ledger.storage import sqlite_connect
-from calibration_ledger.storage.backend import is_newer_ledger, revision_error
+from calibration_ledger.storage.backend import is_newer_ledger, never_written, revision_error
 from calibration_ledger.storage.backups import backup_beside
 from calibration_ledger.storage.faults import DRIVER_ERRORS, sqlite_fault
 from calibration_ledger.storage.forks import no_fork
@@ -102,8 +102,10 @@ def run_migrations(connection: sa.Connection, revision: str = "head") -> None:
             command.upgrade(config, revision)
 
 
-def read_revision(connection: sa.Connection) -> str | None:
+def read_revision(connection: sa.Connection, ledger: str = "this") -> str | None:
     """The revision of the ledger behind a connection; None where there is no ledger yet.
+
+    `ledger` is what an error calls it.
 
     Raises:
         NotALedgerError: it is a database of something else.
@@ -119,11 +121,14 @@ def read_revision(connection: sa.Connection) -> str | None:
         return None
     if not tables >= TABLES and not is_newer_ledger(tables, found):
         raise NotALedgerError(
-            f"this is a database of something else (its tables: {', '.join(sorted(tables)[:5])}). "
-            f"It was not touched: name another one."
+            f"{ledger} is a database of something else (its tables: "
+            f"{', '.join(sorted(tables)[:5])}). It was not touched: name another one."
         )
     if len(found) != 1:
-        raise NotALedgerError("this ledger has no revision: it is not whole.")
+        raise NotALedgerError(
+            f"{ledger} has no revision, so it is not a whole ledger. It was not touched: restore a "
+            f"backup."
+        )
     return str(found[0])
 
 
@@ -144,7 +149,7 @@ def upgrade(place: Place, timeout_s: float) -> Upgrade:
     from calibration_ledger.storage.postgres_migrate import begun, keep_others_out
 
     with begun(place, timeout_s, locked=True) as connection:
-        before = _read_revision_at(place, connection)
+        before = read_revision(connection, place.shown)
         if before != REVISION:
             if before is not None:
                 _refuse_newer(before, place)
@@ -193,10 +198,7 @@ def _check_leads_on(found: str, place: Place) -> None:
 
     scripts = ScriptDirectory.from_config(alembic_config()).walk_revisions()
     if found not in {script.revision for script in scripts}:
-        raise NotALedgerError(
-            f"{place.shown} says that it is of revision {found}, which no calibration-ledger ever "
-            f"wrote. It was not touched: restore a backup."
-        )
+        raise never_written(found, place.shown)
 
 
 def current_revision(place: Place, timeout_s: float) -> str | None:
@@ -208,14 +210,7 @@ def current_revision(place: Place, timeout_s: float) -> str | None:
     if place.path is not None and not check_file(place):
         return None
     with reading(place, timeout_s) as connection:
-        return _read_revision_at(place, connection)
-
-
-def _read_revision_at(place: Place, connection: sa.Connection) -> str | None:
-    try:
-        return read_revision(connection)
-    except NotALedgerError as error:
-        raise NotALedgerError(f"{place.shown}: {error}") from None
+        return read_revision(connection, place.shown)
 
 
 @contextmanager
@@ -257,10 +252,10 @@ def migration_connection(ledger: str | None) -> Iterator[sa.Connection]:
         from calibration_ledger.storage.postgres_migrate import begun, keep_others_out
 
         with begun(place, 30.0, locked=True) as connection:
-            if _read_revision_at(place, connection) is not None:
+            if read_revision(connection, place.shown) is not None:
                 keep_others_out(connection, 30.0)
             yield connection
         return
     with locked_file(place, 30.0), begun_file(place, 30.0) as connection:
-        _read_revision_at(place, connection)  # refuses what is no ledger
+        read_revision(connection, place.shown)  # refuses what is no ledger
         yield connection
