@@ -101,6 +101,9 @@ def check_seconds(name: str, value: object, most: float) -> float:
     return seconds
 
 
+_INSTEAD_OF_EMPTY = {"model": "give the model's name", "rule": "name one, such as ema"}
+
+
 def check_text(name: str, value: object, length_max: int) -> str:
     """A text that every database can hold: not empty, no NUL, no lone surrogates, bounded."""
     if not isinstance(value, str):
@@ -108,7 +111,8 @@ def check_text(name: str, value: object, length_max: int) -> str:
             f"{name} must be a text, not {shown(value)} ({type(value).__name__}): pass a str."
         )
     if not value:
-        raise InvalidInputError(f"{name} must not be empty: pass the name itself.")
+        instead = _INSTEAD_OF_EMPTY.get(name, "leave it out where there is none")
+        raise InvalidInputError(f"{name} must not be empty: {instead}.")
     if len(value) > length_max:
         raise InvalidInputError(
             f"{name} has {len(value)} characters: shorten it to at most {length_max}."
@@ -169,6 +173,15 @@ def check_time(name: str, value: object) -> int:
     if not 0 <= microseconds < TIME_LIMIT_US:
         raise InvalidInputError(f"{name} must lie between 1970 and 9999, not {value.isoformat()}.")
     return microseconds
+
+
+def without_zone(text: str, time: datetime, lacks: str = "has no time zone") -> str:
+    """What to say of a time that was read from a text and has no zone."""
+    local = time.isoformat()
+    return (
+        f"{shown(text)} {lacks}: write {local}Z for UTC, or with your own zone, such as "
+        f"{local}+01:00"
+    )
 
 
 def check_window(since: datetime | None, until: datetime | None) -> tuple[int | None, int | None]:

@@ -171,7 +171,7 @@ def test_another_history_of_a_model_is_refused_by_name_and_nothing_changes_for_a
 ) -> None:
     calibrator.record("b", 1, 1.0)  # of the same name, with another life
     before = calibrator.heads()
-    with pytest.raises(ImportRefusedError, match=r"'b': the ledger .* has another history"):
+    with pytest.raises(ImportRefusedError, match=r"'b': the ledger .* each with --model\."):
         import_text(calibrator, exported(source))
     assert calibrator.heads() == before
     assert import_text(calibrator, exported(source, "a")).models_opened == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,9 @@ def calibrator(ledger_path: Path) -> Iterator[AdaptiveCalibrator]:
         yield opened
         assert opened.audit() == []
 
+
+PYTHON = re.compile(r"\((str|int|float|bool|list|dict)\)|pass an? |datetime|tzinfo|None\b|True")
+"""What a sentence about a file must not be written in."""
 
 BAD_JSON = {
     "missing tokens": (json_row(completion_tokens=...), "completion_tokens is missing"),
@@ -95,6 +99,7 @@ def test_a_bad_json_line_is_refused_by_its_number_and_nothing_is_recorded(
     assert str(error).startswith(f"{error.source}, line 2: ")
     assert "Nothing was recorded" in str(error)
     assert len(str(error)) < 800
+    assert not PYTHON.search(error.reason.replace(repr(line), ""))
     assert not ledger_path.exists()
 
 
@@ -146,6 +151,7 @@ def test_a_bad_csv_row_is_refused_by_its_number_and_nothing_is_recorded(
     error = refuse("csv", f"{HEADER}\nm,1,2,3\n{line}\nm,4,5,6\n")
     assert error.line == 3
     assert said in error.reason
+    assert not PYTHON.search(error.reason.replace("'True'", ""))
     assert not ledger_path.exists()
 
 
@@ -159,13 +165,60 @@ def test_a_bad_csv_row_is_skipped_without_its_neighbours(
     assert [call.prompt_tokens for call in calibrator.calls()] == [1, 4]
 
 
+SENTENCES = {
+    "no zone": (
+        "m,1,2,3,2026-01-01T00:00:00",
+        "called_at '2026-01-01T00:00:00' has no time zone: write 2026-01-01T00:00:00Z for UTC, or ",
+    ),
+    "a bare date": ("m,1,2,3,2026-01-01", "write 2026-01-01T00:00:00Z for UTC"),
+    "no model": (",1,2,3,", "model is missing: name the model that was called"),
+    "no tokens": ("m,,2,3,", "prompt_tokens is missing: what is not known is no zero"),
+    "one field": ("m", "1 field where the first line names 5 columns"),
+}
+
+
+@pytest.mark.parametrize(("line", "said"), SENTENCES.values(), ids=SENTENCES.keys())
+def test_what_is_wrong_with_a_row_is_said_in_the_words_of_files(
+    line: str, said: str, refuse: Refuse
+) -> None:
+    assert said in refuse("csv", f"{HEADER},called_at\n{line}\n").reason
+
+
+def test_a_value_of_another_type_is_said_in_the_words_of_files(refuse: Refuse) -> None:
+    def said(**values: Any) -> str:
+        return refuse("jsonl", json_row(**values)).reason
+
+    tokens = "prompt_tokens must be a whole number of tokens, not"
+    assert said(prompt_tokens="512").startswith(f"{tokens} '512': write it in digits")
+    assert said(prompt_tokens=True).startswith(f"{tokens} true: write it in digits")
+    assert said(prompt_tokens=[]).startswith(f"{tokens} a list: write it in digits")
+    assert said(actual_ms="5").startswith("actual_ms must be a number of milliseconds, not '5'")
+    assert said(model=5).startswith("model must be a text, not 5: write it in quotes")
+    assert said(request_id="").startswith(
+        "request_id must not be empty: leave it out where there is none"
+    )
+    assert said(called_at="2026-01-01").startswith("called_at '2026-01-01' has no time zone")
+
+
+def test_an_unknown_column_is_told_with_the_required_one_that_it_stands_for(
+    refuse: Refuse,
+) -> None:
+    reason = refuse("csv", HEADER.replace("actual_ms", "latency") + "\nm,1,2,3\n").reason
+    assert reason.startswith(
+        "the column 'latency' is unknown, and actual_ms is missing: rename or remove it; known are "
+    )
+    reason = refuse("csv", HEADER + ",foo,bar\nm,1,2,3,4,5\n").reason
+    assert reason.startswith("the columns 'bar', 'foo' are unknown: rename or remove them; known ")
+    assert refuse("jsonl", json_row(foo=1)).reason.startswith("the key 'foo' is unknown: rename ")
+
+
 BAD_HEADERS = {
     "empty file": ("", None, "empty"),
     "blank lines": ("\n\n", None, "empty"),
-    "no header": ("m,1,2,3\n", 1, "unknown '1'"),
+    "no header": ("m,1,2,3\n", 1, "the columns '1', '2', '3', 'm' are unknown"),
     "semicolons": (HEADER.replace(",", ";") + "\n", 1, "unknown"),
     "unknown column": (HEADER + ",cost\n", 1, "'cost'"),
-    "index column of pandas": ("," + HEADER + "\n", 1, "unknown ''"),
+    "index column of pandas": ("," + HEADER + "\n", 1, "the column '' is unknown"),
     "missing column": ("model,prompt_tokens,actual_ms\n", 1, "no column completion_tokens"),
     "column twice": (HEADER + ",model\n", 1, "model is there twice"),
     "blank in a name": (HEADER.replace(",", ", ") + "\n", 1, "' actual_ms'"),

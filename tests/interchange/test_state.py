@@ -169,7 +169,12 @@ def test_a_model_that_has_history_is_refused_by_name_and_nothing_changes(
     error = refuse("state", state(LEAST, FULL | {"model": "old"}, FULL | {"model": "new"}))
     assert "'old': the ledger has history of it already" in error.reason
     assert "Nothing was changed" in error.reason
-    assert [head.model for head in calibrator.heads()] == ["old"]
+    assert error.reason.endswith("or remove it from the file.")
+    calibrator.record("new", 1, 2.0)
+    error = refuse("state", state(FULL | {"model": "old"}, FULL | {"model": "new"}))
+    assert "'new', 'old': the ledger has history of them already" in error.reason
+    assert error.reason.endswith("or remove them from the file.")
+    assert [head.model for head in calibrator.heads()] == ["new", "old"]
 
 
 def test_a_second_import_of_the_same_state_is_refused(

@@ -40,14 +40,11 @@ def time_with_zone(text: str) -> datetime:
             f"{text!r} is no time: write it like 2026-11-24T08:30:00Z."
         ) from None
     if time.utcoffset() is None:
-        if _DATE.fullmatch(text):
-            lacks, local = "has no time of day and no time zone", f"{time:%Y-%m-%d}T00:00:00"
-        else:
-            lacks, local = "has no time zone", time.isoformat()
-        raise click.BadParameter(
-            f"{text!r} {lacks}: write {local}Z for UTC, or with your own zone, such as "
-            f"{local}+01:00."
-        )
+        from calibration_ledger.validation import without_zone
+
+        is_date = _DATE.fullmatch(text) is not None
+        lacks = "has no time of day and no time zone" if is_date else "has no time zone"
+        raise click.BadParameter(f"{without_zone(text, time, lacks)}.")
     return time
 
 

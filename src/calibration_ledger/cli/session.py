@@ -31,7 +31,9 @@ class Session:
         from calibration_ledger.calibrator import AdaptiveCalibrator
 
         with AdaptiveCalibrator(
-            self.ledger, DEFAULT_ALPHA if alpha is None else alpha, rule=rule or "ema"
+            self.ledger,
+            DEFAULT_ALPHA if alpha is None else alpha,
+            rule="ema" if rule is None else rule,
         ) as calibrator:
             yield calibrator
 

@@ -53,7 +53,7 @@ def csv_rows(source: Source) -> Iterator[tuple[int, Row | BadRow]]:
 
 def _check_header(source: Source, number: int, names: list[str]) -> list[str]:
     try:
-        check_names(names)
+        check_names(names, "column")
     except InvalidInputError as error:
         source.refuse(number, f"{error}. The first line must name the columns.")
     missing = [name for name in REQUIRED if name not in names]
@@ -123,7 +123,8 @@ def _split(text: str) -> list[str]:
 
 def _row(names: list[str], fields: list[str]) -> Row | BadRow:
     if len(fields) != len(names):
-        return BadRow(f"{len(fields)} fields where the first line names {len(names)} columns")
+        fields_found = f"{len(fields)} field{'s' * (len(fields) != 1)}"
+        return BadRow(f"{fields_found} where the first line names {len(names)} columns")
     values: dict[str, Any] = {
         name: field for name, field in zip(names, fields, strict=True) if field != ""
     }

@@ -84,7 +84,8 @@ def plan_import(backend: Backend, staged: StagedEntries, file: Source) -> list[P
         file.refuse(
             None,
             f"{names}{more}: the ledger {backend.place.shown} has another history. {_CHANGED}: "
-            f"import into a fresh ledger, or export without that model.",
+            f"import into a fresh ledger, or export the other models alone, each with "
+            f"--model.",
         )
     return plans
 

@@ -7,22 +7,24 @@ line, never learnt from.
 from __future__ import annotations
 
 import hashlib
+import json
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from calibration_ledger.errors import InvalidInputError
 from calibration_ledger.validation import (
-    TOKENS_LIMIT,
     check_details,
     check_milliseconds,
     check_model,
     check_request_id,
     check_time,
     check_tokens,
+    shown,
+    without_zone,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Mapping, Sequence
 
 REQUIRED = ("model", "prompt_tokens", "completion_tokens", "actual_ms")
 OPTIONAL = ("called_at", "request_id", "details")
@@ -53,19 +55,27 @@ class BadRow(NamedTuple):
     reason: str
 
 
-def check_names(names: Collection[str]) -> None:
+def check_names(names: Collection[str], noun: str = "key") -> None:
     """Refuse unknown columns (or keys), by name: a misspelt one would be dropped silently.
 
     Raises:
         InvalidInputError: there is one.
     """
     unknown = sorted(set(names) - _KNOWN)
-    if unknown:
-        raise InvalidInputError(
-            f"unknown {', '.join(repr(name) for name in unknown[:5])}: known are "
-            f"{', '.join(REQUIRED)} (all required), {', '.join(OPTIONAL)}, and "
-            f"{', '.join(IGNORED)} (ignored)"
-        )
+    if not unknown:
+        return
+    missing = [name for name in REQUIRED if name not in names]
+    lacks = f", and {_listed(missing)} missing" if missing else ""
+    nouns, it = (noun, "it") if len(unknown) == 1 else (f"{noun}s", "them")
+    raise InvalidInputError(
+        f"the {nouns} {_listed([shown(name) for name in unknown[:5]])} unknown{lacks}: rename or "
+        f"remove {it}; known are {', '.join(REQUIRED)} (all required), {', '.join(OPTIONAL)}, and "
+        f"{', '.join(IGNORED)} (ignored)"
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return f"{', '.join(names)} {'is' if len(names) == 1 else 'are'}"
 
 
 def check_row(values: Mapping[str, Any]) -> Row:
@@ -78,29 +88,61 @@ def check_row(values: Mapping[str, Any]) -> Row:
         check_names(values.keys())
     for name in REQUIRED:
         if values.get(name) is None:
-            raise InvalidInputError(
-                f"{name} is missing: what is not known is no zero, and cannot be learnt from"
-            )
+            raise InvalidInputError(f"{name} is missing: {_why_required(name)}")
     called_at, request_id = values.get("called_at"), values.get("request_id")
     details = values.get("details")
     if details is not None and not isinstance(details, dict):
-        raise InvalidInputError(f'details must be an object such as {{"ttft_ms":80}}: {details!r}')
+        raise InvalidInputError(
+            f'details must be an object such as {{"ttft_ms":80}}, not {_said(details)}'
+        )
     return Row(
-        check_model(values["model"]),
+        check_model(_text("model", values["model"])),
         None if called_at is None else parse_time("called_at", called_at),
         _tokens("prompt_tokens", values["prompt_tokens"]),
         _tokens("completion_tokens", values["completion_tokens"]),
-        check_milliseconds("actual_ms", values["actual_ms"]),
-        None if request_id is None else check_request_id(request_id),
+        check_milliseconds(
+            "actual_ms", _number("actual_ms", values["actual_ms"], "number of milliseconds")
+        ),
+        None if request_id is None else check_request_id(_text("request_id", request_id)),
         None if details is None else check_details(details),
     )
 
 
+def _why_required(name: str) -> str:
+    if name == "model":
+        return "name the model that was called"
+    return "what is not known is no zero, and cannot be learnt from"
+
+
+def _text(name: str, value: object) -> object:
+    """The value, if it is a text: the sentence for another is one for files, not for Python."""
+    if isinstance(value, str):
+        return value
+    raise InvalidInputError(f"{name} must be a text, not {_said(value)}: write it in quotes")
+
+
+def _number(name: str, value: object, kind: str) -> int | float:
+    """The value, if it is a number; a boolean is none."""
+    if type(value) is int or type(value) is float:
+        return value
+    raise InvalidInputError(f"{name} must be a {kind}, not {_said(value)}: write it in digits")
+
+
 def _tokens(name: str, value: object) -> int:
     """A token count; a whole float is one too, for many tools know no other numbers."""
-    if isinstance(value, float) and 0.0 <= value < TOKENS_LIMIT and value.is_integer():
-        return int(value)
-    return check_tokens(name, value)
+    number = _number(name, value, "whole number of tokens")
+    if isinstance(number, float):
+        if not number.is_integer():
+            raise InvalidInputError(f"{name} must be a whole number of tokens, not {number!r}")
+        number = int(number)
+    return check_tokens(name, number)
+
+
+def _said(value: object) -> str:
+    """A value as the file has it, short whatever it is."""
+    if isinstance(value, list | dict):
+        return "a list" if isinstance(value, list) else "an object"
+    return shown(value) if isinstance(value, str) else json.dumps(value)
 
 
 def parse_time(name: str, value: object) -> int:
@@ -114,8 +156,10 @@ def parse_time(name: str, value: object) -> int:
     except (TypeError, ValueError):
         raise InvalidInputError(
             f"{name} must be a time in ISO 8601 with its zone, such as 2025-01-31T12:00:00Z, "
-            f"not {value!r}"
+            f"not {_said(value)}"
         ) from None
+    if time.utcoffset() is None:
+        raise InvalidInputError(f"{name} {without_zone(str(value), time)}")
     return check_time(name, time)
 
 

@@ -51,12 +51,13 @@ def import_state(backend: Backend, source: str | os.PathLike[str] | TextIO | Non
         if taken:
             shown = ", ".join(repr(model) for model in taken[:_SHOWN_MAX])
             more = f" and {len(taken) - _SHOWN_MAX} more" if len(taken) > _SHOWN_MAX else ""
+            it = "it" if len(taken) == 1 else "them"
             raise ImportRefusedError(
                 name,
                 None,
-                f"{shown}{more}: the ledger has history of it already, and an opening balance "
+                f"{shown}{more}: the ledger has history of {it} already, and an opening balance "
                 f"stands before all history. Nothing was changed: import into a fresh ledger, or "
-                f"remove it from the file.",
+                f"remove {it} from the file.",
             )
         for model in rows:
             entry = states[model].adjustment(1, "imported", now, note)
