@@ -54,8 +54,9 @@ WRONG = [
     (("replay", "--rule", "kalmann"), "does not know the rule 'kalmann'"),
     ((*RECORD, "--rule", "ema.99"), "does not know the rule 'ema.99'"),
     # times
-    (("history", "--since", "2026-11-24"), "write 2026-11-24T00:00:00Z for UTC"),
-    (("history", "--until", "20261124"), "write 2026-11-24T00:00:00Z for UTC"),
+    ((*RECORD, "--called-at", "2026-11-24"), "write 2026-11-24T00:00:00Z for UTC"),
+    ((*RECORD, "--called-at", "20261124"), "no time of day"),
+    (("history", "--until", "2026-11-31"), "is no time"),
     (("replay", "--until", "2026-11-24T08:30"), "has no time zone: write 2026-11-24T08:30:00Z"),
     (("replay", "--since", "yesterday"), "'yesterday' is no time"),
     (("history", "--since", "2026-13-01T00:00:00Z"), "is no time"),

@@ -2,8 +2,11 @@ from __future__ import annotations
 
 import json
 import subprocess
+from datetime import UTC, datetime, timedelta
 
-from calibration_ledger import AdaptiveCalibrator
+import pytest
+
+from calibration_ledger import AdaptiveCalibrator, Call
 from calibration_ledger.cli.history import LAST
 
 from .conftest import PROGRAM, some_calls
@@ -46,6 +49,27 @@ def test_a_time_is_accepted_as_it_is_shown(calib, filled):
     shown = calib("history", "tiny", "--last", 1).stdout.splitlines()[1].split()[0]
     again = calib("history", "tiny", "--since", shown).stdout.splitlines()
     assert len(again) == 2
+
+
+@pytest.mark.parametrize("date", ["2026-01-02", "20260102"])
+def test_a_date_alone_is_its_midnight_in_utc(calib, ledger_path, date):
+    midnight = datetime(2026, 1, 2, tzinfo=UTC)
+    before = midnight - timedelta(microseconds=1)
+    with AdaptiveCalibrator(ledger_path) as calibrator:
+        calibrator.record_many(
+            [Call("m", 1, 1, 5.0, before), Call("m", 2, 1, 5.0, midnight)],
+        )
+
+    def prompts(*args):
+        lines = calib("history", "--json", *args).stdout.splitlines()
+        return [json.loads(line)["prompt_tokens"] for line in lines]
+
+    assert prompts("--since", date) == [2]
+    assert prompts("--until", date) == [1]
+    (replay,) = json.loads(calib("replay", "--since", date, "--json").stdout)
+    assert replay["n"] == 1
+    assert "midnight UTC" in " ".join(calib("history", "--help").stdout.split())
+    assert "is no time" in calib("history", "--since", "2026-02-30", exit_code=2).stderr
 
 
 def test_json_lines_hold_every_field_and_can_be_imported(calib, run, filled, tmp_path):

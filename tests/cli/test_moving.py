@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import json
 
 import pytest
@@ -24,6 +25,18 @@ def test_a_file_of_calls_is_recorded_and_reported_on_stderr(calib, tmp_path, led
     assert again.stderr == f"{file}: 0 calls recorded, 3 there already; 2 models\n"
     with AdaptiveCalibrator(ledger_path) as calibrator:
         assert [call.actual_ms for call in calibrator.calls()] == [3400.0, 1800.5, 90.0]
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "ledger"])
+def test_a_compressed_file_is_read_as_it_is(calib, run, filled, tmp_path, kind):
+    text = calib("history", "--all", "--json").stdout if kind == "jsonl" else None
+    text = text or calib("export", "csv" if kind == "csv" else "jsonl").stdout
+    file = tmp_path / f"calls.{kind}.gz"
+    file.write_bytes(gzip.compress(text.encode()))
+    result = run("--ledger", tmp_path / "copy.db", "import", kind, file)
+    assert result.exit_code == 0, result.output
+    assert "28 calls recorded" in result.stderr
+    assert "gzip" in calib("import", "--help").stdout
 
 
 @pytest.mark.parametrize("args", [("csv",), ("csv", "-")])

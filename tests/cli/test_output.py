@@ -153,8 +153,9 @@ def test_long_work_shows_its_progress_to_a_terminal_only(filled, monkeypatch):
     file = filled.with_name("calls.csv")
     run_process("--ledger", filled, "export", "csv", file)
     shown = run_in_terminal("--ledger", filled, "import", "csv", file)
-    assert "importing: " in shown.out
-    assert "28 calls recorded" in shown.out
+    for steps in ("28 lines read", "28 calls checked", "28 calls recorded"):
+        assert f"\rimporting: {steps}" in shown.out
+    assert f"\r{file}: 28 calls recorded; 2 models\n" in shown.out
 
 
 def test_an_interrupt_at_a_question_aborts(filled):

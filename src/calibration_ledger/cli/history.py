@@ -38,7 +38,7 @@ COLUMNS = (
 @click.command(
     epilog=examples(
         "calib history llama3:8b --last 5",
-        "calib history --since 2026-11-24T00:00:00Z --until 2026-11-25T00:00:00Z",
+        "calib history --since 2026-11-24 --until 2026-11-25",
         "calib history --all --json > calls.jsonl",
     )
 )

@@ -49,7 +49,8 @@ def import_(
       state   the JSON of the older calibrator
 
     FILE is - or left out for what comes on stdin; for state, left out means
-    ~/.nexus/calibrator_state.json. Columns of calls: model, prompt_tokens,
+    ~/.nexus/calibrator_state.json. What is compressed with gzip, such as calls.csv.gz, is read
+    as it is. Columns of calls: model, prompt_tokens,
     completion_tokens and actual_ms; also called_at, request_id and details.
 
     The file is checked whole before anything of it is recorded: a bad line stops the import with

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -48,6 +48,16 @@ def time_with_zone(text: str) -> datetime:
     return time
 
 
+def time_or_date(text: str) -> datetime:
+    """The same, or a date alone: its first moment, UTC. To look at calls, not to record one."""
+    if _DATE.fullmatch(text):
+        try:
+            return datetime.fromisoformat(text).replace(tzinfo=UTC)
+        except ValueError:
+            pass  # no such day, which the other says
+    return time_with_zone(text)
+
+
 def key_and_value(text: str) -> tuple[str, int | float | bool | str]:
     """Read KEY=VALUE, the value being a number, true, false, or else a text."""
     key, equals, value = text.partition("=")
@@ -85,12 +95,13 @@ def window_options(command: Command) -> Command:
     """`--since` and `--until`."""
     since = click.option(
         "--since",
-        type=time_with_zone,
+        type=time_or_date,
         metavar="TIME",
-        help="Only calls made then or later, such as 2026-11-24T08:30:00Z.",
+        help="Only calls made then or later: 2026-11-24 (from midnight UTC) or "
+        "2026-11-24T08:30:00Z.",
     )
     until = click.option(
-        "--until", type=time_with_zone, metavar="TIME", help="Only calls made before then."
+        "--until", type=time_or_date, metavar="TIME", help="Only calls made before then."
     )
     return since(until(command))
 

@@ -115,23 +115,46 @@ def progress(label: str, total: int) -> Iterator[Callable[[int], object] | None]
         yield bar.update
 
 
+class Count:
+    """A running count on stderr of work of unknown length: `importing: 12000 lines read`."""
+
+    def __init__(self, label: str) -> None:
+        """Begin at nothing; nothing is shown yet."""
+        self._label = label
+        self._steps = "steps"
+        self._done = 0
+        self._shown = ""
+        self._shown_at = monotonic()
+
+    def begin(self, steps: str) -> None:
+        """Count anew, what is called so."""
+        self._steps, self._done = steps, 0
+
+    def __call__(self, steps: int) -> None:
+        """Count so many more."""
+        self._done += steps
+        if monotonic() - self._shown_at >= SHOWN_EVERY_S:
+            self._show(f"{self._label}: {self._done} {self._steps}")
+
+    def _show(self, text: str) -> None:
+        click.echo(f"\r{text:<{len(self._shown)}}", err=True, nl=False)
+        self._shown, self._shown_at = text, monotonic()
+
+    def clear(self) -> None:
+        """Leave an empty line to what comes next."""
+        if self._shown:
+            self._show("")
+            click.echo("\r", err=True, nl=False)
+
+
 @contextmanager
-def counting(label: str) -> Iterator[Callable[[int], object] | None]:
-    """A running count on stderr for work of unknown length, where somebody is watching."""
+def counting(label: str) -> Iterator[Count | None]:
+    """A running count on stderr, where somebody is watching."""
     if not is_terminal(sys.stderr):
         yield None
         return
-    done, shown_at, shown = 0, monotonic(), ""
-
-    def count(steps: int) -> None:
-        nonlocal done, shown_at, shown
-        done += steps
-        if monotonic() - shown_at >= SHOWN_EVERY_S:
-            shown, shown_at = f"{label}: {done} steps", monotonic()
-            click.echo(f"\r{shown}", err=True, nl=False)
-
+    count = Count(label)
     try:
         yield count
     finally:
-        if shown:
-            click.echo(f"\r{' ' * len(shown)}\r", err=True, nl=False)
+        count.clear()

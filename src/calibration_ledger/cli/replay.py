@@ -42,7 +42,7 @@ LIVE_COLUMNS = (Column("live alpha", spare=5), Column("live error ms"), Column("
     epilog=examples(
         "calib replay",
         "calib replay llama3:8b --alpha 0.3",
-        "calib replay --alpha 0.05 --since 2026-11-24T00:00:00Z --json",
+        "calib replay --alpha 0.05 --since 2026-11-24 --json",
     )
 )
 @model_argument()

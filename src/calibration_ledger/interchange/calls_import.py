@@ -25,6 +25,7 @@ from calibration_ledger.interchange.lines import open_source, shown_name
 from calibration_ledger.interchange.reports import ImportReport
 from calibration_ledger.interchange.rows import BadRow, content_key
 from calibration_ledger.interchange.skips import Skips
+from calibration_ledger.interchange.stages import begin, for_checks
 from calibration_ledger.interchange.stopped import add_progress
 from calibration_ledger.learning import State, unpack_numbers
 from calibration_ledger.new_calls import NewCall, now_us
@@ -67,10 +68,13 @@ def import_rows(
     report = progress or (lambda _: None)
     with StagedCalls() as staged:
         with open_source(source, backend.place.path) as file:
+            begin(report, "lines read")
             _read(file, kind, staged, skips, report)
         _settle(staged, skips)
-        trials = _check(backend, opening, staged, skips)
+        begin(report, "calls checked")
+        trials = _check(backend, opening, staged, skips, for_checks(report))
         present = staged.count_present()
+        begin(report, "calls recorded")
         recorded, met = _record(backend, opening, staged, name, report)
     return ImportReport(
         kind,
@@ -218,7 +222,11 @@ def _columns(rows: Sequence[StagedCall]) -> tuple[Sequence[int], ...]:
 
 
 def _check(
-    backend: Backend, opening: Callable[[str], Adjustment], staged: StagedCalls, skips: Skips
+    backend: Backend,
+    opening: Callable[[str], Adjustment],
+    staged: StagedCalls,
+    skips: Skips,
+    progress: Progress,
 ) -> list[_Trial]:
     """Check everything against the ledger; gives the models of which something is left."""
     trials: list[_Trial] = []
@@ -227,6 +235,7 @@ def _check(
             if not trials or trials[-1].model != model:
                 trials.append(_Trial(backend, opening, model))
             trials[-1].check(list(rows), staged, skips)
+        progress(len(page))
     return [trial for trial in trials if trial.new or trial.present]
 
 

@@ -16,6 +16,7 @@ from calibration_ledger.interchange.ledger_check import BATCH, stage
 from calibration_ledger.interchange.ledger_plan import plan_import
 from calibration_ledger.interchange.lines import open_source, shown_name
 from calibration_ledger.interchange.reports import ImportReport
+from calibration_ledger.interchange.stages import begin
 from calibration_ledger.interchange.stopped import add_progress
 from calibration_ledger.new_calls import NewCall
 from calibration_ledger.recording import OpenModel
@@ -48,8 +49,10 @@ def import_entries(
     name = "" if source is None else shown_name(source)
     with StagedEntries() as staged:
         with open_source(source, backend.place.path) as file:
+            begin(report, "calls read")
             calls = stage(file, staged, report)
             plans = plan_import(backend, staged, file)
+        begin(report, "entries recorded")
         done: Counter[str] = Counter()
         for plan in plans:
             try:
