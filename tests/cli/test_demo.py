@@ -66,17 +66,21 @@ def test_the_figures_are_those_of_the_library(run, place):
         ]
         for one in figures["models"]:
             calls = list(calibrator.calls(one["model"]))
-            newest = calls[-tour.RECENT :]
             a, b, o = default_prior(one["model"])
-            errors = [
+            priors = [
                 abs(call.actual_ms - (o + a * call.prompt_tokens + b * call.completion_tokens))
-                for call in newest
+                for call in calls
             ]
-            assert one["recent"]["prior_error_ms"] == pytest.approx(statistics.fmean(errors))
-            learnt = statistics.fmean(abs(call.error_ms) for call in newest)
-            assert one["recent"]["learnt_error_ms"] == pytest.approx(learnt)
-            example = next(call for call in newest if call.seq == one["example"]["seq"])
+            learnt = [abs(call.error_ms) for call in calls]
+            assert one["calls"] == len(calls)
+            assert one["prior_error_ms"] == pytest.approx(statistics.fmean(priors))
+            assert one["learnt_error_ms"] == pytest.approx(statistics.fmean(learnt))
+            example = next(call for call in calls if call.seq == one["example"]["seq"])
             assert one["example"]["predicted_ms"] == example.predicted_ms
+            # Typical: of either error, it lies in the middle third.
+            for errors in (priors, learnt):
+                place = sorted(errors).index(errors[calls.index(example)])
+                assert len(calls) / 3 < place < len(calls) * 2 / 3
             for alpha, error in one["errors_ms"].items():
                 (replay,) = calibrator.replay(float(alpha), model=one["model"])
                 assert error == replay.mean_absolute_error_ms
@@ -87,21 +91,32 @@ def test_the_figures_are_those_of_the_library(run, place):
             assert float(best) == one["best_alpha"]
 
 
-def test_the_commands_that_it_prints_work(run, shown, place):
-    lines = [line.strip() for line in shown.splitlines() if " --ledger " in line]
+def test_the_commands_that_it_prints_work(run, shown, place, monkeypatch):
+    lines = [line.strip() for line in shown.splitlines() if line.startswith("  ")]
+    export, *commands = lines
+    assert shown.count(shlex.quote(str(place))) == 1
+    assert shlex.split(export) == ["export", f"CALIBRATION_LEDGER={place}"]
+    monkeypatch.setenv("CALIBRATION_LEDGER", str(place))
     verbs = []
-    for line in lines:
-        program, *args = shlex.split(line)
+    for command in commands:
+        program, *args = shlex.split(command)
         assert program == "calib"
-        assert args[:2] == ["--ledger", str(place)]
         result = run(*args)
         assert result.exit_code == 0, result.output
-        verbs.append(args[2])
-    assert verbs[-3:] == ["predict", "history", "replay"]
-    assert verbs[:-3]
-    assert set(verbs[:-3]) == {"recalibrate"}
+        verbs.append(args[0])
+    assert verbs[:4] == ["stats", "predict", "history", "replay"]
+    assert verbs[4:]
+    assert set(verbs[4:]) == {"recalibrate"}
     with AdaptiveCalibrator(place) as calibrator:
         assert calibrator.audit() == []
+
+
+def test_the_commands_in_json_stand_by_themselves(run, place):
+    figures = json.loads(run("demo", "--at", place, "--json").stdout)
+    for command in (*figures["next"], *figures["adopt"]):
+        program, *args = shlex.split(command)
+        assert (program, args[:2]) == ("calib", ["--ledger", str(place)])
+        assert run(*args).exit_code == 0
 
 
 def test_adopting_what_it_proposes_predicts_better(run, place):
@@ -154,8 +169,12 @@ def test_at_a_terminal_it_fits_and_has_colour(place):
     assert "\x1b[32m" in shown.out
     plain = run_in_terminal("demo", "--at", place.with_name("b.db"), NO_COLOR="1").out
     assert "\x1b" not in plain
-    tables = [line for line in plain.splitlines() if "--ledger" not in line]
-    assert all(len(line) <= 80 for line in tables if str(place.parent) not in line)
+    lines = [line for line in plain.splitlines() if "export" not in line]
+    assert max(map(len, lines)) <= 80
+    assert "…" not in plain
+    assert "too narrow" not in plain
+    for name in {line.split()[0] for line in lines if line.startswith("random-")}:
+        assert sum(line.split()[0] == name for line in lines if line.startswith("random-")) == 3
     for path in (place, place.with_name("b.db")):
         with AdaptiveCalibrator(path) as calibrator:
             assert calibrator.audit() == []

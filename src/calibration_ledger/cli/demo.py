@@ -53,11 +53,10 @@ def demo(session: Session, ctx: click.Context, at: Path | None, *, as_json: bool
         from calibration_ledger.cli.tour import take_tour
 
         tour = take_tour(calibrator)
-    calib = f"{shlex.quote(program())} --ledger {shlex.quote(str(path))}"
     if as_json:
-        print_json(_dict(tour, calib))
+        print_json(_dict(tour, f"{shlex.quote(program())} --ledger {shlex.quote(str(path))}"))
     else:
-        _show(tour, calib)
+        _show(tour)
     if tour.findings:
         ctx.exit(EXIT_FINDINGS)
 
@@ -91,9 +90,10 @@ def adopting(models: Sequence[ModelTour], calib: str) -> list[str]:
 
 
 def trying(tour: Tour, calib: str) -> list[str]:
-    """Three commands to try next."""
+    """Some commands to try next."""
     model = shlex.quote(tour.models[0].model)
     return [
+        f"{calib} stats",
         f"{calib} predict {model} --prompt-tokens 256 --completion-tokens 64",
         f"{calib} history {model} --last 5",
         f"{calib} replay --alpha 0.05",
@@ -118,50 +118,46 @@ def _dict(tour: Tour, calib: str) -> dict[str, object]:
     }
 
 
-def _show(tour: Tour, calib: str) -> None:
-    from calibration_ledger.cli.tour import RECENT
-
+def _show(tour: Tour) -> None:
+    calls = text.count(tour.report.recorded, "measured call")
     models = text.count(tour.report.models, "model")
-    say(f"Recorded {text.count(tour.report.recorded, 'measured call')} of {models}.")
-    heading("Before and after learning: one typical call of each model")
+    say(f"Recorded {calls} of {models}. Each is predicted, then learnt.")
+    heading("Before and after learning: mean error over all calls of a model")
     print_table(
-        columns("prompt", "compl", "prior said", "ledger said", "measured"),
-        map(_example_row, tour.models),
-    )
-    heading(f"Mean error over the newest {RECENT} calls, each predicted before it was learnt")
-    print_table(
-        columns("calls", "mean latency", "prior's error", "ledger's error", "change"),
+        columns("calls", "mean latency", "prior's error", "ledger's", "change"),
         map(_error_row, tour.models),
     )
-    if any(one.learnt_error_ms > one.prior_error_ms for one in tour.models):
-        say("Where learning did worse than the prior, it followed single calls too closely:")
-        say("a smaller alpha follows them less, as the replays show.")
-    _show_alphas(tour, calib)
-    heading("Audit: does the history explain the calibrations, to the last bit?")
-    if tour.findings:
-        for finding in tour.findings:
-            say(str(finding))
-    else:
-        say(f"ok: {models}, {text.count(tour.entries, 'entry', 'entries')}")
-    heading("The ledger stays here")
-    say(tour.ledger)
-    heading("Try next")
-    for command in trying(tour, calib):
-        say(f"  {command}")
-
-
-def _show_alphas(tour: Tour, calib: str) -> None:
+    heading("A typical call of each: both errors are near their medians")
+    print_table(
+        columns("prompt", "compl", "measured", "prior said", "ledger said"),
+        map(_example_row, tour.models),
+    )
     live = tour.models[0].live_alpha
-    heading(f"Replayed under other alphas: mean error in ms over all calls (live: {live:g})")
+    heading(f"Replayed under other alphas: mean error in ms (live: {live:g})")
     alphas = [f"{alpha:g}" for alpha in tour.models[0].errors_ms]
     print_table(columns("prior", *alphas, "best", "saves"), map(_alpha_row, tour.models))
+    if any(one.learnt_error_ms > one.prior_error_ms for one in tour.models):
+        say("Where learning did worse than the prior, it followed single calls too closely:")
+        say("a smaller alpha follows them less.")
+    heading("Audit: does the history explain the calibrations, to the last bit?")
+    for finding in tour.findings:
+        say(str(finding))
+    if not tour.findings:
+        say(f"ok: {models}, {text.count(tour.entries, 'entry', 'entries')}")
+    _show_next(tour)
+
+
+def _show_next(tour: Tour) -> None:
+    calib = shlex.quote(program())
+    heading("The ledger stays: go on in it")
+    say(f"  export CALIBRATION_LEDGER={shlex.quote(tour.ledger)}")
+    for command in trying(tour, calib):
+        say(f"  {command}")
     commands = adopting(tour.models, calib)
     if commands:
-        say("Adopt what would have predicted better:")
+        heading("Adopt what would have predicted better")
         for command in commands:
             say(f"  {command}")
-    else:
-        say("The live alpha would not have been beaten.")
 
 
 def columns(*titles: str) -> list[Column]:
@@ -175,9 +171,9 @@ def _example_row(one: ModelTour) -> list[str | Cell]:
         one.model,
         str(call.prompt_tokens),
         str(call.completion_tokens),
+        _ms(call.actual_ms),
         _ms(one.example_prior_ms),
         _ms(call.predicted_ms),
-        _ms(call.actual_ms),
     ]
 
 
@@ -200,7 +196,7 @@ def _alpha_row(one: ModelTour) -> list[str | Cell]:
     ]
     gain = _gain(one)
     saves = text.percent(100 * gain) if gain >= WORTH_ADOPTING else "-"
-    prior = text.number(one.prior_total_error_ms, 0)
+    prior = text.number(one.prior_error_ms, 0)
     return [one.model, prior, *errors, f"{one.best_alpha:g}", saves]
 
 

@@ -28,9 +28,6 @@ SAMPLE = files("calibration_ledger") / "data" / "sample_calls.csv"
 ALPHAS = (0.005, 0.01, 0.05, 0.15, 0.5)
 """From hardly moving to forgetting fast, the default among them."""
 
-RECENT = 50
-"""So many of a model's newest calls are held against the prior."""
-
 
 @dataclass(frozen=True)
 class ModelTour:
@@ -38,15 +35,14 @@ class ModelTour:
 
     Attributes:
         model: its name.
-        calls: how many it has.
-        mean_actual_ms: how long its recent calls took on average.
-        prior_error_ms: the error of its prior over its recent calls.
-        learnt_error_ms: the error of the ledger's predictions over the same calls.
-        example: of its recent calls, the one whose duration is the median.
+        calls: how many it has; all figures are over all of them.
+        mean_actual_ms: how long they took on average.
+        prior_error_ms: the error of its prior.
+        learnt_error_ms: the error of the ledger's predictions.
+        example: a typical call: both errors, its prior's and the ledger's, are near their medians.
         example_prior_ms: what the prior predicts for that one.
         live_alpha: the alpha that it learns with.
-        prior_total_error_ms: the error of its prior over all its calls.
-        errors_ms: the error over all its calls, by alpha.
+        errors_ms: the error by alpha.
     """
 
     model: str
@@ -57,7 +53,6 @@ class ModelTour:
     example: Call
     example_prior_ms: float
     live_alpha: float
-    prior_total_error_ms: float
     errors_ms: dict[float, float]
 
     @property
@@ -70,14 +65,11 @@ class ModelTour:
         return {
             "model": self.model,
             "calls": self.calls,
-            "recent": {
-                "mean_actual_ms": self.mean_actual_ms,
-                "prior_error_ms": self.prior_error_ms,
-                "learnt_error_ms": self.learnt_error_ms,
-            },
+            "mean_actual_ms": self.mean_actual_ms,
+            "prior_error_ms": self.prior_error_ms,
+            "learnt_error_ms": self.learnt_error_ms,
             "example": {**call_dict(self.example), "prior_ms": self.example_prior_ms},
             "live_alpha": self.live_alpha,
-            "prior_error_ms": self.prior_total_error_ms,
             "errors_ms": {f"{alpha:g}": error for alpha, error in self.errors_ms.items()},
             "best_alpha": self.best_alpha,
         }
@@ -113,24 +105,38 @@ def _model_tour(
 ) -> ModelTour:
     calibration = calibrator.calibration(model)
     calls = list(calibrator.calls(model))
-    recent = calls[-RECENT:]
-    example = sorted(recent, key=lambda call: call.actual_ms)[len(recent) // 2]
+    example = _typical(calls)
     return ModelTour(
         model=model,
-        calls=calibration.sample_count,
-        mean_actual_ms=statistics.fmean(call.actual_ms for call in recent),
-        prior_error_ms=_prior_error_ms(recent),
-        learnt_error_ms=statistics.fmean(abs(call.error_ms or 0.0) for call in recent),
+        calls=len(calls),
+        mean_actual_ms=statistics.fmean(call.actual_ms for call in calls),
+        prior_error_ms=statistics.fmean(map(_prior_error_ms, calls)),
+        learnt_error_ms=statistics.fmean(map(_error_ms, calls)),
         example=example,
         example_prior_ms=_prior_ms(example),
         live_alpha=calibration.alpha,
-        prior_total_error_ms=_prior_error_ms(calls),
         errors_ms=errors_ms,
     )
 
 
-def _prior_error_ms(calls: Sequence[Call]) -> float:
-    return statistics.fmean(abs(call.actual_ms - _prior_ms(call)) for call in calls)
+def _typical(calls: Sequence[Call]) -> Call:
+    """The call whose place among all, by either error, is nearest to the middle."""
+    middle = (len(calls) - 1) / 2
+    farthest = dict.fromkeys((call.seq for call in calls), 0.0)
+    for error_ms in (_error_ms, _prior_error_ms):
+        for place, call in enumerate(sorted(calls, key=error_ms)):
+            farthest[call.seq] = max(farthest[call.seq], abs(place - middle))
+    return min(calls, key=lambda call: farthest[call.seq])
+
+
+def _error_ms(call: Call) -> float:
+    """How far off the ledger was, before it knew the call."""
+    assert call.predicted_ms is not None  # noqa: S101 - it was recorded
+    return abs(call.actual_ms - call.predicted_ms)
+
+
+def _prior_error_ms(call: Call) -> float:
+    return abs(call.actual_ms - _prior_ms(call))
 
 
 def _prior_ms(call: Call) -> float:
