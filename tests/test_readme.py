@@ -5,7 +5,8 @@
   two runs share are blotted out. A block may go on with what earlier ones left behind.
 - `python` blocks run as scripts of their own in the same folder; lines `#> ...` are the output.
 - `sql` blocks run on a real PostgreSQL, in `tests/postgres/test_readme_sql.py`.
-- `sh` blocks are the set-up: they are compared with what `.ci/run` does, which runs them.
+- `sh` blocks are the set-up: each of their lines is a line of `.ci/run`, which runs it, in
+  parentheses of its own, so that a failure in the middle of it is one of `.ci/run` too.
 
 After a change, `UPDATE_README=1 pytest tests/test_readme.py` writes the new output into the file.
 """
@@ -23,6 +24,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+
+MYPY = ".venv/bin/mypy"
 
 BLOTS = [
     (re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)?"), "<time>"),
@@ -124,14 +127,24 @@ def test_every_command_and_snippet_gives_the_output_that_the_readme_shows(evenin
         assert blot(now) == blot(block)
 
 
-def test_the_two_set_up_commands_are_those_that_ci_runs():
-    blocks = [block.strip() for name, block in BLOCK.findall(README.read_text()) if name == "sh"]
+def test_every_set_up_command_is_one_that_ci_runs():
+    blocks = [block for name, block in BLOCK.findall(README.read_text("utf-8")) if name == "sh"]
+    commands = [line for block in blocks for line in block.splitlines()]
+    assert [command.split()[-1] for command in commands] == ["demo", ".venv/bin/pytest", MYPY]
     script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
-    assert len(blocks[:2]) == 2
-    demo, tests = blocks[:2]
-    assert demo.endswith("calib demo")
-    assert tests.endswith("pytest")
-    assert tests in script
+    for command in commands:
+        alone = rf"^\($(?:\n    cd .*$)?\n    {re.escape(command)}\n\)$"
+        assert re.search(alone, script, re.MULTILINE), command
+
+
+def test_a_command_that_fails_in_the_middle_fails_ci():
+    script = "set -euo pipefail\n(\n    {}\n)\necho on\n"
+    for command, said in (("true && true", "on\n"), ("false && true", ""), ("true && false", "")):
+        done = subprocess.run(
+            ["bash", "-c", script.format(command)], capture_output=True, text=True, check=False
+        )
+        assert (done.stdout, done.returncode == 0) == (said, said != "")
+    subprocess.run(["bash", "-n", ROOT / ".ci" / "run"], check=True)
 
 
 def test_every_command_is_in_the_readme():
