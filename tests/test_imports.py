@@ -47,6 +47,7 @@ PURE = {
     "errors",
     "facts",
     "figures",
+    "files",
     "learning",
     "new_calls",
     "noted_heads",

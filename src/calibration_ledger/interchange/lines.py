@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from calibration_ledger.errors import ImportRefusedError, InvalidInputError
+from calibration_ledger.files import is_ledger_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -149,17 +150,6 @@ def shown_name(file: object) -> str:
         return os.fsdecode(file).encode("utf-8", "backslashreplace").decode()
     name = getattr(file, "name", None)
     return name if isinstance(name, str) else "<stream>"
-
-
-def is_ledger_file(path: str | os.PathLike[str], ledger: Path) -> bool:
-    """Whether a path leads to the ledger's database, or to one of the files beside it."""
-    for suffix in ("", "-wal", "-shm"):
-        try:
-            if os.path.samefile(path, f"{ledger}{suffix}"):  # noqa: PTH121 - a name beside a path
-                return True
-        except FileNotFoundError:
-            continue
-    return False
 
 
 def _bytes_of(stream: Any) -> Any:

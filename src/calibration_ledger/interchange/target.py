@@ -14,11 +14,12 @@ from calibration_ledger.errors import (
     ExportFailedError,
     InvalidInputError,
 )
-from calibration_ledger.interchange.lines import is_ledger_file, shown_name
+from calibration_ledger.files import create, is_ledger_file, publish, sync_folder
+from calibration_ledger.interchange.lines import shown_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from typing import TextIO
+    from typing import BinaryIO, TextIO
 
 _COMPRESSION = 6
 """gzip's own default; Python's, 9, takes three times as long for a hundredth of the size."""
@@ -44,10 +45,29 @@ def open_target(
         target.flush()
         return
     path = Path(target)
+    with whole_file(path, ledger, overwrite=overwrite) as file:
+        if path.suffix == ".gz":
+            # No time and no name in it: the same ledger gives the same bytes.
+            with gzip.GzipFile("", "wb", _COMPRESSION, file, 0) as zipped:
+                yield lambda text: zipped.write(text.encode())
+        else:
+            yield lambda text: file.write(text.encode())
+
+
+@contextmanager
+def whole_file(path: Path, ledger: Path | None, *, overwrite: bool) -> Iterator[BinaryIO]:
+    """A new file of bytes that bears its name only once the block has ended well.
+
+    It is never more readable than the ledger.
+
+    Raises:
+        InvalidInputError: the path is taken, or cannot be written to.
+        ExportFailedError: writing failed on the way.
+    """
     check_target(path, ledger, overwrite=overwrite)
-    partial = path.with_name(path.name + ".partial")
+    partial = _partial_of(path)
     try:
-        file = partial.open("xb")
+        file = os.fdopen(create(partial, ledger), "wb")
     except FileExistsError:
         raise InvalidInputError(
             f"{shown_name(partial)} is there: another export runs, or one was killed. Wait for it, "
@@ -58,16 +78,15 @@ def open_target(
         raise InvalidInputError(f"{shown_name(path)} cannot be written: {reason}.") from None
     try:
         with file:
-            if path.suffix == ".gz":
-                # No time and no name in it: the same ledger gives the same bytes.
-                with gzip.GzipFile("", "wb", _COMPRESSION, file, 0) as zipped:
-                    yield lambda text: zipped.write(text.encode())
-            else:
-                yield lambda text: file.write(text.encode())
+            yield file
             file.flush()
             os.fsync(file.fileno())
         check_target(path, ledger, overwrite=overwrite)
-        partial.replace(path)
+        if overwrite:
+            partial.replace(path)
+            sync_folder(path)
+        else:
+            publish(partial, path)
     except BaseException as error:
         partial.unlink(missing_ok=True)
         # The ledger's own errors are OSErrors too.
@@ -77,6 +96,10 @@ def open_target(
             f"{shown_name(path)} could not be written ({error.strerror or error}): nothing is left "
             f"of it. Make room, or name another place."
         ) from error
+
+
+def _partial_of(path: Path) -> Path:
+    return path.with_name(path.name + ".partial")
 
 
 def check_target(path: Path, ledger: Path | None, *, overwrite: bool) -> None:
@@ -94,17 +117,17 @@ def check_target(path: Path, ledger: Path | None, *, overwrite: bool) -> None:
 
 
 def _fault_of(path: Path, ledger: Path | None, *, overwrite: bool) -> str | None:
-    if ledger is not None and is_ledger_file(path, ledger):
-        return "is the ledger itself: name another file"
     if path.is_dir():
         return "is a folder: name a file in it"
+    if ledger is not None and is_ledger_file(path, ledger):
+        return "is the ledger itself, or a file that belongs to it: name another file"
+    if ledger is not None and is_ledger_file(_partial_of(path), ledger):
+        return f"is first written as {path.name}.partial, which is the ledger's: name another file"
     if os.path.lexists(path) and not overwrite:
         return "exists already: name a file that does not"
     if path.exists() and not path.is_file():  # /dev/null, say, would be replaced by a file
         return "is no ordinary file: leave FILE out, and redirect the output to it"
-    if not path.parent.is_dir():
-        return "cannot be written, for its folder does not exist"
-    return None
+    return None if path.parent.is_dir() else "cannot be written, for its folder does not exist"
 
 
 def _writer_of(stream: Any) -> Callable[[str], object]:

@@ -7,25 +7,34 @@ Copying the file itself would miss what is still in the write-ahead log, and rea
 from __future__ import annotations
 
 import os
+import secrets
 import sqlite3
-import stat
 from contextlib import closing
 from typing import TYPE_CHECKING
 
 from calibration_ledger.errors import (
     InvalidInputError,
+    LedgerError,
     LedgerNotFoundError,
     LedgerPermissionError,
 )
+from calibration_ledger.files import copy_mode, create, is_ledger_file, publish
 from calibration_ledger.storage import sqlite_connect
 from calibration_ledger.storage.faults import sqlite_fault
 from calibration_ledger.storage.forks import no_fork
 from calibration_ledger.storage.place import check_file
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from calibration_ledger.storage.place import Place
+
+VACUUM_INTO = "VACUUM INTO ?"
+"""Its parameter is a URI of mode `rw`: SQLite shall fill our file, never make one of its own."""
+
+_NAME_KEPT = 40
+"""Characters of the copy's name in that of the unfinished one: names have an end."""
 
 
 def backup_beside(place: Place, revision: str, timeout_s: float) -> Path:
@@ -51,32 +60,63 @@ def backup_file(place: Place, copy: Path, timeout_s: float) -> None:
     assert place.path is not None  # noqa: S101 - `AdaptiveCalibrator.backup` has looked
     if not check_file(place):
         raise LedgerNotFoundError(f"there is no ledger at {place.shown}: nothing to back up.")
-    check_copy(copy)
-    partial = copy.with_name(copy.name + ".partial")
-    partial.unlink(missing_ok=True)
-    try:
-        with no_fork(), closing(sqlite_connect.connect_reader(place.path, timeout_s)) as reader:
-            reader.execute("VACUUM INTO ?", (str(partial),))
+    ledger = place.path
+
+    def fill(partial: Path) -> None:
+        with no_fork(), closing(sqlite_connect.connect_reader(ledger, timeout_s)) as reader:
+            reader.execute(VACUUM_INTO, (sqlite_connect.uri(partial, "rw"),))
         # Who may not read the ledger may not read its copy either.
-        partial.chmod(stat.S_IMODE(place.path.stat().st_mode))
+        copy_mode(partial, ledger)
+
+    try:
+        new_copy(copy, ledger, fill)
+    except sqlite3.Error as error:
+        raise sqlite_fault(error, place.shown, "read") from error
+
+
+def new_copy(copy: Path, ledger: Path | None, fill: Callable[[Path], object]) -> None:
+    """Give `fill` an empty file that nobody else may read, and that its name once it is whole.
+
+    Raises:
+        InvalidInputError: there is something at the copy's path already.
+        LedgerPermissionError: it cannot be written there.
+    """
+    check_copy(copy, ledger)
+    # A name of its own: whatever bears one that can be guessed may be somebody else's.
+    partial = copy.with_name(f"{copy.name[:_NAME_KEPT]}.{secrets.token_hex(8)}.partial")
+    try:
+        os.close(create(partial, ledger, private=True))
+        fill(partial)
         sync(partial)
-    except (sqlite3.Error, OSError) as error:
-        partial.unlink(missing_ok=True)
-        if isinstance(error, sqlite3.Error):
-            raise sqlite_fault(error, place.shown, "read") from error
+        publish(partial, copy)
+    except FileExistsError:
+        raise _taken(copy) from None
+    except OSError as error:
+        if isinstance(error, LedgerError):
+            raise
         raise LedgerPermissionError(f"{copy} cannot be written: {error.strerror}.") from error
-    partial.rename(copy)  # so that a copy that was cut short never bears the name
+    finally:
+        partial.unlink(missing_ok=True)
 
 
-def check_copy(copy: Path) -> None:
-    """Refuse to write a copy over anything, or into nowhere."""
-    if copy.exists() or copy.is_symlink():
-        raise InvalidInputError(f"{copy} exists already: name a file that does not.")
+def _taken(copy: Path) -> InvalidInputError:
+    return InvalidInputError(f"{copy} exists already: name a file that does not.")
+
+
+def check_copy(copy: Path, ledger: Path | None) -> None:
+    """Refuse to write a copy over anything, into nowhere, or under a name of the ledger's own."""
+    if os.path.lexists(copy):
+        raise _taken(copy)
+    if ledger is not None and is_ledger_file(copy, ledger):
+        raise InvalidInputError(f"{copy} is a name that belongs to the ledger: name another file.")
     if not copy.parent.is_dir():
         raise InvalidInputError(f"{copy} cannot be written, for its folder does not exist.")
 
 
 def sync(path: Path) -> None:
     """Wait until a file that no SQLite connection of ours has open is on the disk."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

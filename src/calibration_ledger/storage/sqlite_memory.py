@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from calibration_ledger.errors import LedgerClosedError
 from calibration_ledger.storage import sqlite_connect
-from calibration_ledger.storage.backups import check_copy
+from calibration_ledger.storage.backups import VACUUM_INTO, new_copy
 from calibration_ledger.storage.faults import sqlite_fault
 from calibration_ledger.storage.forks import pausables
 from calibration_ledger.storage.migrate import run_migrations
@@ -95,8 +95,11 @@ class MemoryBackend:
     def backup(self, copy: str | os.PathLike[str]) -> Path:
         """See `Backend.backup`."""
         path = Path(copy)
-        check_copy(path)
-        self.read("VACUUM INTO ?", (str(path),))
+
+        def fill(partial: Path) -> None:
+            self.read(VACUUM_INTO, (sqlite_connect.uri(partial, "rw"),))
+
+        new_copy(path, None, fill)
         return path
 
     def pause(self, deadline: float) -> bool:

@@ -1,0 +1,134 @@
+"""A copy bears its name only once it is whole, and takes nobody else's."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+import threading
+from time import monotonic, sleep
+
+import pytest
+
+from calibration_ledger import AdaptiveCalibrator
+from calibration_ledger.errors import InvalidInputError
+from calibration_ledger.files import publish
+from calibration_ledger.storage import backups
+from calibration_ledger.storage.place import find_place
+
+
+@pytest.fixture
+def filled(ledger_path):
+    with AdaptiveCalibrator(ledger_path) as calibrator:
+        calibrator.record_many(
+            [
+                {"model": "m", "prompt_tokens": i, "completion_tokens": 1, "actual_ms": 1.0 + i}
+                for i in range(50)
+            ]
+        )
+    return ledger_path
+
+
+def assert_whole(copy):
+    with AdaptiveCalibrator(copy) as calibrator:
+        assert calibrator.audit() == []
+        assert sum(1 for _ in calibrator.calls()) == 50
+
+
+def test_of_two_copies_to_one_name_one_is_kept_and_the_other_refused(filled, tmp_path):
+    copy, start = tmp_path / "copy.db", threading.Barrier(4)
+    outcomes = []
+
+    def back_up():
+        start.wait()
+        try:
+            backups.backup_file(find_place(filled), copy, 5.0)
+        except InvalidInputError as error:
+            outcomes.append(str(error))
+        else:
+            outcomes.append("made")
+
+    threads = [threading.Thread(target=back_up) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    refused = f"{copy} exists already: name a file that does not."
+    assert sorted(outcomes) == sorted(["made", *[refused] * 3])
+    assert_whole(copy)
+    assert [path.name for path in tmp_path.iterdir() if "partial" in path.name] == []
+
+
+def test_a_file_that_came_meanwhile_is_not_replaced(filled, tmp_path):
+    copy = tmp_path / "copy.db"
+
+    def fill(partial):
+        partial.write_bytes(b"ours")
+        copy.write_bytes(b"theirs")
+
+    with pytest.raises(InvalidInputError, match="exists already"):
+        backups.new_copy(copy, filled, fill)
+    assert copy.read_bytes() == b"theirs"
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "calls.db",
+        "calls.db.lock",
+        "copy.db",
+    ]
+
+
+def test_nobody_else_may_read_a_copy_while_it_is_made(filled, tmp_path):
+    filled.chmod(0o644)
+    modes = []
+
+    def fill(partial):
+        modes.append(stat.S_IMODE(partial.stat().st_mode))
+
+    backups.new_copy(tmp_path / "copy.db", filled, fill)
+    assert modes == [0o600]
+
+
+def test_where_there_are_no_hard_links_a_taken_name_is_refused_too(tmp_path, monkeypatch):
+    def refuse(*_paths):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    for name in ("a", "b"):
+        (tmp_path / name).write_text(name)
+    with pytest.raises(FileExistsError):
+        publish(tmp_path / "a", tmp_path / "b")
+    publish(tmp_path / "a", tmp_path / "c")
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"b": "b", "c": "a"}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="kills by signal")
+def test_a_kill_leaves_nothing_of_the_copys_name(filled, tmp_path):
+    copy = tmp_path / "copy.db"
+    code = (
+        "import sys, time\nfrom pathlib import Path\n"
+        "from calibration_ledger.storage import backups\n"
+        "def fill(partial):\n    partial.write_bytes(b'half')\n    time.sleep(60)\n"
+        "backups.new_copy(Path(sys.argv[1]), Path(sys.argv[2]), fill)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code, copy, filled])
+    deadline = monotonic() + 30
+    while not any(path.stat().st_size == 4 for path in tmp_path.glob("copy.db.*.partial")):
+        assert monotonic() < deadline
+        sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not copy.exists()
+    backups.backup_file(find_place(filled), copy, 5.0)
+    assert_whole(copy)
+
+
+def test_the_name_of_a_copy_may_be_anything(filled, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("file:x?mode=ro", "a#b%20c", "ü" * 60, os.fsdecode(b"\xff\xfe")):
+        with AdaptiveCalibrator(filled) as calibrator:
+            assert_whole(calibrator.backup(name))
+    with AdaptiveCalibrator(":memory:") as calibrator:
+        calibrator.record("m", 1, 2.0)
+        calibrator.backup("file:memory.db")
+    assert (tmp_path / "file:memory.db").exists()
