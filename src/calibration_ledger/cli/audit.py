@@ -61,7 +61,7 @@ def audit(
     # to drop SQLite's locks on it.
     heads = None if noted is None else read_heads(noted)
     if save_heads is not None:
-        check_replaceable(save_heads)
+        check_replaceable(save_heads, session.path)
     with session.existing() as calibrator:
         now = [head for head in calibrator.heads() if model in {None, head.model}]
         total = entries(calibrator, model)
@@ -69,7 +69,7 @@ def audit(
             findings = calibrator.audit(model, heads=heads, progress=done)
         archived = {head.model: head.seq for head in calibrator.archived()}
     if save_heads is not None and not findings:
-        write_heads(save_heads, now)
+        write_heads(save_heads, now, session.path)
     elif save_heads is not None:
         note(f"no heads were saved to {save_heads}: they would vouch for what was found.")
     unchecked = sum(head.seq < archived.get(head.model, 0) for head in heads or ())

@@ -12,6 +12,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from calibration_ledger.errors import InvalidInputError
+from calibration_ledger.interchange.target import check_target, whole_file
 from calibration_ledger.values import Head
 
 if TYPE_CHECKING:
@@ -66,16 +67,13 @@ def _head(line: bytes, where: str) -> Head:
     return head
 
 
-def check_replaceable(path: Path) -> None:
+def check_replaceable(path: Path, ledger: Path | None) -> None:
     """Refuse to replace anything but a file of heads.
 
     Raises:
         InvalidInputError: there is something else at the path, or its folder does not exist.
     """
-    if not path.parent.is_dir():
-        raise InvalidInputError(f"{path} cannot be written, for its folder does not exist.")
-    if path.exists() and not path.is_file():  # /dev/null, say, would be replaced by a file
-        raise InvalidInputError(f"{path} is no ordinary file: it was not touched. Name another.")
+    check_target(path, ledger, overwrite=True)
     if os.path.lexists(path):
         try:
             read_heads(str(path))
@@ -85,19 +83,7 @@ def check_replaceable(path: Path) -> None:
             ) from None
 
 
-def write_heads(path: Path, heads: Iterable[Head]) -> None:
-    """Write the heads; the file bears its name only once it is whole.
-
-    Raises:
-        OSError: it cannot be written.
-    """
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with partial.open("w", encoding="ascii") as file:
-            file.writelines(json.dumps(head._asdict()) + "\n" for head in heads)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
+def write_heads(path: Path, heads: Iterable[Head], ledger: Path | None) -> None:
+    """Write the heads, in place of those that are there; raises as `whole_file` does."""
+    with whole_file(path, ledger, overwrite=True) as file:
+        file.writelines(json.dumps(head._asdict()).encode() + b"\n" for head in heads)

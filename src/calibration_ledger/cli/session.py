@@ -9,6 +9,7 @@ import click
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from calibration_ledger.calibrator import AdaptiveCalibrator
 
@@ -22,6 +23,13 @@ class Session:
     def __init__(self, ledger: str | None) -> None:
         """Keep the name; nothing is opened yet."""
         self.ledger = ledger
+
+    @property
+    def path(self) -> Path | None:
+        """The ledger's file; None where it is none."""
+        from calibration_ledger.storage.place import find_place
+
+        return find_place(self.ledger).path
 
     @contextmanager
     def writing(
