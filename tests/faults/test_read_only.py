@@ -101,6 +101,16 @@ def test_recording_is_refused_and_goes_on_once_it_is_allowed(
     assert_clean(ledger_file, CALLS + 1)
 
 
+def test_a_folder_in_which_no_ledger_can_be_made_says_why(folder: Path) -> None:
+    give_away(folder)
+    found = as_nobody(folder / "new.db", folder, "555")
+    for sentence in (found["record"], found["record again"]):
+        assert sentence.startswith("LedgerPermissionError: ")
+        assert "new.db.lock cannot be used (Permission denied)" in sentence
+    folder.chmod(0o755)
+    assert list(folder.iterdir()) == []
+
+
 def test_a_ledger_of_somebody_else_can_be_read_and_stays_as_it_is(
     folder: Path, ledger_file: Path
 ) -> None:

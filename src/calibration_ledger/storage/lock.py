@@ -141,8 +141,12 @@ class WriterLock:
         with _fork_mutex:  # a child of a fork must know of every descriptor, to close it
             try:
                 self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
-            except PermissionError:  # another user made it: reading is enough for a flock
-                self._descriptor = os.open(self.path, os.O_RDONLY)
+            except PermissionError as denied:
+                # Another user made it: reading is enough for a flock. Or nobody may make it.
+                try:
+                    self._descriptor = os.open(self.path, os.O_RDONLY)
+                except FileNotFoundError:
+                    raise denied from None
 
     def follow(self, timeout_s: float) -> bool:
         """For the holder: if the lock file was moved away, with its ledger say, lock the new one.
