@@ -208,6 +208,8 @@ FOREIGN = {
         "CREATE TABLE alembic_version (version_num VARCHAR(32))",
         "INSERT INTO alembic_version VALUES ('4f2d9c')",
     ),
+    "empty, with another's mark": ("PRAGMA application_id = 252006673",),
+    "empty, with another's version": ("PRAGMA user_version = 3",),
     "a name with a quote": ('CREATE TABLE "it\'s; DROP TABLE x" (id INTEGER)',),
 }
 
@@ -224,10 +226,18 @@ def test_a_database_of_something_else_is_refused_and_not_touched(tmp_path, kind,
         with pytest.raises(NotALedgerError) as caught:
             (upgrade_file if use == "upgrade" else current_revision)(find_place(path), 1.0)
         sentence = str(caught.value)
-        (tmp_path / "calls.db.lock").unlink(missing_ok=True)
     assert "something else" in sentence
     assert "not touched" in sentence
     assert snapshot(tmp_path) == before
+
+
+@pytest.mark.parametrize("data", [*TEXTS.values(), b"SQLite format 3\0" + b"x" * 4080])
+def test_what_is_no_database_is_not_upgraded_and_gets_no_lock_file(tmp_path, data) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_bytes(data)
+    with pytest.raises(LedgerError, match="not touched"):
+        upgrade_file(find_place(path), 1.0)
+    assert snapshot(tmp_path) == {"notes.txt": data}
 
 
 LACKING = ("calibrations", "adjustments", "call_details", "models", "alembic_version")

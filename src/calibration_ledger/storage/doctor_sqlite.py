@@ -44,8 +44,6 @@ LOOKED_AT_BYTES = 64 * 2**20
 DAMAGE_SHOWN = 10
 """So much damage is listed; the rest is not different."""
 
-_LIST_TABLES = "SELECT name FROM sqlite_master WHERE type = 'table'"
-
 
 def examine_file(place: Place, durability: str) -> Facts:
     """Everything that can be found out about the file at a place."""
@@ -115,7 +113,7 @@ class _Examination:
         return sqlite_connect.connect_reader(self._path, TIMEOUT_S)
 
     def _read(self, facts: Facts) -> Facts:
-        tables = {name for (name,) in self._ask(_LIST_TABLES)}
+        tables = sqlite_connect.list_tables(self._ask)
         facts = replace(facts, **self._state(facts.ledger, tables))
         facts = replace(facts, journal_mode=self._journal_mode())
         if facts.state in {"empty", "foreign"} and not self._damage:

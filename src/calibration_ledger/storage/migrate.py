@@ -115,7 +115,7 @@ def read_revision(connection: sa.Connection, ledger: str = "this") -> str | None
         rows = connection.exec_driver_sql(FIND_TABLES, (sorted(TABLES),)).fetchall()
         tables = {table for table, _ in rows}
     else:
-        tables = set(sa.inspect(connection).get_table_names())
+        tables = sqlite_connect.list_tables(lambda text: connection.exec_driver_sql(text).all())
     found = connection.execute(_REVISION).scalars().all() if VERSION_TABLE in tables else []
     if tables <= {VERSION_TABLE} and not found:
         return None
@@ -171,6 +171,7 @@ def upgrade_file(place: Place, timeout_s: float, *, locked: bool = False) -> Upg
         LedgerError: it cannot be upgraded; it is as it was.
     """
     if not locked:
+        _look(place, timeout_s)
         with locked_file(place, timeout_s):
             return upgrade_file(place, timeout_s, locked=True)
     before, backup = None, None
@@ -185,6 +186,12 @@ def upgrade_file(place: Place, timeout_s: float, *, locked: bool = False) -> Upg
     with begun_file(place, timeout_s) as connection:
         run_migrations(connection)
     return Upgrade(place.shown, before, REVISION, backup)
+
+
+def _look(place: Place, timeout_s: float) -> None:
+    """Refuse what is no ledger before anything is done: a lock file beside it is something, too."""
+    if check_file(place):
+        current_revision(place, timeout_s)
 
 
 def _refuse_newer(found: str, place: Place) -> None:
@@ -256,6 +263,7 @@ def migration_connection(ledger: str | None) -> Iterator[sa.Connection]:
                 keep_others_out(connection, 30.0)
             yield connection
         return
+    _look(place, 30.0)
     with locked_file(place, 30.0), begun_file(place, 30.0) as connection:
         read_revision(connection, place.shown)  # refuses what is no ledger
         yield connection

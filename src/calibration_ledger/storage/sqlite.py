@@ -28,6 +28,7 @@ from calibration_ledger.storage.live import forgotten, open_backends
 from calibration_ledger.storage.lock import writer_lock
 from calibration_ledger.storage.place import check_file, make_folder
 from calibration_ledger.storage.schema import VERSION_TABLE
+from calibration_ledger.storage.sqlite_connect import list_tables
 from calibration_ledger.storage.sqlite_connections import Connections
 from calibration_ledger.storage.sqlite_soundness import unsound_parts
 from calibration_ledger.storage.statements import statements
@@ -40,8 +41,6 @@ if TYPE_CHECKING:
     from calibration_ledger.storage.lock import WriterLock
     from calibration_ledger.storage.place import Place
     from calibration_ledger.storage.sqlite_connections import Held
-
-_LIST_TABLES = "SELECT name FROM sqlite_master WHERE type = 'table'"
 
 
 class SQLiteBackend:
@@ -125,7 +124,7 @@ class SQLiteBackend:
             raise LedgerClosedError(f"this calibrator of {self.place.shown} is closed: open one.")
 
     def _check_is_ledger(self, cursor: sqlite3.Cursor) -> None:
-        tables = {name for (name,) in cursor.execute(_LIST_TABLES).fetchall()}
+        tables = list_tables(lambda query: cursor.execute(query).fetchall())
         is_core = tables >= CORE_TABLES or tables == {VERSION_TABLE}
         revisions = cursor.execute(self.sql.revision).fetchall() if is_core else []
         if tables <= {VERSION_TABLE} and not revisions:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import os
 import sqlite3
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import sqlalchemy as sa
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
 SYNCHRONOUS = {"full": "FULL", "normal": "NORMAL"}
@@ -128,6 +128,18 @@ def log_identity(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return (status.st_dev, status.st_ino)
+
+
+def list_tables(ask: Callable[[str], Iterable[Sequence[Any]]]) -> set[str]:
+    """The tables of a database; where there is none, the mark of the program that owns it.
+
+    A database that another program has made and marked as its own is not ours to fill.
+    """
+    tables = {name for (name,) in ask("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if not tables:
+        for mark in ("application_id", "user_version"):
+            tables |= {f"none, but {mark} is {row[0]}" for row in ask(f"PRAGMA {mark}") if row[0]}
+    return tables
 
 
 def cut_page(path: Path, page_size: int) -> list[str]:
