@@ -147,5 +147,5 @@ def _adopt(
         return rebuilt, figures
 
     with damage_told(live.model):
-        adopted = backend.write(work)
+        adopted = backend.write(work, makes=False)
     return None if adopted is None else replay_of(live.model, *adopted)

@@ -118,4 +118,5 @@ def reset_models(backend: Backend, opening: Opening, model: str | None) -> None:
     missing = [live.model for live in list_live(backend)] if model is None else [model]
     while missing:
         openings.update({name: opening(name) for name in missing})
-        missing = backend.write(work)  # others may have opened models meanwhile
+        # A ledger that is gone by now is not made anew: nothing in it could be reset.
+        missing = backend.write(work, makes=False)  # others may have opened models meanwhile

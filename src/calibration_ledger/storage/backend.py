@@ -65,14 +65,17 @@ class Backend(Protocol):
             LedgerError: it cannot be read.
         """
 
-    def write(self, work: Callable[..., Result], *arguments: Any) -> Result:
+    def write(self, work: Callable[..., Result], *arguments: Any, makes: bool = True) -> Result:
         """Run `work(transaction, *arguments)` in one transaction, and give what it gives.
 
         What it raises undoes it all.
 
+        `makes` is whether a ledger that is not there is made first.
+
         A database that wants it runs the whole `work` again, so it must have no other effects.
 
         Raises:
+            LedgerNotFoundError: there is none, and none was to be made.
             LedgerBusyError: others held the ledger until the deadline.
             NotRecordedError: the transaction certainly left no trace.
             OutcomeUnknownError: the commit failed in a way that leaves the question open.

@@ -114,20 +114,22 @@ class PostgresBackend:
 
     # -- writing ----------------------------------------------------------------------------
 
-    def write(self, work: Callable[..., Result], *arguments: Any) -> Result:
+    def write(self, work: Callable[..., Result], *arguments: Any, makes: bool = True) -> Result:
         """See `Backend.write`."""
         if not self._ready:
-            self._make_ready()
+            self._make_ready(makes=makes)
 
         def attempt(held: Held, deadline: float) -> Result:
             return self._run(held, deadline, work, arguments)
 
         return self._persist(attempt, "write")
 
-    def _make_ready(self) -> None:
+    def _make_ready(self, *, makes: bool) -> None:
         try:
             self._look()
         except LedgerNotFoundError:
+            if not makes:
+                raise
             from calibration_ledger.storage.migrate import upgrade
 
             upgrade(self.place, self._timeout_s)

@@ -146,13 +146,13 @@ class SQLiteBackend:
 
     # -- writing ----------------------------------------------------------------------------
 
-    def write(self, work: Callable[..., Result], *arguments: Any) -> Result:
+    def write(self, work: Callable[..., Result], *arguments: Any, makes: bool = True) -> Result:
         """See `Backend.write`."""
         if not self._lock.acquire_now():
             self._wait_for_lock()
         try:
             while True:
-                held = self._connections.held("writer") or self._open_writer()
+                held = self._connections.held("writer") or self._open_writer(makes)
                 try:
                     with held.busy:
                         if held.is_open:  # a fork or a close() may just have come between
@@ -210,17 +210,18 @@ class SQLiteBackend:
             # Closing undoes it as well. The error that brought us here is the one to tell.
             held.shut()
 
-    def _open_writer(self) -> Held:
-        """This thread's writing connection, opened under the lock; makes the ledger if need be."""
+    def _open_writer(self, makes: bool) -> Held:
+        """This thread's writing connection, opened under the lock."""
         self._check_open()
         # Where a whole ledger was moved away, its lock file was too, and others lock a new one.
         self._lock_by(self._lock.follow)
         for backend in forgotten[:]:
             if isinstance(backend, SQLiteBackend) and backend.close_under(self._lock):
                 forgotten.remove(backend)
-        if not check_file(self.place):
+        is_there = check_file(self.place)
+        if makes and not is_there:
             self._create()
-        elif not os.access(self._path, os.W_OK):
+        elif is_there and not os.access(self._path, os.W_OK):
             raise LedgerPermissionError(
                 f"{self.place.shown} may not be written by this user. Nothing was recorded: check "
                 f"its permissions."
@@ -228,6 +229,8 @@ class SQLiteBackend:
         try:
             self._reader("write")
         except LedgerNotFoundError:
+            if not makes:
+                raise
             self._create()
             self._reader("write")
         try:

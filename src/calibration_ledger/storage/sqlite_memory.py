@@ -71,7 +71,12 @@ class MemoryBackend:
                 raise sqlite_fault(error, self.place.shown, "read") from error
             return rows
 
-    def write(self, work: Callable[..., Result], *arguments: Any) -> Result:
+    def write(
+        self,
+        work: Callable[..., Result],
+        *arguments: Any,
+        makes: bool = True,  # noqa: ARG002 - it is there
+    ) -> Result:
         """See `Backend.write`."""
         with self._mutex:
             self._check_open()
