@@ -44,6 +44,8 @@ def audit(
 ) -> list[Finding]:
     """See `AdaptiveCalibrator.audit`."""
     noted = [checked_head(head) for head in heads or ()]
+    if model is not None:
+        noted = [head for head in noted if head.model == model]
     try:
         found = list_live(backend, model)
     except LedgerCorruptError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from calibration_ledger.errors import InvalidInputError
@@ -10,6 +11,15 @@ from calibration_ledger.values import Finding, Head
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+_DIGEST = re.compile("[0-9a-fA-F]{64}")  # of SHA-256
+
+
+def is_head(model: object, seq: object, digest: object) -> bool:
+    """Whether `heads()` could give this."""
+    if not isinstance(model, str) or type(seq) is not int or not isinstance(digest, str):
+        return False
+    return seq > 0 and _DIGEST.fullmatch(digest) is not None
 
 
 def checked_head(head: Head | tuple[str, int, str]) -> Head:
@@ -20,7 +30,7 @@ def checked_head(head: Head | tuple[str, int, str]) -> Head:
     """
     try:
         model, seq, digest = head
-        valid = isinstance(model, str) and isinstance(seq, int) and len(bytes.fromhex(digest)) == 32  # noqa: PLR2004 - SHA-256
+        valid = is_head(model, seq, digest)
     except (TypeError, ValueError):
         valid = False
     if not valid:

@@ -162,10 +162,35 @@ def test_noted_heads_that_disagree_are_found(calibrator):
         assert {(f.model, f.seq, f.check) for f in findings} == {("m", 2, "noted head")}
 
 
-def test_noted_heads_that_are_none_are_refused(calibrator):
+@pytest.mark.parametrize(
+    "head",
+    [
+        "m",
+        None,
+        ("m", 1),
+        ("m", 0, "ab" * 32),
+        ("m", -1, "ab" * 32),
+        ("m", True, "ab" * 32),
+        ("m", 1.0, "ab" * 32),
+        (1, 1, "ab" * 32),
+        ("m", 1, "ab" * 31),
+        ("m", 1, "ab " * 32),
+        ("m", 1, b"ab" * 32),
+    ],
+)
+def test_noted_heads_that_are_none_are_refused(calibrator, head):
     calibrator.record("m", 1, 2.0)
     with pytest.raises(InvalidInputError, match=r"no head: pass what heads\(\) gave"):
-        calibrator.audit(heads=["m"])
+        calibrator.audit(heads=[head])
+
+
+def test_an_audit_of_one_model_looks_at_the_noted_heads_of_that_one(calibrator):
+    calibrator.record("a", 1, 2.0)
+    calibrator.record("b", 1, 2.0)
+    a, b = calibrator.heads()
+    of_others = [b, b._replace(digest="ab" * 32), Head("gone", 2, "cd" * 32)]
+    assert calibrator.audit("a", heads=[a, *of_others]) == []
+    assert {finding.model for finding in calibrator.audit(heads=[a, *of_others])} == {"b", "gone"}
 
 
 def test_an_audit_of_a_model_never_seen_is_an_error(calibrator):

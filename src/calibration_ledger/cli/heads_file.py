@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from calibration_ledger.errors import InvalidInputError
 from calibration_ledger.interchange.target import check_target, whole_file
+from calibration_ledger.noted_heads import is_head
 from calibration_ledger.values import Head
 
 if TYPE_CHECKING:
@@ -55,8 +56,7 @@ def _head(line: bytes, where: str) -> Head:
     try:
         fields = json.loads(line)
         head = Head(**fields)
-        valid = isinstance(head.model, str) and type(head.seq) is int and head.seq > 0
-        valid = valid and len(bytes.fromhex(head.digest)) == 32  # noqa: PLR2004 - SHA-256
+        valid = is_head(*head)
     except (TypeError, ValueError, RecursionError):
         valid = False
     if not valid:
