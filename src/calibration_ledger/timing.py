@@ -32,6 +32,8 @@ class _Records(Protocol):
 class TimedCall:
     """What `timed` yields. The block sets the first three; the rest is set behind it.
 
+    Where the call cannot be recorded, `actual_ms` is there all the same, and `error_ms` is None.
+
     Attributes:
         completion_tokens: the tokens that came out; must be set, 0 included.
         request_id: the caller's name for the call, where there is one.
@@ -54,7 +56,8 @@ def timed_call(calibrator: _Records, model: str, prompt_tokens: int) -> Iterator
     called_at = datetime.now(UTC)
     start = time.perf_counter()
     yield call
-    actual_ms = (time.perf_counter() - start) * 1000.0
+    # Set first: where recording it is refused, the measurement shall not be lost with it.
+    call.actual_ms = (time.perf_counter() - start) * 1000.0
     if call.completion_tokens is None:
         raise CompletionTokensMissingError(
             f"the timed call of {model!r} was not recorded, because its completion_tokens were not "
@@ -63,10 +66,9 @@ def timed_call(calibrator: _Records, model: str, prompt_tokens: int) -> Iterator
     call.error_ms = calibrator.record(
         model,
         prompt_tokens,
-        actual_ms,
+        call.actual_ms,
         call.completion_tokens,
         request_id=call.request_id,
         called_at=called_at,
         details=call.details or None,
     )
-    call.actual_ms = actual_ms

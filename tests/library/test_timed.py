@@ -114,12 +114,16 @@ def test_a_request_id_known_with_other_milliseconds_is_a_conflict(calibrator, le
     assert call.error_ms is None
 
 
-def test_nothing_is_set_on_a_call_that_was_not_recorded(calibrator):
+def test_the_measurement_of_a_call_that_was_not_recorded_is_kept(calibrator):
     calibrator.record("m", 1, 1.7e308)
     calibrator.recalibrate(1.0)
     with pytest.raises(NotFiniteError), calibrator.timed("m", 1000) as call:
         call.completion_tokens = 0
-    assert (call.actual_ms, call.error_ms) == (None, None)
+    assert call.actual_ms > 0.0
+    assert call.error_ms is None
+    with pytest.raises(CompletionTokensMissingError), calibrator.timed("m", 1) as call:
+        pass
+    assert call.actual_ms > 0.0
 
 
 def test_only_known_attributes_can_be_set(calibrator):
