@@ -22,9 +22,9 @@ from calibration_ledger.entries import (
     setting,
 )
 from calibration_ledger.entry_checks import adjustment_faults
-from calibration_ledger.errors import NotFiniteError, UnknownRuleError
+from calibration_ledger.errors import NotFiniteError, StoredRuleError
 from calibration_ledger.learning import State
-from calibration_ledger.rules import find_rule
+from calibration_ledger.rules import stored_rule
 from calibration_ledger.validation import request_key
 from calibration_ledger.values import NO_MORE, Finding
 
@@ -207,8 +207,8 @@ class ModelAudit:
 
     def _apply(self, entry: Adjustment) -> None:
         try:
-            rule = find_rule(entry.rule)
-        except UnknownRuleError as error:
+            rule = stored_rule(entry.rule)
+        except StoredRuleError as error:
             self.report("rule", entry.seq, "a rule that this program knows", error)
             self.state = None
         else:
@@ -220,8 +220,8 @@ class ModelAudit:
         for (version, alpha), last_claim in self._claims.items():
             if last_claim > entry.seq:
                 try:
-                    claimed = find_rule(version)
-                except UnknownRuleError:
+                    claimed = stored_rule(version)
+                except StoredRuleError:
                     continue
                 self._replays[version, alpha] = State.from_adjustment(entry, claimed, alpha)
 

@@ -32,8 +32,15 @@ class RemovedParameterError(InvalidInputError, TypeError):
     """A parameter of the predecessor; the sentence says what takes its place."""
 
 
-class UnknownRuleError(InvalidInputError):
-    """A rule, or a version of one, that this program does not know."""
+class UnknownRuleError(CalibrationLedgerError):
+    """A rule, or a version of one, that this program does not know.
+
+    Always one of two: a `NoSuchRuleError` or a `StoredRuleError`.
+    """
+
+
+class NoSuchRuleError(UnknownRuleError, InvalidInputError):
+    """The rule was handed in. Nothing was written."""
 
 
 class NotFiniteError(InvalidInputError, ArithmeticError):
@@ -112,6 +119,10 @@ class HistoryArchivedError(LedgerError):
 
     What was read before does not fit what would be read next: do the same again.
     """
+
+
+class StoredRuleError(UnknownRuleError, LedgerError):
+    """A model in the ledger learns by this rule: a newer program wrote it. Nothing was written."""
 
 
 class LedgerReplacedError(LedgerError):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from calibration_ledger.calibration import ModelCalibration
 from calibration_ledger.entries import Adjustment
 from calibration_ledger.errors import NotFiniteError
-from calibration_ledger.rules import find_rule
+from calibration_ledger.rules import stored_rule
 from calibration_ledger.rules.base import COMMON_NUMBERS
 
 if TYPE_CHECKING:
@@ -54,12 +54,12 @@ class State:
         """A stored calibration: `(id, rule, alpha, five numbers, count, rule_state, updated_at)`.
 
         Raises:
-            UnknownRuleError: it learns by a rule that this program does not know.
+            StoredRuleError: it learns by a rule that this program does not know.
         """
         numbers = [*row[3:8]]
         if row[9] is not None:
             numbers += unpack_numbers(row[9])
-        return cls(find_rule(row[1]), row[2], numbers, row[8], row[10])
+        return cls(stored_rule(row[1]), row[2], numbers, row[8], row[10])
 
     def row(self) -> tuple[Any, ...]:
         """The opposite: the same columns without the id."""

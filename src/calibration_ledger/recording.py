@@ -11,7 +11,7 @@ from calibration_ledger.damage import IMPOSSIBLE, damage_told, impossible
 from calibration_ledger.entries import adjustment_head, call_head, first_head
 from calibration_ledger.errors import ModelNotFoundError, RequestConflictError
 from calibration_ledger.learning import State, learn_columns
-from calibration_ledger.rules import find_rule
+from calibration_ledger.rules import stored_rule
 from calibration_ledger.validation import request_key
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class OpenModel:
 
         Raises:
             ModelNotFoundError: it has none any more: the ledger was replaced meanwhile.
-            UnknownRuleError: the model learns by a rule that this program does not know.
+            StoredRuleError: the model learns by a rule that this program does not know.
             LedgerCorruptError: its row is not what a program of ours wrote.
         """
         row = transaction.load(model)
@@ -82,12 +82,12 @@ class OpenModel:
         """Append an adjustment, which sets the state.
 
         Raises:
-            UnknownRuleError: this program does not know its rule.
+            StoredRuleError: this program does not know its rule.
         """
         entry = entry._replace(seq=self.seq + 1)
         self.transaction.add_adjustment(self.model_id, entry)
         self.head = adjustment_head(self.head, entry)
-        self.state = State.from_adjustment(entry, find_rule(entry.rule), entry.alpha)
+        self.state = State.from_adjustment(entry, stored_rule(entry.rule), entry.alpha)
         self.seq = entry.seq
 
     def learn(self, calls: Sequence[NewCall]) -> list[float]:
@@ -144,7 +144,7 @@ def record_call(
     model_id, rule, alpha, a, b, o, absolute, total, count, _, _, seq, head, _ = row
     numbers = [a, b, o, absolute, total]
     try:
-        predicted = learn_columns(find_rule(rule), alpha, numbers, (p,), (c,), (y,))[0]
+        predicted = learn_columns(stored_rule(rule), alpha, numbers, (p,), (c,), (y,))[0]
         seq += 1
         head = call_head(head, (seq, at, p, c, y, predicted, None, None))
     except IMPOSSIBLE as error:

@@ -12,7 +12,7 @@ from calibration_ledger.listing import list_live
 from calibration_ledger.new_calls import now_us
 from calibration_ledger.recording import OpenModel
 from calibration_ledger.replay import Window, fold_history, replay_history, replay_of
-from calibration_ledger.rules import find_rule
+from calibration_ledger.rules import find_rule, stored_rule
 from calibration_ledger.storage import reads
 from calibration_ledger.validation import check_alpha, check_window
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 def _chosen(live: Stored, alpha: float | None, rule: Rule | None) -> tuple[Rule, float]:
     """The rule and alpha to replay a model under: what is left out is the model's live one."""
     return (
-        find_rule(live.rule) if rule is None else rule,
+        stored_rule(live.rule) if rule is None else rule,
         live.alpha if alpha is None else alpha,
     )
 

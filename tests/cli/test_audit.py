@@ -32,6 +32,15 @@ def test_a_sound_ledger_is_ok(calib, filled):
     assert json.loads(calib("audit", "--json").stdout) == []
 
 
+def test_a_rule_of_tomorrow_is_the_ledgers_fault_and_not_the_users(run, tamper):
+    path = tamper("UPDATE calibrations SET rule = 'kalman.7'")
+    for command in (("record", "tiny", "--prompt-tokens", 1, "--actual-ms", 5), ("replay",)):
+        result = run("--ledger", path, *command)
+        assert result.exit_code == 1
+        assert "'kalman.7'" in result.stderr
+    assert run("--ledger", path, "replay", "--rule", "kalman.7").exit_code == 2
+
+
 def test_findings_are_lines_and_exit_code_3(run, tamper):
     path = tamper("UPDATE calls SET actual_ms = actual_ms + 0.5 WHERE seq = 4")
     result = run("--ledger", path, "audit")

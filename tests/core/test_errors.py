@@ -20,11 +20,13 @@ from calibration_ledger.errors import (
     LedgerPermissionError,
     LedgerTooNewError,
     ModelNotFoundError,
+    NoSuchRuleError,
     NotFiniteError,
     NotRecordedError,
     OutcomeUnknownError,
     RemovedParameterError,
     RequestConflictError,
+    StoredRuleError,
     UnknownRuleError,
 )
 
@@ -64,12 +66,14 @@ def test_an_error_comes_whole_out_of_another_process(error, through):
 
 
 def test_wrong_input_and_failed_writes_can_be_told_apart():
-    for error in (UnknownRuleError, NotFiniteError, RequestConflictError, ImportRefusedError):
+    for error in (NoSuchRuleError, NotFiniteError, RequestConflictError, ImportRefusedError):
         assert issubclass(error, InvalidInputError)
         assert not issubclass(error, LedgerError)
-    for error in (NotRecordedError, OutcomeUnknownError):
+    for error in (StoredRuleError, NotRecordedError, OutcomeUnknownError):
         assert issubclass(error, LedgerError)
         assert not issubclass(error, InvalidInputError)
+    for error in (NoSuchRuleError, StoredRuleError):
+        assert issubclass(error, UnknownRuleError)
     assert not issubclass(OutcomeUnknownError, NotRecordedError)
     assert not issubclass(NotRecordedError, OutcomeUnknownError)
 

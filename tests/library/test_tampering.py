@@ -24,6 +24,7 @@ from calibration_ledger import AdaptiveCalibrator, CalibrationLedgerError, Call
 from calibration_ledger.audit import CHECKS
 from calibration_ledger.entries import ADJUSTMENT_KINDS
 from calibration_ledger.errors import (
+    InvalidInputError,
     LedgerCorruptError,
     LedgerError,
     ModelNotFoundError,
@@ -563,8 +564,10 @@ def test_a_rule_that_this_program_does_not_know_is_a_finding_and_an_error_but_no
             lambda: calibrator.replay(model="m"),
             lambda: calibrator.reset("m"),
         ):
-            with pytest.raises(UnknownRuleError, match=r"'kalman\.7'.*upgrade this one"):
+            with pytest.raises(UnknownRuleError, match=r"'kalman\.7'.*upgrade this one") as caught:
                 use()
+            assert isinstance(caught.value, LedgerError)
+            assert not isinstance(caught.value, InvalidInputError)
         assert dump(path) == rows
         # Every rule predicts along the same line, so predictions go on.
         assert calibrator.predict("m", 1).sample_count == 7

@@ -1,4 +1,4 @@
-"""A ledger that is removed in the middle of a change to it is not made anew: what would be in it?"""
+"""A ledger that is removed in the middle of a change to it is not made anew."""
 
 from __future__ import annotations
 

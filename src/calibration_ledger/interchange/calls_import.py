@@ -30,7 +30,7 @@ from calibration_ledger.interchange.stopped import add_progress
 from calibration_ledger.learning import State, unpack_numbers
 from calibration_ledger.new_calls import NewCall, now_us
 from calibration_ledger.recording import Unopened, record_calls
-from calibration_ledger.rules import find_rule
+from calibration_ledger.rules import stored_rule
 from calibration_ledger.storage import reads
 from calibration_ledger.storage.staging import StagedCalls
 from calibration_ledger.validation import request_key
@@ -144,12 +144,12 @@ class _Trial:
             live = None
         if live is None:
             entry = opening(model)
-            self.state = State.from_adjustment(entry, find_rule(entry.rule), entry.alpha)
+            self.state = State.from_adjustment(entry, stored_rule(entry.rule), entry.alpha)
             return
         self.model_id = live.model_id
         numbers = [*live.numbers, *unpack_numbers(live.rule_state)]
         self.state = State(
-            find_rule(live.rule), live.alpha, numbers, live.sample_count, live.updated_at
+            stored_rule(live.rule), live.alpha, numbers, live.sample_count, live.updated_at
         )
         newest_at = reads.ModelHistory(backend, live).newest_call_at()
         self.newest_at = -1 if newest_at is None else newest_at

@@ -7,9 +7,10 @@ never changes: every old ledger would fail its audit. A change is a new version.
 
 from __future__ import annotations
 
-from calibration_ledger.errors import UnknownRuleError
+from calibration_ledger.errors import NoSuchRuleError, StoredRuleError
 from calibration_ledger.rules.base import Rule, predict_ms
 from calibration_ledger.rules.ema import EMA
+from calibration_ledger.validation import shown
 
 RULES: tuple[Rule, ...] = (EMA,)
 """Every rule version that this program knows; of one name, the newest is last."""
@@ -17,20 +18,37 @@ RULES: tuple[Rule, ...] = (EMA,)
 _BY_VERSION = {rule.version: rule for rule in RULES}
 _BY_NAME = {rule.name: rule for rule in RULES}
 
-__all__ = ["EMA", "RULES", "Rule", "find_rule", "predict_ms"]
+_KNOWN = ", ".join(sorted(_BY_NAME))
+
+__all__ = ["EMA", "RULES", "Rule", "find_rule", "predict_ms", "stored_rule"]
 
 
 def find_rule(rule: object) -> Rule:
     """The rule of a name (`ema`: its newest version) or of a version (`ema.1`).
 
     Raises:
-        UnknownRuleError: this program has no such rule.
+        NoSuchRuleError: this program has no such rule.
     """
     found = _BY_VERSION.get(rule) or _BY_NAME.get(rule) if isinstance(rule, str) else None
     if found is None:
-        known = ", ".join(sorted(_BY_NAME))
-        raise UnknownRuleError(
-            f"this program does not know the rule {rule!r}; it knows {known}. If a newer version "
-            f"of calibration-ledger wrote it, upgrade this one."
+        raise NoSuchRuleError(
+            f"this program does not know the rule {shown(rule)}; it knows {_KNOWN}. If a newer "
+            f"version of calibration-ledger has it, upgrade this one."
+        )
+    return found
+
+
+def stored_rule(version: str) -> Rule:
+    """The rule of a version that a ledger holds.
+
+    Raises:
+        StoredRuleError: this program has no such rule.
+    """
+    found = _BY_VERSION.get(version)
+    if found is None:
+        raise StoredRuleError(
+            f"a model of this ledger learns by the rule {shown(version)}, which this program does "
+            f"not know; it knows {_KNOWN}. Nothing was changed: a newer calibration-ledger wrote "
+            f"it, so upgrade this one."
         )
     return found
