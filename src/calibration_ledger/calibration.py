@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from calibration_ledger.errors import InvalidInputError
+from calibration_ledger.errors import InvalidInputError, NotFiniteError
 from calibration_ledger.rules.base import predict_ms
 from calibration_ledger.validation import (
     check_alpha,
@@ -26,6 +26,24 @@ WARM_UP_CALLS = 10
 def confidence_of(sample_count: int) -> float:
     """1 - exp(-n/10): 0 for a prior alone, 0.63 at 10 calls, 0.95 at 30."""
     return 1.0 - math.exp(-sample_count / WARM_UP_CALLS)
+
+
+def finite_prediction(
+    model: str, coefficients: Sequence[float], prompt_tokens: int, completion_tokens: int
+) -> float:
+    """What these coefficients predict, in ms.
+
+    Raises:
+        NotFiniteError: it is beyond all numbers.
+    """
+    predicted_ms = predict_ms(coefficients, prompt_tokens, completion_tokens)
+    if not math.isfinite(predicted_ms):
+        raise NotFiniteError(
+            f"the model {model!r} predicts {predicted_ms!r} ms for {prompt_tokens} prompt tokens "
+            f"and {completion_tokens} completion tokens: an absurd measurement was learnt, or its "
+            f"prior is absurd. Reset the model (`calib reset`); its history stays."
+        )
+    return predicted_ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +100,10 @@ class ModelCalibration:
 
         Raises:
             InvalidInputError: a token count is negative, fractional or 2**31 and above.
+            NotFiniteError: the coefficients are too large to predict so many tokens.
         """
-        return predict_ms(
+        return finite_prediction(
+            self.model,
             (self.ms_per_prompt_token, self.ms_per_completion_token, self.base_overhead_ms),
             check_tokens("prompt_tokens", prompt_tokens),
             check_tokens("completion_tokens", completion_tokens),

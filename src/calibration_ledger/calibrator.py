@@ -10,7 +10,12 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from calibration_ledger import listing
-from calibration_ledger.calibration import DEFAULT_ALPHA, ModelCalibration, confidence_of
+from calibration_ledger.calibration import (
+    DEFAULT_ALPHA,
+    ModelCalibration,
+    confidence_of,
+    finite_prediction,
+)
 from calibration_ledger.damage import IMPOSSIBLE, damaged, impossible
 from calibration_ledger.errors import (
     InvalidInputError,
@@ -22,7 +27,7 @@ from calibration_ledger.new_calls import checked_call, new_call, now_us
 from calibration_ledger.priors import checked_prior, default_prior
 from calibration_ledger.recording import Unopened, record_call
 from calibration_ledger.removed import refuse_removed
-from calibration_ledger.rules import find_rule, predict_ms
+from calibration_ledger.rules import find_rule
 from calibration_ledger.storage import reads
 from calibration_ledger.storage.opening import open_backend
 from calibration_ledger.storage.place import find_place
@@ -124,6 +129,8 @@ class AdaptiveCalibrator(HistoryMethods):
 
         Raises:
             InvalidInputError: the name or a token count is not what it must be.
+            NotFiniteError: the model has learnt from a measurement so absurd that it predicts no
+                number any more: reset it.
             LedgerError: the ledger cannot be read.
         """
         check_model(model)
@@ -139,7 +146,7 @@ class AdaptiveCalibrator(HistoryMethods):
         else:
             coefficients, sample_count = checked_prior(self._prior, model), 0
         try:
-            predicted_ms = predict_ms(coefficients, prompt_tokens, completion_tokens)
+            predicted_ms = finite_prediction(model, coefficients, prompt_tokens, completion_tokens)
             confidence = confidence_of(sample_count)
             if sample_count < 0:
                 raise damaged(model, f"the calibration counts {sample_count} calls")

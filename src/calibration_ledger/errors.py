@@ -44,7 +44,7 @@ class NoSuchRuleError(UnknownRuleError, InvalidInputError):
 
 
 class NotFiniteError(InvalidInputError, ArithmeticError):
-    """Learning from the call would make a number of the calibration infinite or NaN.
+    """A number would be infinite or NaN: of the calibration that a call would make, or a prediction.
 
     Nothing of the refused transaction was written.
     """

@@ -74,7 +74,7 @@ class OpenModel:
             self.append(opening)
             return self
         transaction.add_adjustment(self.model_id, opening)
-        self.state = State.from_adjustment(opening, find_rule(opening.rule), opening.alpha)
+        self.state = State.from_adjustment(opening, stored_rule(opening.rule), opening.alpha)
         self.seq, self.head = opening.seq, opening.archived_head
         return self
 

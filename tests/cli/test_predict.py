@@ -101,3 +101,11 @@ def test_a_model_name_cannot_command_the_terminal(calib, filled, name):
     assert as_json.isascii()
     assert "\x1b" not in as_json
     assert json.loads(as_json)["model"] == name
+
+
+def test_a_prediction_that_is_no_number_is_no_null(calib, ledger_path):
+    with AdaptiveCalibrator(ledger_path, alpha=1.0) as calibrator:
+        calibrator.record("m", 1, 1.7e308)
+    result = calib("predict", "m", "--prompt-tokens", 10**6, "--json", exit_code=2)
+    assert result.stdout == ""
+    assert "calib reset" in result.stderr

@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 from datetime import UTC, datetime
 
+import pytest
+
 from calibration_ledger import AdaptiveCalibrator, Call, ModelCalibration
+from calibration_ledger.errors import NotFiniteError
 from reference import LOCAL_PRIOR, Ema, dump, entries_of, numbers_of
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
@@ -267,3 +270,17 @@ def test_a_prior_function_that_uses_its_own_calibrator_does_not_wait_for_itself(
             calibrator.record("new", 1, 2.0)
             assert calibrator.calibration("new").sample_count == 1
             assert calibrator.audit() == []
+
+
+def test_a_prediction_that_is_no_number_is_an_error_that_says_what_to_do(calibrator):
+    calibrator.record("m", 1, 2.0)
+    calibrator.recalibrate(1.0)
+    calibrator.record("m", 1, 1.7e308)
+    for predict in (
+        lambda: calibrator.predict("m", 2**20, 2**20),
+        lambda: calibrator.calibration("m").predict(2**20, 2**20),
+    ):
+        with pytest.raises(NotFiniteError, match=r"'m' predicts inf ms for 1048576.*calib reset"):
+            predict()
+    calibrator.reset("m")
+    assert calibrator.predict("m", 2**20, 2**20).predicted_ms < 1e9
