@@ -26,7 +26,7 @@ from calibration_ledger.learning import State
 from calibration_ledger.new_calls import checked_call, new_call, now_us
 from calibration_ledger.priors import checked_prior, default_prior
 from calibration_ledger.recording import Unopened, record_call
-from calibration_ledger.removed import refuse_removed
+from calibration_ledger.removed import refusing_removed
 from calibration_ledger.rules import find_rule
 from calibration_ledger.storage import reads
 from calibration_ledger.storage.opening import open_backend
@@ -61,6 +61,7 @@ class AdaptiveCalibrator(HistoryMethods):
     ledger at the same time. A ledger that does not exist yet is empty; the first write makes it.
     """
 
+    @refusing_removed
     def __init__(
         self,
         ledger: str | os.PathLike[str] | None = None,
@@ -70,7 +71,6 @@ class AdaptiveCalibrator(HistoryMethods):
         prior: Callable[[str], tuple[float, float, float]] | None = None,
         durability: str = "full",
         timeout_s: float = 30.0,
-        **removed: object,
     ) -> None:
         """Open a ledger. Nothing is created or changed before the first write.
 
@@ -84,13 +84,12 @@ class AdaptiveCalibrator(HistoryMethods):
             durability: `"full"`: what was recorded survives a power cut; `"normal"`: it survives
                 crashes of the program only, and recording is several times as fast.
             timeout_s: how long a write waits for other writers, in seconds.
-            **removed: parameters of the predecessor, refused with what takes their place.
 
         Raises:
             InvalidInputError: an argument is not what it must be.
+            RemovedParameterError: `autosave` or `state_path`, which the predecessor took.
             LedgerError: what lies at the path cannot be used as a ledger.
         """
-        refuse_removed(removed)
         self.alpha = check_alpha(alpha)
         self.rule = find_rule(rule).version
         if durability not in ("full", "normal"):

@@ -44,7 +44,7 @@ class NoSuchRuleError(UnknownRuleError, InvalidInputError):
 
 
 class NotFiniteError(InvalidInputError, ArithmeticError):
-    """A number would be infinite or NaN: of the calibration that a call would make, or a prediction.
+    """A prediction, or a number of the calibration behind a call, would be infinite or NaN.
 
     Nothing of the refused transaction was written.
     """

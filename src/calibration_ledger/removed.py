@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from functools import wraps
+from typing import TYPE_CHECKING, ParamSpec
 
 from calibration_ledger.errors import RemovedParameterError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable
+
+Given = ParamSpec("Given")
 
 _REMOVED = {
     "autosave": (
@@ -21,13 +24,21 @@ _REMOVED = {
 }
 
 
-def refuse_removed(names: Iterable[str]) -> None:
-    """Refuse the first of these keyword arguments.
+def refusing_removed(init: Callable[Given, None]) -> Callable[Given, None]:
+    """Refuse these keyword arguments with their sentences, before `init` would with Python's.
+
+    A wrapper, so that help, `inspect.signature` and type checkers see the parameters that there
+    are and nothing else: with `**removed` among them, every misspelt keyword would pass.
 
     Raises:
         RemovedParameterError: there was one.
     """
-    for name in names:
-        raise RemovedParameterError(
-            _REMOVED.get(name, f"AdaptiveCalibrator() has no parameter {name!r}.")
-        )
+
+    @wraps(init)
+    def checked(*arguments: Given.args, **keywords: Given.kwargs) -> None:
+        for name in keywords:
+            if name in _REMOVED:
+                raise RemovedParameterError(_REMOVED[name])
+        init(*arguments, **keywords)
+
+    return checked

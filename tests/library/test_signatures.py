@@ -14,7 +14,7 @@ EMPTY = inspect.Parameter.empty
 
 SIGNATURES = {
     "__init__": "ledger=None, alpha=0.15, *, rule='ema', prior=None, durability='full', "
-    "timeout_s=30.0, **removed",
+    "timeout_s=30.0",
     "predict": "model, prompt_tokens, completion_tokens=0",
     "record": "model, prompt_tokens, actual_ms, completion_tokens=0, *, request_id=None, "
     "called_at=None, details=None",
@@ -74,7 +74,6 @@ def test_the_default_alpha_is_the_exported_one():
     [
         ("autosave", r"autosave= is gone: every record\(\) is saved.*durability='normal'"),
         ("state_path", r"state_path= is gone: pass the ledger's path.*calib import state FILE"),
-        ("path", r"AdaptiveCalibrator\(\) has no parameter 'path'"),
     ],
 )
 @pytest.mark.parametrize("value", [True, False, None, "state.json"])
@@ -86,6 +85,15 @@ def test_a_parameter_of_the_predecessor_is_refused_with_what_takes_its_place(
     # Programs that catch what a wrong keyword raises anywhere else go on working.
     assert isinstance(refused.value, TypeError)
     assert isinstance(refused.value, CalibrationLedgerError)
+    assert list(ledger_path.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize("parameter", ["path", "durabilty", "removed"])
+def test_a_misspelt_parameter_is_what_it_is_everywhere_in_python(ledger_path, parameter):
+    with pytest.raises(TypeError, match=f"unexpected keyword argument '{parameter}'") as refused:
+        AdaptiveCalibrator(ledger_path, **{parameter: True})
+    assert not isinstance(refused.value, CalibrationLedgerError)
+    assert parameter not in inspect.signature(AdaptiveCalibrator).parameters
     assert list(ledger_path.parent.iterdir()) == []
 
 
