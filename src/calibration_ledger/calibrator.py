@@ -90,8 +90,8 @@ class AdaptiveCalibrator(HistoryMethods):
             RemovedParameterError: `autosave` or `state_path`, which the predecessor took.
             LedgerError: what lies at the path cannot be used as a ledger.
         """
-        self.alpha = check_alpha(alpha)
-        self.rule = find_rule(rule).version
+        self._alpha = check_alpha(alpha)
+        self._rule = find_rule(rule).version
         if durability not in ("full", "normal"):
             raise InvalidInputError(
                 f"durability must be 'full' or 'normal', not {shown(durability)}."
@@ -106,6 +106,16 @@ class AdaptiveCalibrator(HistoryMethods):
         self._place = find_place(ledger)
         self._backend = open_backend(self._place, durability, timeout_s)
         self._is_made = False
+
+    @property
+    def alpha(self) -> float:
+        """The speed of adaptation of models opened or reset by this calibrator."""
+        return self._alpha
+
+    @property
+    def rule(self) -> str:
+        """The version of the learning rule of models opened or reset by this calibrator."""
+        return self._rule
 
     @property
     def ledger(self) -> str:

@@ -97,6 +97,13 @@ def test_a_misspelt_parameter_is_what_it_is_everywhere_in_python(ledger_path, pa
     assert list(ledger_path.parent.iterdir()) == []
 
 
+@pytest.mark.parametrize(("name", "value"), [("alpha", 7), ("rule", "x"), ("ledger", "y")])
+def test_what_a_calibrator_was_made_with_stays(calibrator, name, value):
+    with pytest.raises(AttributeError):
+        setattr(calibrator, name, value)
+    calibrator.record("m", 1, 2.0)
+
+
 def test_the_ledger_and_alpha_may_come_by_position(ledger_path):
     with AdaptiveCalibrator(ledger_path, 0.3) as calibrator:
         calibrator.record("m", 1, 2.0)
