@@ -361,6 +361,15 @@ def test_every_public_name_is_there():
     )
 
 
+def test_every_error_can_be_had_from_the_package():
+    from calibration_ledger import errors
+
+    classes = {name for name, value in vars(errors).items() if isinstance(value, type)}
+    classes = {name for name in classes if getattr(errors, name).__module__ == errors.__name__}
+    assert classes <= set(calibration_ledger.__all__)
+    assert all(getattr(calibration_ledger, name) is getattr(errors, name) for name in classes)
+
+
 def test_a_name_that_is_not_there_is_an_attribute_error():
     with pytest.raises(AttributeError, match="no attribute 'sweeper'"):
         _ = calibration_ledger.sweeper
