@@ -17,14 +17,11 @@ from calibration_ledger.calibration import (
     finite_prediction,
 )
 from calibration_ledger.damage import IMPOSSIBLE, damaged, impossible
-from calibration_ledger.errors import (
-    InvalidInputError,
-    LedgerNotFoundError,
-)
+from calibration_ledger.errors import LedgerNotFoundError
 from calibration_ledger.history import HistoryMethods
 from calibration_ledger.learning import State
 from calibration_ledger.new_calls import checked_call, new_call, now_us
-from calibration_ledger.priors import checked_prior, default_prior
+from calibration_ledger.priors import check_prior, checked_prior, default_prior
 from calibration_ledger.recording import Unopened, record_call
 from calibration_ledger.removed import refusing_removed
 from calibration_ledger.rules import find_rule
@@ -34,10 +31,10 @@ from calibration_ledger.storage.place import find_place
 from calibration_ledger.timing import TimedCall, timed_call
 from calibration_ledger.validation import (
     check_alpha,
+    check_durability,
     check_model,
     check_seconds,
     check_tokens,
-    shown,
 )
 from calibration_ledger.values import Call, CostPrediction
 from calibration_ledger.writing import exists, record_batches, reset_models
@@ -92,17 +89,9 @@ class AdaptiveCalibrator(HistoryMethods):
         """
         self._alpha = check_alpha(alpha)
         self._rule = find_rule(rule).version
-        if durability not in ("full", "normal"):
-            raise InvalidInputError(
-                f"durability must be 'full' or 'normal', not {shown(durability)}."
-            )
+        check_durability(durability)
         timeout_s = check_seconds("timeout_s", timeout_s, _TIMEOUT_MAX_S)
-        if prior is not None and not callable(prior):
-            raise InvalidInputError(
-                f"prior must be a function of the model's name, not {shown(prior)}: pass one that "
-                f"gives three coefficients, or leave it out."
-            )
-        self._prior = default_prior if prior is None else prior
+        self._prior = default_prior if prior is None else check_prior(prior)
         self._place = find_place(ledger)
         self._backend = open_backend(self._place, durability, timeout_s)
         self._is_made = False

@@ -44,6 +44,18 @@ def default_prior(model: str) -> Prior:
     return LOCAL_PRIOR
 
 
+def check_prior(
+    prior: Callable[[str], tuple[float, float, float]],
+) -> Callable[[str], tuple[float, float, float]]:
+    """A function from a model's name to its prior; what it gives is checked where it is asked."""
+    if not callable(prior):
+        raise InvalidInputError(
+            f"prior must be a function of the model's name, not {shown(prior)}: pass one that "
+            f"gives three coefficients, or leave it out."
+        )
+    return prior
+
+
 def checked_prior(prior: Callable[[str], tuple[float, float, float]], model: str) -> Prior:
     """What the user's function says of this model, checked.
 

@@ -14,7 +14,7 @@ import numbers
 import operator
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from math import inf, isfinite
+from math import inf
 from typing import Any
 
 from calibration_ledger.errors import InvalidInputError
@@ -157,6 +157,13 @@ def check_alpha(value: object) -> float:
     return alpha
 
 
+def check_durability(value: object) -> str:
+    """How a commit survives: `full` or `normal`."""
+    if value not in ("full", "normal"):
+        raise InvalidInputError(f"durability must be 'full' or 'normal', not {shown(value)}.")
+    return str(value)
+
+
 def check_time(name: str, value: object) -> int:
     """A time with its zone, as microseconds since the epoch (UTC)."""
     if not isinstance(value, datetime):
@@ -256,10 +263,3 @@ def _check_shape(value: object, depth_max: int) -> None:
 def request_key(request_id: str) -> bytes:
     """The 16 bytes by which the ledger looks a request id up."""
     return hashlib.sha256(request_id.encode()).digest()[:16]
-
-
-def finite(values: Mapping[str, float]) -> None:
-    """Refuse the first number of a calibration that is not finite, by its name."""
-    for name, value in values.items():
-        if not isfinite(value):
-            raise InvalidInputError(f"{name} must be finite, not {value!r}.")
