@@ -47,6 +47,7 @@ PURE = {
     "errors",
     "facts",
     "figures",
+    "frozen",
     "files",
     "learning",
     "new_calls",

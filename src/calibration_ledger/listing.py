@@ -15,6 +15,7 @@ from calibration_ledger.errors import (
     LedgerNotFoundError,
     ModelNotFoundError,
 )
+from calibration_ledger.frozen import frozen
 from calibration_ledger.learning import unpack_numbers
 from calibration_ledger.replay import Window
 from calibration_ledger.storage import reads
@@ -133,7 +134,7 @@ def call_of(model: str, row: Any) -> Call:
     if not is_typed(row, CALL_TYPES):
         raise damaged(model, f"entry {seq} holds a value of another type")
     try:
-        details = None if text is None else _DECODER.decode(text)
+        details = None if text is None else frozen(_DECODER.decode(text))
         at = time_from_us(called_at)
     except (ValueError, OverflowError, RecursionError) as error:
         raise damaged(model, f"entry {seq} cannot be read ({error})") from error

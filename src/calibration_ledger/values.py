@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -55,7 +55,8 @@ class Call:
         actual_ms: the measured wall-clock time in milliseconds.
         called_at: when the call was made; with a time zone. None: now, when it is recorded.
         request_id: the caller's own name for this call; recording it twice adds it once.
-        details: what else was measured, such as `{"ttft_ms": 80.5}`.
+        details: what else was measured, such as `{"ttft_ms": 80.5}`; one that was handed out is a
+            dict that cannot be changed: `dict(call.details)` can.
         seq: the call's number among its model's entries; None before it is recorded.
         predicted_ms: what was predicted before it was learnt; None before it is recorded.
     """
@@ -66,7 +67,7 @@ class Call:
     actual_ms: float
     called_at: datetime | None = None
     request_id: str | None = None
-    details: Mapping[str, Any] | None = None
+    details: Mapping[str, Any] | None = field(default=None, hash=False)  # a plain dict has none
     seq: int | None = None
     predicted_ms: float | None = None
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import operator
+import pickle
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta, timezone
 from fractions import Fraction
 
@@ -272,10 +276,46 @@ def test_what_was_not_measured_leaves_no_row(calibrator, ledger_path, details):
         assert connection.execute("SELECT * FROM call_details").fetchall() == []
 
 
-def test_changing_details_that_were_handed_out_changes_nothing(calibrator):
-    calibrator.record("m", 1, 2.0, details={"a": [1]})
-    next(calibrator.calls()).details["a"].append(2)
-    assert next(calibrator.calls()).details == {"a": [1]}
+def test_details_that_were_handed_out_cannot_be_changed(calibrator):
+    details = {"a": [1, {"b": 2}], "c": {"d": 3.5}}
+    calibrator.record("m", 1, 2.0, details=details)
+    (call,) = calibrator.calls()
+    for change in (
+        lambda: call.details["a"].append(2),
+        lambda: call.details["a"][1].update(b=3),
+        call.details["a"].sort,
+        lambda: call.details["c"].pop("d"),
+        call.details.clear,
+        lambda: call.details.setdefault("e", 1),
+        lambda: operator.setitem(call.details, "a", 1),
+        lambda: operator.delitem(call.details, "a"),
+        lambda: operator.ior(call.details, {"a": 1}),
+        lambda: operator.iadd(call.details["a"], [1]),
+    ):
+        with pytest.raises(TypeError, match="cannot be changed"):
+            change()
+    assert call.details == details
+    copied = dict(call.details)
+    copied["e"] = 1
+
+
+def test_a_call_that_was_handed_out_is_a_value(calibrator):
+    details = {"a": [1, {"b": 2}], "c": {"d": 3.5}}
+    calibrator.record("m", 1, 2.0, details=details)
+    (call,), (again,) = calibrator.calls(), calibrator.calls()
+    assert {call: 1}[again] == 1
+    assert {call.details: 1}[again.details] == 1
+    assert hash(replace(call, details=details)) == hash(call)  # for they are equal
+    assert replace(call, details=details) == call
+    pickled = pickle.loads(pickle.dumps(call))  # noqa: S301 - our own
+    for same in (pickled, copy.deepcopy(call), copy.copy(call)):
+        assert same == call
+        with pytest.raises(TypeError):
+            same.details["a"].append(1)
+    assert json.loads(json.dumps(call.details)) == details
+    assert asdict(call)["details"] == details
+    calibrator.record_many([replace(call, model="n")])
+    assert next(calibrator.calls("n")).details == details
 
 
 # -- request ids ----------------------------------------------------------------------------
