@@ -20,7 +20,7 @@ from calibration_ledger.damage import IMPOSSIBLE, damaged, impossible
 from calibration_ledger.errors import LedgerNotFoundError
 from calibration_ledger.history import HistoryMethods
 from calibration_ledger.learning import State
-from calibration_ledger.new_calls import checked_call, new_call, now_us
+from calibration_ledger.new_calls import checked_calls, new_call, now_us
 from calibration_ledger.priors import check_prior, checked_prior, default_prior
 from calibration_ledger.recording import Unopened, record_call
 from calibration_ledger.removed import refusing_removed
@@ -207,18 +207,19 @@ class AdaptiveCalibrator(HistoryMethods):
         All of them are checked before the first is recorded.
 
         Args:
-            calls: `Call`s, or mappings with their fields; `seq` and `predicted_ms` are ignored.
+            calls: `Call`s, or mappings with their fields, of which `completion_tokens` may be
+                left out for 0; `seq` and `predicted_ms` are ignored.
 
         Returns:
             Their errors in ms, in order; see `record`.
 
         Raises:
-            InvalidInputError: as for `record`; the transaction of the refused call is undone
-                whole, the ones before it stay.
+            InvalidInputError: as for `record`, and names the call by its place, from 1.
+            RequestConflictError, NotFiniteError: these show while recording: the transaction of
+                the refused call is undone whole, the ones before it stay.
             LedgerError: as for `record`.
         """
-        checked = [checked_call(call) for call in calls]
-        return record_batches(self._backend, self._opening, checked)
+        return record_batches(self._backend, self._opening, checked_calls(calls))
 
     def _first_opening(self, model: str) -> Adjustment | None:
         """The first entry where there is no ledger yet: a prior that fails shall not make one."""

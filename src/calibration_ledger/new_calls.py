@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
+from typing import Any, NamedTuple
 
 from calibration_ledger.errors import InvalidInputError
 from calibration_ledger.validation import (
@@ -13,11 +15,12 @@ from calibration_ledger.validation import (
     check_request_id,
     check_time,
     check_tokens,
+    shown,
 )
 from calibration_ledger.values import Call
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+_FIELDS = tuple(field.name for field in fields(Call))
+_REQUIRED = ("model", "prompt_tokens", "actual_ms")
 
 
 class NewCall(NamedTuple):
@@ -59,24 +62,53 @@ def new_call(
     )
 
 
-def checked_call(call: Call | Mapping[str, Any]) -> tuple[str, NewCall]:
-    """Check a `Call`, or a mapping with its fields; gives the model and the rest.
+def checked_calls(calls: object) -> list[tuple[str, NewCall]]:
+    """Check several `Call`s, or mappings with their fields; gives the model and the rest of each.
 
     Raises:
-        InvalidInputError: it is neither, or a part of it is not what it must be.
+        InvalidInputError: one of them is neither, or a part of it is not what it must be; the
+            sentence says which. Or they are not several.
     """
-    if not isinstance(call, Call):
+    if isinstance(calls, Call | Mapping | str | bytes) or not isinstance(calls, Iterable):
+        raise InvalidInputError(
+            f"record_many takes several calls, not {shown(calls)} ({type(calls).__name__}): pass a "
+            f"list of Calls, or of mappings with their fields."
+        )
+    checked = []
+    for place, call in enumerate(calls, 1):
         try:
-            call = Call(**call)
-        except TypeError:
-            raise InvalidInputError(
-                f"record_many takes Calls, or mappings with their fields, not {call!r}."
-            ) from None
-    return check_model(call.model), new_call(
-        call.prompt_tokens,
-        call.completion_tokens,
-        call.actual_ms,
-        call.called_at,
-        call.request_id,
-        call.details,
+            checked.append(_checked_call(call))
+        except InvalidInputError as error:
+            model = call.get("model") if isinstance(call, dict) else getattr(call, "model", None)
+            of_model = f", of the model {shown(model)}" if isinstance(model, str) else ""
+            raise InvalidInputError(f"call {place}{of_model}: {error}") from None
+    return checked
+
+
+def _checked_call(call: object) -> tuple[str, NewCall]:
+    new = call if isinstance(call, Call) else _as_call(call)
+    return check_model(new.model), new_call(
+        new.prompt_tokens,
+        new.completion_tokens,
+        new.actual_ms,
+        new.called_at,
+        new.request_id,
+        new.details,
     )
+
+
+def _as_call(given: object) -> Call:
+    if not isinstance(given, Mapping):
+        raise InvalidInputError(
+            f"record_many takes Calls, or mappings with their fields, not {shown(given)}."
+        )
+    missing = [name for name in _REQUIRED if name not in given]
+    if missing:
+        raise InvalidInputError(f"{' and '.join(missing)} must be there, in {shown(given)}.")
+    unknown = [name for name in given if name not in _FIELDS]
+    if unknown:
+        raise InvalidInputError(
+            f"{shown(unknown[0])} is no field of a call: leave it out, or put what was measured "
+            f"into details. The fields are {', '.join(_FIELDS)}."
+        )
+    return Call(**{"completion_tokens": 0, **given})

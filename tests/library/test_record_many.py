@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from calibration_ledger import AdaptiveCalibrator
+from calibration_ledger import AdaptiveCalibrator, Call
 from calibration_ledger.errors import InvalidInputError, NotFiniteError, RequestConflictError
 from calibration_ledger.writing import BATCH
 from reference import digest_of, dump, entries_of, look_into
@@ -236,3 +236,38 @@ def test_a_batch_is_seen_whole_or_not_at_all(calibrator, make_call):
     done.set()
     reader.join()
     assert counts <= {0, BATCH // 2}  # the two models are looked at one after the other
+
+
+@pytest.mark.parametrize(
+    ("bad", "sentence"),
+    [
+        (Call("n", -1, 2, 3.0), "^call 3, of the model 'n': prompt_tokens must be at least 0"),
+        ({"model": "n", "prompt_tokens": 1}, "^call 3, of the model 'n': actual_ms must be there"),
+        ({"completion_tokens": 1}, "^call 3: model and prompt_tokens and actual_ms must be there"),
+        (
+            {"model": "n", "prompt_tokens": 1, "actual_ms": 3.0, "completion_token": 2},
+            "^call 3, of the model 'n': 'completion_token' is no field of a call",
+        ),
+        (Call("", 1, 2, 3.0), "^call 3, of the model '': model must not be empty"),
+        (None, "^call 3: record_many takes Calls, or mappings with their fields, not None"),
+    ],
+)
+def test_a_bad_call_is_named_by_its_place_and_what_is_wrong_with_it(calibrator, bad, sentence):
+    with pytest.raises(InvalidInputError, match=sentence):
+        calibrator.record_many([Call("m", 1, 2, 3.0), Call("m", 1, 2, 3.0), bad])
+    assert calibrator.heads() == []
+
+
+@pytest.mark.parametrize(
+    "calls",
+    [None, 5, "calls", Call("m", 1, 2, 3.0), {"model": "m", "prompt_tokens": 1, "actual_ms": 2.0}],
+)
+def test_what_is_not_several_calls_is_refused_with_a_sentence(calibrator, calls):
+    with pytest.raises(InvalidInputError, match="record_many takes several calls, not"):
+        calibrator.record_many(calls)
+    assert calibrator.heads() == []
+
+
+def test_completion_tokens_may_be_left_out_of_a_mapping(calibrator):
+    calibrator.record_many([{"model": "m", "prompt_tokens": 1, "actual_ms": 2.0}])
+    assert next(calibrator.calls()).completion_tokens == 0
