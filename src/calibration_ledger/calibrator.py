@@ -265,7 +265,10 @@ class AdaptiveCalibrator(HistoryMethods):
         return self.calibration(model).stats()
 
     def all_stats(self) -> list[dict[str, Any]]:
-        """The figures of every model with at least one call, sorted by model."""
+        """The figures of every model with at least one call, sorted by model.
+
+        A ledger that is not there yet has none.
+        """
         live = listing.list_live(self._backend)
         return [listing.calibration_of(item).stats() for item in live if item.sample_count]
 

@@ -29,7 +29,12 @@ class HistoryMethods:
     _backend: Backend
 
     def check_exists(self) -> None:
-        """Refuse to go on where there is no ledger yet; other reading methods find it empty.
+        """Refuse to go on where there is no ledger yet.
+
+        `audit`, `replay`, `recalibrate`, `backup` and `export_ledger` do, because nothing found
+        in a ledger that is not there would look like all being well. `calls`, `heads`,
+        `all_stats` and predictions take it for an empty one, which the first write makes. A
+        ledger in memory is there from the start.
 
         Raises:
             LedgerNotFoundError: there is none. None was made.
@@ -62,6 +67,8 @@ class HistoryMethods:
         last: int | None = None,
     ) -> Iterator[Call]:
         """The calls as they were recorded, by model, then seq; read in pages.
+
+        A ledger that is not there yet has none.
 
         Args:
             model: only this one's.
@@ -100,6 +107,7 @@ class HistoryMethods:
             One `Replay` for each model, sorted by model.
 
         Raises:
+            LedgerNotFoundError: there is no ledger yet.
             ModelNotFoundError: the ledger has no entry of this model.
             NotFiniteError: a calibration would not stay finite under this alpha.
             InvalidInputError: an argument is not what it must be.
@@ -129,7 +137,10 @@ class HistoryMethods:
         return replaying.recalibrate(self._backend, alpha, rule, model, progress=progress)
 
     def heads(self) -> list[Head]:
-        """Today's running digest of every model, to note down and audit against later."""
+        """Today's running digest of every model, to note down and audit against later.
+
+        A ledger that is not there yet has none.
+        """
         return auditing.heads(self._backend)
 
     def audit(
@@ -148,6 +159,7 @@ class HistoryMethods:
             progress: called with the number of calls done since the last time.
 
         Raises:
+            LedgerNotFoundError: there is no ledger yet: a name mistyped, or a ledger that is gone.
             ModelNotFoundError: the ledger has no entry of this model.
         """
         return auditing.audit(self._backend, model, heads=heads, progress=progress)

@@ -56,28 +56,36 @@ def calibration_of(live: Stored) -> ModelCalibration:
         )
 
 
-def list_live(backend: Backend, model: str | None = None) -> list[Stored]:
-    """The calibrations of one model or of all, sorted by model; a missing ledger has none.
+def list_existing(backend: Backend, model: str | None = None) -> list[Stored]:
+    """The calibrations of one model or of all, sorted by model.
 
     Raises:
+        LedgerNotFoundError: there is no ledger.
         ModelNotFoundError: the one model has no entry.
     """
-    if model is not None:
-        check_model(model)
+    if model is None:
+        return reads.list_all(backend)
+    live = reads.find(backend, check_model(model))
+    if live is None:
+        raise _no_entry(backend, model)
+    return [live]
+
+
+def list_live(backend: Backend, model: str | None = None) -> list[Stored]:
+    """The same, where a missing ledger is an empty one."""
     try:
-        if model is None:
-            return reads.list_all(backend)
-        live = reads.find(backend, model)
+        return list_existing(backend, model)
     except LedgerNotFoundError:
         if model is None:
             return []
-        live = None
-    if live is None:
-        raise ModelNotFoundError(
-            f"the ledger {backend.place.shown} has no entry of a model {model!r}: "
-            f"`calib stats` lists those it has."
-        )
-    return [live]
+        raise _no_entry(backend, model) from None
+
+
+def _no_entry(backend: Backend, model: str) -> ModelNotFoundError:
+    return ModelNotFoundError(
+        f"the ledger {backend.place.shown} has no entry of a model {model!r}: "
+        f"`calib stats` lists those it has."
+    )
 
 
 def iterate_calls(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from calibration_ledger.damage import damage_told, damaged
 from calibration_ledger.errors import HistoryArchivedError
 from calibration_ledger.figures import Accuracy
-from calibration_ledger.listing import list_live
+from calibration_ledger.listing import list_existing
 from calibration_ledger.new_calls import now_us
 from calibration_ledger.recording import OpenModel
 from calibration_ledger.replay import Window, fold_history, replay_history, replay_of
@@ -57,14 +57,14 @@ def replay(
     checked_alpha, checked_rule = _checked(alpha, rule)
     window = Window(*check_window(since, until))
     replays = []
-    for live in list_live(backend, model):
+    for live in list_existing(backend, model):
         replayed, newest = None, live
         while replayed is None:
             try:
                 chosen = _chosen(newest, checked_alpha, checked_rule)
                 replayed = _replay(backend, newest, *chosen, window, progress)
             except HistoryArchivedError:
-                (newest,) = list_live(backend, live.model)
+                (newest,) = list_existing(backend, live.model)
         replays.append(replayed)
     return replays
 
@@ -101,10 +101,10 @@ def recalibrate(
     """See `AdaptiveCalibrator.recalibrate`."""
     checked_alpha, checked_rule = _checked(alpha, rule)
     adopted = []
-    for live in list_live(backend, model):
+    for live in list_existing(backend, model):
         done = None
         while done is None:  # a reset, recalibration or archive came between: start over
-            (newest,) = list_live(backend, live.model)
+            (newest,) = list_existing(backend, live.model)
             chosen = _chosen(newest, checked_alpha, checked_rule)
             with suppress(HistoryArchivedError):
                 done = _adopt(backend, newest, *chosen, progress)

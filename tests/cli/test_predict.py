@@ -104,8 +104,12 @@ def test_a_model_name_cannot_command_the_terminal(calib, filled, name):
 
 
 def test_a_prediction_that_is_no_number_is_no_null(calib, ledger_path):
-    with AdaptiveCalibrator(ledger_path, alpha=1.0) as calibrator:
-        calibrator.record("m", 1, 1.7e308)
+    absurd = ("record", "m", "--prompt-tokens", 1, "--actual-ms", 1.7e308, "--alpha", 1)
+    result = calib(*absurd, "--request-id", "r")
+    assert result.stdout.startswith("m: error +")
+    assert "calib reset" in result.stderr
+    fields = json.loads(calib(*absurd, "--request-id", "r", "--json").stdout)
+    assert fields["prediction"] is None
     result = calib("predict", "m", "--prompt-tokens", 10**6, "--json", exit_code=2)
     assert result.stdout == ""
     assert "calib reset" in result.stderr

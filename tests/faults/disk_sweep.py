@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from calibration_ledger import AdaptiveCalibrator, Call
+from calibration_ledger import AdaptiveCalibrator, Call, Finding, LedgerNotFoundError
 from calibration_ledger.errors import LedgerError, NotRecordedError, OutcomeUnknownError
 
 if TYPE_CHECKING:
@@ -177,7 +177,7 @@ class Sweep:
         with AdaptiveCalibrator(image / "calls.db") as other:
             found = entries(other)
             assert found in possible, (outcome, found, possible)
-            assert other.audit() == []
+            assert audit(other) == []
             if outcome == "unknown" and found == self.after:
                 self.outcomes["unknown, and a crash would have left it recorded"] += 1
         if self.operation is close:
@@ -193,6 +193,14 @@ class Sweep:
         with AdaptiveCalibrator(self.path) as calibrator:
             assert calibrator.audit() == []
             assert sum(entries(calibrator).values()) > sum(self.after.values())
+
+
+def audit(calibrator: AdaptiveCalibrator) -> list[Finding]:
+    """What the audit finds, in a ledger that a fault may have kept from being made."""
+    try:
+        return calibrator.audit()
+    except LedgerNotFoundError:
+        return []
 
 
 def entries(calibrator: AdaptiveCalibrator) -> dict[str, int]:

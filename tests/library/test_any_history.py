@@ -286,6 +286,8 @@ class Histories(RuleBasedStateMachine):
 
     @invariant()
     def the_history_explains_it(self):
+        if not self.calibrator.heads():
+            return  # there is no ledger yet
         assert self.calibrator.audit() == []
         for replay in self.calibrator.replay():
             assert replay.calibration == self.calibrator.calibration(replay.model)
@@ -302,7 +304,7 @@ class Histories(RuleBasedStateMachine):
     def teardown(self):
         if hasattr(self, "calibrator"):
             noted = self.calibrator.heads()
-            assert self.calibrator.audit(heads=noted) == []
+            assert not noted or self.calibrator.audit(heads=noted) == []
             self.calibrator.close()
             for head in noted:
                 assert digest_of(self.ledger, head.model) == head.digest

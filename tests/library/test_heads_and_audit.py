@@ -11,7 +11,7 @@ import shutil
 import pytest
 
 from calibration_ledger import AdaptiveCalibrator, Call, Finding, Head
-from calibration_ledger.errors import InvalidInputError, ModelNotFoundError
+from calibration_ledger.errors import InvalidInputError, LedgerNotFoundError, ModelNotFoundError
 from reference import digest_of
 
 
@@ -147,11 +147,18 @@ def test_a_missing_model_is_found_by_noted_heads(tmp_path, make_call):
         assert "no such model" in " ".join(finding.found for finding in findings)
 
 
-def test_a_missing_ledger_is_found_by_noted_heads(tmp_path):
-    with AdaptiveCalibrator(tmp_path / "calls.db") as calibrator:
-        findings = calibrator.audit(heads=[Head("m", 2, "ab" * 32)])
-        assert [(f.model, f.seq, f.check) for f in findings] == [("m", 2, "noted head")]
+@pytest.mark.parametrize("heads", [None, [Head("m", 2, "ab" * 32)]])
+@pytest.mark.parametrize("model", [None, "m"])
+def test_a_missing_ledger_is_an_error_and_no_clean_audit(tmp_path, model, heads):
+    with AdaptiveCalibrator(tmp_path / "typo.db") as calibrator:
+        with pytest.raises(LedgerNotFoundError, match=r"there is no ledger at .*typo\.db"):
+            calibrator.audit(model, heads=heads)
         assert list(tmp_path.iterdir()) == []
+
+
+def test_a_ledger_in_memory_is_empty_from_the_start_and_not_missing():
+    with AdaptiveCalibrator(":memory:") as calibrator:
+        assert calibrator.audit() == calibrator.replay() == calibrator.recalibrate(0.5) == []
 
 
 def test_noted_heads_that_disagree_are_found(calibrator):

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from calibration_ledger import AdaptiveCalibrator, Call, ModelCalibration
-from calibration_ledger.errors import NotFiniteError
+from calibration_ledger.errors import LedgerNotFoundError, NotFiniteError
 from reference import LOCAL_PRIOR, Ema, dump, entries_of, numbers_of
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
@@ -134,13 +134,14 @@ def test_a_model_with_0_calls_has_four_figures_and_is_not_listed(calibrator):
     assert [item["model"] for item in calibrator.all_stats()] == ["n"]
 
 
-def test_the_stats_of_a_missing_ledger_are_empty_and_make_nothing(tmp_path):
+def test_a_missing_ledger_has_no_calls_and_no_replay_and_nothing_makes_it(tmp_path):
     with AdaptiveCalibrator(tmp_path / "calls.db") as calibrator:
         assert calibrator.all_stats() == []
         assert calibrator.heads() == []
-        assert calibrator.audit() == []
-        assert calibrator.replay() == []
-        assert calibrator.recalibrate(0.5) == []
+        assert list(calibrator.calls()) == []
+        for ask in (calibrator.audit, calibrator.replay, calibrator.recalibrate):
+            with pytest.raises(LedgerNotFoundError, match="there is no ledger at"):
+                ask()
         calibrator.reset()
         calibrator.reset("unseen")
         assert list(tmp_path.iterdir()) == []

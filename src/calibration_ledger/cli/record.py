@@ -20,6 +20,7 @@ from calibration_ledger.cli.predict import describe, ground, prediction_from, st
 from calibration_ledger.cli.printing import note, print_json, say
 from calibration_ledger.cli.session import Session, pass_session
 from calibration_ledger.cli.shapes import prediction_dict
+from calibration_ledger.errors import NotFiniteError
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -95,7 +96,11 @@ def record(
         )
         now = state_of(calibrator, model)
         asked = (alpha and calibrator.alpha, rule and calibrator.rule)
-    prediction = prediction_from(now.calibration, prompt_tokens, completion_tokens)
+    try:
+        prediction = prediction_from(now.calibration, prompt_tokens, completion_tokens)
+    except NotFiniteError as error:  # the call was recorded all the same
+        prediction = None
+        note(str(error))
     if as_json:
         call = {
             "model": model,
@@ -105,15 +110,16 @@ def record(
             "error_ms": error_ms,
             "added": is_added,
         }
-        print_json({**call, "prediction": prediction_dict(prediction)})
+        print_json({**call, "prediction": prediction and prediction_dict(prediction)})
     else:
         say(
             f"{model}: {'' if is_added else 'recorded already, nothing added: '}"
             f"error {text.signed(error_ms)} ms "
             f"({text.number(actual_ms)} measured, {text.number(actual_ms - error_ms)} predicted)"
         )
-        say(f"now predicts {describe(prediction)}")
-        say(ground(now))
+        if prediction is not None:
+            say(f"now predicts {describe(prediction)}")
+            say(ground(now))
     _note_ignored(now.calibration, *asked)
 
 
