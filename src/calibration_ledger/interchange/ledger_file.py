@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from calibration_ledger.interchange.lines import Source
 
 
-class Head(NamedTuple):
+class ModelEnd(NamedTuple):
     """The line behind a model's entries."""
 
     seq: int
@@ -56,7 +56,7 @@ class LedgerReader:
         self._models = self._entries = 0
         self._ended = False
 
-    def items(self) -> Iterator[tuple[int, str, Adjustment | CallRow | Head]]:
+    def items(self) -> Iterator[tuple[int, str, Adjustment | CallRow | ModelEnd]]:
         """Each entry and head, as (line, model, item).
 
         Raises:
@@ -87,7 +87,7 @@ class LedgerReader:
             f"{reason.rstrip('.')}. Nothing was recorded: export the ledger again.",
         )
 
-    def _take(self, values: dict[str, Any]) -> tuple[str, Adjustment | CallRow | Head] | None:
+    def _take(self, values: dict[str, Any]) -> tuple[str, Adjustment | CallRow | ModelEnd] | None:
         if self._line == 1 or values.keys() == {"ledger"}:
             self._take_header(values)
             return None
@@ -128,7 +128,7 @@ class LedgerReader:
         self._seq = seq
         self._entries += 1
 
-    def _take_head(self, values: dict[str, Any]) -> tuple[str, Head]:
+    def _take_head(self, values: dict[str, Any]) -> tuple[str, ModelEnd]:
         check_keys(values, ("head", "model", "seq"), ())
         if (values["model"], values["seq"]) != (self._model, self._seq):
             self._refuse(
@@ -138,7 +138,7 @@ class LedgerReader:
         digest = digest_of(values["head"])
         model, self._newest_model, self._model = values["model"], values["model"], None
         self._models += 1
-        return model, Head(self._seq, digest)
+        return model, ModelEnd(self._seq, digest)
 
     def _take_end(self, values: dict[str, Any]) -> None:
         if self._model is not None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from calibration_ledger.rules.base import COMMON_NUMBERS
 from calibration_ledger.validation import TIME_LIMIT_US, TOKENS_LIMIT
 
 REVISION = "0001"
@@ -43,18 +44,9 @@ def _named(table: str, **texts: str) -> list[sa.CheckConstraint]:
     return [sa.CheckConstraint(text, name=f"ck_{table}_{name}") for name, text in texts.items()]
 
 
-_COEFFICIENTS = (
-    "ms_per_prompt_token",
-    "ms_per_completion_token",
-    "base_overhead_ms",
-    "total_absolute_error_ms",
-    "total_predicted_ms",
-)
-
-
 def _calibration_columns() -> list[sa.Column[Any]]:
     """The columns that hold a whole calibration, in the order of `entries.Adjustment`."""
-    numbers = [sa.Column(name, Number, nullable=False) for name in _COEFFICIENTS]
+    numbers = [sa.Column(name, Number, nullable=False) for name in COMMON_NUMBERS]
     return [
         sa.Column("rule", sa.Text, nullable=False),
         sa.Column("alpha", Number, nullable=False),
@@ -70,7 +62,7 @@ def _calibration_checks(table: str) -> list[sa.CheckConstraint]:
         table,
         rule="length(rule) >= 1 AND length(rule) <= 64",
         alpha="alpha > 0 AND alpha <= 1",
-        **{name: _within(name, _LARGEST) for name in _COEFFICIENTS},
+        **{name: _within(name, _LARGEST) for name in COMMON_NUMBERS},
         sample_count="sample_count >= 0",
         updated_at=_within("updated_at", TIME_LIMIT_US - 1),
     )

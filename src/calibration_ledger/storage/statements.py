@@ -47,9 +47,8 @@ _MODEL_ID = bindparam("model_id", type_=sa.BigInteger)
 _AFTER = bindparam("after", type_=sa.BigInteger)
 _THROUGH = bindparam("through", type_=sa.BigInteger)
 _LIMIT = bindparam("page", type_=sa.Integer)
-_NONE: sa.ColumnElement[int] = sa.literal_column(
-    "0"
-)  # SQLAlchemy would bind a zero of its own on SQLite
+# SQLAlchemy would bind a zero of its own on SQLite.
+_ZERO: sa.ColumnElement[int] = sa.literal_column("0")
 _ONE: sa.ColumnElement[int] = sa.literal_column("1")
 
 
@@ -188,11 +187,11 @@ def _build_pages(of_model: sa.ColumnElement[bool]) -> Built:
     details = call_details.c
     return {
         "page_columns": (
-            select(*_CALL[:5]).where(pages).order_by(calls.c.seq).limit(_LIMIT).offset(_NONE),
+            select(*_CALL[:5]).where(pages).order_by(calls.c.seq).limit(_LIMIT).offset(_ZERO),
             page_keys,
         ),
         "page_calls": (
-            select(*_CALL).where(pages).order_by(calls.c.seq).limit(_LIMIT).offset(_NONE),
+            select(*_CALL).where(pages).order_by(calls.c.seq).limit(_LIMIT).offset(_ZERO),
             page_keys,
         ),
         "page_details": (
@@ -265,7 +264,7 @@ def _build_lookups(of_model: sa.ColumnElement[bool]) -> Built:
             )
             .order_by(call_details.c.model_id, call_details.c.seq)
             .limit(sa.literal_column("1000"))
-            .offset(_NONE),
+            .offset(_ZERO),
             (),
         ),
         "uncalibrated_models": (
