@@ -61,7 +61,8 @@ class ModelCalibration:
         total_absolute_error_ms: the sum of |actual - predicted| over them.
         total_predicted_ms: the sum of their predictions.
         rule_state: whatever further numbers the rule keeps.
-        last_updated: when it last changed, in seconds since the epoch; None for a mere prior.
+        last_updated: the called_at of the last call that was learnt, by the caller's clock, in
+            seconds since the epoch; before that, when it was set; None for a mere prior.
     """
 
     model: str

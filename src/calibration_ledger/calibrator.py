@@ -181,7 +181,8 @@ class AdaptiveCalibrator(HistoryMethods):
             request_id: the caller's name for this call: recorded again with the same numbers, it
                 adds nothing and gives the first error, unless it was archived since.
             called_at: when the call was made, with a time zone; None: now.
-            details: what else was measured, such as `{"ttft_ms": 80.5}`; never texts.
+            details: what else was measured, such as `{"ttft_ms": 80.5, "source": "proxy"}`: numbers
+                and short texts, at most 4,096 bytes as JSON; no prompts and no responses.
 
         Returns:
             The error in ms: actual minus predicted, before the call was learnt.

@@ -29,7 +29,8 @@ class State:
         alpha: its speed.
         numbers: `COMMON_NUMBERS`, then the rule's further state; changed in place.
         sample_count: how many calls are in it.
-        updated_at: when it last changed, in microseconds since the epoch.
+        updated_at: the called_at of the last call that it learnt, by the caller's clock, in
+            microseconds since the epoch; before that, when it was set.
     """
 
     __slots__ = ("alpha", "numbers", "rule", "sample_count", "updated_at")

@@ -77,7 +77,7 @@ def checked_calls(calls: object) -> list[tuple[str, NewCall]]:
     checked = []
     for place, call in enumerate(calls, 1):
         try:
-            checked.append(_checked_call(call))
+            checked.append(checked_call(call))
         except InvalidInputError as error:
             model = call.get("model") if isinstance(call, dict) else getattr(call, "model", None)
             of_model = f", of the model {shown(model)}" if isinstance(model, str) else ""
@@ -85,7 +85,12 @@ def checked_calls(calls: object) -> list[tuple[str, NewCall]]:
     return checked
 
 
-def _checked_call(call: object) -> tuple[str, NewCall]:
+def checked_call(call: object) -> tuple[str, NewCall]:
+    """Check a `Call`, or a mapping with its fields; gives the model and the rest.
+
+    Raises:
+        InvalidInputError: it is neither, or a part of it is not what it must be.
+    """
     new = call if isinstance(call, Call) else _as_call(call)
     return check_model(new.model), new_call(
         new.prompt_tokens,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 from calibration_ledger.entries import Adjustment
-from calibration_ledger.interchange.ledger_file import Head, LedgerReader
+from calibration_ledger.interchange.ledger_file import LedgerReader, ModelEnd
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,7 +38,7 @@ def stage(file: Source, staged: StagedEntries, progress: Progress) -> int:
     number = calls = 0
     batch: list[tuple[int, int, CallRow]] = []
     for line, model, item in LedgerReader(file).items():
-        if isinstance(item, Head):
+        if isinstance(item, ModelEnd):
             staged.add_model(number, model, item.seq, item.digest, line)
             number += 1
         elif isinstance(item, Adjustment):
