@@ -6,11 +6,14 @@ and inside one transaction. A developer's `alembic upgrade head` names the ledge
 look, such as `current` and `check`, read it and make nothing.
 """
 
+from functools import partial
+
 from alembic import context
 
 from calibration_ledger.errors import CalibrationLedgerError
 from calibration_ledger.storage.migrate import current_revision, migration_connection, reading
 from calibration_ledger.storage.place import find_place
+from calibration_ledger.storage.readable_view import without_view
 from calibration_ledger.storage.schema import metadata
 
 TIMEOUT_S = 30.0
@@ -31,6 +34,8 @@ def run(connection):
         autogenerate_plugins=plugins,
         # SQLite's DDL is transactional too, when the BEGIN is our own.
         transactional_ddl=True,
+        # For migrations that build a table anew: see there.
+        without_view=partial(without_view, connection),
     )
     with context.begin_transaction():
         context.run_migrations()

@@ -35,24 +35,15 @@ down_revision = "0001"
 branch_labels = None
 depends_on = None
 
-FIND_VIEW = {{
-    "sqlite": "SELECT sql FROM sqlite_master WHERE name = 'readable_calls'",
-    "postgresql": "SELECT 'CREATE VIEW readable_calls AS '"
-    " || pg_get_viewdef('readable_calls'::regclass)",
-}}
-
 
 def rebuild(change, columns):
-    connection = op.get_bind()
-    view = connection.exec_driver_sql(FIND_VIEW[connection.dialect.name]).scalar_one()
-    op.execute("DROP VIEW readable_calls")
-    if connection.dialect.name == "sqlite":
-        kept = {{"sqlite_with_rowid": False, "sqlite_strict": True}}
-        with op.batch_alter_table("calls", table_kwargs=kept) as batch:
-            change(batch)
-    else:
-        rebuild_on_postgres(change, columns)
-    connection.exec_driver_sql(view)
+    with op.get_context().opts["without_view"]():
+        if op.get_bind().dialect.name == "sqlite":
+            kept = {{"sqlite_with_rowid": False, "sqlite_strict": True}}
+            with op.batch_alter_table("calls", table_kwargs=kept) as batch:
+                change(batch)
+        else:
+            rebuild_on_postgres(change, columns)
 
 
 def rebuild_on_postgres(change, columns):

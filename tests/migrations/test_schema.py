@@ -1,6 +1,7 @@
 """What the migrations make is what the program describes: the whole schema, texts included."""
 
 import sqlite3
+from contextlib import closing
 
 import pytest
 import sqlalchemy as sa
@@ -66,6 +67,20 @@ def test_up_down_and_up_again_makes_the_same(tmp_path):
     assert {name for kind, name in schema_of(path) if kind == "table"} == {"alembic_version"}
     migrate(path, "head")
     assert schema_of(path) == first
+
+
+def test_the_view_survives_a_table_that_is_built_anew_up_down_and_up(tmp_path, tomorrow):
+    tomorrow()
+    path = tmp_path / "ledger.db"
+    migrate(path, "0001")
+    before = schema_of(path)
+    for revision in ("0002", "0001", "0002"):
+        migrate(path, revision)
+        after = schema_of(path)
+        assert after["view", "readable_calls"] == before["view", "readable_calls"]
+        assert ("provider" in after["table", "calls"]) == (revision == "0002")
+        with closing(sqlite3.connect(path)) as connection:
+            assert connection.execute("SELECT * FROM readable_calls").fetchall() == []
 
 
 def test_alembic_itself_finds_no_difference(tmp_path):

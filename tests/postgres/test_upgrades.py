@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +21,7 @@ from calibration_ledger.errors import (
 )
 from calibration_ledger.storage import migrate
 from calibration_ledger.storage.place import find_place
-from newer_program import become_newer, upgrade_in_process
+from newer_program import become_newer, go_back, upgrade_in_process
 from reference import dump
 
 from .rehearsal import SPAWN
@@ -154,3 +155,29 @@ def test_alembic_in_a_checkout_finds_nothing_to_do(postgres, url):
             timeout=60,
         )
         assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_view_is_as_it_was_behind_a_rebuild_and_back_and_so_are_its_readers(
+    url, newer, calibrator, run
+):
+    calibrator.record("m", 1, 2.0)
+    reader = f"reader {secrets.token_hex(4)}"
+    run(f'CREATE ROLE "{reader}"', f'GRANT SELECT ON readable_calls TO "{reader}"')
+    ask = (
+        "SELECT pg_get_viewdef('readable_calls'::regclass), relacl::text FROM pg_class"
+        " WHERE oid = 'readable_calls'::regclass"
+    )
+    before = run(ask)
+    assert reader in before[0][1]
+    folder, results = newer(), SPAWN.Queue()
+    try:
+        for program in (upgrade_in_process, go_back, upgrade_in_process, go_back):
+            more = (None, results) if program is upgrade_in_process else ()
+            process = SPAWN.Process(target=program, args=(url, folder, *more))
+            process.start()
+            process.join(60)
+            assert process.exitcode == 0
+            assert run(ask) == before
+            assert run("SELECT count(*) FROM readable_calls") == [(1,)]
+    finally:
+        run(f'DROP OWNED BY "{reader}"', f'DROP ROLE "{reader}"')
