@@ -67,6 +67,15 @@ def calibration_checks(table):
 
 
 def upgrade():
+    create_models()
+    create_calls()
+    create_call_details()
+    create_adjustments()
+    create_calibrations()
+    op.execute(readable_view(op.get_bind().dialect.name))
+
+
+def create_models():
     op.create_table(
         "models",
         # On PostgreSQL a sequence of its own would be a thing more to grant; SQLite needs neither.
@@ -77,6 +86,9 @@ def upgrade():
         *checks("models", model="length(model) >= 1 AND length(model) <= 512"),
         sqlite_strict=True,
     )
+
+
+def create_calls():
     op.create_table(
         "calls",
         sa.Column("model_id", WHOLE, nullable=False),
@@ -99,6 +111,9 @@ def upgrade():
         ),
         **CLUSTERED,
     )
+
+
+def create_call_details():
     op.create_table(
         "call_details",
         sa.Column("model_id", WHOLE, nullable=False),
@@ -123,6 +138,9 @@ def upgrade():
         ),
         **CLUSTERED,
     )
+
+
+def create_adjustments():
     op.create_table(
         "adjustments",
         sa.Column("model_id", WHOLE, nullable=False),
@@ -151,6 +169,9 @@ def upgrade():
         *calibration_checks("adjustments"),
         **CLUSTERED,
     )
+
+
+def create_calibrations():
     op.create_table(
         "calibrations",
         sa.Column("model_id", WHOLE, nullable=False),
@@ -165,7 +186,6 @@ def upgrade():
         *checks("calibrations", last_seq="last_seq >= 1", head="length(head) = 32"),
         sqlite_strict=True,
     )
-    op.execute(readable_view(op.get_bind().dialect.name))
 
 
 def readable_view(dialect):

@@ -125,7 +125,7 @@ def test_a_model_never_seen_is_an_error(lived, ledger_path):
             use(0.5, model="unseen")
 
 
-def test_a_model_without_calls_scores_nothing(calibrator, ledger_path):
+def test_the_calls_before_a_reset_are_scored_too(calibrator, ledger_path):
     calibrator.record("m", 1, 2.0)
     calibrator.reset("m")
     (replay,) = calibrator.replay(0.3)
