@@ -9,7 +9,6 @@ import multiprocessing
 import os
 import random
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -73,22 +72,6 @@ def run(quick, ledger):
         process.join(120)
         assert process.exitcode == 0
         with AdaptiveCalibrator(ledger) as calibrator:
-            assert ids_of(calibrator) == names(*counts)
-            assert calibrator.audit() == []
-
-    return in_process
-
-
-@pytest.fixture
-def run_on_file(ledger_path, quick):
-    """The same on a SQLite file alone: a server has no such lock."""
-
-    def in_process(scenario, *counts):
-        process = quick.Process(target=scenario, args=(str(ledger_path),))
-        process.start()
-        process.join(120)
-        assert process.exitcode == 0
-        with AdaptiveCalibrator(ledger_path) as calibrator:
             assert ids_of(calibrator) == names(*counts)
             assert calibrator.audit() == []
 
@@ -274,82 +257,3 @@ def work_in_pool(ledger, method):
 def test_a_pool_of_processes_beside_an_open_calibrator(run, method):
     counts = [(who, 10) for who in (0, 1, 2, 3, "parent")]
     run(work_in_pool, ("before", 1), *counts, method=method)
-
-
-# -- the writers' lock ----------------------------------------------------------------------
-
-
-class Holder:
-    """Another process that holds the writers' lock of a ledger."""
-
-    PROGRAM = (
-        "import fcntl, sys\n"
-        "file = open(sys.argv[1] + '.lock', 'r+')\n"
-        "fcntl.flock(file, fcntl.LOCK_EX)\n"
-        "print('held', flush=True)\n"
-        "sys.stdin.read()"
-    )
-
-    def __init__(self, ledger):
-        command = [sys.executable, "-c", self.PROGRAM, ledger]
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        assert self.process.stdout.readline() == "held\n"
-        self.is_holding = True
-
-    def release(self):
-        self.is_holding = False
-        self.process.communicate()
-
-
-def fork_while_another_writes(ledger):
-    with AdaptiveCalibrator(ledger) as calibrator:
-        record(calibrator, "parent", 1)
-        holder = Holder(ledger)
-        threading.Timer(0.5, holder.release).start()
-        child = fork(lambda: record(calibrator, "child", 1))
-        assert not holder.is_holding, "a writing connection was closed while another process wrote"
-        wait(child)
-        record(calibrator, "after", 1)
-
-
-def test_a_writing_connection_is_closed_for_a_fork_when_no_other_process_writes(run_on_file):
-    run_on_file(fork_while_another_writes, ("parent", 1), ("child", 1), ("after", 1))
-
-
-def fork_of_a_reader(ledger):
-    with AdaptiveCalibrator(ledger) as calibrator:
-        record(calibrator, "parent", 1)
-    with AdaptiveCalibrator(ledger) as calibrator:
-        assert len(list(calibrator.calls())) == 1
-        holder = Holder(ledger)
-        wait(fork(lambda: len(list(calibrator.calls()))))
-        assert holder.is_holding
-        holder.release()
-
-
-def test_who_only_reads_forks_without_waiting_for_writers(run_on_file):
-    run_on_file(fork_of_a_reader, ("parent", 1))
-
-
-def fork_amid_the_wait(ledger):
-    """A signal handler forks out of the very wait for the lock."""
-    with AdaptiveCalibrator(ledger) as calibrator:
-        record(calibrator, "parent", 1)
-        holder = Holder(ledger)
-        children = []
-        signal.signal(signal.SIGALRM, lambda *_: children.append(fork(lambda: None)))
-        signal.setitimer(signal.ITIMER_REAL, 0.3)
-        release = threading.Timer(1.0, holder.release)
-        release.start()
-        start = time.monotonic()
-        record(calibrator, "after", 1)
-        assert time.monotonic() - start < 20, "it waited for itself, until the fork gave up"
-        release.join()
-        wait(*children)
-        assert len(children) == 1
-
-
-def test_a_fork_out_of_the_wait_for_the_lock_does_not_wait_for_itself(run_on_file):
-    run_on_file(fork_amid_the_wait, ("parent", 1), ("after", 1))

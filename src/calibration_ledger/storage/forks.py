@@ -16,12 +16,11 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Protocol
 
 from calibration_ledger.errors import LedgerError
-from calibration_ledger.storage.lock import WriterLock  # noqa: TC001 - see the end: before us
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,12 +34,6 @@ _POLL_EVERY_S = 0.002
 class Pausable(Protocol):
     """What holds connections over several calls."""
 
-    lock: WriterLock | None
-    """Under which its writing connections are to be closed."""
-
-    def may_write(self) -> bool:
-        """Whether it has a writing connection, and this thread may wait for its lock."""
-
     def pause(self, deadline: float) -> bool:
         """Close them all, each between two calls, and open none; False: not in time."""
 
@@ -52,7 +45,6 @@ pausables: weakref.WeakSet[Pausable] = weakref.WeakSet()
 """All of this process."""
 
 _paused: list[Pausable] = []
-_locked: list[WriterLock] = []
 _mutex = threading.RLock()
 _passing: list[int] = []  # the threads inside `no_fork`
 _is_quiet = True
@@ -91,36 +83,11 @@ def check_safe() -> None:
 def _before() -> None:
     global _is_quiet  # noqa: PLW0603 - for the child
     deadline = monotonic() + WAIT_S
-    _wait_for_passing(deadline)  # a backup, say: others shall not wait for it with us
-    locked = _take_locks(deadline)
     _mutex.acquire()
-    _locked[:] = locked
     _is_quiet = _wait_for_passing(deadline)
     for pausable in list(pausables):
         _paused.append(pausable)
         _is_quiet = pausable.pause(deadline) and _is_quiet
-
-
-def _take_locks(deadline: float) -> list[WriterLock]:
-    """The locks of those that have written: the last connection to close checkpoints.
-
-    Taken before anything else is held: whoever holds one of them may open connections, for which
-    it needs what a fork holds then. And in one order, for another thread may fork as well.
-
-    Where one cannot be had in time, the fork goes on: it cannot be refused, no connection may
-    cross it, and SQLite's own locks keep the checkpoint from a writer in all but the versions
-    that `lock` speaks of. This thread cannot wait for what it holds or asks for itself, in a
-    signal handler; there the child is told that it was forked in the middle of a call.
-    """
-    taken: list[WriterLock] = []
-    wanted = {item.lock for item in list(pausables) if item.lock is not None and item.may_write()}
-    for lock in sorted(wanted, key=lambda lock: lock.path):
-        if threading.get_ident() in lock.threads:
-            continue
-        with suppress(OSError):  # its folder is gone, and with it the ledger
-            if lock.acquire(max(0.0, deadline - monotonic())):
-                taken.append(lock)
-    return taken
 
 
 def _wait_for_passing(deadline: float) -> bool:
@@ -133,11 +100,7 @@ def _wait_for_passing(deadline: float) -> bool:
 def _after_in_parent() -> None:
     while _paused:
         _paused.pop().resume()
-    locked = _locked[:]
-    _locked.clear()
     _mutex.release()
-    for lock in locked:
-        lock.release()
 
 
 def _after_in_child() -> None:
@@ -145,13 +108,11 @@ def _after_in_child() -> None:
     _mutex = threading.RLock()  # other threads may have waited for it
     _unsafe = _unsafe or not _is_quiet
     _passing.clear()
-    _locked.clear()  # the parent's: `lock` has put the child's copies aside before
     while _paused:
         _paused.pop().resume()
 
 
 if hasattr(os, "register_at_fork"):
-    # Behind that of `lock`, which is imported above: so `_before` runs first, the others last.
     os.register_at_fork(
         before=_before, after_in_parent=_after_in_parent, after_in_child=_after_in_child
     )

@@ -53,8 +53,6 @@ class WriterLock:
 
     def _reset(self) -> None:
         self._turn = FairLock()
-        self.threads: set[int] = set()
-        """Those that hold the lock or ask for it: a fork out of one of them cannot wait for it."""
         # The helper's state, under its own mutex: at most one blocking flock is under way in a
         # process, and `_wanted` says whether somebody still waits for it.
         self._mutex = threading.Lock()
@@ -78,17 +76,6 @@ class WriterLock:
             OSError: the lock file cannot be opened.
         """
         deadline = monotonic() + timeout_s
-        me = threading.get_ident()
-        self.threads.add(me)
-        got = False
-        try:
-            got = self._acquire(deadline)
-        finally:
-            if not got:
-                self.threads.discard(me)
-        return got
-
-    def _acquire(self, deadline: float) -> bool:
         if not self._turn.acquire(deadline):
             return False
         try:
@@ -113,7 +100,6 @@ class WriterLock:
             flock(self._descriptor, LOCK_UN)
         finally:
             self._turn.release()
-            self.threads.discard(threading.get_ident())
 
     def acquire_now(self) -> bool:
         """Take the lock if nobody else is writing; quicker than `acquire`, and without a clock.
@@ -121,10 +107,7 @@ class WriterLock:
         Raises:
             OSError: the lock file cannot be locked.
         """
-        me = threading.get_ident()
-        self.threads.add(me)  # first: a signal handler may come between any two calls
         if self._descriptor < 0 or not self._turn.held.acquire(False):
-            self.threads.discard(me)
             return False
         try:
             # Looked at by the holder of the turn only: the helper may be about to let go of what
@@ -136,10 +119,8 @@ class WriterLock:
             pass
         except BaseException:
             self._give_up()
-            self.threads.discard(me)
             raise
         self._turn.release()
-        self.threads.discard(me)
         return False
 
     def _lock_file(self, deadline: float) -> bool:

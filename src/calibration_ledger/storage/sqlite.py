@@ -60,7 +60,7 @@ class SQLiteBackend:
         self._lock = writer_lock(str(self._path))
         self._closed = False
         self._has_written = False
-        self._connections = Connections(self._path, durability, timeout_s, self._lock)
+        self._connections = Connections(self._path, durability, timeout_s)
         self.sql = statements(self._connections.dialect)
         open_backends.add(self)
         if check_file(place):
@@ -268,8 +268,7 @@ class SQLiteBackend:
         self._closed = True
         open_backends.discard(self)
         # The last connection to close checkpoints, and no two may do that at once. Who has only
-        # read cannot checkpoint, and shall not leave a lock file behind. Not in time: closed all
-        # the same, as the end of the process would; whoever holds the lock has it open as well.
+        # read cannot checkpoint, and shall not leave a lock file behind.
         locked = False
         with suppress(OSError):  # the folder of the lock is gone, and with it the ledger
             locked = self._has_written and self._lock.acquire(self._timeout_s)

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Dialect, Engine
     from sqlalchemy.pool import PoolProxiedConnection
 
-    from calibration_ledger.storage.lock import WriterLock
-
 _LOOK_EVERY_S = 0.001
 
 
@@ -71,9 +69,8 @@ class Held:
 class Connections:
     """Two pools, one of readers and one of writers, and what each thread holds of them."""
 
-    def __init__(self, path: Path, durability: str, timeout_s: float, lock: WriterLock) -> None:
-        """Open nothing yet. Writing connections are opened and closed under the lock."""
-        self.lock: WriterLock | None = lock
+    def __init__(self, path: Path, durability: str, timeout_s: float) -> None:
+        """Open nothing yet."""
         self._path = path
         self._name = str(path)
         self._durability = durability
@@ -87,8 +84,7 @@ class Connections:
         self._local = threading.local()
         self._all: weakref.WeakSet[Held] = weakref.WeakSet()
         self._mutex = threading.RLock()  # held to open connections, and to list them
-        self._opening = 0  # the thread that does
-        self._has_writer = False
+        self._is_opening = False
         self._paused: list[Any] = []
         # Of which file each log is. A log stays as long as a connection to its file is open.
         self._logs: dict[tuple[int, int], tuple[int, ...]] = {}
@@ -168,12 +164,11 @@ class Connections:
         check_safe()
         with self._mutex:
             self._check_log()
-            self._opening = threading.get_ident()
+            self._is_opening = True
             try:
-                self._has_writer = self._has_writer or kind == "writer"
                 return self._check_out(kind)
             finally:
-                self._opening = 0
+                self._is_opening = False
 
     def _check_out(self, kind: str) -> Held:
         while True:
@@ -219,20 +214,15 @@ class Connections:
         for pool in self._pools.values():
             pool.dispose()
         self._logs.clear()
-        self._has_writer = False
 
     # -- forks: see `forks` ------------------------------------------------------------------
-
-    def may_write(self) -> bool:
-        """See `forks.Pausable`."""
-        return self._has_writer and self._opening != threading.get_ident()
 
     def pause(self, deadline: float) -> bool:
         """See `forks.Pausable`."""
         if not self._mutex.acquire(timeout=max(0.0, deadline - monotonic())):
             return False
         self._paused.append(self._mutex)
-        quiet = not self._opening
+        quiet = not self._is_opening
         for held in self._list():
             # A fork out of the middle of this thread's own call cannot wait for its end.
             is_mine = held.thread == threading.get_ident()

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from calibration_ledger.storage.backend import Result
-    from calibration_ledger.storage.lock import WriterLock
     from calibration_ledger.storage.place import Place
 
 
@@ -107,12 +106,6 @@ class MemoryBackend:
 
         new_copy(path, None, fill)
         return path
-
-    lock: WriterLock | None = None
-
-    def may_write(self) -> bool:
-        """See `forks.Pausable`: nobody else can."""
-        return False
 
     def pause(self, deadline: float) -> bool:
         """See `forks.Pausable`: a child goes on with a copy of its own."""
