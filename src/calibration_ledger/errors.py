@@ -172,6 +172,22 @@ class LedgerClosedError(LedgerError):
     """The calibrator was closed."""
 
 
+class ReentrantCallError(LedgerError, RuntimeError):
+    """The call came out of the middle of another of the same thread, and did nothing.
+
+    A signal handler makes such calls. The other call goes on behind it, undisturbed.
+    """
+
+    def __init__(self, message: str | None = None) -> None:
+        """Say what to do."""
+        super().__init__(
+            message
+            or "the ledger was called out of the middle of another call of this thread, as a "
+            "signal handler may do. This call did nothing: let the handler set a flag, and do it "
+            "after the call that it came into."
+        )
+
+
 # -- a write that failed --------------------------------------------------------------------
 
 

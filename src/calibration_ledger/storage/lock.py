@@ -16,25 +16,20 @@ same instant. So our writers queue here before they begin, and whatever may chec
 from __future__ import annotations
 
 import os
-import sys
 import threading
 import time
 import weakref
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from calibration_ledger.storage.fair_lock import FairLock
+from calibration_ledger.errors import ReentrantCallError
+from calibration_ledger.storage.fair_lock import FairLock, Turn, own_turn
+from calibration_ledger.storage.flock import LOCK_EX, LOCK_NB, LOCK_UN, flock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-if sys.platform == "win32":  # SQLite's busy handler serves, behind the lock inside the process
-    LOCK_EX = LOCK_NB = LOCK_UN = 0
-
-    def flock(descriptor: int, operation: int, /) -> None:
-        """Lock nothing."""
-else:
-    from fcntl import LOCK_EX, LOCK_NB, LOCK_UN, flock
+    from calibration_ledger.storage.backend import Result
 
 _EXCLUSIVE_NOW = LOCK_EX | LOCK_NB
 _POLL_EVERY_S = 0.005
@@ -52,15 +47,15 @@ class WriterLock:
         self._reset()
 
     def _reset(self) -> None:
-        self._turn = FairLock()
+        self._queue = FairLock()
         # The helper's state, under its own mutex: at most one blocking flock is under way in a
         # process, and `_wanted` says whether somebody still waits for it.
         self._mutex = threading.Lock()
-        self._asked = threading.Semaphore(0)
-        self._granted = threading.Event()
+        self._asked = Turn()  # rung for the helper
+        self._asked.listen(0.0)
         self._helper: threading.Thread | None = None
         self._pending = False
-        self._wanted = False
+        self._wanted: Turn | None = None
 
     def after_fork_in_child(self) -> None:
         """Drop what was inherited: closing the copy does not release the parent's lock."""
@@ -69,45 +64,76 @@ class WriterLock:
             self._descriptor = -1
         self._reset()
 
-    def acquire(self, timeout_s: float) -> bool:
+    def hold(
+        self, wait: Callable[[Turn], object], work: Callable[..., Result], *arguments: Any
+    ) -> Result:
+        """Run `work(*arguments)` with the lock held; `wait` acquires it where it is not free.
+
+        Whatever `work` raises, and whenever Ctrl-C comes, the lock is given back: nothing in here
+        that must happen is behind a point at which Python looks for signals. Those are the start
+        of each function of its own, and the moment after a call.
+        """
+        turn = own_turn()
+        try:
+            if not self.acquire_now(turn):
+                wait(turn)
+            return work(*arguments)
+        finally:
+            try:
+                if self._queue.last is turn and self._descriptor >= 0:
+                    flock(self._descriptor, LOCK_UN)
+            finally:
+                turn.over = True
+            if self._queue.waiters:
+                self._queue.wake()
+
+    def acquire(self, timeout_s: float, turn: Turn | None = None) -> bool:
         """Wait in the queue for at most this long; False: it was not enough.
 
+        Without a `turn`, see `hold`, it is on the caller to `release`.
+
         Raises:
+            ReentrantCallError: this thread has the lock, or waits for it.
             OSError: the lock file cannot be opened.
         """
         deadline = monotonic() + timeout_s
-        if not self._turn.acquire(deadline):
-            return False
+        mine = Turn() if turn is None else turn
+        if self._queue.last is not mine:  # else `acquire_now` came as far as the file
+            if mine.thread and self._queue.is_of(mine.thread):
+                raise ReentrantCallError
+            if not self._queue.acquire(deadline, mine):
+                return False
+        got = False
         try:
-            got = self._lock_file(deadline)
-        except BaseException:  # Ctrl-C, perhaps just after the lock came
-            self._give_up()
-            raise
-        if not got:
-            self._turn.release()
+            got = self._lock_file(mine, deadline)
+        finally:
+            if turn is None and not got:
+                self.release()
         return got
 
-    def _give_up(self) -> None:
-        """Let go of whatever this thread had got when it was stopped."""
-        if self._descriptor < 0 or self._pending:
-            self._turn.release()
-        else:
-            self.release()
+    def unlock(self, turn: Turn) -> None:
+        """Unlock the file, if it was this turn's; the caller ends the turn."""
+        if self._queue.last is turn and self._descriptor >= 0:
+            flock(self._descriptor, LOCK_UN)
 
     def release(self) -> None:
         """Let the next writer in, of whichever process."""
         try:
-            flock(self._descriptor, LOCK_UN)
+            if self._descriptor >= 0 and not self._pending:
+                flock(self._descriptor, LOCK_UN)
         finally:
-            self._turn.release()
+            self._queue.release()
 
-    def acquire_now(self) -> bool:
+    def acquire_now(self, turn: Turn | None = None) -> bool:
         """Take the lock if nobody else is writing; quicker than `acquire`, and without a clock.
+
+        Where only other processes are in the way, a `turn` is kept, for `acquire` to go on with.
 
         Raises:
             OSError: the lock file cannot be locked.
         """
-        if self._descriptor < 0 or not self._turn.held.acquire(False):
+        queue = self._queue
+        if self._descriptor < 0 or queue.waiters or not queue.take(turn or Turn()):
             return False
         try:
             # Looked at by the holder of the turn only: the helper may be about to let go of what
@@ -117,13 +143,11 @@ class WriterLock:
                 return True
         except BlockingIOError:
             pass
-        except BaseException:
-            self._give_up()
-            raise
-        self._turn.release()
+        if turn is None:
+            queue.release()
         return False
 
-    def _lock_file(self, deadline: float) -> bool:
+    def _lock_file(self, turn: Turn, deadline: float) -> bool:
         if self._descriptor < 0:
             # Python opens descriptors close-on-exec; the file stays for good, for removing it
             # would let two writers lock two different files of one name.
@@ -135,7 +159,7 @@ class WriterLock:
                 pass
             else:
                 return True
-        return self._wait_for_helper(deadline)
+        return self._wait_for_helper(turn, deadline)
 
     def _open(self) -> None:
         with _fork_mutex:  # a child of a fork must know of every descriptor, to close it
@@ -165,29 +189,31 @@ class WriterLock:
             return True
         self._open()
         os.close(held)
-        return self._lock_file(monotonic() + timeout_s)
+        return self._lock_file(self._queue.last, monotonic() + timeout_s)
 
     def __del__(self, close: Callable[[int], None] = os.close) -> None:
         """Close the descriptor; nobody can hold the lock any more."""
         if self._descriptor >= 0:
             close(self._descriptor)  # bound early: an interpreter that exits clears `os` before
 
-    def _wait_for_helper(self, deadline: float) -> bool:
+    def _wait_for_helper(self, turn: Turn, deadline: float) -> bool:
         with self._mutex:
-            if not self._pending:
-                if self._helper is None and not self._start_helper():
-                    return self._poll(deadline)
-                self._pending = True
-                self._granted.clear()
-                self._asked.release()
-            self._wanted = True
+            has_helper = self._helper is not None or self._start_helper()
+            if has_helper:
+                turn.granted = False
+                self._wanted = turn
+                if not self._pending:
+                    self._pending = True
+                    self._asked.ring()
+        if not has_helper:
+            return self._poll(deadline)
         try:
-            self._granted.wait(max(0.0, deadline - monotonic()))
+            while not turn.granted and (left_s := deadline - monotonic()) > 0.0:
+                turn.listen(left_s)
         finally:
             with self._mutex:
-                got = self._granted.is_set()  # perhaps in the moment of giving up: take it
-                self._wanted = False
-        return got
+                self._wanted = None
+        return turn.granted  # perhaps in the moment of giving up: take it
 
     def _start_helper(self) -> bool:
         helper = threading.Thread(
@@ -214,11 +240,11 @@ class WriterLock:
     def _block(self) -> None:
         """The helper thread: wait in the kernel's queue on behalf of this process."""
         while True:
-            if not self._asked.acquire(timeout=_IDLE_S):
-                with self._mutex:
-                    if self._pending:
-                        continue
+            self._asked.listen(_IDLE_S)
+            with self._mutex:
+                if not self._pending:
                     self._helper = None  # the next to wait starts another
+                    self._let_go_of_what_nobody_took()
                     return
             try:
                 flock(self._descriptor, LOCK_EX)
@@ -226,15 +252,22 @@ class WriterLock:
                 self._pending = False
                 continue
             with self._mutex:
-                if self._wanted:
-                    self._granted.set()
+                wanted = self._wanted
+                if wanted is not None and not wanted.over:
+                    wanted.granted = True
+                    wanted.ring()
                 else:
                     flock(self._descriptor, LOCK_UN)
                 self._pending = False  # last: others of this process may use the descriptor now
 
+    def _let_go_of_what_nobody_took(self) -> None:
+        """Unlock the file where who waited was stopped in the very moment of getting it."""
+        if self._queue.take(Turn()):
+            self.release()
+
 
 _locks: weakref.WeakValueDictionary[str, WriterLock] = weakref.WeakValueDictionary()
-_locks_mutex = threading.Lock()
+_locks_mutex = threading.RLock()  # a signal handler may come to ask in the middle
 # A fork takes it, and a signal handler may fork out of `_open`: it must not wait for itself.
 _fork_mutex = threading.RLock()
 
@@ -243,15 +276,12 @@ def writer_lock(ledger_path: str) -> WriterLock:
     """The one lock of a ledger file in this process, by its real path."""
     path = os.path.realpath(ledger_path) + ".lock"
     with _locks_mutex:
-        lock = _locks.get(path)
-        if lock is None:
-            lock = _locks[path] = WriterLock(path)
-        return lock
+        return _locks.get(path) or _locks.setdefault(path, WriterLock(path))
 
 
 def _after_fork_in_child() -> None:
     global _locks_mutex  # noqa: PLW0603 - another thread may have held it in the parent
-    _locks_mutex = threading.Lock()
+    _locks_mutex = threading.RLock()
     _fork_mutex.release()
     for lock in list(_locks.values()):
         lock.after_fork_in_child()

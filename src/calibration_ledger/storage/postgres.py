@@ -214,8 +214,11 @@ class PostgresBackend:
     def _attempt(self, attempt: Callable[[Held, float], Result], deadline: float) -> Result:
         held = self._connections.take()
         try:
+            held.in_use = True
+            self._connections.check_open()
             return attempt(held, deadline)
         finally:
+            held.in_use = False  # a store that nothing can come between, unlike a call
             self._connections.give_back(held)
 
     def _look_at_changed(self, error: BaseException) -> None:

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from psycopg import pq
 from psycopg.conninfo import make_conninfo
 
-from calibration_ledger.errors import LedgerClosedError
+from calibration_ledger.errors import LedgerClosedError, ReentrantCallError
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Dialect
@@ -107,28 +107,35 @@ class Connections:
         return self._engine.dialect
 
     def take(self) -> Held:
-        """This thread's connection, to `give_back` after the call; one that died is replaced.
+        """This thread's connection; one that died is replaced.
+
+        The caller sets its `in_use`, then calls `check_open`; at the end it clears `in_use`, in a
+        `finally`, and then calls `give_back`.
 
         Raises:
+            ReentrantCallError: this thread is in the middle of using it.
             NoConnectionError: it cannot be made.
             LedgerClosedError: the calibrator is closed.
         """
         held: Held | None = getattr(self._local, "held", None)
+        if held is not None and held.in_use:
+            raise ReentrantCallError
         if held is None or held.is_gone:
             held = self._open()
-        held.in_use = True
-        # Looked at after `in_use` is set, and set before `in_use` is looked at, so that `close`
-        # never pulls a connection from under a call.
-        if self._closed:
-            held.in_use = False
-            self._discard(held)
-            raise LedgerClosedError(f"this calibrator of {self._ledger} is closed: open one.")
         return held
+
+    def check_open(self) -> None:
+        """Refuse to begin a call on a connection that was taken.
+
+        Looked at after `in_use` is set, and set before `in_use` is looked at, so that `close`
+        never pulls a connection from under a call.
+        """
+        if self._closed:
+            raise LedgerClosedError(f"this calibrator of {self._ledger} is closed: open one.")
 
     def _open(self) -> Held:
         self.drop()
-        if self._closed:
-            raise LedgerClosedError(f"this calibrator of {self._ledger} is closed: open one.")
+        self.check_open()
         try:
             held = Held(self._engine.raw_connection())
         except (psycopg.Error, sa.exc.DBAPIError) as error:
@@ -139,7 +146,6 @@ class Connections:
 
     def give_back(self, held: Held) -> None:
         """End a call: the thread keeps the connection, unless it died or all were closed."""
-        held.in_use = False
         if self._closed or held.is_gone:
             self._discard(held)
 

@@ -8,19 +8,18 @@ once when another process wrote meanwhile, or loses its update.
 from __future__ import annotations
 
 import os
-import sqlite3
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from calibration_ledger.errors import (
-    LedgerBusyError,
     LedgerClosedError,
     LedgerError,
     LedgerNotFoundError,
     LedgerPermissionError,
     LedgerRevisionError,
     NotALedgerError,
+    ReentrantCallError,
 )
 from calibration_ledger.storage.backend import CORE_TABLES, check_is_ledger
 from calibration_ledger.storage.faults import DRIVER_ERRORS, sqlite_fault
@@ -30,14 +29,17 @@ from calibration_ledger.storage.place import check_file, make_folder
 from calibration_ledger.storage.schema import VERSION_TABLE
 from calibration_ledger.storage.sqlite_connect import list_tables
 from calibration_ledger.storage.sqlite_connections import Connections
+from calibration_ledger.storage.sqlite_lock import wait_for
 from calibration_ledger.storage.sqlite_soundness import unsound_parts
 from calibration_ledger.storage.statements import statements
 from calibration_ledger.storage.writes import Transaction
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Callable, Sequence
 
     from calibration_ledger.storage.backend import Result
+    from calibration_ledger.storage.fair_lock import Turn
     from calibration_ledger.storage.lock import WriterLock
     from calibration_ledger.storage.place import Place
     from calibration_ledger.storage.sqlite_connections import Held
@@ -81,10 +83,16 @@ class SQLiteBackend:
             try:
                 with held.busy:
                     if held.is_open:  # a fork or a close() may just have come between
-                        # fetchall() steps to the end, which also ends the snapshot: a statement
-                        # left open would keep the WAL from being cut back.
-                        rows: list[Any] = held.cursor.execute(text, parameters).fetchall()
-                        return rows
+                        held.inside = True
+                        try:
+                            # fetchall() steps to the end, which also ends the snapshot: a
+                            # statement left open would keep the WAL from being cut back.
+                            rows: list[Any] = held.cursor.execute(text, parameters).fetchall()
+                            return rows
+                        finally:
+                            held.inside = False
+                            if self._closed:  # by a signal handler, in the middle of this
+                                held.shut()
             except DRIVER_ERRORS as error:
                 self._look_at_revision()
                 raise sqlite_fault(error, self.place.shown, "read") from error
@@ -106,8 +114,12 @@ class SQLiteBackend:
         try:
             held = self._connections.check_out("reader")
             with held.busy:
-                if held.is_open:
-                    self._check_is_ledger(held.cursor)
+                held.inside = True
+                try:
+                    if held.is_open:
+                        self._check_is_ledger(held.cursor)
+                finally:
+                    held.inside = False
         except DRIVER_ERRORS as error:
             raise sqlite_fault(error, self.place.shown, doing) from error
         self._keep("reader", held)
@@ -148,73 +160,39 @@ class SQLiteBackend:
 
     def write(self, work: Callable[..., Result], *arguments: Any, makes: bool = True) -> Result:
         """See `Backend.write`."""
-        if not self._lock.acquire_now():
-            self._wait_for_lock()
+        result: Result = self._lock.hold(self._wait_for_lock, self._write, work, arguments, makes)
+        return result
+
+    def _write(self, work: Callable[..., Result], arguments: Any, makes: bool) -> Result:
         try:
             while True:
                 held = self._connections.held("writer") or self._open_writer(makes)
                 try:
                     with held.busy:
                         if held.is_open:  # a fork or a close() may just have come between
-                            return self._run(held, work, arguments)
+                            held.inside = True
+                            try:
+                                return held.run(self.place.shown, work, arguments)
+                            finally:
+                                held.inside = False
                 except DRIVER_ERRORS as error:
                     self._connections.drop("writer")
                     self._look_at_revision()
                     raise sqlite_fault(error, self.place.shown, "write") from error
         finally:
-            self._lock.release()
+            if self._closed:  # by a signal handler, in the middle of this
+                self._connections.close()
 
-    def _wait_for_lock(self) -> None:
+    def _wait_for_lock(self, turn: Turn) -> None:
         self._check_open()
         make_folder(self.place)
-        self._lock_by(self._lock.acquire)
-
-    def _lock_by(self, wait: Callable[[float], bool]) -> None:
-        try:
-            got = wait(self._timeout_s)
-        except OSError as error:
-            check_file(self.place)  # which knows more, where the folder is gone, say
-            raise LedgerPermissionError(
-                f"{self.place.shown} cannot be written: its lock file {self._lock.path} cannot be "
-                f"used ({error.strerror}). Nothing was recorded: check the folder's permissions."
-            ) from None
-        if not got:
-            raise LedgerBusyError(
-                f"others held {self.place.shown} for {self._timeout_s:g} s. Nothing was recorded: "
-                f"try again, or give a longer timeout_s."
-            )
-
-    def _run(self, held: Held, work: Callable[..., Result], arguments: Any) -> Result:
-        execute = held.cursor.execute
-        try:
-            execute("BEGIN IMMEDIATE")
-            result = work(held.transaction, *arguments)
-        except BaseException:
-            self._roll_back(held)
-            raise
-        try:
-            execute("COMMIT")
-        except DRIVER_ERRORS as error:
-            held.shut()
-            raise sqlite_fault(error, self.place.shown, "commit") from error
-        except BaseException:  # Ctrl-C, just before or just after
-            self._roll_back(held)
-            raise
-        return result
-
-    def _roll_back(self, held: Held) -> None:
-        try:
-            if held.cursor.connection.in_transaction:
-                held.cursor.execute("ROLLBACK")
-        except sqlite3.Error:
-            # Closing undoes it as well. The error that brought us here is the one to tell.
-            held.shut()
+        wait_for(self.place, self._lock, self._timeout_s, self._lock.acquire, turn)
 
     def _open_writer(self, makes: bool) -> Held:
         """This thread's writing connection, opened under the lock."""
         self._check_open()
         # Where a whole ledger was moved away, its lock file was too, and others lock a new one.
-        self._lock_by(self._lock.follow)
+        wait_for(self.place, self._lock, self._timeout_s, self._lock.follow)
         for backend in forgotten[:]:
             if isinstance(backend, SQLiteBackend) and backend.close_under(self._lock):
                 forgotten.remove(backend)
@@ -263,20 +241,30 @@ class SQLiteBackend:
 
     def close(self) -> None:
         """Close every connection of this process; a thread still in a call finishes it."""
-        if self._closed:
+        if self._closed and self not in forgotten:
             return
         self._closed = True
         open_backends.discard(self)
         # The last connection to close checkpoints, and no two may do that at once. Who has only
         # read cannot checkpoint, and shall not leave a lock file behind.
-        locked = False
-        with suppress(OSError):  # the folder of the lock is gone, and with it the ledger
-            locked = self._has_written and self._lock.acquire(self._timeout_s)
-        try:
+        if not self._has_written:
             self._connections.close()
-        finally:
-            if locked:
-                self._lock.release()
+            return
+        try:
+            self._lock.hold(self._wait_to_close, self._connections.close)
+        except ReentrantCallError:
+            # Out of the middle of a write of this thread: that closes on its way out, or whoever
+            # comes next.
+            self._connections.forget()
+            if self not in forgotten:
+                forgotten.append(self)
+        else:
+            if self in forgotten:
+                forgotten.remove(self)
+
+    def _wait_to_close(self, turn: Turn) -> None:
+        with suppress(OSError):  # the folder of the lock is gone, and with it the ledger
+            self._lock.acquire(self._timeout_s, turn)
 
     def close_under(self, held: WriterLock) -> bool:
         """Close, if this is the lock that it takes."""

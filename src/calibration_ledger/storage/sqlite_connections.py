@@ -8,20 +8,25 @@ two calls only, whoever closes it: SQLite's driver crashes where one is closed u
 from __future__ import annotations
 
 import os
+import sqlite3
 import threading
 import weakref
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from calibration_ledger.errors import LedgerReplacedError
+from calibration_ledger.errors import LedgerReplacedError, ReentrantCallError
 from calibration_ledger.storage import sqlite_connect
+from calibration_ledger.storage.faults import DRIVER_ERRORS, sqlite_fault
 from calibration_ledger.storage.forks import check_safe, pausables
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from sqlalchemy.engine import Dialect, Engine
     from sqlalchemy.pool import PoolProxiedConnection
+
+    from calibration_ledger.storage.backend import Result
 
 _LOOK_EVERY_S = 0.001
 
@@ -38,6 +43,7 @@ class Held:
         "connection",
         "cursor",
         "identity",
+        "inside",
         "is_open",
         "is_still",
         "looked_at",
@@ -54,6 +60,7 @@ class Held:
         self.is_still = is_still
         self.is_open = True
         self.busy = threading.Lock()
+        self.inside = False  # while its own thread is busy with it
         self.thread = threading.get_ident()
         self.looked_at = 0.0
         self.cursor: Any = connection.cursor()
@@ -63,7 +70,33 @@ class Held:
         """Close it; the caller has it to itself."""
         if self.is_open:
             self.is_open = False
+            # An error that is kept keeps the cursor, and with it the statement that failed, and
+            # SQLite closes no file while a statement is left.
+            self.cursor.close()
             self.connection.invalidate()
+
+    def run(self, ledger: str, work: Callable[..., Result], arguments: Any) -> Result:
+        """Run `work(transaction, *arguments)` in a transaction; `ledger` is for the error."""
+        execute = self.cursor.execute
+        is_committing = False
+        try:
+            execute("BEGIN IMMEDIATE")
+            result = work(self.transaction, *arguments)
+            is_committing = True
+            execute("COMMIT")
+        except BaseException as error:
+            # The driver's own rollback is a no-op outside of a transaction, and nothing can come
+            # before it, as Ctrl-C could before a function of ours.
+            try:
+                self.cursor.connection.rollback()
+            except sqlite3.Error:
+                # Closing undoes it as well. The error that brought us here is the one to tell.
+                self.shut()
+            if is_committing and isinstance(error, DRIVER_ERRORS):
+                self.shut()
+                raise sqlite_fault(error, ledger, "commit") from error
+            raise
+        return result
 
 
 class Connections:
@@ -102,9 +135,17 @@ class Connections:
         return self._pools["reader"].dialect
 
     def held(self, kind: str) -> Held | None:
-        """This thread's connection, if it has one to the file that lies at the path now."""
+        """This thread's connection, if it has one to the file that lies at the path now.
+
+        Raises:
+            ReentrantCallError: this thread is in the middle of using it.
+        """
         held: Held | None = getattr(self._local, kind, None)
-        if held is None or (held.is_open and self._is_in_place(held)):
+        if held is None:
+            return None
+        if held.inside:
+            raise ReentrantCallError
+        if held.is_open and self._is_in_place(held):
             return held
         self._check_log()
         self.drop(kind)
@@ -197,10 +238,17 @@ class Connections:
             with held.busy:
                 held.shut()
 
+    def forget(self) -> None:
+        """Let no later call find a connection; those of calls under way stay until `close`."""
+        self._local = threading.local()
+
     def close(self) -> None:
         """Close every connection, other threads' included; the caller holds the writers' lock."""
         with self._mutex:
+            self._pools["reader"].dispose()  # those that no thread holds, before any writer too
             for held in self._list():
+                if held.inside and held.thread == threading.get_ident():
+                    continue  # a signal handler closes: the call that it came into does the rest
                 with held.busy:
                     held.shut()
             self._local = threading.local()

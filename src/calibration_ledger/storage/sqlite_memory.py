@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from calibration_ledger.errors import LedgerClosedError
+from calibration_ledger.errors import LedgerClosedError, ReentrantCallError
 from calibration_ledger.storage import sqlite_connect
 from calibration_ledger.storage.backups import VACUUM_INTO, new_copy
 from calibration_ledger.storage.faults import sqlite_fault
@@ -40,6 +40,7 @@ class MemoryBackend:
         self.durability = "full"
         self._mutex = threading.RLock()
         self._closed = False
+        self._inside = False  # while a thread is busy with the cursor
         self._is_paused = False
         self._engine = sa.create_engine(
             "sqlite://",
@@ -58,6 +59,8 @@ class MemoryBackend:
         pausables.add(self)
 
     def _check_open(self) -> None:
+        if self._inside:  # the mutex lets its own thread in again
+            raise ReentrantCallError
         if self._closed:
             raise LedgerClosedError("this calibrator is closed, and its ledger in memory is gone.")
 
@@ -65,10 +68,14 @@ class MemoryBackend:
         """See `Backend.read`."""
         with self._mutex:
             self._check_open()
+            self._inside = True
             try:
                 rows: list[Any] = self._cursor.execute(text, parameters).fetchall()
             except sqlite3.Error as error:
                 raise sqlite_fault(error, self.place.shown, "read") from error
+            finally:
+                self._inside = False
+                self._drop_if_closed()
             return rows
 
     def write(
@@ -80,16 +87,20 @@ class MemoryBackend:
         """See `Backend.write`."""
         with self._mutex:
             self._check_open()
+            self._inside = True
             try:
                 self._cursor.execute("BEGIN IMMEDIATE")
-                try:
-                    result = work(self._transaction, *arguments)
-                except BaseException:
-                    self._cursor.execute("ROLLBACK")
-                    raise
+                result = work(self._transaction, *arguments)
                 self._cursor.execute("COMMIT")
-            except sqlite3.Error as error:
-                raise sqlite_fault(error, self.place.shown, "write") from error
+            except BaseException as error:
+                # The driver's own, a no-op outside of a transaction: Ctrl-C cannot come before it.
+                self._cursor.connection.rollback()
+                if isinstance(error, sqlite3.Error):
+                    raise sqlite_fault(error, self.place.shown, "write") from error
+                raise
+            finally:
+                self._inside = False
+                self._drop_if_closed()
             return result
 
     def check_engine(self) -> list[str]:
@@ -121,6 +132,9 @@ class MemoryBackend:
     def close(self) -> None:
         """Drop the ledger."""
         with self._mutex:
-            if not self._closed:
-                self._closed = True
-                self._engine.dispose()
+            self._closed = True
+            self._drop_if_closed()
+
+    def _drop_if_closed(self) -> None:
+        if self._closed and not self._inside:  # else the call that a signal handler came into does
+            self._engine.dispose()

@@ -14,6 +14,7 @@ from calibration_ledger.errors import (
     LedgerPermissionError,
 )
 from calibration_ledger.storage import sqlite_connect
+from calibration_ledger.storage.fair_lock import own_turn
 from calibration_ledger.storage.faults import DRIVER_ERRORS, sqlite_fault
 from calibration_ledger.storage.forks import no_fork
 from calibration_ledger.storage.lock import writer_lock
@@ -22,6 +23,8 @@ from calibration_ledger.storage.place import check_file, make_folder
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from calibration_ledger.storage.fair_lock import Turn
+    from calibration_ledger.storage.lock import WriterLock
     from calibration_ledger.storage.place import Place
 
 
@@ -78,8 +81,19 @@ def locked_file(place: Place, timeout_s: float) -> Iterator[None]:
     make_folder(place)
     check_file(place)
     lock = writer_lock(str(place.path))
+    turn = own_turn()
     try:
-        got = lock.acquire(timeout_s)
+        yield from _held(place, lock, turn, timeout_s)
+    finally:
+        try:
+            lock.unlock(turn)
+        finally:
+            turn.over = True
+
+
+def _held(place: Place, lock: WriterLock, turn: Turn, timeout_s: float) -> Iterator[None]:
+    try:
+        got = lock.acquire(timeout_s, turn)
     except OSError as error:
         raise LedgerPermissionError(
             f"{place.shown} cannot be made or upgraded: its lock file {lock.path} cannot be used "
@@ -87,7 +101,4 @@ def locked_file(place: Place, timeout_s: float) -> Iterator[None]:
         ) from None
     if not got:
         raise LedgerBusyError(f"others held {place.shown} for {timeout_s:g} s: try again.")
-    try:
-        yield
-    finally:
-        lock.release()
+    yield
