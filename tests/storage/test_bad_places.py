@@ -10,13 +10,17 @@ import json
 import os
 import random
 import sqlite3
+import subprocess
+import sys
 import traceback
 from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from calibration_ledger import AdaptiveCalibrator
+from calibration_ledger.cli.main import main
 from calibration_ledger.errors import (
     CalibrationLedgerError,
     InvalidInputError,
@@ -485,3 +489,58 @@ def test_what_a_downgrade_to_nothing_leaves_is_a_ledger_that_is_not_made_yet(tmp
         assert calibrator.predict(MODEL, 1).sample_count == 0
         calibrator.record(MODEL, 1, 1.0)
         assert calibrator.audit() == []
+
+
+# -- a log whose file is gone ---------------------------------------------------------------
+
+
+@pytest.fixture(params=["emptied", "removed"])
+def log_alone(request: pytest.FixtureRequest, ledger_path: Path) -> Path:
+    """A ledger whose process died, and whose file was lost then: the calls are in the log."""
+    program = (
+        "import os, sys\n"
+        "from calibration_ledger import AdaptiveCalibrator\n"
+        "calibrator = AdaptiveCalibrator(sys.argv[1])\n"
+        "for i in range(20): calibrator.record('m', i, 100.0)\n"
+        "os._exit(0)\n"
+    )
+    subprocess.run([sys.executable, "-c", program, ledger_path], check=True)
+    ledger_path.rename(ledger_path.with_name("kept.db"))
+    if request.param == "emptied":
+        ledger_path.touch()
+    return ledger_path
+
+
+def test_a_log_whose_file_is_gone_is_never_deleted(log_alone: Path) -> None:
+    log = Path(f"{log_alone}-wal")
+    before = log.read_bytes()
+    with pytest.raises(LedgerCorruptError, match="still holds calls that were recorded"):
+        AdaptiveCalibrator(log_alone).record("m", 1, 1.0)
+    for command in (["stats"], ["record", "m", "--prompt-tokens=1", "--actual-ms=1"]):
+        done = CliRunner().invoke(main, ["--ledger", str(log_alone), *command])
+        assert done.exit_code == 1
+        assert "put the very file back" in done.output
+    assert CliRunner().invoke(main, ["--ledger", str(log_alone), "db", "upgrade"]).exit_code == 1
+    told = CliRunner().invoke(main, ["--ledger", str(log_alone), "doctor"])
+    assert told.exit_code != 0
+    assert "still holds calls" in " ".join(told.output.split())
+    assert log.read_bytes() == before
+
+    log_alone.with_name("kept.db").replace(log_alone)
+    with AdaptiveCalibrator(log_alone) as calibrator:
+        assert calibrator.get_stats("m")["sample_count"] == 20
+        assert calibrator.audit() == []
+
+
+def test_a_calibrator_that_is_open_does_not_make_a_ledger_over_such_a_log(
+    log_alone: Path, tmp_path: Path
+) -> None:
+    aside = tmp_path / "aside"
+    log = Path(f"{log_alone}-wal").rename(aside)
+    log_alone.unlink(missing_ok=True)
+    with AdaptiveCalibrator(log_alone) as calibrator:
+        log.rename(f"{log_alone}-wal")
+        with pytest.raises(LedgerCorruptError):
+            calibrator.record("m", 1, 1.0)
+        with pytest.raises(LedgerCorruptError):
+            calibrator.predict("m", 1)

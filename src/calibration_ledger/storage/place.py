@@ -13,6 +13,7 @@ from pathlib import Path
 
 from calibration_ledger.errors import (
     InvalidInputError,
+    LedgerCorruptError,
     LedgerPathError,
     LedgerPermissionError,
     NotALedgerError,
@@ -20,6 +21,9 @@ from calibration_ledger.errors import (
 
 ENVIRONMENT = "CALIBRATION_LEDGER"
 MEMORY = ":memory:"
+
+_LOG_HEADER_BYTES = 32
+"""A write-ahead log of no more than that holds nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +111,7 @@ def check_file(place: Place) -> bool:
     Raises:
         LedgerPathError: it is a folder or a device, or lies in a folder that does not exist.
         LedgerPermissionError: it may not be read.
+        LedgerCorruptError: there is nothing, but a log beside it.
         NotALedgerError: it is a single byte; of larger files the database engine tells.
     """
     assert place.path is not None  # noqa: S101 - the callers have looked
@@ -114,6 +119,7 @@ def check_file(place: Place) -> bool:
     try:
         status = path.stat()
     except FileNotFoundError:
+        _refuse_log_alone(place)
         _check_folder(place)
         return False
     except NotADirectoryError:
@@ -142,7 +148,34 @@ def check_file(place: Place) -> bool:
             f"{place.shown} is not a ledger, nor any SQLite database. It was not touched: name "
             f"another path."
         )
+    if status.st_size == 0:
+        _refuse_log_alone(place)
     return status.st_size > 0
+
+
+def _refuse_log_alone(place: Place) -> None:
+    """Refuse a file that is empty or gone while its log still holds what was recorded last.
+
+    SQLite takes such a log for a leftover, and deletes it. Who makes a ledger writes a page into
+    the file before the log.
+    """
+    path = os.path.realpath(place.path or "")
+    if _size(f"{path}-wal") > _LOG_HEADER_BYTES and _size(path) <= 0:
+        matter = "gone" if _size(path) < 0 else "empty"
+        raise LedgerCorruptError(
+            f"{place.shown} is {matter}, but {path}-wal beside it still holds calls that were "
+            f"recorded, and SQLite would delete them. Nothing was touched: put the very file back "
+            f"that was there (not an older backup: the log does not fit that). If there is none, "
+            f"move {path}-wal away, and restore a backup or begin anew."
+        )
+
+
+def _size(path: str) -> int:
+    """The bytes of a file; -1 where there is none."""
+    try:
+        return os.stat(path).st_size  # noqa: PTH116 - a name beside a path
+    except OSError:
+        return -1
 
 
 def _check_folder(place: Place) -> None:
