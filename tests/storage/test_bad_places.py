@@ -12,6 +12,7 @@ import random
 import sqlite3
 import subprocess
 import sys
+import time
 import traceback
 from contextlib import closing, suppress
 from pathlib import Path
@@ -544,3 +545,56 @@ def test_a_calibrator_that_is_open_does_not_make_a_ledger_over_such_a_log(
             calibrator.record("m", 1, 1.0)
         with pytest.raises(LedgerCorruptError):
             calibrator.predict("m", 1)
+
+
+# -- two names of one file ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("durability", ["full", "normal"])
+def test_a_ledger_with_a_second_name_is_read_and_not_written(
+    ledger_path: Path, durability: str
+) -> None:
+    """Each name has a log of its own, and SQLite knows nothing of the other."""
+    second = ledger_path.with_name("second.db")
+    with AdaptiveCalibrator(ledger_path, durability=durability) as calibrator:
+        calibrator.record("m", 1, 1.0)
+    os.link(ledger_path, second)
+    for name in (ledger_path, second):
+        with AdaptiveCalibrator(name, durability=durability) as calibrator:
+            with pytest.raises(LedgerPathError, match="a second name"):
+                calibrator.record("m", 1, 1.0)
+            assert calibrator.get_stats("m")["sample_count"] == 1
+            assert calibrator.audit() == []
+    second.unlink()
+    with AdaptiveCalibrator(ledger_path, durability=durability) as calibrator:
+        calibrator.record("m", 1, 1.0)
+        assert calibrator.get_stats("m")["sample_count"] == 2
+        assert calibrator.audit() == []
+
+
+@pytest.mark.parametrize("durability", ["full", "normal"])
+def test_a_second_name_that_comes_later_is_seen_at_the_next_call(
+    ledger_path: Path, durability: str
+) -> None:
+    second = ledger_path.with_name("second.db")
+    with AdaptiveCalibrator(ledger_path, durability=durability) as calibrator:
+        calibrator.record("m", 1, 1.0)
+        os.link(ledger_path, second)
+        time.sleep(0.005)  # "normal" looks once in a millisecond
+        for _ in range(2):
+            with pytest.raises(LedgerPathError, match="a second name"):
+                calibrator.record("m", 1, 1.0)
+        second.unlink()
+        time.sleep(0.005)
+        calibrator.record("m", 1, 1.0)
+        assert calibrator.get_stats("m")["sample_count"] == 2
+        assert calibrator.audit() == []
+
+
+def test_an_empty_file_with_a_second_name_is_not_made_a_ledger(ledger_path: Path) -> None:
+    ledger_path.touch()
+    os.link(ledger_path, ledger_path.with_name("second.db"))
+    with AdaptiveCalibrator(ledger_path) as calibrator, pytest.raises(LedgerPathError):
+        calibrator.record("m", 1, 1.0)
+    assert CliRunner().invoke(main, ["--ledger", str(ledger_path), "db", "upgrade"]).exit_code == 1
+    assert ledger_path.read_bytes() == b""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from contextlib import suppress
-from threading import Lock, get_ident
+from threading import Lock
 from time import monotonic
 
 _LOOK_EVERY_S = 0.05
@@ -25,7 +25,7 @@ class Turn:
 
     Attributes:
         over: set by its thread at the end, whatever happens.
-        thread: whose it is; 0 where nobody needs to know.
+        thread: whose it is, by `get_ident()`; 0 where nobody needs to know.
         granted: whether the file of a `WriterLock` was locked for it.
         heirs: holds the one turn that has the lock after this one.
     """
@@ -54,11 +54,6 @@ class Turn:
         if self.bell is not None:
             with suppress(RuntimeError):  # it was rung before, and nobody has listened since
                 self.bell.release()
-
-
-def own_turn() -> Turn:
-    """A turn of this thread."""
-    return Turn(get_ident())
 
 
 _ENDED = Turn()
@@ -92,7 +87,9 @@ class FairLock:
 
     def take(self, turn: Turn) -> bool:
         """Take the lock if it is free, whoever waits."""
-        newest = self.newest()
+        newest = self.last
+        if newest.heirs:
+            newest = self.newest()
         if not newest.over or newest.heirs.setdefault(_HEIR, turn) is not turn:
             return False
         self.last = turn

@@ -19,11 +19,12 @@ import os
 import threading
 import time
 import weakref
+from threading import get_ident
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from calibration_ledger.errors import ReentrantCallError
-from calibration_ledger.storage.fair_lock import FairLock, Turn, own_turn
+from calibration_ledger.storage.fair_lock import FairLock, Turn
 from calibration_ledger.storage.flock import LOCK_EX, LOCK_NB, LOCK_UN, flock
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class WriterLock:
         that must happen is behind a point at which Python looks for signals. Those are the start
         of each function of its own, and the moment after a call.
         """
-        turn = own_turn()
+        turn = Turn(get_ident())
         try:
             if not self.acquire_now(turn):
                 wait(turn)

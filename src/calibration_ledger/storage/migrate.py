@@ -27,7 +27,7 @@ from calibration_ledger.storage.backend import is_newer_ledger, never_written, r
 from calibration_ledger.storage.backups import backup_beside
 from calibration_ledger.storage.faults import DRIVER_ERRORS, sqlite_fault
 from calibration_ledger.storage.forks import no_fork
-from calibration_ledger.storage.place import check_file, find_place
+from calibration_ledger.storage.place import check_file, check_one_name, find_place
 from calibration_ledger.storage.postgres_tables import FIND_TABLES
 from calibration_ledger.storage.schema import REVISION, TABLES, VERSION_TABLE
 from calibration_ledger.storage.sqlite_migrate import begun_file, locked_file
@@ -175,6 +175,7 @@ def upgrade_file(place: Place, timeout_s: float, *, locked: bool = False) -> Upg
         with locked_file(place, timeout_s):
             return upgrade_file(place, timeout_s, locked=True)
     before, backup = None, None
+    check_one_name(place)
     if check_file(place):
         before = current_revision(place, timeout_s)
         if before == REVISION:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NoReturn
 
 from calibration_ledger.errors import (
     InvalidInputError,
@@ -176,6 +178,26 @@ def _size(path: str) -> int:
         return os.stat(path).st_size  # noqa: PTH116 - a name beside a path
     except OSError:
         return -1
+
+
+def check_one_name(place: Place) -> None:
+    """Refuse to write to a file that has a second name.
+
+    Raises:
+        LedgerPathError: it has.
+    """
+    with suppress(FileNotFoundError):
+        if place.path is not None and place.path.stat().st_nlink > 1:
+            refuse_second_name(place.shown)
+
+
+def refuse_second_name(shown: str) -> NoReturn:
+    """Say that the file has a second name, a hard link."""
+    raise LedgerPathError(
+        f"{shown} has a second name (a hard link). SQLite keeps a log and locks for each name, so "
+        f"that writing under both loses calls. Nothing was recorded: remove the other name (find "
+        f"-samefile finds it), or make it a copy with `calib db backup` or a symbolic link."
+    )
 
 
 def _check_folder(place: Place) -> None:

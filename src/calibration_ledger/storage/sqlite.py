@@ -25,7 +25,7 @@ from calibration_ledger.storage.backend import CORE_TABLES, check_is_ledger
 from calibration_ledger.storage.faults import DRIVER_ERRORS, sqlite_fault
 from calibration_ledger.storage.live import forgotten, open_backends
 from calibration_ledger.storage.lock import writer_lock
-from calibration_ledger.storage.place import check_file, make_folder
+from calibration_ledger.storage.place import check_file, check_one_name, make_folder
 from calibration_ledger.storage.schema import VERSION_TABLE
 from calibration_ledger.storage.sqlite_connect import list_tables
 from calibration_ledger.storage.sqlite_connections import Connections
@@ -204,6 +204,7 @@ class SQLiteBackend:
                 f"{self.place.shown} may not be written by this user. Nothing was recorded: check "
                 f"its permissions."
             )
+        check_one_name(self.place)
         try:
             self._reader("write")
         except LedgerNotFoundError:

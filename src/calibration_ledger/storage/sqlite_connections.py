@@ -18,6 +18,7 @@ from calibration_ledger.errors import LedgerReplacedError, ReentrantCallError
 from calibration_ledger.storage import sqlite_connect
 from calibration_ledger.storage.faults import DRIVER_ERRORS, sqlite_fault
 from calibration_ledger.storage.forks import check_safe, pausables
+from calibration_ledger.storage.place import refuse_second_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -172,18 +173,20 @@ class Connections:
         without an error. With durability "normal", a look at most a millisecond old is enough:
         it costs a tenth of a record() there.
         """
-        if self._relaxed:
-            now = monotonic()
-            if now < held.looked_at + _LOOK_EVERY_S:
-                return True
-            held.looked_at = now
-        return held.identity == (self._state() if held.is_still else self._identity())
+        now = monotonic() if self._relaxed else 0.0
+        if self._relaxed and now < held.looked_at + _LOOK_EVERY_S:
+            return True
+        found = self._state() if held.is_still else self._identity(held)
+        held.looked_at = now
+        return held.identity == found
 
-    def _identity(self) -> tuple[int, ...]:
+    def _identity(self, held: Held | None = None) -> tuple[int, ...]:
         try:
             status = os.stat(self._name)  # noqa: PTH116 - twice as quick, and on the hot path
         except OSError:
             return (0, 0)
+        if status.st_nlink > 1 and held is not None and held.transaction is not None:
+            refuse_second_name(self._name)
         return (status.st_dev, status.st_ino)
 
     def _state(self) -> tuple[int, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import contextmanager
+from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -14,7 +15,7 @@ from calibration_ledger.errors import (
     LedgerPermissionError,
 )
 from calibration_ledger.storage import sqlite_connect
-from calibration_ledger.storage.fair_lock import own_turn
+from calibration_ledger.storage.fair_lock import Turn
 from calibration_ledger.storage.faults import DRIVER_ERRORS, sqlite_fault
 from calibration_ledger.storage.forks import no_fork
 from calibration_ledger.storage.lock import writer_lock
@@ -23,7 +24,6 @@ from calibration_ledger.storage.place import check_file, make_folder
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from calibration_ledger.storage.fair_lock import Turn
     from calibration_ledger.storage.lock import WriterLock
     from calibration_ledger.storage.place import Place
 
@@ -81,7 +81,7 @@ def locked_file(place: Place, timeout_s: float) -> Iterator[None]:
     make_folder(place)
     check_file(place)
     lock = writer_lock(str(place.path))
-    turn = own_turn()
+    turn = Turn(get_ident())
     try:
         yield from _held(place, lock, turn, timeout_s)
     finally:
