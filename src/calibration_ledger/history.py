@@ -126,7 +126,8 @@ class HistoryMethods:
     ) -> list[Replay]:
         """Adopt a rule and alpha: rebuild the live calibration by replay, as an adjustment.
 
-        One transaction for each model. A model that would not change gets no entry.
+        One transaction for each model, and none before all are replayed: one that cannot be
+        leaves all as they were. A model that would not change gets no entry.
 
         Returns:
             The replays that were adopted, one for each model, sorted by model.

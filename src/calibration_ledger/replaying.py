@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from calibration_ledger.damage import damage_told, damaged
-from calibration_ledger.errors import HistoryArchivedError
+from calibration_ledger.errors import CalibrationLedgerError, HistoryArchivedError
 from calibration_ledger.figures import Accuracy
 from calibration_ledger.listing import list_existing
 from calibration_ledger.new_calls import now_us
 from calibration_ledger.recording import OpenModel
 from calibration_ledger.replay import Window, fold_history, replay_history, replay_of
 from calibration_ledger.rules import find_rule, stored_rule
+from calibration_ledger.stopped import replace_nothing
 from calibration_ledger.storage import reads
 from calibration_ledger.validation import check_alpha, check_window
 
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from calibration_ledger.entries import Adjustment
     from calibration_ledger.learning import State
     from calibration_ledger.replay import Progress
     from calibration_ledger.rules import Rule
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from calibration_ledger.storage.reads import Stored
     from calibration_ledger.storage.writes import Transaction
     from calibration_ledger.values import Replay
+
+_NAMED = 10
+"""So many models an error names."""
 
 
 def _chosen(live: Stored, alpha: float | None, rule: Rule | None) -> tuple[Rule, float]:
@@ -99,37 +103,77 @@ def recalibrate(
     progress: Progress | None,
 ) -> list[Replay]:
     """See `AdaptiveCalibrator.recalibrate`."""
-    checked_alpha, checked_rule = _checked(alpha, rule)
-    adopted = []
-    for live in list_existing(backend, model):
-        done = None
-        while done is None:  # a reset, recalibration or archive came between: start over
-            (newest,) = list_existing(backend, live.model)
-            chosen = _chosen(newest, checked_alpha, checked_rule)
-            with suppress(HistoryArchivedError):
-                done = _adopt(backend, newest, *chosen, progress)
+    chosen = _checked(alpha, rule)
+    # All are replayed before the first is written: one that cannot be leaves the others alone.
+    trials = [_try(backend, live, *chosen, progress) for live in list_existing(backend, model)]
+    adopted: list[Replay] = []
+    for trial in trials:
+        try:
+            done = _adopt(backend, trial)
+            while done is None:  # a reset, recalibration or archive came between: start over
+                (newest,) = list_existing(backend, trial.live.model)
+                done = _adopt(backend, _try(backend, newest, *chosen, progress))
+        except CalibrationLedgerError as error:
+            if adopted:
+                replace_nothing(error, _told([replayed.model for replayed in adopted]))
+            raise
         adopted.append(done)
     return adopted
 
 
-def _adopt(
-    backend: Backend, live: Stored, rule: Rule, alpha: float, progress: Progress | None
-) -> Replay | None:
-    """Replay without the lock, then take it, fold what came meanwhile, and write.
+def _told(models: list[str]) -> str:
+    """Which models were recalibrated before one that failed."""
+    more = f" and {len(models) - _NAMED} more" if len(models) > _NAMED else ""
+    names = ", ".join(map(repr, models[:_NAMED]))
+    return f"the models before stay recalibrated ({names}{more}), and this one was not changed"
+
+
+class _Trial(NamedTuple):
+    """A replay that is to be adopted."""
+
+    live: Stored
+    beginning: Adjustment | None
+    state: State
+    accuracy: Accuracy
+
+
+def _try(
+    backend: Backend,
+    live: Stored,
+    alpha: float | None,
+    rule: Rule | None,
+    progress: Progress | None,
+) -> _Trial:
+    """Replay a model, without the lock."""
+    while True:
+        try:
+            history = reads.ModelHistory(backend, live)
+            accuracy = Accuracy()
+            with damage_told(live.model):
+                chosen = _chosen(live, alpha, rule)
+            state = fold_history(
+                history, *chosen, live.last_seq, accuracy=accuracy, progress=progress
+            )
+        except HistoryArchivedError:
+            (live,) = list_existing(backend, live.model)
+        else:
+            return _Trial(live, history.beginning, state, accuracy)
+
+
+def _adopt(backend: Backend, trial: _Trial) -> Replay | None:
+    """Take the lock, fold what came since the replay, and write.
 
     Gives None where an adjustment came meanwhile, or the beginning was archived: the replay no
     longer holds.
     """
-    history = reads.ModelHistory(backend, live)
-    accuracy = Accuracy()
-    state = fold_history(history, rule, alpha, live.last_seq, accuracy=accuracy, progress=progress)
+    live, beginning, state, accuracy = trial
 
     def work(transaction: Transaction) -> tuple[State, Accuracy] | None:
         opened = OpenModel.load(transaction, live.model)
         newest = transaction.last_adjustment(opened.model_id)
         if newest > opened.seq:
             raise damaged(live.model, f"entry {newest} lies behind the last, {opened.seq}")
-        is_same = transaction.first_adjustment(opened.model_id) == history.beginning
+        is_same = transaction.first_adjustment(opened.model_id) == beginning
         if newest > live.last_seq or not is_same:
             return None
         rebuilt, figures = state.copy(), accuracy.copy()

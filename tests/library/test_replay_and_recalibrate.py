@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from calibration_ledger import AdaptiveCalibrator, Call
-from calibration_ledger.errors import ModelNotFoundError
+from calibration_ledger.errors import LedgerBusyError, ModelNotFoundError, NotFiniteError
 from calibration_ledger.storage.reads import PAGE
 from reference import LOCAL_PRIOR, Ema, dump, entries_of, fold_file, numbers_of
 
@@ -281,6 +281,42 @@ def test_a_recalibration_of_one_model_leaves_the_others(lived):
     after = {head.model: head for head in lived.heads()}
     assert before["m1"] == after["m1"]
     assert before["m0"] != after["m0"]
+
+
+def test_a_model_that_cannot_be_recalibrated_leaves_all_as_they_were(ledger_path, make_call):
+    with AdaptiveCalibrator(ledger_path) as calibrator:
+        calibrator.record_many([make_call(0, "a"), make_call(1, "a"), make_call(0, "z")])
+    with AdaptiveCalibrator(ledger_path, alpha=1e-4) as calibrator:
+        calibrator.record("b", 1, 1e308)
+        calibrator.record("b", 1000, 1.0)
+        rows = dump(ledger_path)
+        with pytest.raises(NotFiniteError):
+            calibrator.recalibrate(1.0)
+        assert dump(ledger_path) == rows
+        assert calibrator.audit() == []
+
+
+def test_what_stops_a_recalibration_between_two_models_says_which_were_recalibrated(
+    lived, monkeypatch
+):
+    before = lived.calibration("m1")
+    write, writes = lived._backend.write, []
+
+    def stopped(*arguments, **named):
+        writes.append(1)
+        if len(writes) == 2:
+            raise LedgerBusyError("others held it. Nothing was recorded: try again.")
+        return write(*arguments, **named)
+
+    monkeypatch.setattr(lived._backend, "write", stopped)
+    with pytest.raises(LedgerBusyError) as caught:
+        lived.recalibrate(0.7)
+    assert "before stay recalibrated ('m0'), and this one was not changed: try again" in str(
+        caught.value
+    )
+    assert "othing was recorded" not in str(caught.value)
+    assert lived.calibration("m0").alpha == 0.7
+    assert lived.calibration("m1") == before
 
 
 def test_a_reset_after_a_recalibration_goes_back_to_the_calibrators_alpha(lived):
