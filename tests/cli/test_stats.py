@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 
 from calibration_ledger import AdaptiveCalibrator
 
@@ -80,3 +81,12 @@ def test_a_model_not_found_is_told_where_those_are_that_are_there(calib, filled)
     listed = json.loads(calib("stats", "--json").stdout)
     with AdaptiveCalibrator(filled) as calibrator:
         assert [one["model"] for one in listed] == [head.model for head in calibrator.heads()]
+
+
+def test_a_call_in_the_last_microsecond_of_the_year_9999_has_a_time(calib, filled):
+    with AdaptiveCalibrator(filled) as calibrator:
+        calibrator.record("late", 1, 1.0, called_at=datetime.max.replace(tzinfo=UTC))
+    assert "9999-12-31T23:59:59Z" in calib("stats", "late").stdout
+    assert "9999-12-31T23:59:59.999" in calib("history", "late").stdout
+    assert calib("stats", "--json").exit_code == 0
+    assert calib("doctor").exit_code == 0

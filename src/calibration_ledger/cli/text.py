@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from datetime import UTC, datetime
 
+_LAST_S = datetime.max.replace(microsecond=0, tzinfo=UTC).timestamp()
+
 _FIXED_BELOW = 1e9
 """Numbers from here on are shown with four digits and an exponent; they are no latencies."""
 
@@ -84,4 +86,5 @@ def time_of(seconds: float | None) -> str:
     """A time in seconds since the epoch, to the second; `-` where there is none."""
     if seconds is None:
         return "-"
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}Z"
+    # A float of seconds rounds the last microseconds of the year 9999 up to one that has no date.
+    return f"{datetime.fromtimestamp(min(seconds, _LAST_S), UTC):%Y-%m-%dT%H:%M:%S}Z"
