@@ -161,6 +161,8 @@ def test_a_failing_statement_shows_no_password(postgres, database, role, run):
         ("postgresql://u:{0}@h:5/d?sslmode=require", "postgresql+psycopg://u:***@h:5/d?sslmode="),
         ("postgresql://h/d?user=u&password={0}", "postgresql+psycopg://h/d?user=u"),
         ("postgresql://u@h/d?sslpassword={0}&password={0}", "postgresql+psycopg://u@h/d"),
+        ("postgresql://u@h/d?PASSWORD={0}&pasword={0}", "postgresql+psycopg://u@h/d"),
+        ("postgresql://u@h/d?options=-csearch_path%3Dmine", "postgresql+psycopg://u@h/d?options="),
     ],
 )
 def test_a_password_is_not_shown_wherever_in_the_url_it_is(url, shown):

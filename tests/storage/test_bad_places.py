@@ -453,6 +453,20 @@ URLS = [
     "sqlite://me:S3cret@host/db",
     "sqlite:////tmp/x.db?password=S3cret",
     "postgresql://me:S3c@ret@127.0.0.1:1/db",
+    "postgresql://me@127.0.0.1:1/db?Password=S3cret",
+    "postgresql://me@127.0.0.1:1/db?passwd=S3cret",
+    "postgresql://me@127.0.0.1:1/db?pasword=S3cret",
+    "postgresql://127.0.0.1:1/db?user=me&options=-c%20x.password%3DS3cret",
+    "postgresql:///db?host=me:S3cret@127.0.0.1",
+    # Mistyped, and no paths either:
+    "postgresql:/me:S3cret@host/db",
+    "postgresql+psycopg//me:S3cret@host/db",
+    "postgresql+psycopg:me:S3cret@host/db",
+    "PostgreSQL:S3cret",
+    " 'postgres:/S3cret",
+    "//me:S3cret@host/db",
+    "me:S3cret@host/db",
+    "sqlite:/S3cret.db",
 ]
 
 
@@ -467,6 +481,17 @@ def test_a_password_is_never_in_what_is_told(url, monkeypatch) -> None:
     told = "".join(traceback.format_exception(caught.value)) + repr(caught.value)
     assert "S3c" not in told.replace(url, "")  # pytest's own lines of this file may show it
     assert "S3c" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "name", ["me:pass@host.db", "postgresql:db", "postgres", "a@b:c", "oracle.db", "at 12:30 @home"]
+)
+def test_a_file_that_is_called_like_a_url_is_a_path_where_one_is_written_out(
+    tmp_path, monkeypatch, name
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for text in (f"./{name}", str(tmp_path / name), Path(name)):
+        assert find_place(text).path == tmp_path / name
 
 
 def test_an_empty_ledger_file_may_also_be_one_that_another_process_is_just_making(

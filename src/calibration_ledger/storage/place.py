@@ -7,6 +7,7 @@ descriptor would drop the locks that SQLite holds on the file in this process.
 from __future__ import annotations
 
 import os
+import re
 import stat
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -23,6 +24,14 @@ from calibration_ledger.errors import (
 
 ENVIRONMENT = "CALIBRATION_LEDGER"
 MEMORY = ":memory:"
+
+_MISTYPED = re.compile(
+    r"""(?!.*://)                         # a URL is read as one
+        (?!/[^/]|[.~]|[a-z]:[\\/])        # nor is it a path as one is written out
+        (?: \W*(?:postgres\w*|psycopg\w*|mysql|mariadb|oracle|mssql|sqlite)(?:\+\w*)?(?::|//)
+          | .*:.*@ )                      # user:password@host""",
+    re.IGNORECASE | re.VERBOSE | re.DOTALL,
+)
 
 _LOG_HEADER_BYTES = 32
 """A write-ahead log of no more than that holds nothing."""
@@ -77,6 +86,13 @@ def find_place(ledger: str | os.PathLike[str] | None) -> Place:
         )
     if text == MEMORY:
         return Place(None, None, MEMORY)
+    if isinstance(ledger, str) and _MISTYPED.match(text):
+        # Not repeated either.
+        raise InvalidInputError(
+            "this ledger looks like a URL that was mistyped: write a database of a PostgreSQL "
+            "server like postgresql+psycopg://user:password@host/database, and a file of such a "
+            "name with ./ before it."
+        )
     if "://" in text:
         return _from_url(text)
     try:
