@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from calibration_ledger import AdaptiveCalibrator, LedgerNotFoundError
+from calibration_ledger.errors import InvalidInputError
+from calibration_ledger.interchange.json_text import parse_json
 from calibration_ledger.interchange.rows import Row, content_key
 
 from .conftest import HEADER, json_row
@@ -404,3 +406,10 @@ def test_json_of_the_ledgers_own_calls_imports(
     ]
     take("jsonl", "\n".join(rows))
     assert list(calibrator.calls()) == list(other.calls())
+
+
+def test_a_line_of_many_keys_with_one_twice_is_refused_at_once() -> None:
+    """To compare each key with all others would take many minutes here."""
+    keys = [f'"{i}":1' for i in [*range(200_000), 199_999]]
+    with pytest.raises(InvalidInputError, match="'199999' is there twice"):
+        parse_json("{" + ",".join(keys) + "}")

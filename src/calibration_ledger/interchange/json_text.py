@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise InvalidInputError(f"the key {twice!r} is there twice: which value holds is unclear")
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise InvalidInputError(f"the key {key!r} is there twice: which value holds is unclear")
+        found[key] = value
     return found
 
 
