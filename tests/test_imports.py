@@ -56,6 +56,7 @@ PURE = {
     "removed",
     "replay",
     "rules",
+    "stopped",
     "timing",
     "validation",
     "values",

@@ -215,10 +215,12 @@ class AdaptiveCalibrator(HistoryMethods):
             Their errors in ms, in order; see `record`.
 
         Raises:
-            InvalidInputError: as for `record`, and names the call by its place, from 1.
+            InvalidInputError: as for `record`, and names the call by its place, from 1; nothing
+                was recorded.
             RequestConflictError, NotFiniteError: these show while recording: the transaction of
-                the refused call is undone whole, the ones before it stay.
-            LedgerError: as for `record`.
+                the refused call is undone whole, the ones before it stay. The error's `recorded`
+                is how many calls that is, and its `errors_ms` are their errors.
+            LedgerError: as for `record`, and the same.
         """
         return record_batches(self._backend, self._opening, checked_calls(calls))
 

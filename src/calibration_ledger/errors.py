@@ -18,7 +18,16 @@ from typing import Any
 
 
 class CalibrationLedgerError(Exception):
-    """The root of all errors of this project."""
+    """The root of all errors of this project.
+
+    Attributes:
+        recorded: of a `record_many` that stopped between two of its transactions, how many calls
+            were recorded and stay: the first ones. 0 everywhere else.
+        errors_ms: the errors of those calls, in ms.
+    """
+
+    recorded: int = 0
+    errors_ms: tuple[float, ...] = ()
 
 
 # -- the input ------------------------------------------------------------------------------

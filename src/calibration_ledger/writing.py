@@ -12,6 +12,7 @@ from calibration_ledger.damage import damage_told
 from calibration_ledger.errors import LedgerError, LedgerNotFoundError
 from calibration_ledger.listing import list_live
 from calibration_ledger.recording import OpenModel, Unopened, record_calls
+from calibration_ledger.stopped import tell_recorded
 from calibration_ledger.storage import reads
 
 if TYPE_CHECKING:
@@ -57,7 +58,12 @@ def record_batches(
         by_model: dict[str, list[NewCall]] = {}
         for model, call in batch:
             by_model.setdefault(model, []).append(call)
-        found = {m: iter(some) for m, some in _record_batch(backend, opening, by_model).items()}
+        try:
+            found = {m: iter(some) for m, some in _record_batch(backend, opening, by_model).items()}
+        except BaseException as error:
+            if errors:
+                tell_recorded(error, errors)
+            raise
         errors += [next(found[model]) for model, _ in batch]
     return errors
 

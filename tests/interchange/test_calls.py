@@ -385,8 +385,11 @@ def test_a_conflict_that_comes_up_meanwhile_says_how_many_were_recorded(
     text = many(2000, models=1) + json_row(model="z", request_id="r")
     with AdaptiveCalibrator(ledger_path) as second:
         meddler = Meddler(3001, lambda: second.record("z", 1, 1.0, request_id="r"))
-        with pytest.raises(ImportRefusedError, match="2000 calls of the file were recorded"):
+        with pytest.raises(
+            ImportRefusedError, match="2000 calls of the file were recorded"
+        ) as caught:
             take("jsonl", text, progress=meddler)
+    assert "othing was recorded" not in str(caught.value)
     assert len(list(calibrator.calls("model-0"))) == 2000
 
 
@@ -403,8 +406,11 @@ def test_a_busy_ledger_says_what_was_recorded_before_and_the_same_import_complet
 
         raw = sqlite3.connect(ledger_path, isolation_level=None)
         meddler = Meddler(3500, lambda: raw.execute("BEGIN IMMEDIATE"))
-        with pytest.raises(LedgerBusyError, match=r"1000 calls of .* were recorded: run the same"):
+        with pytest.raises(
+            LedgerBusyError, match=r"1000 calls of .* were recorded: run the same"
+        ) as caught:
             calibrator.import_calls("jsonl", path, progress=meddler)
+        assert "othing was recorded" not in str(caught.value)
         raw.rollback()
         raw.close()
         report = calibrator.import_calls("jsonl", path)

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 
 import pytest
 
 from calibration_ledger import AdaptiveCalibrator, Call
-from calibration_ledger.errors import InvalidInputError, NotFiniteError, RequestConflictError
+from calibration_ledger.errors import (
+    InvalidInputError,
+    LedgerBusyError,
+    LedgerCorruptError,
+    NotFiniteError,
+    OutcomeUnknownError,
+    RequestConflictError,
+)
 from calibration_ledger.writing import BATCH
 from reference import digest_of, dump, entries_of, look_into
 
@@ -271,3 +279,80 @@ def test_what_is_not_several_calls_is_refused_with_a_sentence(calibrator, calls)
 def test_completion_tokens_may_be_left_out_of_a_mapping(calibrator):
     calibrator.record_many([{"model": "m", "prompt_tokens": 1, "actual_ms": 2.0}])
     assert next(calibrator.calls()).completion_tokens == 0
+
+
+# -- what stays of a batch that was stopped -------------------------------------------------
+
+
+def test_an_error_in_a_later_transaction_says_which_calls_stay(calibrator, make_call):
+    calibrator.record("m", 1, 1.0, request_id="taken")
+    calls = [make_call(i, "m") for i in range(BATCH + 500)]
+    refused = make_call(0, "m", request_id="taken")
+    with pytest.raises(RequestConflictError) as caught:
+        calibrator.record_many([*calls, refused])
+    told = str(caught.value)
+    assert f"The first {BATCH} calls were recorded" in told
+    assert f"the transaction from call {BATCH + 1} on was not: give each call an id" in told
+    assert "othing was recorded" not in told
+    assert caught.value.recorded == BATCH
+
+    rest = calibrator.record_many(calls[caught.value.recorded :])
+    assert [call.called_at for call in calibrator.calls("m")][1:] == [c.called_at for c in calls]
+    errors = [call.actual_ms - call.predicted_ms for call in calibrator.calls("m")][1:]
+    assert [*caught.value.errors_ms, *rest] == errors
+    assert copy.copy(caught.value).recorded == BATCH  # as pickle does it
+
+
+def test_an_error_in_the_first_transaction_says_that_nothing_was_recorded(calibrator, make_call):
+    calibrator.record("m", 1, 1.0, request_id="taken")
+    calls = [make_call(i, "m") for i in range(2 * BATCH)]
+    calls[5] = make_call(5, "m", request_id="taken")
+    with pytest.raises(RequestConflictError, match="Nothing was recorded") as caught:
+        calibrator.record_many(calls)
+    assert (caught.value.recorded, caught.value.errors_ms) == (0, ())
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (LedgerBusyError("Others held it. Nothing was recorded: try again."), "call 1001 on was"),
+        (LedgerCorruptError("It is damaged."), "The first 1000 calls were recorded, the trans"),
+        (OutcomeUnknownError("Whether it was recorded cannot be known."), "calls were recorded."),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_whatever_stops_a_later_transaction_keeps_its_meaning(
+    calibrator, make_call, monkeypatch, error, told
+):
+    calls = [make_call(i) for i in range(2 * BATCH)]
+    write = calibrator._backend.write
+
+    def stopped(work, *arguments):
+        if calibrator.heads():
+            raise error
+        return write(work, *arguments)
+
+    monkeypatch.setattr(calibrator._backend, "write", stopped)
+    with pytest.raises(type(error)) as caught:
+        calibrator.record_many(calls)
+    assert told in str(caught.value)
+    assert "othing was recorded" not in str(caught.value)
+    assert caught.value.recorded == BATCH
+    if isinstance(error, OutcomeUnknownError):
+        assert "was not" not in str(caught.value)
+
+
+def test_ctrl_c_in_a_later_transaction_is_told_what_stays(calibrator, make_call, monkeypatch):
+    write = calibrator._backend.write
+
+    def stopped(work, *arguments):
+        if calibrator.heads():
+            raise KeyboardInterrupt
+        return write(work, *arguments)
+
+    monkeypatch.setattr(calibrator._backend, "write", stopped)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        calibrator.record_many([make_call(i) for i in range(2 * BATCH)])
+    assert caught.value.__notes__ == [
+        f"Of this record_many, at least the first {BATCH} calls were recorded."
+    ]

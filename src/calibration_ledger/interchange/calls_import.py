@@ -31,6 +31,7 @@ from calibration_ledger.learning import State, unpack_numbers
 from calibration_ledger.new_calls import NewCall, now_us
 from calibration_ledger.recording import Unopened, record_calls
 from calibration_ledger.rules import stored_rule
+from calibration_ledger.stopped import replace_nothing
 from calibration_ledger.storage import reads
 from calibration_ledger.storage.staging import StagedCalls
 from calibration_ledger.validation import request_key
@@ -259,6 +260,7 @@ def _record(
         try:
             added = _record_page(backend, opening, calls)
         except (RequestConflictError, NotFiniteError) as error:
+            replace_nothing(error, "Its transaction was not recorded")
             raise ImportRefusedError(
                 name,
                 None,

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from calibration_ledger.errors import OutcomeUnknownError
+from calibration_ledger.stopped import replace_nothing
+
 if TYPE_CHECKING:
-    from calibration_ledger.errors import LedgerError
+    from calibration_ledger.errors import CalibrationLedgerError
 
 
-def add_progress(error: LedgerError, done: int, what: str) -> None:
+def add_progress(error: CalibrationLedgerError, done: int, what: str) -> None:
     """Let the error say what the transactions before it recorded, which stays.
 
     Args:
@@ -17,5 +20,7 @@ def add_progress(error: LedgerError, done: int, what: str) -> None:
         what: of what, such as `calls of FILE`.
     """
     if done:
-        text = f"{error} Before that, {done} {what} were recorded: run the same import again."
-        error.args = (text,)
+        stay = f"{done} {what} were recorded: run the same import again"
+        if not isinstance(error, OutcomeUnknownError):
+            stay += ". The rest was not"
+        replace_nothing(error, stay)
