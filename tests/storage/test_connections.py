@@ -5,6 +5,7 @@ Each claim is checked on the connections that the program itself opens, on real 
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import os
 import shutil
@@ -19,6 +20,7 @@ import pytest
 
 from calibration_ledger import AdaptiveCalibrator
 from calibration_ledger.errors import (
+    LedgerBusyError,
     LedgerClosedError,
     LedgerNotFoundError,
     LedgerPathError,
@@ -604,3 +606,74 @@ def test_where_the_file_system_has_no_log_the_error_says_so(monkeypatch) -> None
         pytest.raises(sqlite3.OperationalError, match="local disk"),
     ):
         sqlite_connect.set_wal(connection)
+
+
+class TestSwitchedLinks:
+    def test_who_writes_through_a_link_queues_on_the_lock_of_the_file_it_leads_to_now(
+        self, tmp_path
+    ) -> None:
+        first, second, link = (tmp_path / f"{name}.db" for name in ("first", "second", "current"))
+        for path in (first, second):
+            with AdaptiveCalibrator(path) as calibrator:
+                calibrator.record(MODEL, 1, 1.0)
+        link.symlink_to(first)
+        with AdaptiveCalibrator(link, timeout_s=0.1) as calibrator:
+            calibrator.record(MODEL, 1, 1.0)
+            link.unlink()
+            link.symlink_to(second)
+            with Path(f"{second}.lock").open() as other:
+                fcntl.flock(other, fcntl.LOCK_EX)
+                with pytest.raises(LedgerBusyError):
+                    calibrator.record(MODEL, 1, 1.0)
+            assert open_files(first) == []
+            for _ in range(2):
+                calibrator.record(MODEL, 1, 1.0)
+            with Path(f"{first}.lock").open() as other:
+                fcntl.flock(other, fcntl.LOCK_EX)  # nobody needs this one any more
+                calibrator.record(MODEL, 1, 1.0)
+            assert calibrator.audit() == []
+        assert (count(first), count(second)) == (2, 4)
+
+    def test_threads_that_write_while_it_is_switched_lose_nothing(self, tmp_path) -> None:
+        first, second, link = (tmp_path / f"{name}.db" for name in ("first", "second", "current"))
+        for path in (first, second):
+            with AdaptiveCalibrator(path) as calibrator:
+                calibrator.record(MODEL, 1, 1.0)
+        link.symlink_to(first)
+        with AdaptiveCalibrator(link) as calibrator:
+            done = threading.Event()
+            recorded = []
+
+            def write() -> None:
+                while not done.is_set():
+                    calibrator.record(MODEL, 1, 1.0)
+                    recorded.append(1)
+
+            threads = [threading.Thread(target=write) for _ in range(4)]
+            for thread in threads:
+                thread.start()
+            for target in (second, first, second):
+                threading.Event().wait(0.1)
+                (tmp_path / "new").symlink_to(target)
+                (tmp_path / "new").replace(link)
+            threading.Event().wait(0.1)
+            done.set()
+            for thread in threads:
+                thread.join()
+        assert count(first) + count(second) == 2 + len(recorded)
+        for path in (first, second):
+            with AdaptiveCalibrator(path) as calibrator:
+                assert calibrator.audit() == []
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="there is no /proc")
+def test_calibrators_of_many_ledgers_that_nobody_closes_keep_no_files_open(tmp_path) -> None:
+    for i in range(10):
+        AdaptiveCalibrator(tmp_path / f"{i}.db").record(MODEL, 1, 1.0)
+        gc.collect()
+    assert len(live.forgotten) == 1, "the last; those before were closed by the write of the next"
+    assert not list(tmp_path.glob("[0-8].db-wal"))
+    with AdaptiveCalibrator(tmp_path / "last.db") as calibrator:
+        calibrator.record(MODEL, 1, 1.0)
+        assert live.forgotten == []
+        assert calibrator.audit() == []

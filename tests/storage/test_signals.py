@@ -124,7 +124,7 @@ class TestCtrlC:
     def test_ends_a_wait_for_another_process_and_leaves_nothing(self, ledger_path: Path) -> None:
         lock = writer_lock(str(ledger_path))
 
-        def wait(turn: Any) -> None:
+        def wait(lock: WriterLock, turn: Any) -> None:
             if not lock.acquire(0.005, turn):
                 raise LedgerBusyError
 
@@ -137,13 +137,13 @@ class TestCtrlC:
                 with pytest.raises(LedgerBusyError):
                     lock.hold(wait, int)
         assert n > 20
-        assert lock.hold(lambda turn: lock.acquire(30.0, turn), int) == 0
+        assert lock.hold(lambda lock, turn: lock.acquire(30.0, turn), int) == 0
         assert soon(lambda: is_free(ledger_path))
 
     def test_ends_a_wait_for_another_thread_and_leaves_nothing(self, ledger_path: Path) -> None:
         lock = writer_lock(str(ledger_path))
 
-        def wait(turn: Any) -> None:
+        def wait(lock: WriterLock, turn: Any) -> None:
             if not lock.acquire(0.005, turn):
                 raise LedgerBusyError
 
@@ -160,7 +160,7 @@ class TestCtrlC:
                 lock.hold(wait, int)
         done.set()
         holder.join()
-        assert lock.hold(lambda turn: lock.acquire(30.0, turn), int) == 0
+        assert lock.hold(lambda lock, turn: lock.acquire(30.0, turn), int) == 0
         assert not lock._queue.waiters
         assert is_free(ledger_path)
 

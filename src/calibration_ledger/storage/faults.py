@@ -46,7 +46,11 @@ _MEANINGS: dict[int, tuple[type[LedgerError], str, str]] = {
     sqlite3.SQLITE_READONLY: _DENIED,
     sqlite3.SQLITE_PERM: _DENIED,
     sqlite3.SQLITE_AUTH: _DENIED,
-    sqlite3.SQLITE_CANTOPEN: (LedgerPermissionError, "cannot be opened", _PERMISSIONS),
+    sqlite3.SQLITE_CANTOPEN: (
+        LedgerPermissionError,
+        "cannot be opened",
+        f"{_PERMISSIONS} If they allow it, the process may have too many files open (ulimit -n).",
+    ),
     sqlite3.SQLITE_FULL: (NotRecordedError, "lies on a full disk", "Make room and try again."),
 }
 

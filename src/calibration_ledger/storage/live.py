@@ -5,7 +5,11 @@ from __future__ import annotations
 import atexit
 import os
 import weakref
-from typing import Protocol
+from contextlib import suppress
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from calibration_ledger.storage.lock import WriterLock
 
 
 class _Forked(Protocol):
@@ -16,11 +20,27 @@ class _Forked(Protocol):
         """Close every connection."""
 
 
+class Forgotten(_Forked, Protocol):
+    """One that was dropped, or could not be closed, and has written."""
+
+    def close_under(self, held: WriterLock) -> bool:
+        """Close every connection, if its lock is `held`, or free; False: it is neither."""
+
+
 open_backends: weakref.WeakSet[_Forked] = weakref.WeakSet()
 
-forgotten: list[_Forked] = []
+forgotten: list[Forgotten] = []
 """Those that were dropped without being closed. The collector may come at any moment, also in the
-middle of a write, when their lock cannot be taken: whoever has it next closes them."""
+middle of a write, when their lock cannot be taken: whoever writes next, to any ledger, closes
+them, for each keeps files open."""
+
+
+def close_forgotten(held: WriterLock) -> None:
+    """Close those whose lock is `held`, or free."""
+    for backend in forgotten[:]:
+        if backend.close_under(held):
+            with suppress(ValueError):  # another thread was as quick
+                forgotten.remove(backend)
 
 
 def _after_fork_in_child() -> None:

@@ -66,7 +66,10 @@ class WriterLock:
         self._reset()
 
     def hold(
-        self, wait: Callable[[Turn], object], work: Callable[..., Result], *arguments: Any
+        self,
+        wait: Callable[[WriterLock, Turn], object],
+        work: Callable[..., Result],
+        *arguments: Any,
     ) -> Result:
         """Run `work(*arguments)` with the lock held; `wait` acquires it where it is not free.
 
@@ -77,7 +80,7 @@ class WriterLock:
         turn = Turn(get_ident())
         try:
             if not self.acquire_now(turn):
-                wait(turn)
+                wait(self, turn)
             return work(*arguments)
         finally:
             try:

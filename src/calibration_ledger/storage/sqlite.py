@@ -23,13 +23,13 @@ from calibration_ledger.errors import (
 )
 from calibration_ledger.storage.backend import CORE_TABLES, check_is_ledger
 from calibration_ledger.storage.faults import DRIVER_ERRORS, sqlite_fault
-from calibration_ledger.storage.live import forgotten, open_backends
+from calibration_ledger.storage.live import close_forgotten, forgotten, open_backends
 from calibration_ledger.storage.lock import writer_lock
 from calibration_ledger.storage.place import check_file, check_one_name, make_folder
 from calibration_ledger.storage.schema import VERSION_TABLE
 from calibration_ledger.storage.sqlite_connect import list_tables
 from calibration_ledger.storage.sqlite_connections import Connections
-from calibration_ledger.storage.sqlite_lock import wait_for
+from calibration_ledger.storage.sqlite_lock import OtherLock, hold_now, wait_for
 from calibration_ledger.storage.sqlite_soundness import unsound_parts
 from calibration_ledger.storage.statements import statements
 from calibration_ledger.storage.writes import Transaction
@@ -160,13 +160,23 @@ class SQLiteBackend:
 
     def write(self, work: Callable[..., Result], *arguments: Any, makes: bool = True) -> Result:
         """See `Backend.write`."""
-        result: Result = self._lock.hold(self._wait_for_lock, self._write, work, arguments, makes)
-        return result
+        while True:
+            lock = self._lock
+            try:
+                result: Result = lock.hold(
+                    self._wait_for_lock, self._write, lock, work, arguments, makes
+                )
+            except OtherLock:
+                self._lock = writer_lock(str(self._path))
+            else:
+                return result
 
-    def _write(self, work: Callable[..., Result], arguments: Any, makes: bool) -> Result:
+    def _write(
+        self, lock: WriterLock, work: Callable[..., Result], arguments: Any, makes: bool
+    ) -> Result:
         try:
             while True:
-                held = self._connections.held("writer") or self._open_writer(makes)
+                held = self._connections.held("writer") or self._open_writer(lock, makes)
                 try:
                     with held.busy:
                         if held.is_open:  # a fork or a close() may just have come between
@@ -183,19 +193,20 @@ class SQLiteBackend:
             if self._closed:  # by a signal handler, in the middle of this
                 self._connections.close()
 
-    def _wait_for_lock(self, turn: Turn) -> None:
+    def _wait_for_lock(self, lock: WriterLock, turn: Turn) -> None:
         self._check_open()
         make_folder(self.place)
-        wait_for(self.place, self._lock, self._timeout_s, self._lock.acquire, turn)
+        wait_for(self.place, lock, self._timeout_s, lock.acquire, turn)
 
-    def _open_writer(self, makes: bool) -> Held:
+    def _open_writer(self, lock: WriterLock, makes: bool) -> Held:
         """This thread's writing connection, opened under the lock."""
         self._check_open()
+        if writer_lock(str(self._path)) is not lock:  # the path is a link, and was switched
+            self._connections.close()  # under the lock of the file that it led to
+            raise OtherLock
         # Where a whole ledger was moved away, its lock file was too, and others lock a new one.
-        wait_for(self.place, self._lock, self._timeout_s, self._lock.follow)
-        for backend in forgotten[:]:
-            if isinstance(backend, SQLiteBackend) and backend.close_under(self._lock):
-                forgotten.remove(backend)
+        wait_for(self.place, lock, self._timeout_s, lock.follow)
+        close_forgotten(lock)
         is_there = check_file(self.place)
         if makes and not is_there:
             self._create()
@@ -251,27 +262,27 @@ class SQLiteBackend:
         if not self._has_written:
             self._connections.close()
             return
+        if self not in forgotten:
+            forgotten.append(self)  # for whoever comes next, should this be stopped
         try:
             self._lock.hold(self._wait_to_close, self._connections.close)
         except ReentrantCallError:
-            # Out of the middle of a write of this thread: that closes on its way out, or whoever
-            # comes next.
+            # Out of the middle of a write of this thread: that closes on its way out.
             self._connections.forget()
-            if self not in forgotten:
-                forgotten.append(self)
         else:
-            if self in forgotten:
+            with suppress(ValueError):  # somebody came next
                 forgotten.remove(self)
 
-    def _wait_to_close(self, turn: Turn) -> None:
+    def _wait_to_close(self, lock: WriterLock, turn: Turn) -> None:
         with suppress(OSError):  # the folder of the lock is gone, and with it the ledger
-            self._lock.acquire(self._timeout_s, turn)
+            lock.acquire(self._timeout_s, turn)
 
     def close_under(self, held: WriterLock) -> bool:
-        """Close, if this is the lock that it takes."""
+        """See `live.Forgotten`."""
         if held is self._lock:
             self._connections.close()
-        return held is self._lock
+            return True
+        return hold_now(self._lock, self._connections.close)
 
     def __del__(self) -> None:
         """See `live.forgotten`."""

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from calibration_ledger.storage.place import Place
 
 
+class OtherLock(Exception):  # noqa: N818 - a signal inside the package, not an error
+    """The path leads to another file now, whose writers queue on another lock."""
+
+
 def wait_for(
     place: Place, lock: WriterLock, timeout_s: float, wait: Callable[..., bool], *arguments: Turn
 ) -> None:
@@ -37,3 +41,16 @@ def wait_for(
             f"others held {place.shown} for {timeout_s:g} s. Nothing was recorded: try again, or "
             f"give a longer timeout_s."
         )
+
+
+def hold_now(lock: WriterLock, work: Callable[[], object]) -> bool:
+    """Run `work` with the lock held, if it is free; False: it is not."""
+
+    def give_up(_lock: WriterLock, _turn: Turn) -> None:
+        raise BlockingIOError
+
+    try:
+        lock.hold(give_up, work)
+    except BlockingIOError:
+        return False
+    return True
