@@ -21,7 +21,7 @@ from calibration_ledger.entries import (
     is_typed,
     setting,
 )
-from calibration_ledger.entry_checks import adjustment_faults
+from calibration_ledger.entry_checks import adjustment_faults, cause_of, whole
 from calibration_ledger.errors import NotFiniteError, StoredRuleError
 from calibration_ledger.learning import State
 from calibration_ledger.rules import stored_rule
@@ -157,15 +157,15 @@ class ModelAudit:
             return
         for seq, mine, theirs in zip(seqs, predicted, stored, strict=True):
             if _bits(mine) != _bits(theirs):
-                first = "" if "prediction" in self._counts else _cause(seq)
+                first = "" if "prediction" in self._counts else cause_of(seq)
                 self.report("prediction", seq, f"{mine!r} ms", f"{theirs!r} ms{first}")
 
     def _unreadable_calls(self, rows: Sequence[CallRow]) -> None:
         for row in rows:
             if not is_typed(row, CALL_TYPES):
-                self.report("entry", _whole(row[0]), "numbers and texts", repr(tuple(row)))
+                self.report("entry", whole(row[0]), "numbers and texts", repr(tuple(row)))
         if "entry" not in self._counts:
-            self.report("entry", _whole(rows[0][0]), "values in their bounds", repr(rows[0]))
+            self.report("entry", whole(rows[0][0]), "values in their bounds", repr(rows[0]))
         self.seq = next((r[0] for r in reversed(rows) if isinstance(r[0], int)), self.seq)
         self.head = self.state = None
         self._replays.clear()
@@ -291,18 +291,8 @@ class ModelAudit:
         return self.findings
 
 
-def _cause(seq: int) -> str:
-    """What the first prediction that differs tells: its own entry, or what it rests on, changed."""
-    before = "1" if seq <= 2 else f"{seq - 1}, or an earlier one,"  # noqa: PLR2004
-    return f" (the first that differs: entry {seq} or {before} was changed)"
-
-
 def _bits(value: object) -> object:
     return struct.pack(">d", value) if isinstance(value, float) else value
-
-
-def _whole(value: object) -> int | None:
-    return value if isinstance(value, int) else None
 
 
 def _hex(value: object) -> str:

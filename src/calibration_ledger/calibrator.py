@@ -203,24 +203,19 @@ class AdaptiveCalibrator(HistoryMethods):
             return self._backend.write(record_call, model, call, self._opening(model))
 
     def record_many(self, calls: Iterable[Call | Mapping[str, Any]]) -> list[float]:
-        """Record calls in transactions of at most 1,000, and learn from them in order.
-
-        All of them are checked before the first is recorded.
+        """Record calls in order, all of them checked first, in transactions of at most 1,000.
 
         Args:
-            calls: `Call`s, or mappings with their fields, of which `completion_tokens` may be
-                left out for 0; `seq` and `predicted_ms` are ignored.
+            calls: `Call`s, or mappings with their fields; `completion_tokens` may be left out for
+                0, and `seq` and `predicted_ms` are ignored.
 
         Returns:
             Their errors in ms, in order; see `record`.
 
         Raises:
-            InvalidInputError: as for `record`, and names the call by its place, from 1; nothing
-                was recorded.
-            RequestConflictError, NotFiniteError: these show while recording: the transaction of
-                the refused call is undone whole, the ones before it stay. The error's `recorded`
-                is how many calls that is, and its `errors_ms` are their errors.
-            LedgerError: as for `record`, and the same.
+            InvalidInputError: as for `record`; names the call by its place, from 1.
+            RequestConflictError, NotFiniteError, LedgerError: its transaction is undone whole; of
+                those before, `recorded` is how many calls stay, `errors_ms` are their errors.
         """
         return record_batches(self._backend, self._opening, checked_calls(calls))
 

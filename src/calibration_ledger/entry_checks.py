@@ -29,3 +29,14 @@ def adjustment_faults(entry: Adjustment) -> Iterator[tuple[str, str]]:
         yield "counts and totals of 0", repr(entry[8:11])
     if entry.kind != "archived" and entry[-3:] != (None, None, None):
         yield "nothing of an archived entry", repr(entry[-3:])
+
+
+def cause_of(seq: int) -> str:
+    """What the first prediction that differs tells: its own entry, or what it rests on, changed."""
+    before = "1" if seq <= 2 else f"{seq - 1}, or an earlier one,"  # noqa: PLR2004
+    return f" (the first that differs: entry {seq} or {before} was changed)"
+
+
+def whole(value: object) -> int | None:
+    """The value, if it is a whole number."""
+    return value if isinstance(value, int) else None
