@@ -226,8 +226,7 @@ class AdaptiveCalibrator(HistoryMethods):
 
     def _opening(self, model: str) -> Adjustment:
         """The first entry of a model: its prior, under this calibrator's rule and alpha."""
-        now = now_us()
-        prior = checked_prior(self._prior, model)
+        now, prior = now_us(), checked_prior(self._prior, model)
         state = State.from_prior(find_rule(self.rule), self.alpha, prior, now)
         return state.adjustment(1, "opened", now)
 
