@@ -195,6 +195,7 @@ def test_the_wire_is_cut_at_every_message_of_a_batch(proxy, calibrator, delivere
     batches = ([Call(model, i, 5, 9.0) for model in ("a", "b")] for i in range(1000))
     with AdaptiveCalibrator(proxy.url.render_as_string(hide_password=False)) as far:
         far.record_many(next(batches))
+        far.record_many(next(batches))  # from here on it knows the ids of the models
         count = messages_of(proxy, lambda: far.record_many(next(batches)))
         for i in range(count):
             before = calibrator.heads()
