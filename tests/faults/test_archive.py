@@ -159,10 +159,13 @@ from calibration_ledger import AdaptiveCalibrator
 ledger, dest, before, most = sys.argv[1:]
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 with AdaptiveCalibrator(ledger) as calibrator:
-    resource.setrlimit(resource.RLIMIT_FSIZE, (int(most), int(most)))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(most), hard))
     report = calibrator.archive(datetime.fromisoformat(before), dest)
     print(report.calls, report.trouble, flush=True)
-    print(calibrator.record("a", 1, 2.0) is not None, calibrator.audit())
+    recorded = calibrator.record("a", 1, 2.0) is not None
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))  # of free pages, an audit makes a copy
+    print(recorded, calibrator.audit())
 """
 
 
