@@ -376,6 +376,10 @@ def test_what_others_record_between_two_transactions_stays_and_counts_as_theirs(
         first = take("jsonl", text, progress=meddler)
     assert (reports[0].recorded, reports[0].already) == (2000, 1000)
     assert (first.recorded, first.already) == (1000, 2000)
+    opened = [
+        (each.models, each.models_opened, each.models_extended) for each in (first, reports[0])
+    ]
+    assert opened == [(3, 1, 0), (3, 2, 1)]
     assert len(list(calibrator.calls())) == 3000
 
 

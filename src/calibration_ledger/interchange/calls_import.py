@@ -13,12 +13,10 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from calibration_ledger.errors import (
-    ImportRefusedError,
-    LedgerError,
     LedgerNotFoundError,
     NotFiniteError,
-    RequestConflictError,
 )
+from calibration_ledger.interchange.calls_recording import BATCH, record_staged
 from calibration_ledger.interchange.csv_file import csv_rows
 from calibration_ledger.interchange.jsonl_file import jsonl_rows
 from calibration_ledger.interchange.lines import open_source, shown_name
@@ -26,19 +24,16 @@ from calibration_ledger.interchange.reports import ImportReport
 from calibration_ledger.interchange.rows import BadRow, content_key
 from calibration_ledger.interchange.skips import Skips
 from calibration_ledger.interchange.stages import begin, for_checks
-from calibration_ledger.interchange.stopped import add_progress
 from calibration_ledger.learning import State, unpack_numbers
-from calibration_ledger.new_calls import NewCall, now_us
-from calibration_ledger.recording import Unopened, record_calls
+from calibration_ledger.new_calls import now_us
 from calibration_ledger.rules import stored_rule
-from calibration_ledger.stopped import replace_nothing
 from calibration_ledger.storage import reads
 from calibration_ledger.storage.staging import StagedCalls
 from calibration_ledger.validation import request_key
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
     from typing import TextIO
 
     from calibration_ledger.entries import Adjustment
@@ -46,10 +41,6 @@ if TYPE_CHECKING:
     from calibration_ledger.replay import Progress
     from calibration_ledger.storage.backend import Backend
     from calibration_ledger.storage.staging import StagedCall
-    from calibration_ledger.storage.writes import Transaction
-
-BATCH = 1_000
-"""Calls to a transaction, and rows to a step of reading and checking."""
 
 _PARSERS = {"jsonl": jsonl_rows, "csv": csv_rows}
 
@@ -76,20 +67,21 @@ def import_rows(
         trials = _check(backend, opening, staged, skips, for_checks(report))
         present = staged.count_present()
         begin(report, "calls recorded")
-        recorded, met = _record(backend, opening, staged, name, report)
+        recorded, met, opened = record_staged(backend, opening, staged, name, report)
+    extended = len(recorded.keys() - opened)
     return ImportReport(
         kind,
         name,
-        recorded=recorded,
+        recorded=recorded.total(),
         already=present + met,
         older=sum(trial.older for trial in trials),
         skipped=skips.count,
         skipped_reasons=skips.reasons,
         skipped_lines=skips.lines,
         models=len(trials),
-        models_opened=sum(trial.model_id is None for trial in trials),
-        models_extended=sum(trial.model_id is not None and trial.new > 0 for trial in trials),
-        models_unchanged=sum(trial.new == 0 for trial in trials),
+        models_opened=len(opened),
+        models_extended=extended,
+        models_unchanged=len(trials) - len(opened) - extended,
     )
 
 
@@ -238,59 +230,3 @@ def _check(
             trials[-1].check(list(rows), staged, skips)
         progress(len(page))
     return [trial for trial in trials if trial.new or trial.present]
-
-
-# -- recording ----------------------------------------------------------------------------------
-
-
-def _record(
-    backend: Backend,
-    opening: Callable[[str], Adjustment],
-    staged: StagedCalls,
-    name: str,
-    progress: Progress,
-) -> tuple[int, int]:
-    """Record what is left; gives how many were added, and how many others added meanwhile."""
-    recorded = met = 0
-    for page in staged.pages(BATCH):
-        calls = {
-            model: [NewCall(*row[3:]) for row in rows]
-            for model, rows in groupby(page, key=lambda row: row.model)
-        }
-        try:
-            added = _record_page(backend, opening, calls)
-        except (RequestConflictError, NotFiniteError) as error:
-            replace_nothing(error, "Its transaction was not recorded")
-            raise ImportRefusedError(
-                name,
-                None,
-                f"others wrote to the ledger meanwhile, and a call fits no more: {error} "
-                f"{recorded} calls of the file were recorded before it.",
-            ) from error
-        except LedgerError as error:
-            add_progress(error, recorded, f"calls of {name}")
-            raise
-        recorded += added
-        met += len(page) - added
-        progress(len(page))
-    return recorded, met
-
-
-def _record_page(
-    backend: Backend, opening: Callable[[str], Adjustment], calls: Mapping[str, list[NewCall]]
-) -> int:
-    def work(transaction: Transaction) -> int:
-        added = 0
-        for model, some in calls.items():  # sorted, as everywhere where models are locked
-            row = transaction.load(model)
-            record_calls(transaction, model, some, openings.get(model))
-            before = 1 if row is None else row[-3]
-            added += transaction.load(model)[-3] - before
-        return added
-
-    openings: dict[str, Adjustment] = {}
-    try:
-        return backend.write(work)
-    except Unopened:
-        openings = {model: opening(model) for model in calls}
-        return backend.write(work)
