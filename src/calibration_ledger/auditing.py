@@ -17,7 +17,7 @@ from calibration_ledger.errors import (
     LedgerCorruptError,
 )
 from calibration_ledger.listing import list_existing, list_live
-from calibration_ledger.noted_heads import checked_head, contradictions, missing_models
+from calibration_ledger.noted_heads import checked_heads, contradictions, missing_models
 from calibration_ledger.storage import reads
 from calibration_ledger.values import Finding, Head
 
@@ -42,7 +42,7 @@ def audit(
     progress: Progress | None,
 ) -> list[Finding]:
     """See `AdaptiveCalibrator.audit`."""
-    noted = [checked_head(head) for head in heads or ()]
+    noted = checked_heads(heads or ())
     if model is not None:
         noted = [head for head in noted if head.model == model]
     try:

@@ -159,9 +159,9 @@ class ModelCalibration:
                 + "."
             )
         values = {"rule": "ema.1", "alpha": DEFAULT_ALPHA, **data}
-        check_model(values["model"])
+        values["model"] = check_model(values["model"])
         values["alpha"] = check_alpha(values["alpha"])
-        check_text("rule", values["rule"], RULE_LENGTH_MAX)
+        values["rule"] = check_text("rule", values["rule"], RULE_LENGTH_MAX)
         values["sample_count"] = _count(values.get("sample_count", 0))
         for name in _NUMBERS & values.keys():
             values[name] = _number(name, values[name])

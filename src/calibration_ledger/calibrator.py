@@ -131,7 +131,7 @@ class AdaptiveCalibrator(HistoryMethods):
                 number any more: reset it.
             LedgerError: the ledger cannot be read.
         """
-        check_model(model)
+        model = check_model(model)
         prompt_tokens = check_tokens("prompt_tokens", prompt_tokens)
         completion_tokens = check_tokens("completion_tokens", completion_tokens)
         try:
@@ -195,7 +195,7 @@ class AdaptiveCalibrator(HistoryMethods):
             LedgerError: the ledger cannot be used.
         """
         call = new_call(prompt_tokens, completion_tokens, actual_ms, called_at, request_id, details)
-        check_model(model)
+        model = check_model(model)
         opening = None if self._is_made else self._first_opening(model)
         try:
             return self._backend.write(record_call, model, call, opening)
@@ -245,13 +245,13 @@ class AdaptiveCalibrator(HistoryMethods):
 
     def _find(self, model: str) -> reads.Stored | None:
         try:
-            return reads.find(self._backend, check_model(model))
+            return reads.find(self._backend, model)
         except LedgerNotFoundError:
             return None
 
     def calibration(self, model: str) -> ModelCalibration:
         """The whole state of a model, unrounded; the prior's for a model never seen."""
-        live = self._find(model)
+        live = self._find(model := check_model(model))
         if live is not None:
             return listing.calibration_of(live)
         prior = checked_prior(self._prior, model)
@@ -277,7 +277,7 @@ class AdaptiveCalibrator(HistoryMethods):
         Raises:
             InvalidInputError: the name is not one, such as "": only None means all.
         """
-        if model is None or self._find(model) is not None:
+        if model is None or self._find(model := check_model(model)) is not None:
             reset_models(self._backend, self._opening, model)
 
     # -- the end -----------------------------------------------------------------------------

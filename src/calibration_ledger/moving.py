@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from calibration_ledger import auditing
+from calibration_ledger.validation import check_path
 
 if TYPE_CHECKING:
     import os
@@ -183,7 +184,7 @@ class MovingMethods:
         """Write a consistent copy of the ledger while others go on writing; gives its path.
 
         Raises:
-            InvalidInputError: there is something at that path already.
+            InvalidInputError: it is no path, or there is something at it already.
             LedgerNotFoundError: there is no ledger yet.
         """
-        return self._backend.backup(copy)
+        return self._backend.backup(check_path("copy", copy))

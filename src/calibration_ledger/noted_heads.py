@@ -41,6 +41,17 @@ def checked_head(head: Head | tuple[str, int, str]) -> Head:
     return Head(model, seq, digest.lower())
 
 
+def checked_heads(heads: Iterable[Head | tuple[str, int, str]]) -> list[Head]:
+    """The heads that an audit was given; raises as `checked_head` does."""
+    try:
+        given = list(heads)
+    except TypeError:
+        raise InvalidInputError(
+            f"heads must be a list of heads, as heads() gives them, not {shown(heads)}."
+        ) from None
+    return [checked_head(head) for head in given]
+
+
 def missing_models(noted: Iterable[Head], present: Iterable[str]) -> list[Finding]:
     """A finding for each noted head whose model is not in the ledger."""
     models = set(present)

@@ -12,9 +12,11 @@ import hashlib
 import json
 import numbers
 import operator
+import os
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from math import inf
+from pathlib import Path
 from typing import Any
 
 from calibration_ledger.errors import InvalidInputError
@@ -105,11 +107,16 @@ _INSTEAD_OF_EMPTY = {"model": "give the model's name", "rule": "name one, such a
 
 
 def check_text(name: str, value: object, length_max: int) -> str:
-    """A text that every database can hold: not empty, no NUL, no lone surrogates, bounded."""
+    """A text that every database can hold: not empty, no NUL, no lone surrogates, bounded.
+
+    Gives a plain str: a class of the user's own may encode, compare or hash as it likes.
+    """
     if not isinstance(value, str):
         raise InvalidInputError(
             f"{name} must be a text, not {shown(value)} ({type(value).__name__}): pass a str."
         )
+    if type(value) is not str:
+        value = str.__str__(value)
     if not value:
         instead = _INSTEAD_OF_EMPTY.get(name, "leave it out where there is none")
         raise InvalidInputError(f"{name} must not be empty: {instead}.")
@@ -130,6 +137,21 @@ def check_text(name: str, value: object, length_max: int) -> str:
                 f"it anew from its bytes."
             ) from None
     return value
+
+
+def check_path(name: str, value: str | os.PathLike[str]) -> Path:
+    """A path that a file can have: not empty, and without NUL.
+
+    Raises:
+        InvalidInputError: it is none.
+    """
+    try:
+        path = os.fspath(value)
+        if path and b"\0" not in os.fsencode(path):
+            return Path(os.fsdecode(path))
+    except (TypeError, ValueError):  # no path, or half a surrogate pair
+        pass
+    raise InvalidInputError(f"{name} must be a path, and no file can be called {shown(value)}.")
 
 
 def check_model(value: object) -> str:
@@ -171,7 +193,14 @@ def check_time(name: str, value: object) -> int:
             f"{name} must be a datetime with a time zone, not {shown(value)} "
             f"({type(value).__name__})."
         )
-    if value.utcoffset() is None:
+    try:
+        offset = value.utcoffset()
+    except Exception as error:
+        raise InvalidInputError(
+            f"{name} has a time zone that says no offset ({type(error).__name__}: {error}): pass "
+            f"the time in another, such as timezone.utc."
+        ) from error
+    if offset is None:
         raise InvalidInputError(
             f"{name} has no time zone: {value!r}. Say which one it is, for instance "
             f"value.replace(tzinfo=timezone.utc) or value.astimezone()."

@@ -188,10 +188,16 @@ def test_seconds_out_of_bounds_are_refused_as_seconds(value):
 
 
 @pytest.mark.parametrize(
-    "value", ["x", " ", " x ", "größe", "𝄞", "a" * MODEL_LENGTH_MAX, "\n", "'; DROP", Name("n")]
+    "value", ["x", " ", " x ", "größe", "𝄞", "a" * MODEL_LENGTH_MAX, "\n", "'; DROP"]
 )
 def test_a_name_comes_through_as_it_is(value):
     assert check_model(value) is value
+
+
+def test_a_text_of_a_class_of_its_own_becomes_a_plain_one():
+    checked = check_model(Name("n"))
+    assert checked == "n"
+    assert type(checked) is str
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ rows, heads and folder must be the same before and after.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 
 import pytest
 
@@ -25,6 +25,15 @@ from reference import dump
 NAN, INF = float("nan"), float("inf")
 NAIVE = datetime(2026, 1, 2)  # noqa: DTZ001 - the point
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
+
+
+class FarZone(tzinfo):
+    """No place is thirty hours ahead, and Python says so only when it is asked."""
+
+    def utcoffset(self, _time):
+        return timedelta(hours=30)
+
+
 DEEP: dict = {}
 DEEP["a"] = DEEP
 
@@ -69,6 +78,7 @@ MODELS = {
 }
 REQUEST_IDS = {name: value for name, value in MODELS.items() if value is not None}
 TIMES = {
+    "thirty hours ahead": NOON.replace(tzinfo=FarZone()),
     "naive": NAIVE,
     "a text": "2026-01-02T00:00:00Z",
     "a number": 1.7e9,
@@ -183,6 +193,16 @@ for _name, _value in {
     "none": None,
 }.items():
     case(f"audit heads {_name}")(lambda c, v=_value: c.audit(heads=[v]))
+for _name, _value in {"a number": 5, "an object": object()}.items():
+    case(f"audit heads that are {_name}")(lambda c, v=_value: c.audit(heads=v))
+for _name, _value in {
+    "empty": "",
+    "NUL": "a\0b",
+    "half a surrogate pair": "\ud800",
+    "a number": 5,
+    "none": None,
+}.items():
+    case(f"backup {_name}")(lambda c, v=_value: c.backup(v))
 
 
 @case("calls since after until")
@@ -420,3 +440,39 @@ def test_a_prior_function_that_makes_no_sense_makes_no_ledger(tmp_path, prior):
             calibrator.record_many([Call("new", 1, 2, 3.0)])
         assert calibrator.heads() == []
         assert list(tmp_path.iterdir()) == []
+
+
+class Name(str):
+    """A text with ways of its own."""
+
+    __slots__ = ()
+
+    def encode(self, *_):
+        return b"other"
+
+    def __str__(self):
+        return "other"
+
+    def __len__(self):
+        return 5
+
+
+def test_a_text_with_ways_of_its_own_is_taken_for_the_text_that_it_is(ledger):
+    with AdaptiveCalibrator(ledger) as calibrator:
+        calibrator.record(Name("m"), 1, 1.0, request_id=Name("r"))
+        calibrator.record_many([Call(Name("m"), 1, 1, 2.0, request_id=Name("s"))])
+        with calibrator.timed(Name("m"), 1) as timed:
+            timed.completion_tokens = 1
+        calibrator.reset(Name("m"))
+        calibrator.recalibrate(0.5, model=Name("m"))
+        assert [call.request_id for call in calibrator.calls("m")] == ["r", "s", None]
+        for given in (
+            calibrator.predict(Name("m"), 1).model,
+            calibrator.predict(Name("unseen"), 1).model,
+            calibrator.get_stats(Name("unseen"))["model"],
+            calibrator.calibration(Name("m")).model,
+            next(calibrator.calls(Name("m"))).model,
+        ):
+            assert type(given) is str
+        assert [head.model for head in calibrator.heads()] == ["m"]
+        assert calibrator.audit(heads=calibrator.heads()) == []

@@ -431,6 +431,7 @@ def test_recording_into_a_ledger_with_a_flipped_header_records_or_changes_nothin
         True,
         ["calls.db"],
         object(),
+        "\ud800.db",
         "~nobody-of-this-name/calls.db",
     ],
 )

@@ -95,7 +95,7 @@ def salvage(
 
 
 def _one(source: Salvage, model: str, place: Place) -> Found:
-    check_model(model)
+    model = check_model(model)
     for found in source.models():
         if found.model == model:
             return found

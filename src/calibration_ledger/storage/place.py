@@ -78,11 +78,11 @@ def find_place(ledger: str | os.PathLike[str] | None) -> Place:
         text = os.fspath(ledger)
     except TypeError:
         text = None
-    if not isinstance(text, str) or not text or "\0" in text:
+    if not isinstance(text, str) or not text or "\0" in text or not _can_be_encoded(text):
         # Not repeated: there may be a password in it.
         raise InvalidInputError(
-            f"a ledger is a path, a URL or ':memory:', a text without NUL that is not empty; this "
-            f"{type(ledger).__name__} is none: leave it out for your own."
+            f"a ledger is a path, a URL or ':memory:', a valid text without NUL that is not empty; "
+            f"this {type(ledger).__name__} is none: leave it out for your own."
         )
     if text == MEMORY:
         return Place(None, None, MEMORY)
@@ -103,6 +103,15 @@ def find_place(ledger: str | os.PathLike[str] | None) -> Place:
             f"path out, or ./{text} for a file of that name."
         ) from None
     return Place(path, None, str(path))
+
+
+def _can_be_encoded(text: str) -> bool:
+    """Whether a file can have this name: not with half a surrogate pair in it."""
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _from_url(text: str) -> Place:
