@@ -223,6 +223,10 @@ class Histories(RuleBasedStateMachine):
         self.calibrator.export_ledger("jsonl", file)
         self.calibrator.close()
         if self.is_file:
+            # A child that was killed may have left its calls in the log, and who has only read
+            # since cannot take them into the file: beside the copy they would be taken for its.
+            for suffix in ("-wal", "-shm"):
+                Path(f"{self.ledger}{suffix}").unlink(missing_ok=True)
             shutil.copyfile(path, self.ledger)
         else:
             self.ledger = self.another()
