@@ -131,14 +131,7 @@ def check(ledger, acknowledged, under_way=4):
         assert calibrator.audit() == []
 
 
-# Seen to fail once under heavy load on Python 3.13, at the exit itself: not understood yet.
-RARELY_LATE = "while daemon threads record with calibrators of their own"
-
-
-@pytest.mark.parametrize(
-    "how",
-    [pytest.param(p, marks=pytest.mark.stress) if p == RARELY_LATE else p for p in PROGRAMS],
-)
+@pytest.mark.parametrize("how", PROGRAMS)
 def test_a_program_may_end(ledger, how):
     acknowledged = end(ledger, PROGRAMS[how])
     if how in EVERYTHING:
