@@ -157,3 +157,9 @@ def test_every_command_is_in_the_readme():
 def test_every_block_is_of_a_kind_that_is_checked():
     kinds = {name for name, _ in BLOCK.findall(README.read_text(encoding="utf-8"))}
     assert kinds <= {"console", "python", "sh", "sql", "text"}
+
+
+def test_every_test_and_benchmark_that_it_names_is_there():
+    named = set(re.findall(r"`((?:tests|benchmarks)/[a-z_/]+\.py)`", README.read_text()))
+    assert len(named) > 20
+    assert {path for path in named if not (ROOT / path).is_file()} == set()
