@@ -72,8 +72,9 @@ class AdaptiveCalibrator(HistoryMethods):
         Args:
             ledger: a path, a URL or `":memory:"`; None: `$CALIBRATION_LEDGER`, else `ledger.db`
                 in the user's data folder.
-            alpha: the speed of adaptation in (0, 1] of models opened or reset from now on.
-            rule: the learning rule of models opened or reset from now on.
+            alpha: the speed of adaptation in (0, 1] of models opened or reset from now on. Left
+                out, it is the rule's own: 0.15 for `ema`, 0.01 for `kalman`.
+            rule: the learning rule of models opened or reset from now on: `ema` or `kalman`.
             prior: from a model's name to (ms per prompt token, ms per completion token, base ms);
                 None: the built-in priors.
             durability: `"full"`: what was recorded survives a power cut; `"normal"`: it survives
@@ -86,8 +87,10 @@ class AdaptiveCalibrator(HistoryMethods):
             LedgerError: what lies at the path cannot be used as a ledger.
         """
         refuse_removed(removed)
-        self.alpha = check_alpha(alpha)
-        self.rule = find_rule(rule).version
+        found = find_rule(rule)
+        # The default object itself: whoever writes 0.15 means it.
+        self.alpha = found.default_alpha if alpha is DEFAULT_ALPHA else check_alpha(alpha)
+        self.rule = found.version
         if durability not in ("full", "normal"):
             raise InvalidInputError(
                 f"durability must be 'full' or 'normal', not {shown(durability)}."

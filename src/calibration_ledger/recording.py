@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from calibration_ledger.damage import damage_told
+from calibration_ledger.damage import damage_told, damaged
 from calibration_ledger.entries import adjustment_head, call_head, first_head
 from calibration_ledger.errors import ModelNotFoundError, RequestConflictError
 from calibration_ledger.learning import State, learn_columns
@@ -134,8 +134,11 @@ def record_call(
     if row is None or row[9] is not None:
         return record_calls(transaction, model, (call,), opening)[0]
     model_id, rule, alpha, a, b, o, absolute, total, count, _, _, seq, head, _ = row
+    found = find_rule(rule)
+    if found.extra_numbers:
+        raise damaged(model, f"the further state of its rule {rule} is missing")
     numbers = [a, b, o, absolute, total]
-    predicted = learn_columns(find_rule(rule), alpha, numbers, (p,), (c,), (y,))[0]
+    predicted = learn_columns(found, alpha, numbers, (p,), (c,), (y,))[0]
     seq += 1
     head = call_head(head, (seq, at, p, c, y, predicted, None, None))
     transaction.add_call((model_id, seq, at, p, c, y, predicted))

@@ -27,11 +27,16 @@ if TYPE_CHECKING:
 
 
 def _chosen(live: Stored, alpha: float | None, rule: Rule | None) -> tuple[Rule, float]:
-    """The rule and alpha to replay a model under: what is left out is the model's live one."""
-    return (
-        find_rule(live.rule) if rule is None else rule,
-        live.alpha if alpha is None else alpha,
-    )
+    """The rule and alpha to replay a model under: what is left out is the model's live one.
+
+    But the alpha of one rule says nothing to another: there it is the rule's own default.
+    """
+    if rule is None:
+        rule = find_rule(live.rule)
+    if alpha is None:
+        is_its_own = rule.name == live.rule.partition(".")[0]
+        alpha = live.alpha if is_its_own else rule.default_alpha
+    return rule, alpha
 
 
 def _checked(alpha: float | None, rule: str | None) -> tuple[float | None, Rule | None]:

@@ -12,9 +12,6 @@ if TYPE_CHECKING:
 
     from calibration_ledger.calibrator import AdaptiveCalibrator
 
-DEFAULT_ALPHA = 0.15
-"""The library's own, repeated because importing it takes longer than all of click; tested."""
-
 
 class Session:
     """What `calib` itself was given, before the command."""
@@ -30,9 +27,11 @@ class Session:
         """The ledger, which the first write makes if it is missing."""
         from calibration_ledger.calibrator import AdaptiveCalibrator
 
-        with AdaptiveCalibrator(
-            self.ledger, DEFAULT_ALPHA if alpha is None else alpha, rule=rule or "ema"
-        ) as calibrator:
+        if alpha is None:
+            calibrator = AdaptiveCalibrator(self.ledger, rule=rule or "ema")
+        else:
+            calibrator = AdaptiveCalibrator(self.ledger, alpha, rule=rule or "ema")
+        with calibrator:
             yield calibrator
 
     @contextmanager

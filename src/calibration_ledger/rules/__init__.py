@@ -10,14 +10,15 @@ from __future__ import annotations
 from calibration_ledger.errors import UnknownRuleError
 from calibration_ledger.rules.base import Rule, predict_ms
 from calibration_ledger.rules.ema import EMA
+from calibration_ledger.rules.kalman import KALMAN
 
-RULES: tuple[Rule, ...] = (EMA,)
+RULES: tuple[Rule, ...] = (EMA, KALMAN)
 """Every rule version that this program knows; of one name, the newest is last."""
 
 _BY_VERSION = {rule.version: rule for rule in RULES}
 _BY_NAME = {rule.name: rule for rule in RULES}
 
-__all__ = ["EMA", "RULES", "Rule", "find_rule", "predict_ms"]
+__all__ = ["EMA", "KALMAN", "RULES", "Rule", "find_rule", "predict_ms"]
 
 
 def find_rule(rule: object) -> Rule:
