@@ -127,9 +127,9 @@ def test_a_further_state_that_is_not_the_rules_is_a_finding_and_a_typed_error(le
         connection.execute("UPDATE calibrations SET rule_state = ?", (state,))
         connection.commit()
     with AdaptiveCalibrator(ledger_path) as calibrator:
-        with pytest.raises(LedgerCorruptError, match="further|rule state"):
+        with pytest.raises(LedgerCorruptError, match=r"further|rule state"):
             calibrator.record("m", 10, 400.0, 5)
-        with pytest.raises(LedgerCorruptError, match="further|rule state"):
+        with pytest.raises(LedgerCorruptError, match=r"further|rule state"):
             calibrator.record("m", 10, 400.0, 5, request_id="r")
         assert {finding.check for finding in calibrator.audit()} == {"calibration"}
 
