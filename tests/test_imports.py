@@ -53,6 +53,7 @@ PURE = {
     "removed",
     "replay",
     "rules",
+    "sweep",
     "timing",
     "validation",
     "values",

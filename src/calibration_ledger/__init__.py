@@ -16,7 +16,16 @@ if TYPE_CHECKING:
     from calibration_ledger.calibrator import AdaptiveCalibrator
     from calibration_ledger.errors import CalibrationLedgerError
     from calibration_ledger.priors import Prior, default_prior
-    from calibration_ledger.values import Call, CostPrediction, Finding, Head, Replay
+    from calibration_ledger.values import (
+        Call,
+        CostPrediction,
+        Finding,
+        Head,
+        Replay,
+        Score,
+        Suggestion,
+        Sweep,
+    )
 
 _HOMES = {
     "AdaptiveCalibrator": "calibrator",
@@ -29,6 +38,9 @@ _HOMES = {
     "ModelCalibration": "calibration",
     "Prior": "priors",
     "Replay": "values",
+    "Score": "values",
+    "Suggestion": "values",
+    "Sweep": "values",
     "default_prior": "priors",
 }
 
@@ -43,6 +55,9 @@ __all__ = [
     "ModelCalibration",
     "Prior",
     "Replay",
+    "Score",
+    "Suggestion",
+    "Sweep",
     "__version__",
     "default_prior",
 ]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from calibration_ledger import auditing, listing, replaying
+from calibration_ledger import auditing, listing, replaying, suggesting, sweeping
+from calibration_ledger.sweep import WARM_UP
 
 if TYPE_CHECKING:
     import os
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from calibration_ledger.interchange.reports import ExportReport, ImportReport
     from calibration_ledger.replay import Progress
     from calibration_ledger.storage.backend import Backend
-    from calibration_ledger.values import Call, Finding, Head, Replay
+    from calibration_ledger.values import Call, Finding, Head, Replay, Suggestion, Sweep
 
 
 class HistoryMethods:
@@ -93,6 +94,56 @@ class HistoryMethods:
         return replaying.replay(
             self._backend, alpha, rule, model, since=since, until=until, progress=progress
         )
+
+    def sweep(
+        self,
+        alphas: Iterable[float] | None = None,
+        rules: Iterable[str] | str | None = None,
+        model: str | None = None,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        warm_up: int = WARM_UP,
+        progress: Progress | None = None,
+    ) -> list[Sweep]:
+        """Replay under every rule with every alpha, and rank them; changes nothing.
+
+        Args:
+            alphas: the alphas to try; None: eleven from 0.001 to 0.5.
+            rules: the rules to try, or one; None: all.
+            model: only this one.
+            since: score only calls made at this time or later; see `replay`.
+            until: score only calls made before this time.
+            warm_up: how many of each model's first calls are learnt but not scored.
+            progress: called with the number of calls done since the last time.
+
+        Returns:
+            One `Sweep` for each model, sorted by model, and behind them, where there are several,
+            one of all together (`.model` is None).
+
+        Raises:
+            As for `replay`; but a rule and alpha that would not stay finite is only scored last.
+        """
+        return sweeping.sweep(
+            self._backend,
+            alphas,
+            rules,
+            model,
+            since=since,
+            until=until,
+            warm_up=warm_up,
+            progress=progress,
+        )
+
+    def suggest(self, model: str | None = None) -> list[Suggestion]:
+        """Where another rule or alpha would have predicted the newest calls clearly better.
+
+        A quick look at 2,000 calls of a model at most; `sweep` knows for sure.
+
+        Raises:
+            ModelNotFoundError: the ledger has no entry of this model.
+        """
+        return suggesting.suggest(self._backend, model)
 
     def recalibrate(
         self,

@@ -80,25 +80,53 @@ def fold_history(
         NotFiniteError: under this rule and alpha the calibration would not stay finite.
         LedgerCorruptError: the history does not begin with an opening.
     """
+
+    def learn(states: list[State | None], columns: Columns) -> None:
+        (state,) = states
+        assert state is not None  # noqa: S101 - it is never taken out
+        predicted_ms = state.learn(*columns)
+        if accuracy is not None:
+            scored = None if window is None else window.holds(columns.called_at)
+            accuracy.add(columns.actual_ms, predicted_ms, scored)
+        if progress is not None:
+            progress(len(predicted_ms))
+
+    (state,) = fold_states(history, [(rule, alpha)], through, learn)
+    assert state is not None  # noqa: S101 - see above
+    return state
+
+
+def fold_states(
+    history: History,
+    candidates: Sequence[tuple[Rule, float]],
+    through: int,
+    learn: Callable[[list[State | None], Columns], object],
+) -> list[State | None]:
+    """Walk the entries 1 to `through` once, for one state or many; gives the states behind them.
+
+    `learn(states, columns)` learns a page of calls, and may put None in the place of a state that
+    is to be left out from there on.
+
+    Raises:
+        LedgerCorruptError: the history does not begin with an opening.
+    """
     setting = [entry for entry in history.adjustments if entry.kind != "recalibrated"]
     if not setting or setting[0].kind not in OPENINGS:
         raise damaged(history.model, "the history does not begin with an opening")
     opening, *later = setting
-    state = State.from_adjustment(opening, rule, alpha)
+    states: list[State | None] = [State.from_adjustment(opening, *one) for one in candidates]
     done = opening.seq
     for entry in [*(e for e in later if e.seq <= through), None]:
         end = through if entry is None else entry.seq - 1
         for columns in history.columns(done, end):
-            predicted_ms = state.learn(*columns)
-            if accuracy is not None:
-                scored = None if window is None else window.holds(columns.called_at)
-                accuracy.add(columns.actual_ms, predicted_ms, scored)
-            if progress is not None:
-                progress(len(predicted_ms))
+            learn(states, columns)
         if entry is not None:
-            state = State.from_adjustment(entry, rule, alpha)
+            states = [
+                None if state is None else State.from_adjustment(entry, *one)
+                for state, one in zip(states, candidates, strict=True)
+            ]
             done = entry.seq
-    return state
+    return states
 
 
 def replay_history(
