@@ -4,6 +4,8 @@ import json
 
 from calibration_ledger import AdaptiveCalibrator
 
+from .conftest import plain_calls
+
 
 def test_the_table_has_a_line_for_each_model(calib, filled):
     result = calib("stats")
@@ -47,3 +49,26 @@ def test_a_model_after_a_reset_is_no_longer_listed_but_still_found(calib, filled
     calib("reset", "tiny")
     assert "tiny" not in calib("stats").stdout
     assert "prior only" in calib("stats", "tiny").stdout
+
+
+def test_a_clearly_better_rule_is_hinted_at_in_one_line_with_its_command(calib, ledger_path):
+    with AdaptiveCalibrator(ledger_path) as calibrator:
+        calibrator.record_many(plain_calls("x y", 250))
+        (suggestion,) = calibrator.suggest()
+    result = calib("stats")
+    assert result.stderr.count("\n") == 1
+    command = f"calib recalibrate 'x y' --rule kalman --alpha {suggestion.alpha}"
+    assert result.stderr.startswith(f"hint: kalman at alpha {suggestion.alpha} would have erred ")
+    assert result.stderr.endswith(f"over the newest 225 calls of x y: {command}\n")
+    assert calib("stats", "--json").stderr == ""
+    calib("recalibrate", "x y", "--rule", "kalman", "--alpha", str(suggestion.alpha))
+    assert calib("stats").stderr == ""
+
+
+def test_several_models_are_one_hint(calib, ledger_path):
+    with AdaptiveCalibrator(ledger_path) as calibrator:
+        for model in ("a", "b"):
+            calibrator.record_many(plain_calls(model, 250))
+    result = calib("stats")
+    assert "would have predicted 2 models clearly better" in result.stderr
+    assert result.stderr.endswith(": calib recalibrate --best\n")

@@ -82,12 +82,12 @@ def recalibrate(
     elif results:
         print_table(COLUMNS, [_row(one, before.get(one.model)) for one in results])
     else:
-        note("nothing to adopt: " + (_NONE_BETTER if best else "there are no models yet."))
+        note(_NONE_BETTER if best else "no models to recalibrate yet.")
     if dry_run and results:
         note("nothing was changed (--dry-run).")
 
 
-_NONE_BETTER = "no rule and alpha would have predicted better than the live ones."
+_NONE_BETTER = "nothing to adopt: no rule and alpha would have predicted better than the live ones."
 
 
 def _check(alpha: float | None, rule: str | None, *, best: bool) -> None:

@@ -45,7 +45,8 @@ def stats(session: Session, model: str | None, *, as_json: bool) -> None:
     with session.existing() as calibrator:
         figures = calibrator.all_stats() if model is None else calibrator.get_stats(model)
         where = calibrator.ledger
-        better = [] if as_json or not figures else calibrator.suggest(model)
+        has_calls = figures["sample_count"] if isinstance(figures, dict) else figures
+        better = calibrator.suggest(model) if has_calls and not as_json else []
     if as_json:
         print_json(figures)
         return
