@@ -1,9 +1,10 @@
 """How well a replay predicted: figures in constant memory, column by column.
 
-Sums are exact over each column (`math.fsum`), so they do not depend on the Python version (the
-builtin `sum` of floats became compensated in 3.12). The median comes from a histogram whose
-buckets are the leading bits of the number itself: 1,024 to each power of two, so that the middle
-of a bucket is within 0.05 % of all that lies in it.
+Sums run plainly from left to right over all calls, so they depend neither on where a page ends nor
+on the Python version (the builtin `sum` of floats became compensated in 3.12), and compiled code
+can do the same. Of n calls, they are within n * 1.2e-16 of themselves. The median comes from a
+histogram whose buckets are the leading bits of the number itself: 1,024 to each power of two, so
+that the middle of a bucket is within 0.05 % of all that lies in it.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ import math
 import struct
 from array import array
 from collections import Counter
+from functools import reduce
 from itertools import compress, repeat
-from operator import rshift, sub, truediv
+from operator import add, rshift, sub, truediv
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -22,13 +24,6 @@ if TYPE_CHECKING:
 _KEPT = 10  # of binary64's 52 bits of fraction, those that stay in the bucket's number
 _SHIFT = 52 - _KEPT
 _INFINITY = 0x7FF << _KEPT
-
-
-def _sum(values: Sequence[float]) -> float:
-    try:
-        return math.fsum(values)
-    except OverflowError:  # absurd, but finite each: their sum is not
-        return sum(values)
 
 
 class Histogram:
@@ -139,9 +134,9 @@ class Accuracy:
         errors = list(map(sub, actual_ms, predicted_ms))
         absolute = list(map(abs, errors))
         self.n += len(errors)
-        self._absolute += _sum(absolute)
-        self._signed += _sum(errors)
-        self._actual += _sum(actual_ms)
+        self._absolute = reduce(add, absolute, self._absolute)
+        self._signed = reduce(add, errors, self._signed)
+        self._actual = reduce(add, actual_ms, self._actual)
         if self._sizes is not None:
             self._sizes.add(absolute)
         if 0.0 in actual_ms:  # no percentage of nothing
