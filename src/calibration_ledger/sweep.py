@@ -7,19 +7,18 @@ they are learnt, but left out of the figures. Nothing here knows a database.
 
 from __future__ import annotations
 
+from functools import partial
 from math import inf, isnan, nan
 from typing import TYPE_CHECKING, NamedTuple
 
-from calibration_ledger.errors import NotFiniteError
-from calibration_ledger.figures import Accuracy
-from calibration_ledger.replay import fold_states
+from calibration_ledger.replay import Runs, Scoring, fold_states
 from calibration_ledger.values import Score, Sweep
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from calibration_ledger.learning import State
-    from calibration_ledger.replay import Columns, History, Progress, Window
+    from calibration_ledger.figures import Accuracy
+    from calibration_ledger.replay import History, Progress, Start, Window
     from calibration_ledger.rules import Rule
 
 ALPHAS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5)
@@ -49,44 +48,16 @@ def sweep_history(
     warm_up: int,
     window: Window | None = None,
     progress: Progress | None = None,
+    start: Start = Runs,
 ) -> list[Accuracy | None]:
     """The figures of each candidate; None for one that would not stay finite.
 
     Raises:
         LedgerCorruptError: the history does not begin with an opening.
     """
-    figures: list[Accuracy | None] = [Accuracy(keeps_sizes=True) for _ in candidates]
-    seen = 0
-
-    def learn(states: list[State | None], columns: Columns) -> None:
-        nonlocal seen
-        scored = _scored(columns, max(warm_up - seen, 0), window)
-        seen += len(columns.actual_ms)
-        for index, state in enumerate(states):
-            accuracy = figures[index]
-            if state is None or accuracy is None:
-                continue
-            try:
-                predicted_ms = state.learn(*columns)
-            except NotFiniteError:
-                states[index] = figures[index] = None
-                continue
-            accuracy.add(columns.actual_ms, predicted_ms, scored)
-        if progress is not None:
-            progress(len(columns.actual_ms))
-
-    fold_states(history, candidates, through, learn)
-    return figures
-
-
-def _scored(columns: Columns, left_out: int, window: Window | None) -> list[bool] | None:
-    """Which calls of a page count; None for all of them."""
-    if window is None and not left_out:
-        return None
-    scored = [True] * len(columns.actual_ms) if window is None else window.holds(columns.called_at)
-    left_out = min(left_out, len(scored))
-    scored[:left_out] = [False] * left_out
-    return scored
+    begin = partial(start, keeps_sizes=True)
+    runs = fold_states(history, candidates, through, begin, Scoring(window, warm_up), progress)
+    return [None if i in runs.errors else one for i, one in enumerate(runs.figures)]
 
 
 def ranked(
@@ -125,15 +96,26 @@ def score_of(rule: str | None, alpha: float | None, accuracy: Accuracy | None) -
     )
 
 
-def together(all_figures: Sequence[Sequence[Accuracy | None]]) -> list[Accuracy | None]:
-    """The figures of each candidate over several models; None where one would not stay finite."""
-    totals: list[Accuracy | None] = []
-    for of_models in zip(*all_figures, strict=True):
-        total: Accuracy | None = Accuracy(keeps_sizes=True)
-        for accuracy in of_models:
-            if accuracy is None or total is None:
-                total = None
-                break
-            total.join(accuracy)
-        totals.append(total)
-    return totals
+class Together:
+    """The figures of each candidate over several models; None where one would not stay finite.
+
+    They are added up model by model, so that no more than two models' are ever kept.
+    """
+
+    def __init__(self) -> None:
+        """Start with no model."""
+        self.figures: list[Accuracy | None] = []
+        self.models = 0
+
+    def add(self, figures: Sequence[Accuracy | None]) -> None:
+        """Take in the figures of one model."""
+        self.models += 1
+        if self.models == 1:
+            self.figures = [None if one is None else one.copy() for one in figures]
+            return
+        for index, one in enumerate(figures):
+            total = self.figures[index]
+            if one is None or total is None:
+                self.figures[index] = None
+            else:
+                total.join(one)

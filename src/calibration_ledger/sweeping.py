@@ -13,11 +13,11 @@ from calibration_ledger.storage import reads
 from calibration_ledger.sweep import (
     ALPHAS,
     Candidate,
+    Together,
     candidates_of,
     ranked,
     score_of,
     sweep_history,
-    together,
 )
 from calibration_ledger.validation import check_alpha, check_window, shown
 
@@ -55,17 +55,16 @@ def sweep(
         )
     _check_warm_up(warm_up)
     window = Window(*check_window(since, until))
-    found, figures, lives = [], [], []
+    found, together = [], Together()
     for live in list_live(backend, model):
         *scored, its_own = _of_model(backend, live, candidates, warm_up, window, progress)
         score = score_of(live.rule, live.alpha, its_own)
         found.append(ranked(live.model, candidates, scored, score, warm_up))
-        figures.append(scored)
-        lives.append([its_own])
-    if model is None and len(found) > 1:
-        (all_live,) = together(lives)
+        together.add([*scored, its_own])
+    if model is None and together.models > 1:
+        *scored, all_live = together.figures
         score = score_of(None, None, all_live)
-        found.append(ranked(None, candidates, together(figures), score, warm_up))
+        found.append(ranked(None, candidates, scored, score, warm_up))
     return found
 
 
