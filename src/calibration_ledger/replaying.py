@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from calibration_ledger.damage import damage_told, damaged
+from calibration_ledger.fast import how_to_run
 from calibration_ledger.figures import Accuracy
 from calibration_ledger.listing import list_live
 from calibration_ledger.new_calls import now_us
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from calibration_ledger.learning import State
-    from calibration_ledger.replay import Progress
+    from calibration_ledger.replay import Progress, Start
     from calibration_ledger.rules import Rule
     from calibration_ledger.storage.backend import Backend
     from calibration_ledger.storage.reads import Stored
@@ -60,16 +61,20 @@ def replay(
     checked_alpha, checked_rule = _checked(alpha, rule)
     window = Window(*check_window(since, until))
     replays = []
-    for live in list_live(backend, model):
+    lives = list_live(backend, model)
+    calls = sum(live.last_seq for live in lives)
+    for live in lives:
+        chosen = _chosen(live, checked_alpha, checked_rule)
         history = reads.ModelHistory(backend, live)
         everything = window == (None, None)
         with damage_told(live.model):
             replayed, _ = replay_history(
                 history,
-                *_chosen(live, checked_alpha, checked_rule),
+                *chosen,
                 live.last_seq if everything else max(1, history.last_scored(window)),
                 window=None if everything else window,
                 progress=progress,
+                start=how_to_run([chosen[0]], calls, 1),
             )
         replays.append(replayed)
     return replays
@@ -86,19 +91,27 @@ def recalibrate(
     """See `AdaptiveCalibrator.recalibrate`."""
     checked_alpha, checked_rule = _checked(alpha, rule)
     adopted = []
-    for live in list_live(backend, model):
+    lives = list_live(backend, model)
+    calls = sum(live.last_seq for live in lives)
+    for live in lives:
         done = None
         while done is None:  # a reset or recalibration came between: start over
             (newest,) = list_live(backend, live.model)
             chosen = _chosen(newest, checked_alpha, checked_rule)
+            start = how_to_run([chosen[0]], calls, 1)
             with damage_told(live.model):
-                done = _adopt(backend, newest, *chosen, progress)
+                done = _adopt(backend, newest, *chosen, progress, start)
         adopted.append(done)
     return adopted
 
 
 def _adopt(
-    backend: Backend, live: Stored, rule: Rule, alpha: float, progress: Progress | None
+    backend: Backend,
+    live: Stored,
+    rule: Rule,
+    alpha: float,
+    progress: Progress | None,
+    start: Start,
 ) -> Replay | None:
     """Replay without the lock, then take it, fold what came meanwhile, and write.
 
@@ -106,7 +119,9 @@ def _adopt(
     """
     history = reads.ModelHistory(backend, live)
     accuracy = Accuracy()
-    state = fold_history(history, rule, alpha, live.last_seq, accuracy=accuracy, progress=progress)
+    state = fold_history(
+        history, rule, alpha, live.last_seq, accuracy=accuracy, progress=progress, start=start
+    )
 
     def work(transaction: Transaction) -> tuple[State, Accuracy] | None:
         opened = OpenModel.load(transaction, live.model)

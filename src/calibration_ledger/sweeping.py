@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from calibration_ledger.damage import damage_told
 from calibration_ledger.errors import InvalidInputError
+from calibration_ledger.fast import how_to_run
 from calibration_ledger.listing import list_live
 from calibration_ledger.replay import Window
 from calibration_ledger.rules import RULES, find_rule
@@ -56,8 +57,10 @@ def sweep(
     _check_warm_up(warm_up)
     window = Window(*check_window(since, until))
     found, together = [], Together()
-    for live in list_live(backend, model):
-        *scored, its_own = _of_model(backend, live, candidates, warm_up, window, progress)
+    lives = list_live(backend, model)
+    calls = sum(live.last_seq for live in lives)
+    for live in lives:
+        *scored, its_own = _of_model(backend, live, candidates, warm_up, window, calls, progress)
         score = score_of(live.rule, live.alpha, its_own)
         found.append(ranked(live.model, candidates, scored, score, warm_up))
         together.add([*scored, its_own])
@@ -74,9 +77,13 @@ def _of_model(
     candidates: list[Candidate],
     warm_up: int,
     window: Window,
+    calls: int,
     progress: Progress | None,
 ) -> list[Accuracy | None]:
-    """The figures of all candidates, and behind them those of the live rule and alpha."""
+    """The figures of all candidates, and behind them those of the live rule and alpha.
+
+    `calls` is how many the whole sweep goes through.
+    """
     history = reads.ModelHistory(backend, live)
     everything = window == (None, None)
     own = Candidate(find_rule(live.rule), live.alpha)
@@ -89,6 +96,7 @@ def _of_model(
             warm_up=warm_up,
             window=None if everything else window,
             progress=progress,
+            start=how_to_run({one.rule for one in tried}, calls, len(tried)),
         )
     return [*figures[: len(candidates)], figures[tried.index(own)]]
 
