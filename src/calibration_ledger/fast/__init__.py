@@ -24,7 +24,7 @@ for so many; numba takes 0.2 s to be imported and 0.4 s to load what it once com
 s. (Compiling takes 2 to 3 s, but once for each machine, not in every process.)"""
 
 MOST = 2**32
-"""Calls from which the histograms' 32 bits might not suffice."""
+"""Calls, of all models, from which the histograms' 32 bits might not suffice."""
 
 
 def how_to_run(rules: Iterable[Rule], calls: int, candidates: int) -> Start:

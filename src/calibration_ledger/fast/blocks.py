@@ -59,12 +59,14 @@ def _block(page: Columns, window: Window | None) -> Block | None:
     """A page as arrays; None where its values are not what every program of ours writes."""
     import numpy as np
 
-    *tokens, actual_ms = (np.array(column) for column in page[1:])
-    if [array.dtype.kind for array in (*tokens, actual_ms)] != ["i", "i", "f"]:
+    columns = [np.array(column) for column in page[1:]]
+    if [column.dtype.kind for column in columns] != ["i", "i", "f"]:
         return None
-    if any(array.min() < 0 or array.max() >= TOKENS_LIMIT for array in tokens):
-        return None
-    if not actual_ms.min() >= 0.0:
+    prompt_tokens, completion_tokens = (c.astype(np.int64, copy=False) for c in columns[:2])
+    actual_ms = columns[2]
+    # Both in one look: a bit that either has is in this, and a negative number is a huge one.
+    either = (prompt_tokens | completion_tokens).view(np.uint64)
+    if either.max() >= TOKENS_LIMIT or not actual_ms.min() >= 0.0:
         return None
     in_window = None
     if window is not None:
@@ -75,7 +77,6 @@ def _block(page: Columns, window: Window | None) -> Block | None:
         in_window = called_at >= since
         if window.until is not None:
             in_window &= called_at < window.until
-    prompt_tokens, completion_tokens = (array.astype(np.int64) for array in tokens)
     return Block(prompt_tokens, completion_tokens, actual_ms, in_window, page.called_at[-1])
 
 

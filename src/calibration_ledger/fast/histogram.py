@@ -26,7 +26,7 @@ class ArrayHistogram(Histogram):
 
     def copy(self) -> ArrayHistogram:
         """See `Histogram`."""
-        other = ArrayHistogram(self._array.astype("int64"))  # whatever is joined to it
+        other = ArrayHistogram(self._array.copy())
         other._counts = self._counts.copy()
         return other
 
@@ -42,7 +42,10 @@ class ArrayHistogram(Histogram):
     def joined(self, other: Histogram) -> ArrayHistogram:
         """See `Histogram`."""
         if isinstance(other, ArrayHistogram):
-            self._array = self._array + other._array  # noqa: SLF001 - of its own kind
+            used = other._octaves().nonzero()[0]  # noqa: SLF001 - of its own kind
+            if len(used):
+                some = slice(used[0] << KEPT, (used[-1] + 1) << KEPT)
+                self._array[some] += other._array[some]  # noqa: SLF001 - likewise
         self._counts.update(other._counts)  # noqa: SLF001 - likewise
         self._settle()
         return self
@@ -52,18 +55,26 @@ class ArrayHistogram(Histogram):
         for bucket in [b for b in self._counts if FIRST <= b < FIRST + BUCKETS]:
             self._array[bucket - FIRST] += self._counts.pop(bucket)
 
+    def _octaves(self) -> Any:
+        """How many numbers lie in each power of two of the array."""
+        return self._array.reshape(-1, 1 << KEPT).sum(axis=1, dtype="int64")
+
     def total(self) -> int:
         """See `Histogram`."""
-        return super().total() + int(self._array.sum(dtype="int64"))
+        return super().total() + int(self._octaves().sum())
 
     def _bucket_at(self, rank: int) -> int:
         below = {bucket: count for bucket, count in self._counts.items() if bucket < FIRST}
-        above = {bucket: count for bucket, count in self._counts.items() if bucket >= FIRST}
         low = sum(below.values())
         if rank <= low:
             return bucket_at(below, rank)
-        rank -= low
-        inside = self._array.cumsum(dtype="int64")
-        if rank <= inside[-1]:
-            return FIRST + int(inside.searchsorted(rank))
-        return bucket_at(above, rank - int(inside[-1]))
+        up_to = self._octaves().cumsum()
+        octave = int(up_to.searchsorted(rank - low))
+        if octave == len(up_to):
+            above = {bucket: count for bucket, count in self._counts.items() if bucket >= FIRST}
+            return bucket_at(above, rank - low - int(up_to[-1]))
+        if octave:
+            low += int(up_to[octave - 1])
+        start = octave << KEPT
+        inside = self._array[start : start + (1 << KEPT)].cumsum(dtype="int64")
+        return FIRST + start + int(inside.searchsorted(rank - low))
