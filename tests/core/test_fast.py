@@ -52,7 +52,8 @@ def _start():
 @pytest.fixture(name="small_blocks")
 def _small_blocks(monkeypatch):
     """Blocks of a few calls, so that a short history has many."""
-    monkeypatch.setattr(blocks, "BLOCK", 11)
+    monkeypatch.setattr(blocks, "SHORTEST", 5)
+    monkeypatch.setattr(blocks, "LONGEST", 30)
 
 
 class Paged:
@@ -152,7 +153,7 @@ def test_blocks_of_full_length_give_the_same(start):
         *(
             {"kind": "call", "seq": i, "called_at": i, "prompt_tokens": p, "completion_tokens": c}
             | {"actual_ms": y}
-            for i in range(2, 2 * blocks.BLOCK)
+            for i in range(2, 8 * blocks.SHORTEST)
             for p, c, y in [random_call(rng, 0.1)]
         ),
     ]

@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
     from calibration_ledger.replay import Columns, Scoring, Window
 
-BLOCK = 32_768
-"""Calls to a block. Each candidate counts in histograms of its own, which the processor fetches for
-every block anew: with blocks of 16,384 a sweep took a tenth longer, and longer ones leave the cores
-idle while the first is read."""
+SHORTEST, LONGEST = 8_192, 65_536
+"""Calls to a block: the first is short, so that the cores soon have something to do, and each is
+half as long again as the one before, for each candidate has histograms of its own, which the
+processor fetches for every block anew. With 16,384 throughout, a sweep took a tenth longer."""
 
 
 class Block(NamedTuple):
@@ -40,15 +40,15 @@ def scored_of(block: Block, scoring: Scoring) -> Any:
 def parts(pages: Iterable[Columns], window: Window | None) -> Iterator[Block | Columns]:
     """The pages as blocks; those with values that cannot be are left as they are."""
     held: list[Block] = []
-    count = 0
+    count, enough = 0, SHORTEST
     for page in pages:
         block = _block(page, window)
         if block is not None:
             held.append(block)
             count += len(page.actual_ms)
-        if held and (block is None or count >= BLOCK):
+        if held and (block is None or count >= enough):
             yield _joined(held)
-            held, count = [], 0
+            held, count, enough = [], 0, min(3 * enough // 2, LONGEST)
         if block is None:
             yield page
     if held:

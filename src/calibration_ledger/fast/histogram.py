@@ -56,19 +56,19 @@ class ArrayHistogram(Histogram):
             self._array[bucket - FIRST] += self._counts.pop(bucket)
 
     def _octaves(self) -> Any:
-        """How many numbers lie in each power of two of the array."""
-        return self._array.reshape(-1, 1 << KEPT).sum(axis=1, dtype="int64")
+        """How many numbers lie in each power of two of the array (see `fast.MOST`)."""
+        return self._array.reshape(-1, 1 << KEPT).sum(axis=1, dtype="uint32")
 
     def total(self) -> int:
         """See `Histogram`."""
-        return super().total() + int(self._octaves().sum())
+        return super().total() + int(self._octaves().sum(dtype="int64"))
 
     def _bucket_at(self, rank: int) -> int:
         below = {bucket: count for bucket, count in self._counts.items() if bucket < FIRST}
         low = sum(below.values())
         if rank <= low:
             return bucket_at(below, rank)
-        up_to = self._octaves().cumsum()
+        up_to = self._octaves().cumsum(dtype="int64")
         octave = int(up_to.searchsorted(rank - low))
         if octave == len(up_to):
             above = {bucket: count for bucket, count in self._counts.items() if bucket >= FIRST}
