@@ -1,15 +1,19 @@
-"""How quickly history is replayed and audited, in plain Python.
+"""How quickly history is replayed, swept and audited; in one run, variants interleaved.
 
-    python benchmarks/replay.py [--calls N] [--models N] [--rounds N]
+    python benchmarks/replay.py [--calls N] [--models N] [--rounds N] [--slow-calls N]
 
-Replays all calls with all figures, beside a bare read of the same rows through sqlite3 (the floor
-of any replay). What memory a replay takes is measured in fresh processes, of that many calls and
-of a tenth of them: if it is constant, the two are the same.
+Beside the replays stand a bare read of the same rows through sqlite3 (the floor of any replay), the
+predecessor's way (an object for each model, one `record()` for each call), and river, where it is
+installed. What is slow is run over fewer calls and scaled. Times are in seconds per million calls:
+the median and the least over the rounds, and the least of processor time, which other programs on
+the machine disturb less. Memory is measured in fresh processes, at two sizes of ledger.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
+import os
 import random
 import sqlite3
 import statistics
@@ -17,66 +21,244 @@ import subprocess
 import sys
 import tempfile
 import time
+from pathlib import Path
 
-from calibration_ledger import AdaptiveCalibrator
+from calibration_ledger import AdaptiveCalibrator, fast
+from calibration_ledger.listing import list_live
+from calibration_ledger.replay import fold_history
+from calibration_ledger.rules import find_rule
+from calibration_ledger.storage import reads
+
+ALPHAS = [(i + 1) / 200 for i in range(100)]
+TARGETS_S = {
+    "plain, ema, bare rebuild": 0.9,
+    "plain, ema, all figures": 1.3,
+    "compiled, ema": 0.7,
+    "compiled, ema, 100 alphas": 1.5,
+}
+IN_ORDER = (
+    "SELECT model_id, prompt_tokens, completion_tokens, actual_ms, called_at FROM calls"
+    " ORDER BY model_id, seq"
+)
 
 
-def fill(calibrator, calls, models):
+def fill(path, calls, models):
+    """Make a ledger; gives how many calls were recorded each second."""
     rng = random.Random(1)
-    for start in range(0, calls, 50_000):
-        calibrator.record_many(
-            {
-                "model": f"model-{rng.randrange(models)}",
-                "prompt_tokens": rng.randrange(1, 4096),
-                "completion_tokens": rng.randrange(1, 1024),
-                "actual_ms": rng.uniform(100, 9000),
-            }
-            for _ in range(min(50_000, calls - start))
+    start = time.perf_counter()
+    with AdaptiveCalibrator(path, durability="normal") as calibrator:
+        for done in range(0, calls, 50_000):
+            calibrator.record_many(
+                {
+                    "model": f"model-{rng.randrange(models)}",
+                    "prompt_tokens": rng.randrange(1, 4096),
+                    "completion_tokens": rng.randrange(1, 1024),
+                    "actual_ms": rng.uniform(100, 9000),
+                }
+                for _ in range(min(50_000, calls - done))
+            )
+    return calls / (time.perf_counter() - start)
+
+
+class Predecessor:
+    """A model's calibration as the predecessor kept it, without its file."""
+
+    def __init__(self):
+        self.ms_per_prompt_token, self.ms_per_completion_token = 0.5, 8.0
+        self.base_overhead_ms = 300.0
+        self.sample_count = 0
+        self.total_absolute_error_ms = self.total_predicted_ms = 0.0
+        self.last_updated = 0.0
+
+    def predict(self, prompt_tokens, completion_tokens):
+        return (
+            self.base_overhead_ms
+            + self.ms_per_prompt_token * prompt_tokens
+            + self.ms_per_completion_token * completion_tokens
+        )
+
+    def record(self, prompt_tokens, completion_tokens, actual_ms, alpha=0.15):
+        predicted = self.predict(prompt_tokens, completion_tokens)
+        error = actual_ms - predicted
+        total = prompt_tokens + completion_tokens or 1
+        fp, fc = prompt_tokens / total, completion_tokens / total
+        self.ms_per_prompt_token = max(
+            0.001, self.ms_per_prompt_token + alpha * error * fp / max(prompt_tokens, 1)
+        )
+        self.ms_per_completion_token = max(
+            0.001, self.ms_per_completion_token + alpha * error * fc / max(completion_tokens, 1)
+        )
+        self.base_overhead_ms = max(
+            0.0, self.base_overhead_ms + alpha * error * (1.0 - 0.5 * (fp + fc))
+        )
+        self.sample_count += 1
+        self.total_absolute_error_ms += abs(error)
+        self.total_predicted_ms += predicted
+        self.last_updated = time.time()
+        return error
+
+
+def bare_read(path, limit):
+    with sqlite3.connect(path) as raw:
+        for _ in raw.execute(f"{IN_ORDER} LIMIT {limit}"):
+            pass
+
+
+def predecessor(path, limit):
+    models = {}
+    with sqlite3.connect(path) as raw:
+        for model, p, c, y, _ in raw.execute(f"{IN_ORDER} LIMIT {limit}"):
+            if model not in models:
+                models[model] = Predecessor()
+            models[model].record(p, c, y)
+
+
+def river(path, limit):
+    from river import linear_model, preprocessing
+
+    models = {}
+    with sqlite3.connect(path) as raw:
+        for model, p, c, y, _ in raw.execute(f"{IN_ORDER} LIMIT {limit}"):
+            if model not in models:
+                scaled = preprocessing.StandardScaler() | linear_model.LinearRegression()
+                models[model] = scaled
+            x = {"prompt": p, "completion": c}
+            models[model].predict_one(x)
+            models[model].learn_one(x, y)
+
+
+def rebuild(calibrator, rule):
+    """The live state alone, without figures."""
+    backend = calibrator._backend
+    for live in list_live(backend, None):
+        history = reads.ModelHistory(backend, live)
+        fold_history(history, find_rule(rule), 0.15, live.last_seq)
+
+
+def in_way(compiled, work):
+    """The work, compiled however short it is, or not at all."""
+
+    def run():
+        fast.LONG = 0 if compiled else 2**60
+        work()
+
+    return run
+
+
+def works_of(calibrator, path, calls, slow_calls):
+    """Name: (what to run, how many calls it goes through)."""
+    plain = {
+        "plain, ema, bare rebuild": lambda: rebuild(calibrator, "ema"),
+        "plain, ema, all figures": lambda: calibrator.replay(rule="ema"),
+        "plain, kalman, bare rebuild": lambda: rebuild(calibrator, "kalman"),
+        "plain, kalman, all figures": lambda: calibrator.replay(rule="kalman"),
+    }
+    works = {"bare read (sqlite3)": (lambda: bare_read(path, calls), calls)}
+    works |= {name: (in_way(False, work), calls) for name, work in plain.items()}
+    if importlib.util.find_spec("numba") is None:
+        print("compiled: numba is not installed (the extra `fast`)")
+    else:
+        compiled = {
+            "compiled, ema": lambda: calibrator.replay(rule="ema"),
+            "compiled, kalman": lambda: calibrator.replay(rule="kalman"),
+            "compiled, ema, 100 alphas": lambda: calibrator.sweep(ALPHAS, ["ema"]),
+            "compiled, kalman, 100 alphas": lambda: calibrator.sweep(ALPHAS, ["kalman"]),
+        }
+        works |= {name: (in_way(True, work), calls) for name, work in compiled.items()}
+    works["the predecessor's objects"] = (lambda: predecessor(path, slow_calls), slow_calls)
+    if importlib.util.find_spec("river") is None:
+        print("river: not installed (the extra `benchmark`)")
+    else:
+        few = slow_calls // 5
+        works["river, predict_one and learn_one"] = (lambda: river(path, few), few)
+    return works
+
+
+def measure_times(works, rounds):
+    for name, (work, _) in works.items():
+        if name.startswith("compiled"):
+            work()
+    walls, processors = ({name: [] for name in works} for _ in range(2))
+    for _ in range(rounds):
+        for name, (work, calls) in works.items():
+            wall, processor = time.perf_counter(), time.process_time()
+            work()
+            processors[name].append((time.process_time() - processor) * 1e6 / calls)
+            walls[name].append((time.perf_counter() - wall) * 1e6 / calls)
+    floor = statistics.median(walls["bare read (sqlite3)"])
+    print(f"{'':33} median  least  processor  to a bare read  target")
+    for name, values in walls.items():
+        median = statistics.median(values)
+        target = f"<= {TARGETS_S[name]}" if name in TARGETS_S else ""
+        print(
+            f"{name:33} {median:6.2f} {min(values):6.2f} {min(processors[name]):10.2f}"
+            f" {median / floor:14.1f}x  {target}".rstrip()
         )
 
 
-# A process knows the most memory it ever had, which a peak before the replay would hide: so the
-# replay is all that it does. The kernel's own VmHWM begins anew with the program; what getrusage
-# tells begins with the parent's.
-REPLAY_ONCE = """
-import sys
-from calibration_ledger import AdaptiveCalibrator
-def peak_kib():
-    with open("/proc/self/status") as status:
-        return next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
-with AdaptiveCalibrator(sys.argv[1]) as calibrator:
-    calibrator.heads()
-    before = peak_kib()
-    calibrator.replay()
-    print(before, peak_kib())
+def run_child(code, *arguments, **variables):
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | variables,
+    )
+    return done.stdout.strip()
+
+
+LOADING = """
+import time
+start = time.perf_counter()
+from calibration_ledger.fast.compiling import compiled
+from calibration_ledger.rules import RULES
+assert compiled(RULES) is not None
+print(f"{time.perf_counter() - start:.2f}")
 """
 
 
-def peak_mib(path):
-    """The memory of a process before it replays all of a ledger, and at most."""
-    command = [sys.executable, "-c", REPLAY_ONCE, path]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    return tuple(int(kib) / 1024 for kib in done.stdout.split())
+def measure_loading():
+    """What the first long replay of a process waits for."""
+    with tempfile.TemporaryDirectory() as folder:
+        times = [run_child(LOADING, NUMBA_CACHE_DIR=folder) for _ in range(4)]
+    print(
+        f"numba and both rules: {times[0]} s to be imported and compiled, once for each machine; "
+        f"{min(times[1:])} s to be imported and loaded, once for each process"
+    )
 
 
-def tell_memory(folder, calls, models):
-    for count in (calls // 10, calls):
-        path = f"{folder}/calls.db"
-        if count != calls:
-            path = f"{folder}/tenth.db"
-            with AdaptiveCalibrator(path, durability="normal") as calibrator:
-                fill(calibrator, count, models)
-        before, peak = peak_mib(path)
-        print(
-            f"memory of a process that replays {count:,} calls: {peak:.1f} MiB at most, "
-            f"{peak - before:.1f} MiB of it for the replay"
-        )
+PEAK = """
+import sys
+from calibration_ledger import AdaptiveCalibrator, fast
+fast.LONG = int(sys.argv[2])
+def peak():  # not ru_maxrss, which a program inherits from the one that started it
+    lines = open("/proc/self/status").read().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+with AdaptiveCalibrator(sys.argv[1]) as calibrator:
+    before = peak()
+    if sys.argv[3] == "replay":
+        calibrator.replay()
+    else:
+        calibrator.sweep([(i + 1) / 200 for i in range(int(sys.argv[3]))], ["ema"])
+    print((peak() - before) / 1024)
+"""
 
 
-def timed(work):
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
+def measure_memory(paths):
+    if not Path("/proc/self/status").exists():
+        print("memory: not measured, there is no /proc here")
+        return
+    works = {"plain, replay": (2**60, "replay")}
+    if importlib.util.find_spec("numba") is not None:
+        works["compiled, replay"] = (0, "replay")
+        works["compiled, sweep of 100 alphas"] = (0, 100)
+    for name, arguments in works.items():
+        run_child(PEAK, paths[min(paths)], *arguments)  # what is compiled is kept for the next
+        told = [
+            f"{float(run_child(PEAK, path, *arguments)):.0f} MiB for {calls:,} calls"
+            for calls, path in paths.items()
+        ]
+        print(f"memory on top, {name}: {', '.join(told)}")
 
 
 def main():
@@ -84,40 +266,24 @@ def main():
     parser.add_argument("--calls", type=int, default=1_000_000)
     parser.add_argument("--models", type=int, default=10)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--slow-calls", type=int, default=100_000)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        path = f"{folder}/calls.db"
-        calibrator = AdaptiveCalibrator(path, durability="normal")
-        start = time.perf_counter()
-        fill(calibrator, arguments.calls, arguments.models)
-        rows_per_s = arguments.calls / (time.perf_counter() - start)
+        paths = {n: f"{folder}/{n}.db" for n in (max(1, arguments.calls // 10), arguments.calls)}
+        for calls, path in paths.items():
+            rows_per_s = fill(path, calls, arguments.models)
         print(f"record_many: {rows_per_s:,.0f} calls/s")
-        raw = sqlite3.connect(path)
-        sql = "SELECT seq, called_at, prompt_tokens, completion_tokens, actual_ms FROM calls"
-
-        def read():
-            for _ in raw.execute(f"{sql} ORDER BY model_id, seq"):
-                pass
-
-        works = {"bare read": read, "replay": calibrator.replay}
-        times = {name: [] for name in works}
-        for _ in range(arguments.rounds):
-            for name, work in works.items():
-                times[name].append(timed(work))
-        bare, replay = (statistics.median(values) for values in times.values())
-        scale = 1_000_000 / arguments.calls
-        print(
-            f"replay of {arguments.calls:,} calls over {arguments.models} models, all figures: "
-            f"{replay:.2f} s ({replay * scale:.2f} s per million, target <= 1.5), "
-            f"{replay / bare:.1f} x a bare read ({bare:.2f} s)"
-        )
-        findings = []
-        audit = timed(lambda: findings.extend(calibrator.audit()))
-        assert findings == []
-        print(f"audit of the same: {audit:.2f} s")
-        if sys.platform == "linux":
-            tell_memory(folder, arguments.calls, arguments.models)
-        calibrator.close()
+        print(f"{arguments.calls:,} calls over {arguments.models} models, in s per million calls:")
+        with AdaptiveCalibrator(path) as calibrator:
+            slow_calls = min(arguments.slow_calls, arguments.calls)
+            works = works_of(calibrator, path, arguments.calls, slow_calls)
+            measure_times(works, arguments.rounds)
+            start = time.perf_counter()
+            assert calibrator.audit() == []
+            print(f"audit of the same: {time.perf_counter() - start:.2f} s")
+        if importlib.util.find_spec("numba") is not None:
+            measure_loading()
+        measure_memory(paths)
 
 
 if __name__ == "__main__":

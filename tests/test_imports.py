@@ -46,6 +46,7 @@ PURE = {
     "entry_checks",
     "errors",
     "facts",
+    "fast",
     "figures",
     "frozen",
     "files",
@@ -57,6 +58,7 @@ PURE = {
     "replay",
     "rules",
     "stopped",
+    "sweep",
     "timing",
     "validation",
     "values",
@@ -95,6 +97,12 @@ def running(node):
             continue
         yield child
         yield from running(child)
+
+
+def at_import(tree):
+    """The statements of a module without its functions and classes."""
+    later = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+    return [node for node in tree.body if not isinstance(node, later)]
 
 
 def imported_by(tree):
@@ -149,6 +157,14 @@ def test_databases_are_spoken_to_in_one_folder():
 
 def test_click_is_in_one_folder():
     assert offenders(lambda m: not is_in(m, {"cli"}) and outside(m) & {"click"}) == {}
+
+
+def test_what_compiles_is_imported_in_one_folder_and_only_when_it_is_used():
+    compilers = {"numba", "numpy"}
+    assert offenders(lambda m: not is_in(m, {"fast"}) and outside(m) & compilers) == {}
+    at_once = {m: imported_by(ast.Module(at_import(tree_of(m)), [])) for m in MODULES}
+    early = {m for m in MODULES if {name.split(".")[0] for name in at_once[m]} & compilers}
+    assert early == set()
 
 
 def test_storage_knows_nothing_of_what_is_built_on_it():
@@ -291,7 +307,7 @@ def test_migrations_import_nothing_of_today():
 
 # -- in a fresh interpreter -----------------------------------------------------------------
 
-HEAVY = {"sqlalchemy", "alembic", "click", "sqlite3", "platformdirs", "psycopg", "numpy"}
+HEAVY = {"sqlalchemy", "alembic", "click", "sqlite3", "platformdirs", "psycopg", "numpy", "numba"}
 
 
 def run(code):

@@ -46,7 +46,16 @@ if TYPE_CHECKING:
         UnknownRuleError,
     )
     from calibration_ledger.priors import Prior, default_prior
-    from calibration_ledger.values import Call, CostPrediction, Finding, Head, Replay
+    from calibration_ledger.values import (
+        Call,
+        CostPrediction,
+        Finding,
+        Head,
+        Replay,
+        Score,
+        Suggestion,
+        Sweep,
+    )
 
 _HOMES = {
     "AdaptiveCalibrator": "calibrator",
@@ -58,6 +67,9 @@ _HOMES = {
     "ModelCalibration": "calibration",
     "Prior": "priors",
     "Replay": "values",
+    "Score": "values",
+    "Suggestion": "values",
+    "Sweep": "values",
     "default_prior": "priors",
     "CalibrationLedgerError": "errors",
     "CompletionTokensMissingError": "errors",
@@ -127,7 +139,10 @@ __all__ = [
     "RemovedParameterError",
     "Replay",
     "RequestConflictError",
+    "Score",
     "StoredRuleError",
+    "Suggestion",
+    "Sweep",
     "UnknownRuleError",
     "__version__",
     "default_prior",

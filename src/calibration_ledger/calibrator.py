@@ -74,8 +74,9 @@ class AdaptiveCalibrator(HistoryMethods):
         Args:
             ledger: a path, a URL or `":memory:"`; None: `$CALIBRATION_LEDGER`, else `ledger.db`
                 in the user's data folder.
-            alpha: the speed of adaptation in (0, 1] of models opened or reset from now on.
-            rule: the learning rule of models opened or reset from now on.
+            alpha: the speed of adaptation in (0, 1] of models opened or reset from now on; left
+                out, the rule's own: 0.15 for `ema`, 0.01 for `kalman`.
+            rule: the learning rule of models opened or reset from now on: `ema` or `kalman`.
             prior: from a model's name to (ms per prompt token, ms per completion token, base ms);
                 None: the built-in priors.
             durability: `"full"`: what was recorded survives a power cut; `"normal"`: it survives
@@ -87,8 +88,9 @@ class AdaptiveCalibrator(HistoryMethods):
             RemovedParameterError: `autosave` or `state_path`, which the predecessor took.
             LedgerError: what lies at the path cannot be used as a ledger.
         """
-        self._alpha = check_alpha(alpha)
-        self._rule = find_rule(rule).version
+        self._rule = (found := find_rule(rule)).version
+        # The default object itself: whoever writes 0.15 means it.
+        self._alpha = found.default_alpha if alpha is DEFAULT_ALPHA else check_alpha(alpha)
         check_durability(durability)
         timeout_s = check_seconds("timeout_s", timeout_s, _TIMEOUT_MAX_S)
         self._prior = default_prior if prior is None else check_prior(prior)
@@ -127,8 +129,7 @@ class AdaptiveCalibrator(HistoryMethods):
 
         Raises:
             InvalidInputError: the name or a token count is not what it must be.
-            NotFiniteError: the model has learnt from a measurement so absurd that it predicts no
-                number any more: reset it.
+            NotFiniteError: the model learnt so absurd a call that it predicts no number: reset it.
             LedgerError: the ledger cannot be read.
         """
         model = check_model(model)
@@ -262,10 +263,7 @@ class AdaptiveCalibrator(HistoryMethods):
         return self.calibration(model).stats()
 
     def all_stats(self) -> list[dict[str, Any]]:
-        """The figures of every model with at least one call, sorted by model.
-
-        A ledger that is not there yet has none.
-        """
+        """The figures of every model with at least one call, sorted by model."""
         live = listing.list_live(self._backend)
         return [listing.calibration_of(item).stats() for item in live if item.sample_count]
 

@@ -1,9 +1,10 @@
 """How well a replay predicted: figures in constant memory, column by column.
 
-Sums are exact over each column (`math.fsum`), so they do not depend on the Python version (the
-builtin `sum` of floats became compensated in 3.12). The median comes from a histogram whose
-buckets are the leading bits of the number itself: 1,024 to each power of two, so that the middle
-of a bucket is within 0.05 % of all that lies in it.
+Sums run plainly from left to right over all calls, so they depend neither on where a page ends nor
+on the Python version (the builtin `sum` of floats became compensated in 3.12), and compiled code
+can do the same. Of n calls, they are within n * 1.2e-16 of themselves. The median comes from a
+histogram whose buckets are the leading bits of the number itself: 1,024 to each power of two, so
+that the middle of a bucket is within 0.05 % of all that lies in it.
 """
 
 from __future__ import annotations
@@ -12,23 +13,21 @@ import math
 import struct
 from array import array
 from collections import Counter
+from functools import reduce
 from itertools import compress, repeat
-from operator import rshift, sub, truediv
+from operator import add, rshift, sub, truediv
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-_KEPT = 10  # of binary64's 52 bits of fraction, those that stay in the bucket's number
-_SHIFT = 52 - _KEPT
-_INFINITY = 0x7FF << _KEPT
+KEPT = 10
+"""Of binary64's 52 bits of fraction, those that stay in the number of a bucket."""
 
+SHIFT = 52 - KEPT
+"""What a number's bits are shifted by to give its bucket."""
 
-def _sum(values: Sequence[float]) -> float:
-    try:
-        return math.fsum(values)
-    except OverflowError:  # absurd, but finite each: their sum is not
-        return sum(values)
+_INFINITY = 0x7FF << KEPT
 
 
 class Histogram:
@@ -47,14 +46,33 @@ class Histogram:
     def add(self, values: Sequence[float]) -> None:
         """Count finite numbers >= 0."""
         bits = memoryview(array("d", values)).cast("B").cast("Q")
-        self._counts.update(map(rshift, bits, repeat(_SHIFT)))
+        self._counts.update(map(rshift, bits, repeat(SHIFT)))
+
+    def joined(self, other: Histogram) -> Histogram:
+        """What both have counted; this one may become it, and is not to be used again."""
+        if type(other) is not Histogram:  # one for many calls, which takes in the few of this one
+            return other.copy().joined(self)
+        self._counts.update(other._counts)
+        return self
+
+    def total(self) -> int:
+        """How many numbers were counted."""
+        return self._counts.total()
+
+    def quantile(self, share: float) -> float:
+        """The least value that this share of them does not exceed; NaN for none.
+
+        By rank (the inverse of the distribution function), within 0.05 % of itself.
+        """
+        total = self.total()
+        return self._at_rank(max(1, math.ceil(share * total))) if total else math.nan
 
     def median(self) -> float:
         """The median, within 0.05 %; NaN where nothing was counted.
 
         Of an even count it is the mean of the middle two, as everywhere.
         """
-        total = self._counts.total()
+        total = self.total()
         if not total:
             return math.nan
         lower, upper = self._at_rank((total + 1) // 2), self._at_rank(total // 2 + 1)
@@ -62,43 +80,79 @@ class Histogram:
 
     def _at_rank(self, rank: int) -> float:
         """The value that has this rank, from 1, when all are put in order."""
-        seen = 0
-        for bucket in sorted(self._counts):
-            seen += self._counts[bucket]
-            if seen >= rank:
-                return _middle(bucket)
-        raise AssertionError("the counts of the buckets add up to the total")
+        return middle(self._bucket_at(rank))
+
+    def _bucket_at(self, rank: int) -> int:
+        return bucket_at(self._counts, rank)
 
 
-def _middle(bucket: int) -> float:
+def bucket_at(counts: Mapping[int, int], rank: int) -> int:
+    """The bucket that holds the number of this rank, from 1."""
+    seen = 0
+    for bucket in sorted(counts):
+        seen += counts[bucket]
+        if seen >= rank:
+            return bucket
+    raise AssertionError("the counts of the buckets add up to the total")
+
+
+def middle(bucket: int) -> float:
     """The middle of a bucket; 0 itself is exact."""
     if bucket == 0:
         return 0.0
     if bucket >= _INFINITY:
         return math.inf
-    bits = (bucket << _SHIFT) | (1 << (_SHIFT - 1))
+    bits = (bucket << SHIFT) | (1 << (SHIFT - 1))
     (value,) = struct.unpack("<d", struct.pack("<Q", bits))
     return float(value)
 
 
 class Accuracy:
-    """The running figures of a replay."""
+    """The running figures of a replay.
 
-    def __init__(self) -> None:
-        """Start with no call."""
+    Attributes:
+        n: how many calls are in them.
+        shares: each error's size as a share of the latency.
+        sizes: each error's size in ms; None where they are not kept.
+    """
+
+    def __init__(self, *, keeps_sizes: bool = False) -> None:
+        """Start with no call; `keeps_sizes` for `quantile_absolute_error_ms`."""
+        self.shares = Histogram()
+        self.sizes = Histogram() if keeps_sizes else None
         self.n = 0
         self._absolute = 0.0
         self._signed = 0.0
         self._actual = 0.0
-        self._shares = Histogram()
 
     def copy(self) -> Accuracy:
         """The same figures, to go on from here."""
         other = Accuracy()
         other.n = self.n
         other._absolute, other._signed, other._actual = self._absolute, self._signed, self._actual
-        other._shares = self._shares.copy()
+        other.shares = self.shares.copy()
+        other.sizes = None if self.sizes is None else self.sizes.copy()
         return other
+
+    def join(self, other: Accuracy) -> None:
+        """Take in the figures of other calls."""
+        self.n += other.n
+        self._absolute += other._absolute
+        self._signed += other._signed
+        self._actual += other._actual
+        self.shares = self.shares.joined(other.shares)
+        if self.sizes is not None and other.sizes is not None:
+            self.sizes = self.sizes.joined(other.sizes)
+
+    @property
+    def sums_ms(self) -> tuple[float, float, float]:
+        """The sums so far: of the errors' sizes, of the errors, and of the latencies."""
+        return (self._absolute, self._signed, self._actual)
+
+    def go_on(self, n: int, sums_ms: Sequence[float]) -> None:
+        """Take so many calls more, and the sums with them, for what was added elsewhere."""
+        self.n += n
+        self._absolute, self._signed, self._actual = sums_ms
 
     def add(
         self,
@@ -115,13 +169,15 @@ class Accuracy:
         errors = list(map(sub, actual_ms, predicted_ms))
         absolute = list(map(abs, errors))
         self.n += len(errors)
-        self._absolute += _sum(absolute)
-        self._signed += _sum(errors)
-        self._actual += _sum(actual_ms)
+        self._absolute = reduce(add, absolute, self._absolute)
+        self._signed = reduce(add, errors, self._signed)
+        self._actual = reduce(add, actual_ms, self._actual)
+        if self.sizes is not None:
+            self.sizes.add(absolute)
         if 0.0 in actual_ms:  # no percentage of nothing
             kept = [(e, y) for e, y in zip(absolute, actual_ms, strict=True) if y]
             absolute, actual_ms = [e for e, _ in kept], [y for _, y in kept]
-        self._shares.add(list(map(truediv, absolute, actual_ms)))
+        self.shares.add(list(map(truediv, absolute, actual_ms)))
 
     def _mean(self, total: float) -> float:
         return total / self.n if self.n else math.nan
@@ -142,6 +198,15 @@ class Accuracy:
         return self._mean(self._actual)
 
     @property
+    def relative_error(self) -> float:
+        """The mean absolute error over the mean latency; NaN where that is 0."""
+        return self._absolute / self._actual if self._actual else math.nan
+
+    def quantile_absolute_error_ms(self, share: float) -> float:
+        """What this share of the errors does not exceed; NaN where their sizes are not kept."""
+        return math.nan if self.sizes is None else self.sizes.quantile(share)
+
+    @property
     def median_absolute_percentage_error(self) -> float:
         """The median of 100 * |actual - predicted| / actual."""
-        return 100.0 * self._shares.median()
+        return 100.0 * self.shares.median()

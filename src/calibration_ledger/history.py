@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from calibration_ledger import auditing, listing, replaying
+from calibration_ledger import auditing, listing, replaying, suggesting, sweeping
 from calibration_ledger.moving import MovingMethods
 from calibration_ledger.new_calls import checked_call
+from calibration_ledger.sweep import WARM_UP
 from calibration_ledger.writing import record_once
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from calibration_ledger.replay import Progress
-    from calibration_ledger.values import Call, Finding, Head, Replay
+    from calibration_ledger.values import Call, Finding, Head, Replay, Suggestion, Sweep
 
 
 class HistoryMethods(MovingMethods):
@@ -83,8 +84,9 @@ class HistoryMethods(MovingMethods):
         """Fold the history again under another alpha or rule; changes nothing.
 
         Args:
-            alpha: the speed to try; None: each model's live one.
-            rule: the rule to try; None: each model's live one.
+            alpha: the speed to try; None: each model's live one, or the rule's own default where
+                the rule is another.
+            rule: the rule to try, `ema` or `kalman`; None: each model's live one.
             model: only this one.
             since: score only calls made at this time or later.
             until: score only calls made before this time. All calls up to the last scored one
@@ -103,6 +105,56 @@ class HistoryMethods(MovingMethods):
         return replaying.replay(
             self._backend, alpha, rule, model, since=since, until=until, progress=progress
         )
+
+    def sweep(
+        self,
+        alphas: Iterable[float] | None = None,
+        rules: Iterable[str] | str | None = None,
+        model: str | None = None,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        warm_up: int = WARM_UP,
+        progress: Progress | None = None,
+    ) -> list[Sweep]:
+        """Replay under every rule with every alpha, and rank them; changes nothing.
+
+        Args:
+            alphas: the alphas to try; None: eleven from 0.001 to 0.5.
+            rules: the rules to try, or one; None: all.
+            model: only this one.
+            since: score only calls made at this time or later; see `replay`.
+            until: score only calls made before this time.
+            warm_up: how many of each model's first calls are learnt but not scored.
+            progress: called with the number of calls done since the last time.
+
+        Returns:
+            One `Sweep` for each model, sorted by model, and behind them, where there are several,
+            one of all together (`.model` is None).
+
+        Raises:
+            As for `replay`; but a rule and alpha that would not stay finite is only scored last.
+        """
+        return sweeping.sweep(
+            self._backend,
+            alphas,
+            rules,
+            model,
+            since=since,
+            until=until,
+            warm_up=warm_up,
+            progress=progress,
+        )
+
+    def suggest(self, model: str | None = None) -> list[Suggestion]:
+        """Where another rule or alpha would have predicted the newest calls clearly better.
+
+        A quick look at 2,000 calls of a model at most; `sweep` knows for sure.
+
+        Raises:
+            ModelNotFoundError: the ledger has no entry of this model.
+        """
+        return suggesting.suggest(self._backend, model)
 
     def recalibrate(
         self,

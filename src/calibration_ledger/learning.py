@@ -56,11 +56,11 @@ class State:
 
         Raises:
             StoredRuleError: it learns by a rule that this program does not know.
+            struct.error: its further state is not that of its rule.
         """
-        numbers = [*row[3:8]]
-        if row[9] is not None:
-            numbers += unpack_numbers(row[9])
-        return cls(stored_rule(row[1]), row[2], numbers, row[8], row[10])
+        rule = stored_rule(row[1])
+        numbers = [*row[3:8], *_further_numbers(rule, row[9])]
+        return cls(rule, row[2], numbers, row[8], row[10])
 
     def row(self) -> tuple[Any, ...]:
         """The opposite: the same columns without the id."""
@@ -80,10 +80,13 @@ class State:
 
         Its further rule state is taken where it is of the same rule version, else it starts
         fresh from the coefficients.
+
+        Raises:
+            struct.error: that state is not one of this rule.
         """
         numbers = [*entry[5:10]]
         if entry.rule == rule.version:
-            numbers += unpack_numbers(entry.rule_state)
+            numbers += _further_numbers(rule, entry.rule_state)
         else:
             numbers += rule.extra_start(numbers[:3])
         return cls(rule, alpha, numbers, entry.sample_count, entry.updated_at)
@@ -231,3 +234,13 @@ def unpack_numbers(data: bytes | None) -> list[float]:
         struct.error: the length is no multiple of eight.
     """
     return list(struct.unpack(f">{len(data) // 8}d", data)) if data else []
+
+
+def _further_numbers(rule: Rule, data: bytes | None) -> list[float]:
+    numbers = unpack_numbers(data)
+    if len(numbers) != len(rule.extra_numbers):
+        raise struct.error(
+            f"the rule {rule.version} keeps {len(rule.extra_numbers)} further numbers, not "
+            f"{len(numbers)}"
+        )
+    return numbers

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from calibration_ledger.damage import IMPOSSIBLE, damage_told, impossible
+from calibration_ledger.damage import IMPOSSIBLE, damage_told, damaged, impossible
 from calibration_ledger.entries import adjustment_head, call_head, first_head
 from calibration_ledger.errors import ModelNotFoundError, RequestConflictError
 from calibration_ledger.learning import State, learn_columns
@@ -144,7 +144,10 @@ def record_call(
     model_id, rule, alpha, a, b, o, absolute, total, count, _, _, seq, head, _ = row
     numbers = [a, b, o, absolute, total]
     try:
-        predicted = learn_columns(stored_rule(rule), alpha, numbers, (p,), (c,), (y,))[0]
+        found = stored_rule(rule)
+        if found.extra_numbers:
+            raise damaged(model, f"the further state of its rule {rule} is missing")
+        predicted = learn_columns(found, alpha, numbers, (p,), (c,), (y,))[0]
         seq += 1
         head = call_head(head, (seq, at, p, c, y, predicted, None, None))
     except IMPOSSIBLE as error:

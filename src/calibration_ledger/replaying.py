@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from calibration_ledger.damage import damage_told, damaged
 from calibration_ledger.errors import CalibrationLedgerError, HistoryArchivedError
+from calibration_ledger.fast import how_to_run
 from calibration_ledger.figures import Accuracy
 from calibration_ledger.listing import list_existing
 from calibration_ledger.new_calls import now_us
@@ -32,18 +33,31 @@ _NAMED = 10
 """So many models an error names."""
 
 
-def _chosen(live: Stored, alpha: float | None, rule: Rule | None) -> tuple[Rule, float]:
-    """The rule and alpha to replay a model under: what is left out is the model's live one."""
-    return (
-        stored_rule(live.rule) if rule is None else rule,
-        live.alpha if alpha is None else alpha,
-    )
+class _Plan(NamedTuple):
+    """What all models of a request are replayed under, where it says so."""
+
+    rule: Rule | None
+    alpha: float | None
+    calls: int
+    """How many calls there are, of all models: many are worth compiling for."""
+    progress: Progress | None
+
+    def chosen(self, live: Stored) -> tuple[Rule, float]:
+        """The rule and alpha of one model: what is left out is the model's live one.
+
+        But the alpha of one rule says nothing to another: there it is the rule's own default.
+        """
+        rule = stored_rule(live.rule) if self.rule is None else self.rule
+        if self.alpha is not None:
+            return rule, self.alpha
+        is_its_own = rule.name == live.rule.partition(".")[0]
+        return rule, live.alpha if is_its_own else rule.default_alpha
 
 
-def _checked(alpha: float | None, rule: str | None) -> tuple[float | None, Rule | None]:
+def _checked(rule: str | None, alpha: float | None) -> tuple[Rule | None, float | None]:
     return (
-        None if alpha is None else check_alpha(alpha),
         None if rule is None else find_rule(rule),
+        None if alpha is None else check_alpha(alpha),
     )
 
 
@@ -58,38 +72,34 @@ def replay(
     progress: Progress | None,
 ) -> list[Replay]:
     """See `AdaptiveCalibrator.replay`."""
-    checked_alpha, checked_rule = _checked(alpha, rule)
+    checked = _checked(rule, alpha)
     window = Window(*check_window(since, until))
+    lives = list_existing(backend, model)
+    plan = _Plan(*checked, sum(live.last_seq for live in lives), progress)
     replays = []
-    for live in list_existing(backend, model):
+    for live in lives:
         replayed, newest = None, live
         while replayed is None:
             try:
-                chosen = _chosen(newest, checked_alpha, checked_rule)
-                replayed = _replay(backend, newest, *chosen, window, progress)
+                replayed = _replay(backend, newest, plan, window)
             except HistoryArchivedError:
                 (newest,) = list_existing(backend, live.model)
         replays.append(replayed)
     return replays
 
 
-def _replay(
-    backend: Backend,
-    live: Stored,
-    rule: Rule,
-    alpha: float,
-    window: Window,
-    progress: Progress | None,
-) -> Replay:
+def _replay(backend: Backend, live: Stored, plan: _Plan, window: Window) -> Replay:
     history = reads.ModelHistory(backend, live)
     everything = window == (None, None)
+    chosen_rule, chosen_alpha = plan.chosen(live)
     replayed, _ = replay_history(
         history,
-        rule,
-        alpha,
+        chosen_rule,
+        chosen_alpha,
         live.last_seq if everything else max(1, history.last_scored(window)),
         window=None if everything else window,
-        progress=progress,
+        progress=plan.progress,
+        start=how_to_run([chosen_rule], plan.calls, 1),
     )
     return replayed
 
@@ -103,16 +113,18 @@ def recalibrate(
     progress: Progress | None,
 ) -> list[Replay]:
     """See `AdaptiveCalibrator.recalibrate`."""
-    chosen = _checked(alpha, rule)
+    checked = _checked(rule, alpha)
+    lives = list_existing(backend, model)
+    plan = _Plan(*checked, sum(live.last_seq for live in lives), progress)
     # All are replayed before the first is written: one that cannot be leaves the others alone.
-    trials = [_try(backend, live, *chosen, progress) for live in list_existing(backend, model)]
+    trials = [_try(backend, live, plan) for live in lives]
     adopted: list[Replay] = []
     for trial in trials:
         try:
             done = _adopt(backend, trial)
             while done is None:  # a reset, recalibration or archive came between: start over
                 (newest,) = list_existing(backend, trial.live.model)
-                done = _adopt(backend, _try(backend, newest, *chosen, progress))
+                done = _adopt(backend, _try(backend, newest, plan))
         except CalibrationLedgerError as error:
             if adopted:
                 replace_nothing(error, _told([replayed.model for replayed in adopted]))
@@ -137,22 +149,21 @@ class _Trial(NamedTuple):
     accuracy: Accuracy
 
 
-def _try(
-    backend: Backend,
-    live: Stored,
-    alpha: float | None,
-    rule: Rule | None,
-    progress: Progress | None,
-) -> _Trial:
+def _try(backend: Backend, live: Stored, plan: _Plan) -> _Trial:
     """Replay a model, without the lock."""
     while True:
         try:
             history = reads.ModelHistory(backend, live)
             accuracy = Accuracy()
-            with damage_told(live.model):
-                chosen = _chosen(live, alpha, rule)
+            rule, alpha = plan.chosen(live)
             state = fold_history(
-                history, *chosen, live.last_seq, accuracy=accuracy, progress=progress
+                history,
+                rule,
+                alpha,
+                live.last_seq,
+                accuracy=accuracy,
+                progress=plan.progress,
+                start=how_to_run([rule], plan.calls, 1),
             )
         except HistoryArchivedError:
             (live,) = list_existing(backend, live.model)

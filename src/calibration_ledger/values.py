@@ -107,6 +107,75 @@ class Replay:
     mean_actual_ms: float = math.nan
 
 
+@dataclass(frozen=True, slots=True)
+class Score:
+    """How well one rule and alpha would have predicted, each call before it was learnt.
+
+    Attributes:
+        rule: the version of the rule; None for the live calibrations of several models.
+        alpha: its alpha; None likewise.
+        n: how many calls were scored; 0 where the calibration would not have stayed finite.
+        mean_absolute_error_ms: the mean of |actual - predicted|; NaN where nothing was scored.
+        relative_error: the same over the mean latency.
+        median_absolute_percentage_error: the median of 100 * |error| / actual, within 0.05 %
+            of itself; calls that took 0 ms are left out.
+        bias_ms: the mean error: above 0, calls took longer than predicted.
+        p90_absolute_error_ms: nine of ten errors were smaller, within 0.05 % of itself.
+    """
+
+    rule: str | None
+    alpha: float | None
+    n: int
+    mean_absolute_error_ms: float
+    relative_error: float
+    median_absolute_percentage_error: float
+    bias_ms: float
+    p90_absolute_error_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """Many replays of one model, or of all together, ranked by their mean absolute error.
+
+    Attributes:
+        model: the model's name; None for all models together.
+        warm_up: how many calls of each model were learnt but not scored.
+        scores: the rules and alphas that were tried, the best first.
+        live: the same figures of the live rule and alpha.
+    """
+
+    model: str | None
+    warm_up: int
+    scores: tuple[Score, ...]
+    live: Score
+
+    @property
+    def winner(self) -> Score | None:
+        """The best of those tried; None where nothing was scored."""
+        return self.scores[0] if self.scores and self.scores[0].n else None
+
+
+@dataclass(frozen=True, slots=True)
+class Suggestion:
+    """Another rule or alpha would have predicted a model's newest calls clearly better.
+
+    Attributes:
+        model: the model's name.
+        rule: the version of the better rule.
+        alpha: its alpha.
+        n: how many of the newest calls were scored.
+        mean_absolute_error_ms: its error over them.
+        live_mean_absolute_error_ms: the error of the live rule and alpha from the same start.
+    """
+
+    model: str
+    rule: str
+    alpha: float
+    n: int
+    mean_absolute_error_ms: float
+    live_mean_absolute_error_ms: float
+
+
 class Head(NamedTuple):
     """The running digest over one model's entries, up to `seq`.
 

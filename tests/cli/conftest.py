@@ -83,6 +83,15 @@ def some_calls(model: str, count: int) -> list[Call]:
     ]
 
 
+def plain_calls(model: str, count: int) -> list[Call]:
+    """Calls that a straight line explains well, and the rule `ema` badly."""
+    return [
+        Call(model, p, c, (400.0 + 0.5 * p + 20.0 * c) * (1.0 + 0.02 * (i % 7 - 3)), at(i))
+        for i in range(count)
+        for p, c in [(100 + 373 * i % 3001, 5 + 53 * i % 307)]
+    ]
+
+
 def at(seconds: int) -> datetime:
     return datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC) + timedelta(seconds=seconds)
 

@@ -8,8 +8,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from calibration_ledger import DEFAULT_ALPHA, __version__
-from calibration_ledger.cli import session
+from calibration_ledger import __version__
 from calibration_ledger.cli.main import COMMANDS, main
 from calibration_ledger.interchange import EXPORT_KINDS, IMPORT_KINDS
 
@@ -32,6 +31,7 @@ LEAVES = [path for path, command in ALL.items() if not isinstance(command, click
 def test_the_commands_of_the_design_are_there():
     assert set(LEAVES) >= {
         *[("predict",), ("record",), ("stats",), ("history",), ("replay",), ("recalibrate",)],
+        ("sweep",),
         *[("reset",), ("audit",), ("import",), ("export",), ("demo",)],
         *[("db", "upgrade"), ("db", "current"), ("db", "check"), ("db", "backup")],
     }
@@ -143,7 +143,6 @@ def test_shells_get_their_completion_script(shell):
 
 
 def test_what_the_command_line_repeats_of_the_library_agrees_with_it():
-    assert session.DEFAULT_ALPHA == DEFAULT_ALPHA
     for name, kinds in (("import", IMPORT_KINDS), ("export", EXPORT_KINDS)):
         choice = next(param.type for param in ALL[(name,)].params if param.name == "kind")
         assert tuple(choice.choices) == kinds

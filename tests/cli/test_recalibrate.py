@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from calibration_ledger import AdaptiveCalibrator
 
-from .conftest import run_in_terminal
+from .conftest import plain_calls, run_in_terminal
 
 
 def alphas(path):
@@ -65,3 +67,68 @@ def test_a_ledger_without_models_says_so(calib):
     calib("db", "upgrade")
     result = calib("recalibrate", "--alpha", "0.3")
     assert (result.stdout, result.stderr) == ("", "no models to recalibrate yet.\n")
+
+
+@pytest.fixture
+def longer(ledger_path):
+    """A ledger with enough calls to say which rule would have been better."""
+    with AdaptiveCalibrator(ledger_path) as calibrator:
+        calibrator.record_many(plain_calls("x y", 250))
+        calibrator.record_many(plain_calls("tiny", 3))
+    return ledger_path
+
+
+def test_the_best_is_what_a_sweep_ranks_first(calib, longer):
+    with AdaptiveCalibrator(longer) as calibrator:
+        (sweep,) = calibrator.sweep(model="x y")
+    calib("recalibrate", "x y", "--best", "--yes")
+    with AdaptiveCalibrator(longer) as calibrator:
+        live = calibrator.calibration("x y")
+        assert (live.rule, live.alpha) == (sweep.winner.rule, sweep.winner.alpha)
+        assert calibrator.calibration("tiny").rule == "ema.1"
+    again = calib("recalibrate", "x y", "--best", "--yes")
+    assert again.stdout == ""
+    assert again.stderr == (
+        "nothing to adopt: no rule and alpha would have predicted better than the live ones.\n"
+    )
+
+
+def test_the_best_of_one_rule(calib, longer):
+    (fields,) = json.loads(
+        calib("recalibrate", "x y", "--best", "--rule", "ema", "--yes", "--json").stdout
+    )
+    assert fields["rule"] == "ema.1"
+    assert fields["mean_absolute_error_ms"] < fields["before"]["total_absolute_error_ms"] / 250
+
+
+def test_models_that_live_under_the_best_stay_as_they_are(calib, longer):
+    lines = calib("recalibrate", "--best", "--yes").stdout.splitlines()
+    assert len(lines) == 2, "tiny has too few calls to say anything"
+    assert lines[1].startswith("x y ")
+
+
+def test_the_best_is_asked_for_even_for_one_model(calib, longer):
+    result = calib("recalibrate", "x y", "--best", exit_code=2)
+    assert "nobody can be asked" in result.stderr
+    assert alphas(longer) == [0.15, 0.15]
+    no = run_in_terminal("--ledger", longer, "recalibrate", "x y", "--best", typed="n\n")
+    assert no.code == 1
+    assert "x y: kalman.1, alpha" in no.out
+    assert f"Recalibrate the model x y in {longer}" in no.out
+    assert alphas(longer) == [0.15, 0.15]
+
+
+@pytest.mark.parametrize("what", [("--best",), ("--alpha", "0.3"), ("--rule", "kalman")])
+def test_a_dry_run_shows_what_would_change_and_changes_nothing(calib, longer, what):
+    with AdaptiveCalibrator(longer) as calibrator:
+        heads = calibrator.heads()
+    shown = calib("recalibrate", "x y", *what, "--dry-run")
+    assert shown.stderr == "nothing was changed (--dry-run).\n"
+    with AdaptiveCalibrator(longer) as calibrator:
+        assert calibrator.heads() == heads
+    assert calib("recalibrate", "x y", *what, "--yes").stdout == shown.stdout
+
+
+def test_the_best_finds_the_alpha_itself(calib, longer):
+    result = calib("recalibrate", "--best", "--alpha", "0.1", exit_code=2)
+    assert "leave --alpha out" in result.stderr

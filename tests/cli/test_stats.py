@@ -5,6 +5,8 @@ from datetime import UTC, datetime
 
 from calibration_ledger import AdaptiveCalibrator
 
+from .conftest import plain_calls
+
 PRIOR = {
     "alpha": 0.15,
     "sample_count": 0,
@@ -90,3 +92,26 @@ def test_a_call_in_the_last_microsecond_of_the_year_9999_has_a_time(calib, fille
     assert "9999-12-31T23:59:59.999" in calib("history", "late").stdout
     assert calib("stats", "--json").exit_code == 0
     assert calib("doctor").exit_code == 0
+
+
+def test_a_clearly_better_rule_is_hinted_at_in_one_line_with_its_command(calib, ledger_path):
+    with AdaptiveCalibrator(ledger_path) as calibrator:
+        calibrator.record_many(plain_calls("x y", 250))
+        (suggestion,) = calibrator.suggest()
+    result = calib("stats")
+    assert result.stderr.count("\n") == 1
+    command = f"calib recalibrate 'x y' --rule kalman --alpha {suggestion.alpha}"
+    assert result.stderr.startswith(f"hint: kalman at alpha {suggestion.alpha} would have erred ")
+    assert result.stderr.endswith(f"over the newest 225 calls of x y: {command}\n")
+    assert calib("stats", "--json").stderr == ""
+    calib("recalibrate", "x y", "--rule", "kalman", "--alpha", str(suggestion.alpha))
+    assert calib("stats").stderr == ""
+
+
+def test_several_models_are_one_hint(calib, ledger_path):
+    with AdaptiveCalibrator(ledger_path) as calibrator:
+        for model in ("a", "b"):
+            calibrator.record_many(plain_calls(model, 250))
+    result = calib("stats")
+    assert "would have predicted 2 models clearly better" in result.stderr
+    assert result.stderr.endswith(": calib recalibrate --best\n")

@@ -53,6 +53,18 @@ def test_figures_equal_the_naive_ones(calls):
     assert close(found.median_absolute_percentage_error, expected)
 
 
+@given(st.lists(st.tuples(numbers, numbers), max_size=60), st.integers(1, 60))
+def test_figures_do_not_depend_on_where_a_page_ends(calls, page):
+    actual, predicted = [y for y, _ in calls], [e for _, e in calls]
+    one, other = accuracy_of(actual, predicted), accuracy_of(actual, predicted, page=page)
+    for name in ("mean_absolute_error_ms", "bias_ms", "mean_actual_ms", "relative_error"):
+        assert getattr(one, name).hex() == getattr(other, name).hex()
+    signed = 0.0
+    for error in map(float.__sub__, actual, predicted):
+        signed += error
+    assert not calls or one.bias_ms.hex() == (signed / len(calls)).hex()
+
+
 @given(st.lists(st.floats(1e-300, 1e300), min_size=1, max_size=60))
 def test_the_median_is_within_a_twentieth_of_a_percent(values):
     histogram = Histogram()

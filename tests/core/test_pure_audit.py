@@ -159,7 +159,7 @@ def test_the_lowest_bit_of_the_live_calibration_is_found():
         (6, {"sample_count": 3}, "recalibrated"),
         (6, {"updated_at": 0}, "recalibrated"),
         (6, {"kind": "imported"}, "head"),
-        (6, {"rule": "kalman.1"}, "rule"),
+        (6, {"rule": "kalman.9"}, "rule"),
         (15, {"alpha": 0.15}, "recalibrated"),
     ],
 )

@@ -24,6 +24,7 @@ COMMANDS = {
     "stats": ("stats:stats", "Show what each model has learnt."),
     "history": ("history:history", "List the calls as they were recorded."),
     "replay": ("replay:replay", "Ask how another alpha or rule would have predicted."),
+    "sweep": ("sweep:sweep", "Rank rules and alphas by how well they would have predicted."),
     "recalibrate": ("recalibrate:recalibrate", "Adopt an alpha or rule by replaying the history."),
     "reset": ("reset:reset", "Set a model back to its prior; its history stays."),
     "audit": ("audit:audit", "Check that the history explains the calibrations."),

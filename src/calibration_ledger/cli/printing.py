@@ -106,9 +106,12 @@ def _encodable(text: str, stream: Any) -> str:
 
 
 @contextmanager
-def progress(label: str, total: int) -> Iterator[Callable[[int], object] | None]:
-    """A progress bar on stderr for long work, where somebody is watching."""
-    if total < PROGRESS_FROM or not is_terminal(sys.stderr):
+def progress(label: str, total: int, *, times: int = 1) -> Iterator[Callable[[int], object] | None]:
+    """A progress bar on stderr for long work, where somebody is watching.
+
+    `times` says how often each of the entries is folded on the way, for whether it is long.
+    """
+    if total * times < PROGRESS_FROM or not is_terminal(sys.stderr):
         yield None
         return
     with click.progressbar(length=total, label=label, file=sys.stderr) as bar:

@@ -16,7 +16,10 @@ from calibration_ledger.cli.shapes import replay_dict
 from calibration_ledger.cli.table import MODEL, Cell, Column
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from calibration_ledger.calibration import ModelCalibration
+    from calibration_ledger.calibrator import AdaptiveCalibrator
     from calibration_ledger.values import Replay
 
 COLUMNS = (
@@ -33,12 +36,16 @@ COLUMNS = (
 
 @click.command(
     epilog=examples(
-        "calib recalibrate llama3:8b --alpha 0.3", "calib recalibrate --alpha 0.05 --yes"
+        "calib recalibrate llama3:8b --alpha 0.3",
+        "calib recalibrate --alpha 0.05 --yes",
+        "calib recalibrate llama3:8b --best --dry-run",
     )
 )
 @model_argument()
 @rule_options
-@click.option("--yes", is_flag=True, help="Do not ask before recalibrating all models.")
+@click.option("--best", is_flag=True, help="Adopt what `calib sweep` ranks first, where better.")
+@click.option("--dry-run", is_flag=True, help="Show what would change, and change nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
 @json_option
 @pass_session
 def recalibrate(
@@ -47,32 +54,85 @@ def recalibrate(
     *,
     alpha: float | None,
     rule: str | None,
+    best: bool,
+    dry_run: bool,
     yes: bool,
     as_json: bool,
 ) -> None:
     """Adopt an alpha or rule by replaying the history.
 
     The live calibration is rebuilt from the whole history under it, as an adjustment of its own;
-    predictions change, no call does. Without MODEL: all models, after asking. `calib replay`
-    shows beforehand what it would give.
+    predictions change, no call does. With --best: what a sweep of all rules (or of --rule) ranks
+    first, for each model where that errs less than the live one. Asks before it adopts the best,
+    or changes all models.
     """
-    if alpha is None and rule is None:
-        raise click.UsageError("nothing to adopt: give --alpha, --rule or both.")
+    _check(alpha, rule, best=best)
     with session.existing() as calibrator:
-        heads = calibrator.heads()
-        if model is None and heads:
-            what = f"recalibrate {text.count(len(heads), 'model')} in {calibrator.ledger}"
-            confirm_all(what, yes=yes)
-        names = [head.model for head in heads if model in {None, head.model}]
-        before = {name: calibrator.calibration(name) for name in names}
-        with progress("replaying", entries(calibrator, model)) as done:
-            adopted = calibrator.recalibrate(alpha, rule, model=model, progress=done)
+        plan = _plan(calibrator, model, alpha, rule, best=best)
+        before = {name: calibrator.calibration(name) for name in plan}
+        if plan and not dry_run and (best or model is None):
+            _ask(calibrator, plan, best=best, yes=yes, as_json=as_json)
+        work = sum(entries(calibrator, name) for name in plan)
+        with progress("replaying", work) as done:
+            run = calibrator.replay if dry_run else calibrator.recalibrate
+            done_for = [run(*to, model=name, progress=done) for name, to in plan.items()]
+    results = [one for some in done_for for one in some]
     if as_json:
-        print_json([_dict(one, before.get(one.model)) for one in adopted])
-    elif adopted:
-        print_table(COLUMNS, [_row(one, before.get(one.model)) for one in adopted])
+        print_json([_dict(one, before.get(one.model)) for one in results])
+    elif results:
+        print_table(COLUMNS, [_row(one, before.get(one.model)) for one in results])
     else:
-        note("no models to recalibrate yet.")
+        note(_NONE_BETTER if best else "no models to recalibrate yet.")
+    if dry_run and results:
+        note("nothing was changed (--dry-run).")
+
+
+_NONE_BETTER = "nothing to adopt: no rule and alpha would have predicted better than the live ones."
+
+
+def _check(alpha: float | None, rule: str | None, *, best: bool) -> None:
+    if best and alpha is not None:
+        raise click.UsageError("--best finds the alpha itself: leave --alpha out.")
+    if not best and alpha is None and rule is None:
+        raise click.UsageError("nothing to adopt: give --alpha, --rule or both, or --best.")
+
+
+def _plan(
+    calibrator: AdaptiveCalibrator,
+    model: str | None,
+    alpha: float | None,
+    rule: str | None,
+    *,
+    best: bool,
+) -> dict[str, tuple[float | None, str | None]]:
+    """Which alpha and rule each model is to adopt."""
+    if not best:
+        names = [head.model for head in calibrator.heads()] if model is None else [model]
+        return dict.fromkeys(names, (alpha, rule))
+    with progress("sweeping", entries(calibrator, model), times=20) as done:
+        sweeps = calibrator.sweep(rules=rule, model=model, progress=done)
+    return {
+        sweep.model: (sweep.winner.alpha, sweep.winner.rule)
+        for sweep in sweeps
+        if sweep.model is not None
+        and sweep.winner is not None
+        and sweep.winner.mean_absolute_error_ms < sweep.live.mean_absolute_error_ms
+    }
+
+
+def _ask(
+    calibrator: AdaptiveCalibrator,
+    plan: Mapping[str, tuple[float | None, str | None]],
+    *,
+    best: bool,
+    yes: bool,
+    as_json: bool,
+) -> None:
+    if best and not (yes or as_json):
+        for name, (alpha, rule) in plan.items():
+            note(f"{name}: {rule}, alpha {alpha:g}")
+    of = f"the model {next(iter(plan))}" if len(plan) == 1 else text.count(len(plan), "model")
+    confirm_all(f"recalibrate {of} in {calibrator.ledger}", yes=yes)
 
 
 def _dict(adopted: Replay, before: ModelCalibration | None) -> dict[str, Any]:

@@ -63,9 +63,10 @@ def replay(
     """Ask how another alpha or rule would have predicted.
 
     Folds the history again and changes nothing: each call is predicted before it is learnt. What
-    is left out of --alpha and --rule is each model's live one; when one is given, the live
-    calibration is replayed too and shown beside it. --since and --until choose the calls that are
-    scored; all calls up to the last scored one are learnt. `calib recalibrate` adopts the answer.
+    is left out of --alpha and --rule is each model's live one (of another rule, its default
+    alpha); when one is given, the live calibration is replayed too and shown beside it. --since
+    and --until choose the calls that are scored; all calls up to the last scored one are learnt.
+    `calib recalibrate` adopts the answer.
     """
     compare = alpha is not None or rule is not None
     with session.existing() as calibrator:

@@ -13,9 +13,6 @@ if TYPE_CHECKING:
 
     from calibration_ledger.calibrator import AdaptiveCalibrator
 
-DEFAULT_ALPHA = 0.15
-"""The library's own, repeated because importing it takes longer than all of click; tested."""
-
 
 class Session:
     """What `calib` itself was given, before the command."""
@@ -38,11 +35,9 @@ class Session:
         """The ledger, which the first write makes if it is missing."""
         from calibration_ledger.calibrator import AdaptiveCalibrator
 
-        with AdaptiveCalibrator(
-            self.ledger,
-            DEFAULT_ALPHA if alpha is None else alpha,
-            rule="ema" if rule is None else rule,
-        ) as calibrator:
+        rule = "ema" if rule is None else rule
+        alphas = () if alpha is None else (alpha,)
+        with AdaptiveCalibrator(self.ledger, *alphas, rule=rule) as calibrator:
             yield calibrator
 
     @contextmanager

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from calibration_ledger.cli.text import iso
 
 if TYPE_CHECKING:
-    from calibration_ledger.values import Call, CostPrediction, Replay
+    from calibration_ledger.values import Call, CostPrediction, Replay, Sweep
 
 
 def prediction_dict(prediction: CostPrediction) -> dict[str, Any]:
@@ -47,3 +47,9 @@ def replay_dict(replay: Replay) -> dict[str, Any]:
         "mean_actual_ms": replay.mean_actual_ms,
         "calibration": replay.calibration.to_dict(),
     }
+
+
+def sweep_dict(sweep: Sweep) -> dict[str, Any]:
+    """The fields of a `Sweep`, the winner by name; a figure that is not a number becomes null."""
+    winner = None if sweep.winner is None else asdict(sweep.winner)
+    return {**asdict(sweep), "winner": winner}

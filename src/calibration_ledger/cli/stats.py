@@ -10,10 +10,15 @@ from calibration_ledger.cli import text
 from calibration_ledger.cli.options import examples, json_option, model_argument
 from calibration_ledger.cli.printing import note, print_json, print_table
 from calibration_ledger.cli.session import Session, pass_session
+from calibration_ledger.cli.sweep import adopting
 from calibration_ledger.cli.table import MODEL, Cell, Column
+from calibration_ledger.errors import CalibrationLedgerError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from calibration_ledger.calibrator import AdaptiveCalibrator
+    from calibration_ledger.values import Suggestion
 
 COLUMNS = (
     MODEL,
@@ -43,10 +48,14 @@ def stats(session: Session, model: str | None, *, as_json: bool) -> None:
     with session.existing() as calibrator:
         rows = stats_of_all(calibrator) if model is None else [calibrator.get_stats(model)]
         where = calibrator.ledger
+        has_calls = any(row["sample_count"] for row in rows)
+        advice = advice_of(calibrator, model) if has_calls and not as_json else None
     if as_json:
         print_json(rows if model is None else rows[0])
     elif rows:
         print_table(COLUMNS, map(_row, rows))
+        if advice:
+            note(advice)
     else:
         note(f"no calls yet in {where}: record one with `calib record`.")
 
@@ -56,6 +65,33 @@ def stats_of_all(calibrator: AdaptiveCalibrator) -> list[dict[str, Any]]:
     learnt = {figures["model"]: figures for figures in calibrator.all_stats()}
     names = sorted({*learnt, *(head.model for head in calibrator.heads())})
     return [learnt.get(name) or calibrator.get_stats(name) for name in names]
+
+
+def advice_of(calibrator: AdaptiveCalibrator, model: str | None) -> str | None:
+    """One line on what would have predicted better, if anything clearly would have."""
+    try:
+        better = calibrator.suggest(model)
+    except CalibrationLedgerError as error:  # damage in a history: the figures are still there
+        return f"no look at the newest calls: {error}"
+    return hint(better) if better else None
+
+
+def hint(better: Sequence[Suggestion]) -> str:
+    """One line on what would have predicted clearly better, and how to adopt it."""
+    one = max(better, key=_gain)
+    rule = one.rule.partition(".")[0]
+    best = f"{rule} at alpha {one.alpha:g} would have erred {100 * _gain(one):.0f} % less"
+    if len(better) == 1:
+        calls = f"over the newest {one.n} calls of {one.model}"
+        return f"hint: {best} {calls}: {adopting(one.model, one.rule, one.alpha)}"
+    return (
+        f"hint: another rule or alpha would have predicted {len(better)} models clearly better "
+        f"({best} for {one.model}): calib recalibrate --best"
+    )
+
+
+def _gain(one: Suggestion) -> float:
+    return 1 - one.mean_absolute_error_ms / one.live_mean_absolute_error_ms
 
 
 def _row(figures: dict[str, Any]) -> list[str | Cell]:

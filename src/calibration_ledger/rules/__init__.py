@@ -10,9 +10,10 @@ from __future__ import annotations
 from calibration_ledger.errors import NoSuchRuleError, StoredRuleError
 from calibration_ledger.rules.base import Rule, predict_ms
 from calibration_ledger.rules.ema import EMA
+from calibration_ledger.rules.kalman import KALMAN
 from calibration_ledger.validation import shown
 
-RULES: tuple[Rule, ...] = (EMA,)
+RULES: tuple[Rule, ...] = (EMA, KALMAN)
 """Every rule version that this program knows; of one name, the newest is last."""
 
 _BY_VERSION = {rule.version: rule for rule in RULES}
@@ -20,7 +21,7 @@ _BY_NAME = {rule.name: rule for rule in RULES}
 
 _KNOWN = ", ".join(sorted(_BY_NAME))
 
-__all__ = ["EMA", "RULES", "Rule", "find_rule", "predict_ms", "stored_rule"]
+__all__ = ["EMA", "KALMAN", "RULES", "Rule", "find_rule", "predict_ms", "stored_rule"]
 
 
 def find_rule(rule: object) -> Rule:

@@ -1,0 +1,192 @@
+"""`calib sweep`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from calibration_ledger.cli import text
+from calibration_ledger.cli.options import examples, json_option, model_argument, window_options
+from calibration_ledger.cli.printing import heading, note, print_json, print_table, progress, say
+from calibration_ledger.cli.replay import entries
+from calibration_ledger.cli.session import Session, pass_session
+from calibration_ledger.cli.shapes import sweep_dict
+from calibration_ledger.cli.table import Cell, Column
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from calibration_ledger.values import Score, Sweep
+
+TOP = 5
+STEPS = 20
+
+COLUMNS = (
+    Column("rank"),
+    Column("rule", left=True),
+    Column("alpha"),
+    Column("calls"),
+    Column("mean error ms"),
+    Column("of latency"),
+    Column("median error"),
+    Column("bias ms"),
+    Column("90 % below ms"),
+    Column("to live"),
+)
+
+
+def alphas_of(value: str) -> list[float]:
+    """Read a list of alphas, such as `0.05,0.15`."""
+    try:
+        return [float(part) for part in value.split(",")]
+    except ValueError:
+        raise click.BadParameter(
+            f"{value!r} is no list of numbers: write it like 0.05,0.15,0.3."
+        ) from None
+
+
+def spaced(alpha_from: float, alpha_to: float, steps: int) -> list[float]:
+    """So many alphas between two, both among them, in equal ratios."""
+    if not 0.0 < alpha_from < alpha_to <= 1.0:
+        raise click.UsageError(
+            f"--alpha-from {alpha_from:g} and --alpha-to {alpha_to:g} must be above 0, at most 1, "
+            f"and the first the smaller."
+        )
+    ratio = alpha_to / alpha_from
+    between = [alpha_from * ratio ** (step / (steps - 1)) for step in range(1, steps - 1)]
+    return [alpha_from, *(float(f"{alpha:.4g}") for alpha in between), alpha_to]
+
+
+@click.command(
+    epilog=examples(
+        "calib sweep",
+        "calib sweep llama3:8b --rule ema --alpha-from 0.01 --alpha-to 0.5 --steps 40",
+        "calib sweep --alphas 0.005,0.01,0.02 --rule kalman --json",
+    )
+)
+@model_argument()
+@click.option("--alphas", type=alphas_of, metavar="LIST", help="The alphas, such as 0.05,0.15.")
+@click.option("--alpha-from", type=click.FLOAT, help="The smallest alpha of a range.")
+@click.option("--alpha-to", type=click.FLOAT, help="The largest alpha of that range.")
+@click.option(
+    "--steps",
+    type=click.IntRange(2, 1000),
+    help=f"How many alphas the range has, in equal ratios (default: {STEPS}).",
+)
+@click.option("--rule", "rules", multiple=True, metavar="NAME", help="A rule; may be repeated.")
+@click.option(
+    "--warm-up",
+    type=click.IntRange(0, 1_000_000),
+    default=20,
+    show_default=True,
+    metavar="N",
+    help="Calls of each model that are learnt, but left out of the figures.",
+)
+@click.option("--top", type=click.IntRange(1), default=TOP, show_default=True, help="Rows a model.")
+@window_options
+@json_option
+@pass_session
+def sweep(
+    session: Session,
+    model: str | None,
+    *,
+    alphas: list[float] | None,
+    alpha_from: float | None,
+    alpha_to: float | None,
+    steps: int | None,
+    rules: tuple[str, ...],
+    warm_up: int,
+    top: int,
+    since: datetime | None,
+    until: datetime | None,
+    as_json: bool,
+) -> None:
+    """Rank rules and alphas by how well they would have predicted.
+
+    Replays the history under every rule with every alpha; each call is predicted before it is
+    learnt. Nothing is changed: `calib recalibrate MODEL --best` adopts the winner. Without
+    options: all rules, with eleven alphas from 0.001 to 0.5.
+    """
+    chosen = _chosen(alphas, alpha_from, alpha_to, steps)
+    with (
+        session.existing() as calibrator,
+        progress("sweeping", entries(calibrator, model), times=20) as done,
+    ):
+        found = calibrator.sweep(
+            chosen, rules or None, model, since=since, until=until, warm_up=warm_up, progress=done
+        )
+    if as_json:
+        print_json([sweep_dict(one) for one in found])
+        return
+    if not found:
+        note("no models to sweep yet.")
+    for one in found:
+        _print(one, top)
+
+
+def _chosen(
+    alphas: list[float] | None, alpha_from: float | None, alpha_to: float | None, steps: int | None
+) -> list[float] | None:
+    if alpha_from is None and alpha_to is None and steps is None:
+        return alphas
+    if alphas is not None:
+        raise click.UsageError("--alphas is a list, and --alpha-from starts a range: give one.")
+    if alpha_from is None or alpha_to is None:
+        raise click.UsageError("a range needs both --alpha-from and --alpha-to.")
+    return spaced(alpha_from, alpha_to, STEPS if steps is None else steps)
+
+
+def _print(found: Sweep, top: int) -> None:
+    heading("all models together" if found.model is None else found.model)
+    live = found.live.mean_absolute_error_ms
+    rows = [_row(str(rank), score, live) for rank, score in enumerate(found.scores[:top], 1)]
+    print_table(COLUMNS, [*rows, _row("live", found.live, live)])
+    say(_verdict(found))
+
+
+def _row(rank: str, score: Score, live_ms: float) -> list[str | Cell]:
+    return [
+        rank,
+        "-" if score.rule is None else score.rule,
+        "-" if score.alpha is None else f"{score.alpha:g}",
+        str(score.n),
+        text.number(score.mean_absolute_error_ms),
+        text.percent(100 * score.relative_error),
+        text.percent(score.median_absolute_percentage_error),
+        text.signed(score.bias_ms),
+        text.number(score.p90_absolute_error_ms),
+        "" if rank == "live" else _change(score.mean_absolute_error_ms, live_ms),
+    ]
+
+
+def _change(mine_ms: float, live_ms: float) -> str | Cell:
+    if not live_ms > 0.0 or not mine_ms >= 0.0:
+        return "-"
+    change = 100 * (mine_ms - live_ms) / live_ms
+    style = "" if abs(change) < 0.05 else "good" if change < 0 else "bad"  # noqa: PLR2004 - shown as 0.0
+    return Cell(text.signed_percent(change), style)
+
+
+def _verdict(found: Sweep) -> str:
+    learnt = f"each model's first {text.count(found.warm_up, 'call')} learnt but not scored"
+    if found.winner is None:
+        return f"nothing was scored ({learnt})."
+    count = len(found.scores)
+    tried = f"{count} tried, {learnt}"
+    rule, alpha = found.winner.rule, found.winner.alpha
+    assert rule is not None  # noqa: S101 - only the live ones of several models have none
+    assert alpha is not None  # noqa: S101
+    best = f"{rule} {alpha:g}"
+    if not found.winner.mean_absolute_error_ms < found.live.mean_absolute_error_ms:
+        return f"the live calibration is as good as the best, {best} ({tried})."
+    if found.model is None:
+        return f"best over all: {best} ({tried})."
+    return f"best: {best} ({tried}). Adopt it: {adopting(found.model, rule, alpha)}"
+
+
+def adopting(model: str, rule: str, alpha: float) -> str:
+    """The command that adopts a rule and alpha."""
+    from shlex import quote
+
+    return f"calib recalibrate {quote(model)} --rule {rule.partition('.')[0]} --alpha {alpha!r}"

@@ -1,0 +1,98 @@
+"""A quick look at the newest calls: would another rule or alpha have been clearly better?
+
+It must not slow `calib stats` down, so it looks at no more than the newest 2,000 calls of a model,
+from its first prior, under a handful of candidates: a hint to run `sweep`, which knows for sure.
+The live rule and alpha start from the same prior, so that none has the better start.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from calibration_ledger.damage import damage_told
+from calibration_ledger.errors import HistoryArchivedError, NotFiniteError, StoredRuleError
+from calibration_ledger.figures import Accuracy
+from calibration_ledger.learning import State
+from calibration_ledger.listing import list_live
+from calibration_ledger.priors import Prior
+from calibration_ledger.replay import Window
+from calibration_ledger.rules import EMA, KALMAN, stored_rule
+from calibration_ledger.storage import reads
+from calibration_ledger.sweep import Candidate
+from calibration_ledger.values import Suggestion
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from calibration_ledger.replay import Columns
+    from calibration_ledger.storage.backend import Backend
+    from calibration_ledger.storage.reads import Stored
+
+NEWEST = 2_000
+"""Calls of a model that are looked at."""
+
+IN_ALL = 20 * NEWEST
+"""Calls of all models that are looked at; those with the most calls come first."""
+
+LEAST = 100
+"""Calls that must be scored: of fewer, nothing can be said."""
+
+CLEARLY = 0.85
+"""A candidate is clearly better when its error is at most this share of the live one's."""
+
+CANDIDATES = (
+    *(Candidate(KALMAN, alpha) for alpha in (0.01, 0.05)),
+    *(Candidate(EMA, alpha) for alpha in (0.01, 0.05, 0.15, 0.4)),
+)
+
+
+def suggest(backend: Backend, model: str | None) -> list[Suggestion]:
+    """See `AdaptiveCalibrator.suggest`."""
+    left, found = IN_ALL, []
+    for live in sorted(list_live(backend, model), key=lambda one: -one.sample_count):
+        if left <= 0:
+            break
+        left -= min(live.sample_count, NEWEST)
+        if live.sample_count > LEAST:
+            try:
+                found.append(_suggestion(backend, live))
+            except HistoryArchivedError:
+                continue  # just now, while it was read: the next look will see
+    return sorted(filter(None, found), key=lambda one: one.model)
+
+
+def _suggestion(backend: Backend, live: Stored) -> Suggestion | None:
+    try:
+        own = Candidate(stored_rule(live.rule), live.alpha)
+    except StoredRuleError:
+        return None
+    history = reads.ModelHistory(backend, live)
+    after = max(0, history.nth_newest(NEWEST, Window(None, None)) - 1)
+    with damage_told(live.model):
+        pages = list(history.columns(after, live.last_seq))
+    count = sum(len(page.actual_ms) for page in pages)
+    warm_up = count // 10
+    if count - warm_up < LEAST or not history.adjustments:
+        return None
+    first = history.adjustments[0]
+    prior = Prior(first.ms_per_prompt_token, first.ms_per_completion_token, first.base_overhead_ms)
+    errors = {one: _error_ms(one, prior, pages, warm_up) for one in {*CANDIDATES, own}}
+    best = min(CANDIDATES, key=lambda one: errors[one])
+    if not errors[best] <= CLEARLY * errors[own]:
+        return None
+    n = count - warm_up
+    return Suggestion(live.model, best.rule.version, best.alpha, n, errors[best], errors[own])
+
+
+def _error_ms(candidate: Candidate, prior: Prior, pages: Sequence[Columns], warm_up: int) -> float:
+    state = State.from_prior(candidate.rule, candidate.alpha, prior, 0)
+    accuracy = Accuracy()
+    for page in pages:
+        try:
+            predicted_ms = state.learn(*page)
+        except NotFiniteError:
+            return float("inf")
+        left_out = min(warm_up, len(predicted_ms))
+        warm_up -= left_out
+        accuracy.add(page.actual_ms[left_out:], predicted_ms[left_out:])
+    return accuracy.mean_absolute_error_ms

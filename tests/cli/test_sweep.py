@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from calibration_ledger import AdaptiveCalibrator
+from calibration_ledger.cli.sweep import spaced
+
+from .conftest import plain_calls, run_in_terminal
+
+
+@pytest.fixture
+def swept(ledger_path):
+    with AdaptiveCalibrator(ledger_path) as calibrator:
+        calibrator.record_many(plain_calls("a", 60))
+        calibrator.record_many(plain_calls("b", 25))
+    return ledger_path
+
+
+def test_each_model_has_its_best_and_its_live_figures(calib, swept):
+    lines = calib("sweep", "a", "--alphas", "0.1,0.15", "--rule", "ema").stdout.splitlines()
+    assert lines[:2] == [
+        "",
+        "a",
+    ]
+    with AdaptiveCalibrator(swept) as calibrator:
+        (sweep,) = calibrator.sweep([0.1, 0.15], "ema", "a")
+    assert lines[2].split("  ")[0] == "rank"
+    for line, score, rank in zip(
+        lines[3:], [*sweep.scores, sweep.live], ["1", "2", "live"], strict=False
+    ):
+        cells = line.split()
+        assert cells[:4] == [rank, "ema.1", f"{score.alpha:g}", "40"]
+        assert cells[4] == f"{score.mean_absolute_error_ms:.1f}"
+    assert len(lines) == 7
+    assert "2 tried, each model's first 20 calls learnt but not scored" in lines[6]
+
+
+def test_the_winner_comes_with_the_command_that_adopts_it(calib, swept):
+    last = calib("sweep", "a").stdout.splitlines()[-1]
+    assert last.startswith("best: kalman.1 ")
+    command = last.partition("Adopt it: calib ")[2].split()
+    calib(*command)
+    assert calib("sweep", "a").stdout.splitlines()[-1].startswith("the live calibration is as good")
+
+
+def test_all_models_end_with_all_of_them_together(calib, swept):
+    lines = calib("sweep", "--top", "1").stdout.splitlines()
+    assert [line for line in lines if line in {"a", "b", "all models together"}] == [
+        "a",
+        "b",
+        "all models together",
+    ]
+    assert lines[-1].startswith("best over all: ")
+
+
+def test_json_holds_every_score(calib, swept):
+    found = json.loads(calib("sweep", "--json", "--warm-up", "5").stdout)
+    assert [sweep["model"] for sweep in found] == ["a", "b", None]
+    for sweep in found:
+        assert sweep["warm_up"] == 5
+        assert len(sweep["scores"]) == 22
+        assert sweep["winner"] == sweep["scores"][0]
+        assert set(sweep["live"]) == set(sweep["winner"])
+
+
+def test_a_range_of_alphas_has_equal_ratios(calib, swept):
+    found = json.loads(
+        calib(
+            *("sweep", "a", "--rule", "ema", "--json"),
+            *("--alpha-from", "0.001", "--alpha-to", "1", "--steps", "4"),
+        ).stdout
+    )
+    assert sorted(score["alpha"] for score in found[0]["scores"]) == [0.001, 0.01, 0.1, 1.0]
+    assert spaced(0.25, 1.0, 2) == [0.25, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("args", "sentence"),
+    [
+        (("--alphas", "0.1,x"), "no list of numbers"),
+        (("--alphas", ""), "no list of numbers"),
+        (("--alphas", "0.1,2"), "alpha must be"),
+        (("--alphas", "nan"), "alpha must be"),
+        (("--alpha-from", "0.1"), "a range needs both"),
+        (("--steps", "5"), "a range needs both"),
+        (("--alpha-from", "0.5", "--alpha-to", "0.1"), "the first the smaller"),
+        (("--alpha-from", "nan", "--alpha-to", "0.1"), "the first the smaller"),
+        (("--alpha-from", "0", "--alpha-to", "0.1"), "must be above 0"),
+        (("--alphas", "0.1", "--alpha-from", "0.1", "--alpha-to", "1"), "give one"),
+        (("--rule", "emma"), "does not know the rule 'emma'"),
+        (("--warm-up", "-1"), "--warm-up"),
+        (("--top", "0"), "--top"),
+    ],
+)
+def test_wrong_usage_is_told(calib, swept, args, sentence):
+    result = calib("sweep", *args, exit_code=2)
+    assert sentence in result.stderr
+    assert result.stdout == ""
+
+
+def test_too_few_calls_are_said_to_score_nothing(calib, filled):
+    last = calib("sweep", "tiny").stdout.splitlines()[-1]
+    assert last == "nothing was scored (each model's first 20 calls learnt but not scored)."
+
+
+def test_a_ledger_without_models_says_so(calib):
+    calib("db", "upgrade")
+    assert calib("sweep").stderr == "no models to sweep yet.\n"
+
+
+def test_it_fits_a_terminal(swept):
+    shown = run_in_terminal("--ledger", swept, "sweep", "a", COLUMNS="120")
+    assert shown.code == 0
+    assert "best" in shown.out

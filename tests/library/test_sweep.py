@@ -1,0 +1,213 @@
+"""sweep() ranks rules and alphas by how they would have predicted; suggest() hints at one."""
+
+from __future__ import annotations
+
+import math
+import random
+import statistics
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from calibration_ledger import AdaptiveCalibrator, Call
+from calibration_ledger.errors import InvalidInputError, ModelNotFoundError, UnknownRuleError
+from calibration_ledger.rules import RULES
+from calibration_ledger.sweep import ALPHAS
+
+NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
+
+
+def noisy(model, count, seed=1, a=0.5, b=20.0, o=400.0):
+    rng = random.Random(seed)
+    for i in range(count):
+        p, c = rng.randrange(10, 4000), rng.randrange(5, 400)
+        actual = (o + a * p + b * c) * rng.uniform(0.9, 1.1)
+        yield Call(model, p, c, actual, NOON + timedelta(minutes=i))
+
+
+@pytest.fixture
+def lived(calibrator):
+    calibrator.record_many(noisy("a", 150))
+    calibrator.record_many(noisy("b", 90, seed=2, a=2.0))
+    calibrator.reset("b")
+    calibrator.record_many(noisy("b", 40, seed=3, a=2.0))
+    calibrator.recalibrate(0.4, model="a")
+    return calibrator
+
+
+def naive(calibrator, model, alpha, rule, warm_up=20, scored=lambda _call: True):
+    """The figures of one candidate, from a ledger that lived under it."""
+    with AdaptiveCalibrator(":memory:", alpha, rule=rule) as other:
+        calls = list(calibrator.calls(model))
+        gap = next((i for i in range(1, len(calls)) if calls[i].seq > calls[i - 1].seq + 1), None)
+        errors = other.record_many(calls[:gap])
+        if gap is not None:
+            other.reset()
+            errors += other.record_many(calls[gap:])
+    return [
+        (error, call.actual_ms)
+        for error, call in list(zip(errors, calls, strict=True))[warm_up:]
+        if scored(call)
+    ]
+
+
+def assert_score(score, errors):
+    assert score.n == len(errors)
+    sizes = sorted(abs(error) for error, _ in errors)
+    mean = math.fsum(sizes) / len(sizes)
+    assert score.mean_absolute_error_ms == pytest.approx(mean)
+    latency = math.fsum(y for _, y in errors) / len(errors)
+    assert score.relative_error == pytest.approx(mean / latency)
+    assert score.bias_ms == pytest.approx(math.fsum(e for e, _ in errors) / len(errors))
+    shares = statistics.median(100 * abs(error) / y for error, y in errors)
+    assert score.median_absolute_percentage_error == pytest.approx(shares, rel=0.002)
+    ninetieth = sizes[math.ceil(0.9 * len(sizes)) - 1]
+    assert score.p90_absolute_error_ms == pytest.approx(ninetieth, rel=0.002)
+
+
+@pytest.mark.parametrize("model", ["a", "b"])
+def test_each_score_is_what_living_under_it_gives(lived, model):
+    (sweep,) = lived.sweep([0.05, 0.3], model=model)
+    assert (sweep.model, sweep.warm_up) == (model, 20)
+    assert {(score.rule, score.alpha) for score in sweep.scores} == {
+        (rule.version, alpha) for rule in RULES for alpha in (0.05, 0.3)
+    }
+    for score in sweep.scores:
+        assert_score(score, naive(lived, model, score.alpha, score.rule))
+    live = lived.calibration(model)
+    assert (sweep.live.rule, sweep.live.alpha) == (live.rule, live.alpha)
+    assert_score(sweep.live, naive(lived, model, live.alpha, live.rule))
+
+
+def test_the_best_comes_first_and_wins(lived):
+    for sweep in lived.sweep():
+        errors = [score.mean_absolute_error_ms for score in sweep.scores]
+        assert errors == sorted(errors)
+        assert sweep.winner is sweep.scores[0]
+        assert len(errors) == len(RULES) * len(ALPHAS)
+
+
+def test_behind_the_models_come_all_of_them_together(lived):
+    *models, together = lived.sweep([0.1], ["ema"])
+    assert [sweep.model for sweep in models] == ["a", "b"]
+    assert together.model is None
+    errors = [one for model in ("a", "b") for one in naive(lived, model, 0.1, "ema")]
+    assert_score(together.scores[0], errors)
+    assert (together.live.rule, together.live.alpha) == (None, None)
+    live = naive(lived, "a", 0.4, "ema") + naive(lived, "b", 0.15, "ema")
+    assert_score(together.live, live)
+
+
+def test_one_model_alone_has_no_sum(lived):
+    assert [sweep.model for sweep in lived.sweep(model="b")] == ["b"]
+    with AdaptiveCalibrator(":memory:") as other:
+        other.record("only", 1, 2.0)
+        assert [sweep.model for sweep in other.sweep()] == ["only"]
+
+
+@pytest.mark.parametrize("warm_up", [0, 1, 89, 130, 1000])
+def test_the_first_calls_are_learnt_but_not_scored(lived, warm_up):
+    (sweep,) = lived.sweep([0.1], "ema", "b", warm_up=warm_up)
+    errors = naive(lived, "b", 0.1, "ema", warm_up)
+    if errors:
+        assert_score(sweep.scores[0], errors)
+    else:
+        assert sweep.winner is None
+        assert sweep.scores[0].n == 0
+        assert math.isnan(sweep.scores[0].mean_absolute_error_ms)
+
+
+def test_a_window_chooses_what_is_scored_not_what_is_learnt(lived):
+    since, until = NOON + timedelta(minutes=40), NOON + timedelta(minutes=100)
+    (sweep,) = lived.sweep([0.1], "ema", "a", since=since, until=until)
+    errors = naive(lived, "a", 0.1, "ema", scored=lambda call: since <= call.called_at < until)
+    assert_score(sweep.scores[0], errors)
+
+
+def test_a_sweep_agrees_with_the_replay_of_each_candidate(lived):
+    for sweep in lived.sweep([0.02, 0.2], warm_up=0)[:2]:
+        for score in sweep.scores:
+            (replay,) = lived.replay(score.alpha, score.rule, model=sweep.model)
+            assert (score.n, score.mean_absolute_error_ms) == (
+                replay.n,
+                replay.mean_absolute_error_ms,
+            )
+            assert score.bias_ms == replay.bias_ms
+            median = replay.median_absolute_percentage_error
+            assert score.median_absolute_percentage_error == median
+
+
+def test_a_sweep_changes_nothing(lived):
+    heads = lived.heads()
+    lived.sweep()
+    assert lived.heads() == heads
+
+
+def test_a_candidate_that_does_not_stay_finite_comes_last(ledger):
+    with AdaptiveCalibrator(ledger, 1e-9) as calibrator:
+        for call in [(1, 1.7e308), (1000, 1.0), (1, 1.0)]:
+            calibrator.record("m", *call)
+        calibrator.record("other", 10, 400.0, 5)
+        of_m, _, together = calibrator.sweep([1e-9, 1.0], "ema", warm_up=0)
+        assert [score.alpha for score in of_m.scores] == [1e-9, 1.0]
+        assert [score.n for score in of_m.scores] == [3, 0]
+        assert [score.n for score in together.scores] == [4, 0]
+        assert calibrator.audit() == []
+
+
+def test_progress_counts_each_call_once(lived):
+    steps = []
+    lived.sweep([0.1, 0.2, 0.3], progress=steps.append)
+    assert sum(steps) == 150 + 90 + 40
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "sentence"),
+    [
+        ({"alphas": []}, InvalidInputError, "no alpha to try"),
+        ({"alphas": [0.1, 2]}, InvalidInputError, "alpha must be"),
+        ({"alphas": [math.nan]}, InvalidInputError, "alpha must be"),
+        ({"alphas": 0.1}, InvalidInputError, "a list of numbers"),
+        ({"alphas": ["0.1"]}, InvalidInputError, "alpha must be"),
+        ({"alphas": [(i + 1) / 6000 for i in range(6000)]}, InvalidInputError, "too many"),
+        ({"rules": []}, InvalidInputError, "no rule to try"),
+        ({"rules": ["emma"]}, UnknownRuleError, "does not know the rule 'emma'"),
+        ({"model": "unseen"}, ModelNotFoundError, "no entry of a model 'unseen'"),
+        ({"warm_up": -1}, InvalidInputError, "warm_up must be a whole number"),
+        ({"warm_up": True}, InvalidInputError, "warm_up must be a whole number"),
+        ({"warm_up": 1.5}, InvalidInputError, "warm_up must be a whole number"),
+    ],
+)
+def test_what_cannot_be_swept_is_refused(lived, arguments, error, sentence):
+    with pytest.raises(error, match=sentence):
+        lived.sweep(**arguments)
+
+
+# -- suggest --------------------------------------------------------------------------------
+
+
+def test_a_clearly_better_rule_is_suggested_until_it_is_adopted(calibrator):
+    calibrator.record_many(noisy("m", 400))
+    (suggestion,) = calibrator.suggest()
+    assert suggestion.model == "m"
+    assert suggestion.rule == "kalman.1"
+    assert suggestion.n == 360
+    assert suggestion.mean_absolute_error_ms < 0.85 * suggestion.live_mean_absolute_error_ms
+    calibrator.recalibrate(suggestion.alpha, suggestion.rule, model="m")
+    assert calibrator.suggest() == calibrator.suggest("m") == []
+
+
+def test_little_is_no_ground_for_a_suggestion(calibrator):
+    calibrator.record_many(noisy("m", 100))
+    assert calibrator.suggest() == []
+
+
+def test_only_the_newest_calls_are_looked_at(calibrator):
+    calibrator.record_many(noisy("m", 2600))
+    (suggestion,) = calibrator.suggest("m")
+    assert suggestion.n == 1800
+
+
+def test_a_suggestion_of_a_model_never_seen_is_an_error(lived):
+    with pytest.raises(ModelNotFoundError):
+        lived.suggest("unseen")
