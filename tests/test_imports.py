@@ -49,6 +49,7 @@ PURE = {
     "fast",
     "figures",
     "frozen",
+    "import_ids",
     "files",
     "learning",
     "new_calls",

@@ -32,6 +32,9 @@ SHOWN_LENGTH_MAX = 100
 TIME_LIMIT_US = 253_402_300_800_000_000
 """Times lie in [0, this): 1970 to the end of year 9999, what a `datetime` can show."""
 
+canonical_json = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode
+"""The one text of a value in JSON: ASCII, keys sorted."""
+
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -254,7 +257,7 @@ def check_details(value: Mapping[str, Any] | None) -> str | None:
     present = {key: item for key, item in value.items() if item is not None}
     _check_shape(present, DETAILS_DEPTH_MAX)
     try:
-        text = json.dumps(present, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        text = canonical_json(present)
     except (TypeError, ValueError) as error:
         raise InvalidInputError(
             f"details must be a mapping of finite numbers, texts and booleans that JSON can hold: "

@@ -20,7 +20,9 @@ def test_a_file_of_calls_is_recorded_and_reported_on_stderr(calib, tmp_path, led
     file.write_text(CSV)
     result = calib("import", "csv", file)
     assert result.stdout == ""
-    assert result.stderr == f"{file}: 3 calls recorded; 2 models (2 new)\n"
+    told, undo = result.stderr.splitlines()
+    assert told == f"{file}: 3 calls recorded; 2 models (2 new)"
+    assert undo == "`calib void --import 759155c9a3a8` takes this import out again."
     again = calib("import", "csv", file)
     assert again.stderr == f"{file}: 0 calls recorded, 3 there already; 2 models\n"
     with AdaptiveCalibrator(ledger_path) as calibrator:
@@ -59,8 +61,9 @@ def test_a_bad_line_stops_the_import_and_makes_no_ledger(calib, tmp_path, ledger
 def test_skip_bad_records_the_rest_and_says_why(calib, tmp_path):
     bad = "".join(f"m,2026-11-24T08:33:00Z,{-i},1,10\n" for i in range(1, 13))
     result = calib("import", "csv", "--skip-bad", input=CSV + bad)
-    first, *lines, last = result.stderr.splitlines()
+    first, undo, *lines, last = result.stderr.splitlines()
     assert "3 calls recorded, 12 bad lines skipped; 2 models (2 new)" in first
+    assert undo.startswith("`calib void --import ")
     assert lines[0].startswith("skipped line 5: prompt_tokens must be at least 0")
     assert len(lines) == 10
     assert last.startswith("skipped 12 in all: ")

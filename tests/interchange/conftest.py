@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,9 +13,10 @@ from calibration_ledger import AdaptiveCalibrator
 from calibration_ledger.errors import ImportRefusedError, LedgerNotFoundError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
+    from calibration_ledger import Call
     from calibration_ledger.interchange.reports import ImportReport
 
 HEADER = "model,prompt_tokens,completion_tokens,actual_ms"
@@ -24,6 +26,16 @@ def json_row(**fields: Any) -> str:
     """A good row as a JSON line, with any field replaced, or left out where it is ...."""
     row = {"model": "m", "prompt_tokens": 100, "completion_tokens": 20, "actual_ms": 900.5}
     return json.dumps({k: v for k, v in (row | fields).items() if v is not ...}) + "\n"
+
+
+def as_in_the_file(calls: Iterable[Call], import_id: str | None) -> list[Call]:
+    """Calls without the id of the import that brought them, which each of them must bear."""
+    found = []
+    for call in calls:
+        details = dict(call.details or {})
+        assert details.pop("import_id") == import_id
+        found.append(replace(call, details=details or None))
+    return found
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import signal
 import subprocess
@@ -12,6 +13,7 @@ import pytest
 
 from calibration_ledger import AdaptiveCalibrator
 from calibration_ledger.errors import InvalidInputError
+from calibration_ledger.import_ids import import_id_of
 
 from .conftest import HEADER
 
@@ -96,6 +98,9 @@ def test_a_killed_import_leaves_a_prefix_that_the_same_import_completes(
         assert len(set(key)) == ROWS
         # Killed or not, the same calls in the same order, learnt to the same bit.
         assert list(calibrator.calls()) == list(other.calls())
+        assert {import_id_of(json.dumps(dict(c.details or {}))) for c in calibrator.calls()} == {
+            report.import_id
+        }
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")

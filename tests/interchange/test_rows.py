@@ -16,7 +16,7 @@ from calibration_ledger.errors import InvalidInputError
 from calibration_ledger.interchange.json_text import parse_json
 from calibration_ledger.interchange.rows import Row, content_key
 
-from .conftest import HEADER, json_row
+from .conftest import HEADER, as_in_the_file, json_row
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -248,8 +248,9 @@ def test_every_field_of_a_call_arrives(take: Take, calibrator: AdaptiveCalibrato
         request_id="r-1",
         details={"z": 1.5, "a": None, "cached": True},
     )
-    assert take("jsonl", row).recorded == 1
-    (call,) = calibrator.calls()
+    report = take("jsonl", row)
+    assert report.recorded == 1
+    (call,) = as_in_the_file(calibrator.calls(), report.import_id)
     assert (call.model, call.prompt_tokens, call.completion_tokens, call.actual_ms) == (
         "größe 模型", 100, 20, 900.5,
     )  # fmt: skip
@@ -300,10 +301,10 @@ def test_a_row_without_a_time_was_made_now(
 ) -> None:
     before = datetime.now(UTC) - timedelta(milliseconds=1)
     if absent == "":
-        take("csv", f"{HEADER},called_at,request_id,details\nm,1,2,3,,,\n")
+        report = take("csv", f"{HEADER},called_at,request_id,details\nm,1,2,3,,,\n")
     else:
-        take("jsonl", json_row(called_at=absent, request_id=absent, details=absent))
-    (call,) = calibrator.calls()
+        report = take("jsonl", json_row(called_at=absent, request_id=absent, details=absent))
+    (call,) = as_in_the_file(calibrator.calls(), report.import_id)
     assert call.called_at is not None
     assert before <= call.called_at <= datetime.now(UTC)
     assert call.details is None
@@ -404,8 +405,8 @@ def test_json_of_the_ledgers_own_calls_imports(
         )
         for call in other.calls()
     ]
-    take("jsonl", "\n".join(rows))
-    assert list(calibrator.calls()) == list(other.calls())
+    report = take("jsonl", "\n".join(rows))
+    assert as_in_the_file(calibrator.calls(), report.import_id) == list(other.calls())
 
 
 def test_a_line_of_many_keys_with_one_twice_is_refused_at_once() -> None:

@@ -67,6 +67,8 @@ def import_(
     if as_json:
         print_json(report.to_dict())
     note(_told(report))
+    if report.import_id is not None:
+        note(f"`calib void --import {report.import_id}` takes this import out again.")
     if report.older:
         note(
             f"warning: {text.count(report.older, 'call')} made before the newest of its model "

@@ -4,18 +4,20 @@ Reading: every line is parsed into a temporary database. Checking: in the order 
 row is held against the ledger (its request id may be there already, with the same numbers or with
 others) and learnt in a trial, so that what recording would refuse is refused before. Recording:
 through the same functions as `record_many`. A crash leaves a prefix, and the request id that every
-row gets makes the same import complete it.
+row gets makes the same import complete it. What is recorded bears the id of the import, which the
+file alone decides; a row that is in the ledger already keeps what it has.
 """
 
 from __future__ import annotations
 
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from calibration_ledger.errors import (
     LedgerNotFoundError,
     NotFiniteError,
 )
+from calibration_ledger.import_ids import ImportDigest
 from calibration_ledger.interchange.calls_recording import BATCH, record_staged
 from calibration_ledger.interchange.csv_file import csv_rows
 from calibration_ledger.interchange.jsonl_file import jsonl_rows
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 
     from calibration_ledger.entries import Adjustment
     from calibration_ledger.interchange.lines import Source
+    from calibration_ledger.interchange.rows import Row
     from calibration_ledger.replay import Progress
     from calibration_ledger.storage.backend import Backend
     from calibration_ledger.storage.staging import StagedCall
@@ -61,13 +64,13 @@ def import_rows(
     with StagedCalls() as staged:
         with open_source(source, backend.place.path) as file:
             begin(report, "lines read")
-            _read(file, kind, staged, skips, report)
+            import_id = _read(file, kind, staged, skips, report)
         _settle(staged, skips)
         begin(report, "calls checked")
         trials = _check(backend, opening, staged, skips, for_checks(report))
         present = staged.count_present()
         begin(report, "calls recorded")
-        recorded, met, opened = record_staged(backend, opening, staged, name, report)
+        recorded, met, opened = record_staged(backend, opening, staged, name, import_id, report)
     extended = len(recorded.keys() - opened)
     return ImportReport(
         kind,
@@ -82,15 +85,19 @@ def import_rows(
         models_opened=len(opened),
         models_extended=extended,
         models_unchanged=len(trials) - len(opened) - extended,
+        import_id=import_id if recorded else None,
     )
 
 
 # -- reading ------------------------------------------------------------------------------------
 
 
-def _read(file: Source, kind: str, staged: StagedCalls, skips: Skips, progress: Progress) -> None:
+def _read(file: Source, kind: str, staged: StagedCalls, skips: Skips, progress: Progress) -> str:
+    """Stage the good rows; gives the id of the import."""
     now = now_us()
-    batch = []
+    digest = ImportDigest()
+    batch: list[tuple[Any, ...]] = []
+    good: list[Row] = []
     lines = 0
     for line, row in _PARSERS[kind](file):
         lines += 1
@@ -100,12 +107,16 @@ def _read(file: Source, kind: str, staged: StagedCalls, skips: Skips, progress: 
             key = content_key(row) if row.request_id is None else None
             called_at = now if row.called_at is None else row.called_at
             batch.append((line, row.model, called_at, *row[2:], key))
+            good.append(row)
         if lines == BATCH:
             staged.add(batch)
+            digest.add(good)
             progress(lines)
-            batch, lines = [], 0
+            batch, good, lines = [], [], 0
     staged.add(batch)
+    digest.add(good)
     progress(lines)
+    return digest.import_id()
 
 
 def _settle(staged: StagedCalls, skips: Skips) -> None:

@@ -15,6 +15,7 @@ from calibration_ledger.errors import (
     NotFiniteError,
     RequestConflictError,
 )
+from calibration_ledger.import_ids import with_import_id
 from calibration_ledger.interchange.stopped import add_progress
 from calibration_ledger.new_calls import NewCall
 from calibration_ledger.recording import Unopened, record_calls
@@ -38,9 +39,10 @@ def record_staged(
     opening: Callable[[str], Adjustment],
     staged: StagedCalls,
     name: str,
+    import_id: str,
     progress: Progress,
 ) -> tuple[Counter[str], int, set[str]]:
-    """Record what is left.
+    """Record what is left; each call bears the id of the import in its details.
 
     Gives how many were added of each model, how many others added meanwhile, and what was opened.
     """
@@ -49,7 +51,7 @@ def record_staged(
     met = 0
     for page in staged.pages(BATCH):
         calls = {
-            model: [NewCall(*row[3:]) for row in rows]
+            model: [NewCall(*row[3:8], with_import_id(row[8], import_id)) for row in rows]
             for model, rows in groupby(page, key=lambda row: row.model)
         }
         try:

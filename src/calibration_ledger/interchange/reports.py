@@ -38,6 +38,8 @@ class ImportReport:
         models_opened: how many of them had no history before.
         models_extended: how many of them had one, and got more.
         models_unchanged: how many of them had everything already.
+        import_id: what the calls that were added bear in their details, to name this import by
+            (`jsonl` and `csv`); None where none was added.
     """
 
     kind: str
@@ -53,6 +55,7 @@ class ImportReport:
     models_opened: int = 0
     models_extended: int = 0
     models_unchanged: int = 0
+    import_id: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Every field as JSON can hold it."""

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from calibration_ledger.errors import InvalidInputError
+from calibration_ledger.import_ids import check_room
 from calibration_ledger.validation import (
     check_details,
     check_milliseconds,
@@ -90,11 +91,6 @@ def check_row(values: Mapping[str, Any]) -> Row:
         if values.get(name) is None:
             raise InvalidInputError(f"{name} is missing: {_why_required(name)}")
     called_at, request_id = values.get("called_at"), values.get("request_id")
-    details = values.get("details")
-    if details is not None and not isinstance(details, dict):
-        raise InvalidInputError(
-            f'details must be an object such as {{"ttft_ms":80}}, not {_said(details)}'
-        )
     return Row(
         check_model(_text("model", values["model"])),
         None if called_at is None else parse_time("called_at", called_at),
@@ -104,7 +100,7 @@ def check_row(values: Mapping[str, Any]) -> Row:
             "actual_ms", _number("actual_ms", values["actual_ms"], "number of milliseconds")
         ),
         None if request_id is None else check_request_id(_text("request_id", request_id)),
-        None if details is None else check_details(details),
+        _details(values.get("details")),
     )
 
 
@@ -126,6 +122,20 @@ def _number(name: str, value: object, kind: str) -> int | float:
     if type(value) is int or type(value) is float:
         return value
     raise InvalidInputError(f"{name} must be a {kind}, not {_said(value)}: write it in digits")
+
+
+def _details(value: object) -> str | None:
+    """Details as canonical JSON, with room for the id that the import adds to them."""
+    if value is None:
+        return None
+    if not isinstance(value, dict):
+        raise InvalidInputError(
+            f'details must be an object such as {{"ttft_ms":80}}, not {_said(value)}'
+        )
+    details = check_details(value)
+    if details is not None:
+        check_room(details)
+    return details
 
 
 def _tokens(name: str, value: object) -> int:
