@@ -208,7 +208,7 @@ class AdaptiveCalibrator(HistoryMethods):
 
         Args:
             calls: `Call`s, or mappings with their fields; `completion_tokens` may be left out for
-                0, and `seq` and `predicted_ms` are ignored.
+                0, and `seq`, `predicted_ms` and `voided` are ignored.
 
         Returns:
             Their errors in ms, in order; see `record`.

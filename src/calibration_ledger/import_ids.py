@@ -56,8 +56,8 @@ class ImportDigest:
                 [
                     f"{model}\0{'' if at is None else at}\0{prompt_tokens}\0{completion_tokens}\0"
                     f"{actual_ms.hex()}\0{request_id or ''}\0{details or ''}\0"
-                    for model, at, prompt_tokens, completion_tokens, actual_ms, request_id, details
-                    in rows
+                    for model, at, prompt_tokens, completion_tokens, actual_ms, request_id, details,
+                        _ in rows
                 ]
             ).encode()
         )  # fmt: skip

@@ -110,9 +110,10 @@ def _iterate(
         newest, is_done, given = live, False, False
         while not is_done:
             try:
-                for row in _rows(backend, newest, window, last):
+                history = reads.ModelHistory(backend, newest)
+                for row in _rows(history, window, last):
                     given = True
-                    yield call_of(live.model, row)
+                    yield call_of(live.model, row, voided=history.is_voided(row[0]))
                 is_done = True
             except HistoryArchivedError:
                 if given:  # what comes next does not follow what was handed out
@@ -120,9 +121,8 @@ def _iterate(
                 (newest,) = list_live(backend, live.model)
 
 
-def _rows(backend: Backend, live: Stored, window: Window, last: int | None) -> Iterator[CallRow]:
-    history = reads.ModelHistory(backend, live)
-    after = 0
+def _rows(history: reads.ModelHistory, window: Window, last: int | None) -> Iterator[CallRow]:
+    live, after = history.live, 0
     if last is not None and last < live.last_seq:
         after = max(0, history.nth_newest(last, window) - 1)
     for rows, _ in history.calls(after, live.last_seq):
@@ -132,7 +132,7 @@ def _rows(backend: Backend, live: Stored, window: Window, last: int | None) -> I
             yield from compress(rows, window.holds([row[1] for row in rows]))
 
 
-def call_of(model: str, row: Any) -> Call:
+def call_of(model: str, row: Any, *, voided: bool = False) -> Call:
     """The frozen value of a `CallRow`.
 
     Raises:
@@ -149,7 +149,16 @@ def call_of(model: str, row: Any) -> Call:
     if text is not None and not isinstance(details, dict):
         raise damaged(model, f"the details of entry {seq} are no object")
     return Call(
-        model, prompt_tokens, completion_tokens, actual, at, request_id, details, seq, predicted
+        model,
+        prompt_tokens,
+        completion_tokens,
+        actual,
+        at,
+        request_id,
+        details,
+        seq,
+        predicted,
+        voided,
     )
 
 

@@ -59,6 +59,7 @@ class Call:
             dict that cannot be changed: `dict(call.details)` can.
         seq: the call's number among its model's entries; None before it is recorded.
         predicted_ms: what was predicted before it was learnt; None before it is recorded.
+        voided: whether a later entry voids it: it is kept, and nothing learns from it.
     """
 
     model: str
@@ -70,6 +71,7 @@ class Call:
     details: Mapping[str, Any] | None = field(default=None, hash=False)  # a plain dict has none
     seq: int | None = None
     predicted_ms: float | None = None
+    voided: bool = False
 
     @property
     def error_ms(self) -> float | None:

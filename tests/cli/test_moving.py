@@ -69,6 +69,19 @@ def test_skip_bad_records_the_rest_and_says_why(calib, tmp_path):
     assert last.startswith("skipped 12 in all: ")
 
 
+def test_voided_calls_are_left_out_and_said_to_be(calib):
+    header, *rows = CSV.splitlines()
+    text = "\n".join([header + ",voided", rows[0] + ",", rows[1] + ",true", rows[2] + ",true"])
+    result = calib("import", "csv", "--json", input=text)
+    assert json.loads(result.stdout)["voided"] == 2
+    told, undo, voided = result.stderr.splitlines()
+    assert "1 call recorded; 1 model (1 new)" in told
+    assert undo.startswith("`calib void --import ")
+    assert voided == "2 calls left out: the file says that they are voided."
+    alone = calib("import", "csv", input=f"{header},voided\n{rows[0]},\n")
+    assert alone.stderr == "<stdin>: 0 calls recorded, 1 there already; 1 model\n"
+
+
 def test_calls_older_than_the_newest_are_warned_of(calib):
     calib("import", "csv", input=CSV)
     older = CSV.splitlines()[0] + "\nm,2026-11-20T00:00:00Z,1,1,10\n"

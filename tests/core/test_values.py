@@ -59,6 +59,7 @@ def test_the_fields_are_those_of_the_design_in_its_order():
         "details",
         "seq",
         "predicted_ms",
+        "voided",
     ]
     assert names[Replay][:8] == [
         "model",

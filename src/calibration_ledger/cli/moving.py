@@ -51,7 +51,8 @@ def import_(
     FILE is - or left out for what comes on stdin; for state, left out means
     ~/.nexus/calibrator_state.json. What is compressed with gzip, such as calls.csv.gz, is read
     as it is. Columns of calls: model, prompt_tokens,
-    completion_tokens and actual_ms; also called_at, request_id and details.
+    completion_tokens and actual_ms; also called_at, request_id, details, and voided: calls of
+    which it is true are left out.
 
     The file is checked whole before anything of it is recorded: a bad line stops the import with
     exit code 2, unless --skip-bad. An import that was cut short is completed by running it again;
@@ -69,6 +70,8 @@ def import_(
     note(_told(report))
     if report.import_id is not None:
         note(f"`calib void --import {report.import_id}` takes this import out again.")
+    if report.voided:
+        note(f"{text.count(report.voided, 'call')} left out: the file says that they are voided.")
     if report.older:
         note(
             f"warning: {text.count(report.older, 'call')} made before the newest of its model "

@@ -30,6 +30,7 @@ def call_dict(call: Call) -> dict[str, Any]:
         "error_ms": call.error_ms,
         "request_id": call.request_id,
         "details": call.details,
+        "voided": call.voided or None,
     }
     return {name: value for name, value in fields.items() if value is not None}
 

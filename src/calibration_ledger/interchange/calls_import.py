@@ -64,7 +64,7 @@ def import_rows(
     with StagedCalls() as staged:
         with open_source(source, backend.place.path) as file:
             begin(report, "lines read")
-            import_id = _read(file, kind, staged, skips, report)
+            import_id, voided = _read(file, kind, staged, skips, report)
         _settle(staged, skips)
         begin(report, "calls checked")
         trials = _check(backend, opening, staged, skips, for_checks(report))
@@ -85,6 +85,7 @@ def import_rows(
         models_opened=len(opened),
         models_extended=extended,
         models_unchanged=len(trials) - len(opened) - extended,
+        voided=voided,
         import_id=import_id if recorded else None,
     )
 
@@ -92,21 +93,25 @@ def import_rows(
 # -- reading ------------------------------------------------------------------------------------
 
 
-def _read(file: Source, kind: str, staged: StagedCalls, skips: Skips, progress: Progress) -> str:
-    """Stage the good rows; gives the id of the import."""
+def _read(
+    file: Source, kind: str, staged: StagedCalls, skips: Skips, progress: Progress
+) -> tuple[str, int]:
+    """Stage the good rows; gives the id of the import, and how many rows are voided."""
     now = now_us()
     digest = ImportDigest()
     batch: list[tuple[Any, ...]] = []
     good: list[Row] = []
-    lines = 0
+    lines = voided = 0
     for line, row in _PARSERS[kind](file):
         lines += 1
         if isinstance(row, BadRow):
             skips.add(line, row.reason)
+        elif row.voided:
+            voided += 1
         else:
             key = content_key(row) if row.request_id is None else None
             called_at = now if row.called_at is None else row.called_at
-            batch.append((line, row.model, called_at, *row[2:], key))
+            batch.append((line, row.model, called_at, *row[2:7], key))
             good.append(row)
         if lines == BATCH:
             staged.add(batch)
@@ -116,7 +121,7 @@ def _read(file: Source, kind: str, staged: StagedCalls, skips: Skips, progress: 
     staged.add(batch)
     digest.add(good)
     progress(lines)
-    return digest.import_id()
+    return digest.import_id(), voided
 
 
 def _settle(staged: StagedCalls, skips: Skips) -> None:

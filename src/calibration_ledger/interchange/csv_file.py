@@ -30,6 +30,8 @@ _UNCLOSED = "unexpected end of data"
 _TOKENS = re.compile(r"(-?[0-9]{1,15})(?:\.0*)?")
 _NUMBER = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
 
+_VOIDED = {"true": True, "false": False}
+
 
 def csv_rows(source: Source) -> Iterator[tuple[int, Row | BadRow]]:
     """Each row with the number of its first line; blank lines are none.
@@ -136,6 +138,8 @@ def _row(names: list[str], fields: list[str]) -> Row | BadRow:
             values["actual_ms"] = _milliseconds(values["actual_ms"])
         if "details" in values:
             values["details"] = parse_object(values["details"], '{"ttft_ms":80}')
+        if "voided" in values:
+            values["voided"] = _VOIDED.get(values["voided"], values["voided"])
         return check_row(values)
     except InvalidInputError as error:
         return BadRow(str(error))

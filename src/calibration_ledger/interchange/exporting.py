@@ -28,7 +28,7 @@ from calibration_ledger.storage import reads
 from calibration_ledger.validation import iso_from_us
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from typing import TextIO
 
     from calibration_ledger.audit import ModelAudit
@@ -46,6 +46,7 @@ CSV_COLUMNS = (
     "predicted_ms",
     "request_id",
     "details",
+    "voided",
 )
 
 _UNREADABLE = (TypeError, ValueError, OverflowError, AttributeError)
@@ -144,8 +145,16 @@ def _ledger_texts(backend: Backend, models: list[Stored], written: Written) -> I
     yield end_line(len(models), written.calls + written.adjustments) + "\n"
 
 
-def csv_lines(model: str, rows: Iterable[Sequence[Any]]) -> str:
-    """Calls as lines of CSV; floats are written so that they come back exactly."""
+def csv_lines(
+    model: str, rows: Iterable[Sequence[Any]], is_voided: Callable[[int], bool] | None = None
+) -> str:
+    """Calls as lines of CSV; floats are written so that they come back exactly.
+
+    Args:
+        model: the model's name.
+        rows: its calls.
+        is_voided: whether a call is voided, by its seq; None: none is known to be.
+    """
     buffer = io.StringIO()
     plain = csv.writer(buffer, lineterminator="\n")
     # Left to itself, the module quotes a carriage return only if it ends lines, and refuses to
@@ -153,7 +162,8 @@ def csv_lines(model: str, rows: Iterable[Sequence[Any]]) -> str:
     quoting = csv.writer(buffer, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
     for seq, at, *numbers, request_id, text in rows:
         writer = quoting if "\r" in model or "\r" in (request_id or "") else plain
-        writer.writerow((model, seq, iso_from_us(at), *numbers, request_id, text))
+        voided = "true" if is_voided is not None and is_voided(seq) else None
+        writer.writerow((model, seq, iso_from_us(at), *numbers, request_id, text, voided))
     return buffer.getvalue()
 
 
@@ -161,8 +171,9 @@ def _csv_texts(backend: Backend, models: list[Stored], written: Written) -> Iter
     """The calls as CSV, some lines at once."""
     yield ",".join(CSV_COLUMNS) + "\n"
     for live in models:
-        for rows, _ in reads.ModelHistory(backend, live).calls(0, live.last_seq):
+        history = reads.ModelHistory(backend, live)
+        for rows, _ in history.calls(0, live.last_seq):
             with _readable(backend):
-                text = csv_lines(live.model, rows)
+                text = csv_lines(live.model, rows, history.is_voided)
             yield text
             written.add(len(rows), 0)

@@ -38,6 +38,7 @@ class ImportReport:
         models_opened: how many of them had no history before.
         models_extended: how many of them had one, and got more.
         models_unchanged: how many of them had everything already.
+        voided: how many calls were left out because the file says that they are voided.
         import_id: what the calls that were added bear in their details, to name this import by
             (`jsonl` and `csv`); None where none was added.
     """
@@ -55,6 +56,7 @@ class ImportReport:
     models_opened: int = 0
     models_extended: int = 0
     models_unchanged: int = 0
+    voided: int = 0
     import_id: str | None = None
 
     def to_dict(self) -> dict[str, Any]:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
 REQUIRED = ("model", "prompt_tokens", "completion_tokens", "actual_ms")
-OPTIONAL = ("called_at", "request_id", "details")
+OPTIONAL = ("called_at", "request_id", "details", "voided")
 IGNORED = ("seq", "predicted_ms", "error_ms")
 """What the ledger says of a call: accepted, so that its own output imports, and worked out anew."""
 
@@ -39,7 +39,10 @@ CONTENT_BYTES = 16
 
 
 class Row(NamedTuple):
-    """A checked row; `called_at` in microseconds, None where the file does not say."""
+    """A checked row; `called_at` in microseconds, None where the file does not say.
+
+    One that is `voided` counts no more where it comes from: it is left out.
+    """
 
     model: str
     called_at: int | None
@@ -48,6 +51,7 @@ class Row(NamedTuple):
     actual_ms: float
     request_id: str | None
     details: str | None
+    voided: bool = False
 
 
 class BadRow(NamedTuple):
@@ -91,6 +95,7 @@ def check_row(values: Mapping[str, Any]) -> Row:
         if values.get(name) is None:
             raise InvalidInputError(f"{name} is missing: {_why_required(name)}")
     called_at, request_id = values.get("called_at"), values.get("request_id")
+    voided = _voided(values.get("voided"))
     return Row(
         check_model(_text("model", values["model"])),
         None if called_at is None else parse_time("called_at", called_at),
@@ -100,7 +105,8 @@ def check_row(values: Mapping[str, Any]) -> Row:
             "actual_ms", _number("actual_ms", values["actual_ms"], "number of milliseconds")
         ),
         None if request_id is None else check_request_id(_text("request_id", request_id)),
-        _details(values.get("details")),
+        _details(values.get("details"), is_stored=not voided),
+        voided,
     )
 
 
@@ -124,8 +130,16 @@ def _number(name: str, value: object, kind: str) -> int | float:
     raise InvalidInputError(f"{name} must be a {kind}, not {_said(value)}: write it in digits")
 
 
-def _details(value: object) -> str | None:
-    """Details as canonical JSON, with room for the id that the import adds to them."""
+def _voided(value: object) -> bool:
+    if value is None or isinstance(value, bool):
+        return bool(value)
+    raise InvalidInputError(
+        f"voided must be true or false, not {_said(value)}: leave it out where a call counts"
+    )
+
+
+def _details(value: object, *, is_stored: bool) -> str | None:
+    """Details as canonical JSON; to be stored, with room for the id that the import adds."""
     if value is None:
         return None
     if not isinstance(value, dict):
@@ -133,7 +147,7 @@ def _details(value: object) -> str | None:
             f'details must be an object such as {{"ttft_ms":80}}, not {_said(value)}'
         )
     details = check_details(value)
-    if details is not None:
+    if details is not None and is_stored:
         check_room(details)
     return details
 
@@ -179,7 +193,7 @@ def content_key(row: Row) -> bytes:
     The duration goes in by its bits, and the details in their canonical form, so that the same
     call has the same key in every file and format.
     """
-    model, called_at, prompt_tokens, completion_tokens, actual_ms, _, details = row
+    model, called_at, prompt_tokens, completion_tokens, actual_ms, _, details, _ = row
     at = "" if called_at is None else called_at
     # No part can hold a NUL, so the parts cannot be mistaken for one another.
     content = (
