@@ -76,9 +76,11 @@ def check_state(facts: Facts) -> Iterator[Advice]:
                 "one, look at the name."
             )
         case "older":
+            is_file = facts.engine == "SQLite"
+            backup = "it is backed up first" if is_file else "back its database up first"
             yield _act(
                 f"The ledger is of revision {facts.revision}, and this program reads and writes "
-                f"{facts.expected_revision}: upgrade it; it is backed up first.",
+                f"{facts.expected_revision}: upgrade it; {backup}.",
                 _calib(facts, "db", "upgrade"),
             )
         case "newer":

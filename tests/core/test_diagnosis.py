@@ -136,7 +136,13 @@ def test_an_older_ledger_is_to_be_upgraded():
     assert advice.needs_action
     assert "revision 0000" in advice.text
     assert "0001" in advice.text
+    assert advice.text.endswith("upgrade it; it is backed up first.")
     assert advice.commands == ("calib --ledger '/home/me/my calls.db' db upgrade",)
+
+
+def test_an_older_ledger_on_a_server_is_its_operators_to_back_up():
+    advice = only(dataclasses.replace(SERVER, state="older", revision="0000"))
+    assert advice.text.endswith("upgrade it; back its database up first.")
 
 
 def test_a_newer_ledger_needs_a_newer_program():
