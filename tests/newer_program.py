@@ -1,4 +1,4 @@
-"""A program of tomorrow: a revision 0002 that builds `calls` anew, on both databases.
+"""A program of tomorrow: its revision builds `calls` anew, on both databases.
 
 It is the migration that hurts most: whoever writes meanwhile would write to a table on its way
 out, and rows of `call_details` refer to rows of it. Going back is as thorough.
@@ -15,14 +15,18 @@ from typing import TYPE_CHECKING, Any
 
 from calibration_ledger.storage import migrate
 from calibration_ledger.storage.place import find_place
+from calibration_ledger.storage.schema import REVISION
 
 if TYPE_CHECKING:
     from multiprocessing.queues import Queue
     from multiprocessing.synchronize import Barrier
 
+TODAY = REVISION
+TOMORROW = f"{int(TODAY) + 1:04d}"
+
 REHEARSAL = '''"""Build calls anew, with a column more; the downgrade takes it away again.
 
-Revision: 0002, after 0001.
+Revision: {tomorrow}, after {today}.
 """
 
 import time
@@ -30,8 +34,8 @@ import time
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0002"
-down_revision = "0001"
+revision = "{tomorrow}"
+down_revision = "{today}"
 branch_labels = None
 depends_on = None
 
@@ -92,25 +96,25 @@ def make_migrations(folder: Path, seconds: float = 0.0, more: str = "pass") -> P
     made = folder / "migrations"
     ignored = shutil.ignore_patterns("__pycache__")
     shutil.copytree(migrate.migrations_dir(), made, ignore=ignored, dirs_exist_ok=True)
-    text = REHEARSAL.format(seconds=seconds, more=more)
-    (made / "versions" / "0002_build_calls_anew.py").write_text(text)
+    text = REHEARSAL.format(today=TODAY, tomorrow=TOMORROW, seconds=seconds, more=more)
+    (made / "versions" / f"{TOMORROW}_build_calls_anew.py").write_text(text)
     return made
 
 
 def become_newer(folder: Path) -> None:
-    """Make this process a program of revision 0002, for the rest of its life."""
+    """Make this process a program of tomorrow, for the rest of its life."""
     for name, module in list(sys.modules.items()):
         if name.startswith("calibration_ledger") and hasattr(module, "REVISION"):
-            module.REVISION = "0002"  # type: ignore[attr-defined]
+            module.REVISION = TOMORROW  # type: ignore[attr-defined]
     migrate.migrations_dir = lambda: Path(folder)
 
 
 def go_back(ledger: str, folder: Path) -> None:
-    """Bring a ledger to revision 0001, as `alembic downgrade` would; this process is newer."""
+    """Bring a ledger to today's revision, as `alembic downgrade` would; this process is newer."""
     become_newer(folder)
     with migrate.migration_connection(ledger) as connection:
-        if migrate.read_revision(connection) == "0002":
-            migrate.run_migrations(connection, "0001")
+        if migrate.read_revision(connection) == TOMORROW:
+            migrate.run_migrations(connection, TODAY)
 
 
 def upgrade_in_process(

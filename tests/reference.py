@@ -133,7 +133,7 @@ def archived_digest(model: str, row: dict[str, Any]) -> bytes:
 
 
 def _adjustment_bytes(row: dict[str, Any]) -> bytes:
-    kinds = ["opened", "imported", "reset", "recalibrated", "archived"]
+    kinds = ["opened", "imported", "reset", "recalibrated", "archived", "voided"]
     data = bytes([kinds.index(row["kind"]) + 1]) + _whole(row["seq"]) + _whole(row["recorded_at"])
     for name in (
         "alpha",
@@ -145,7 +145,8 @@ def _adjustment_bytes(row: dict[str, Any]) -> bytes:
     ):
         data += _real(row[name])
     data += _whole(row["sample_count"]) + _whole(row["updated_at"])
-    return data + _optional(row["rule"]) + _optional(row["rule_state"]) + _optional(row["note"])
+    data += _optional(row["rule"]) + _optional(row["rule_state"]) + _optional(row["note"])
+    return data + _optional(row["voids"]) if row["kind"] == "voided" else data
 
 
 def digest_over(model: str, entries: list[dict[str, Any]]) -> bytes:
@@ -239,32 +240,60 @@ def fold_file(ledger: str | Path, model: str, alpha: float | None = None) -> Ema
     """Replay a model from its rows.
 
     Without an alpha: as it was lived, each adjustment setting the state. With one: as the design
-    has replays, every state under that alpha and `recalibrated` entries skipped, but for those
-    whose calls were archived.
+    has replays, every state under that alpha, what is voided skipped, and claims skipped, but for
+    those whose calls were archived.
     """
     state = Ema(0.0, 0.0, 0.0, 0.0)
     entries = entries_of(ledger, model)
+    gone = set() if alpha is None else voided_seqs(entries)
     for entry in entries:
+        if entry["seq"] in gone:
+            continue
         if entry["kind"] == "call":
             predicted, _ = state.learn(
                 entry["prompt_tokens"], entry["completion_tokens"], entry["actual_ms"]
             )
             if alpha is None:
                 assert predicted.hex() == entry["predicted_ms"].hex()
-        elif (
-            alpha is None or entry["kind"] != "recalibrated" or is_all_that_is_left(entries, entry)
-        ):
+        elif alpha is None or entry["kind"] not in CLAIMS or is_all_that_is_left(entries, entry):
             state = _state_of(entry)
             state.alpha = state.alpha if alpha is None else alpha
     return state
 
 
+CLAIMS = ("recalibrated", "voided")
+
+
+def voided_seqs(entries: list[dict[str, Any]]) -> set[int]:
+    """The entries that do not count: a voiding that counts names them."""
+    gone: set[int] = set()
+    for entry in reversed(entries):
+        if entry["kind"] == "voided" and entry["seq"] not in gone:
+            for part in entry["voids"].split(","):
+                first, _, last = part.partition("..")
+                gone.update(range(int(first), int(last or first) + 1))
+    # It shares its seq with the last entry in the archive.
+    return gone - {entries[0]["seq"]} if entries[0]["kind"] == "archived" else gone
+
+
+def voids_of(seqs: set[int]) -> str:
+    """How a voided entry names these."""
+    parts: list[list[int]] = []
+    for seq in sorted(seqs):
+        if parts and parts[-1][1] == seq - 1:
+            parts[-1][1] = seq
+        else:
+            parts.append([seq, seq])
+    return ",".join(f"{a}..{b}" if a < b else f"{a}" for a, b in parts)
+
+
 def is_all_that_is_left(entries: list[dict[str, Any]], entry: dict[str, Any]) -> bool:
-    """Whether a recalibration rests on calls that were archived after it."""
+    """Whether a claim rests on calls that were archived after it."""
     first = entries[0]
     if first["kind"] != "archived" or entry["seq"] > first["archived_through"]:
         return False
-    between = [e["kind"] for e in entries[1:] if e["seq"] < entry["seq"]]
+    gone = voided_seqs(entries)
+    between = [e["kind"] for e in entries[1:] if e["seq"] < entry["seq"] and e["seq"] not in gone]
     return "reset" not in between and "imported" not in between
 
 
@@ -307,6 +336,7 @@ class Lived:
             "archived_head": None,
             "archived_through": None,
             "archived_digest": None,
+            "voids": None,
         }
         self.entries.append(entry | fields)
         return self
@@ -364,18 +394,48 @@ class Lived:
     def replayed(self, alpha: float, through: int | None = None) -> Ema:
         """The state of a replay of the entries up to `through`."""
         state = Ema(alpha, 0.0, 0.0, 0.0)
+        gone = voided_seqs(self.entries)
         for entry in self.entries:
+            if entry["seq"] in gone:
+                continue
             if through is not None and entry["seq"] > max(through, self.entries[0]["seq"]):
                 break
             if entry["kind"] == "call":
                 state.learn(entry["prompt_tokens"], entry["completion_tokens"], entry["actual_ms"])
-            elif entry["kind"] != "recalibrated" or is_all_that_is_left(self.entries, entry):
+            elif entry["kind"] not in CLAIMS or is_all_that_is_left(self.entries, entry):
                 state = replace(_state_of(entry), alpha=alpha)
         return state
 
     def recalibrate(self, alpha: float) -> Lived:
         """Append a recalibration: what it claims is true."""
         return self.adjust("recalibrated", self.replayed(alpha), updated_at=self.updated_at)
+
+    def counting(self) -> list[dict[str, Any]]:
+        """The entries that are not voided."""
+        gone = voided_seqs(self.entries)
+        return [entry for entry in self.entries if entry["seq"] not in gone]
+
+    def updated(self) -> int:
+        """When the state of a replay last changed: with the last call since it was set."""
+        for entry in reversed(self.counting()):
+            if entry["kind"] == "call":
+                return int(entry["called_at"])
+            if entry["kind"] not in CLAIMS or is_all_that_is_left(self.entries, entry):
+                return int(entry["updated_at"])
+        raise AssertionError("a history begins with an opening")
+
+    def void(self, *seqs: int) -> Lived:
+        """Append a voiding of these entries: what it claims is true."""
+        self.adjust("voided", self.state, voids=voids_of(set(seqs)))
+        chosen = [
+            entry["alpha"]
+            for entry in self.counting()
+            if entry["kind"] not in {"call", "voided"}
+            or (entry["kind"] == "voided" and is_all_that_is_left(self.entries, entry))
+        ]
+        state, updated_at = self.replayed(chosen[-1]), self.updated()
+        entry = self.entries.pop()
+        return self.adjust("voided", state, voids=entry["voids"], updated_at=updated_at)
 
     def head(self) -> bytes:
         """The digest behind the last entry."""

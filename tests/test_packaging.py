@@ -62,6 +62,7 @@ def test_the_wheel_holds_the_migrations_the_sample_and_the_types(built):
         "migrations/env.py",
         "migrations/script.py.mako",
         "migrations/versions/0001_create_the_ledger.py",
+        "migrations/versions/0002_add_voided_entries.py",
         "data/sample_calls.csv",
         "data/README.md",
         "py.typed",

@@ -11,6 +11,7 @@ import struct
 from array import array
 from typing import TYPE_CHECKING, Any
 
+from calibration_ledger.claims import Claims, bits
 from calibration_ledger.entries import (
     CALL_TYPES,
     OPENINGS,
@@ -19,7 +20,6 @@ from calibration_ledger.entries import (
     call_head,
     first_head,
     is_typed,
-    setting,
 )
 from calibration_ledger.entry_checks import adjustment_faults, cause_of, whole
 from calibration_ledger.errors import NotFiniteError, StoredRuleError
@@ -41,6 +41,7 @@ CHECKS = (
     "rule",  # this program knows the rule and its version
     "prediction",  # the stored prediction of a call is what the state before it predicts
     "recalibrated",  # a recalibrated entry's state is the replay that it claims
+    "voided",  # a voided entry's state is the replay without what is voided
     "calibration",  # the live calibration is the state behind the last entry
     "head",  # the stored head is the digest over the entries
     "noted head",  # a head noted earlier is still on the way
@@ -81,13 +82,7 @@ class ModelAudit:
         self.state: State | None = None
         self._counts: dict[str, int] = {}
         self._noted = dict(noted or {})
-        # One more fold per distinct rule and alpha that a `recalibrated` entry claims; each
-        # lasts until its last claim.
-        adjustments = list(adjustments)
-        self._setting = {e.seq for e in setting(adjustments)}
-        claims = [e for e in adjustments if e.seq not in self._setting]
-        self._claims = {(e.rule, e.alpha): e.seq for e in claims}
-        self._replays: dict[tuple[str, float], State] = {}
+        self._claims = Claims(adjustments)
 
     def report(self, check: str, seq: int | None, expected: object, found: object) -> None:
         """Add a finding, or only count it where there are very many of its kind."""
@@ -140,11 +135,7 @@ class ModelAudit:
         actual: Sequence[float],
         stored: Sequence[float],
     ) -> None:
-        for claim, replay in list(self._replays.items()):
-            try:
-                replay.learn(called_at, prompts, completions, actual)
-            except NotFiniteError:
-                del self._replays[claim]
+        self._claims.learn(seqs, called_at, prompts, completions, actual)
         if self.state is None:
             return
         try:
@@ -156,7 +147,7 @@ class ModelAudit:
         if array("d", predicted).tobytes() == array("d", stored).tobytes():
             return
         for seq, mine, theirs in zip(seqs, predicted, stored, strict=True):
-            if _bits(mine) != _bits(theirs):
+            if bits(mine) != bits(theirs):
                 first = "" if "prediction" in self._counts else cause_of(seq)
                 self.report("prediction", seq, f"{mine!r} ms", f"{theirs!r} ms{first}")
 
@@ -168,7 +159,7 @@ class ModelAudit:
             self.report("entry", whole(rows[0][0]), "values in their bounds", repr(rows[0]))
         self.seq = next((r[0] for r in reversed(rows) if isinstance(r[0], int)), self.seq)
         self.head = self.state = None
-        self._replays.clear()
+        self._claims.clear()
 
     def adjust(self, entry: Adjustment) -> None:
         """Fold an adjustment."""
@@ -213,32 +204,12 @@ class ModelAudit:
             self.state = None
         else:
             self.state = State.from_adjustment(entry, rule, entry.alpha)
-        if entry.kind == "recalibrated" and entry.seq not in self._setting:
-            self._compare_claim(entry)
-            return
-        self._replays = {}
-        for (version, alpha), last_claim in self._claims.items():
-            if last_claim > entry.seq:
-                try:
-                    claimed = stored_rule(version)
-                except StoredRuleError:
-                    continue
-                self._replays[version, alpha] = State.from_adjustment(entry, claimed, alpha)
+        if self.state is not None and self._claims.is_claim(entry.seq):
+            for expected, found in self._claims.differences(entry, self.state):
+                self.report(entry.kind, entry.seq, expected, found)
+        self._claims.adjust(entry)
 
     # -- comparing --------------------------------------------------------------------------
-
-    def _compare_claim(self, entry: Adjustment) -> None:
-        claim = (entry.rule, entry.alpha)
-        replay = self._replays.get(claim)
-        if self.state is not None and replay is None:
-            self.report("recalibrated", entry.seq, "no state that stays finite", "one")
-        elif self.state is not None and replay is not None:
-            found = self.state.columns()
-            for name, value in replay.columns().items():
-                if _bits(value) != _bits(found[name]):
-                    self.report("recalibrated", entry.seq, f"{name} {value!r}", repr(found[name]))
-        if self._claims.get(claim) == entry.seq:
-            self._replays.pop(claim, None)
 
     def _compare_noted(self, seq: int, head: bytes) -> None:
         digest = self._noted.pop(seq, None)
@@ -274,7 +245,7 @@ class ModelAudit:
             self.report("opening", None, _OPENING, "no entry at all")
         if self.state is not None:
             for name, value in self.state.columns().items():
-                if _bits(value) != _bits(stored[name]):
+                if bits(value) != bits(stored[name]):
                     self.report("calibration", last_seq, f"{name} {value!r}", repr(stored[name]))
         if self.head is not None and self.head != head:
             self.report("head", last_seq, self.head.hex(), _hex(head))
@@ -289,10 +260,6 @@ class ModelAudit:
                 more = f"{count - FINDINGS_MAX} more findings of this check"
                 self.findings.append(Finding(self.model, None, check, NO_MORE, more))
         return self.findings
-
-
-def _bits(value: object) -> object:
-    return struct.pack(">d", value) if isinstance(value, float) else value
 
 
 def _hex(value: object) -> str:

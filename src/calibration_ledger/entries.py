@@ -12,7 +12,7 @@ The fixed fields, and the optional texts behind them, are
                 request_id, details
     adjustment  seq, recorded_at, alpha, ms_per_prompt_token, ms_per_completion_token,
                 base_overhead_ms, total_absolute_error_ms, total_predicted_ms, sample_count,
-                updated_at; rule, rule_state, note
+                updated_at; rule, rule_state, note, and of `voided` entries alone voids
 
 with integers and times in 64 bits, signed. The totals stand before the count, as in the state of a
 rule (`COMMON_NUMBERS`), and `rule` is written as one of the texts, though it is always there.
@@ -29,12 +29,19 @@ import struct
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
 DIGEST_SIZE = 32
 CALL_KIND = 0
-ADJUSTMENT_KINDS = {"opened": 1, "imported": 2, "reset": 3, "recalibrated": 4, "archived": 5}
-"""The kind byte of each adjustment. `recalibrated` alone adds no knowledge: see `setting`."""
+ADJUSTMENT_KINDS = {
+    "opened": 1,
+    "imported": 2,
+    "reset": 3,
+    "recalibrated": 4,
+    "archived": 5,
+    "voided": 6,
+}
+"""The kind byte of each adjustment."""
 
 OPENINGS = frozenset({"opened", "imported", "archived"})
 """What a model's first entry may be."""
@@ -56,9 +63,9 @@ class Adjustment(NamedTuple):
     that it sets last changed; `rule_state` holds the rule's further numbers as big-endian
     binary64, or None.
 
-    The last three are of `archived` entries only: `archived_head` is the head at `seq`,
-    `archived_through` the model's newest entry when it was archived, `archived_digest` the digest
-    of all the others.
+    Three are of `archived` entries only: `archived_head` is the head at `seq`, `archived_through`
+    the model's newest entry when it was archived, `archived_digest` the digest of all the others.
+    The last is of `voided` entries only: the entries that it voids (see `voids`).
     """
 
     seq: int
@@ -78,11 +85,12 @@ class Adjustment(NamedTuple):
     archived_head: bytes | None = None
     archived_through: int | None = None
     archived_digest: bytes | None = None
+    voids: str | None = None
 
 
 ADJUSTMENT_TYPES = (
     *(int, str, int, str, float, float, float, float, float, float, int),
-    *(_BYTES, int, _TEXT, _BYTES, (int, type(None)), _BYTES),
+    *(_BYTES, int, _TEXT, _BYTES, (int, type(None)), _BYTES, _TEXT),
 )
 
 
@@ -147,24 +155,6 @@ def archived_digest(model: str, entry: Adjustment) -> bytes:
     return hashlib.sha256(heads + _packed(entry) + through).digest()
 
 
-def setting(adjustments: Iterable[Adjustment]) -> list[Adjustment]:
-    """The adjustments that set the state of a replay; the others are claims that it can check.
-
-    A recalibration is a claim: the state that a replay of the entries before it gives. But one
-    that was there when these entries were archived is all that is left of what they taught, and
-    stands for them, until a reset begins anew.
-    """
-    found, through = [], 0
-    for entry in adjustments:
-        if entry.kind == "archived":
-            through = entry.archived_through or 0
-        elif entry.kind != "recalibrated":
-            through = 0
-        if entry.kind != "recalibrated" or entry.seq <= through:
-            found.append(entry)
-    return found
-
-
 def _packed(entry: Adjustment) -> bytes:
     fixed = _ADJUSTMENT.pack(
         ADJUSTMENT_KINDS[entry.kind],
@@ -180,4 +170,5 @@ def _packed(entry: Adjustment) -> bytes:
         entry.updated_at,
     )
     texts = _optional(entry.rule) + _optional(entry.rule_state) + _optional(entry.note)
-    return fixed + texts
+    # Only there, so that the digest of no other kind changed when this one came.
+    return fixed + texts + (_optional(entry.voids) if entry.kind == "voided" else b"")

@@ -6,6 +6,7 @@ from math import isfinite
 from typing import TYPE_CHECKING
 
 from calibration_ledger.learning import unpack_numbers
+from calibration_ledger.voids import FIRST_VOIDABLE, voids_ranges
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,7 +18,7 @@ def adjustment_faults(entry: Adjustment) -> Iterator[tuple[str, str]]:
     """What is wrong with an adjustment, as (expected, found).
 
     Raises:
-        TypeError: a value is of another type.
+        TypeError: a value is of another type, or a voided entry names no entries.
         struct.error: the rule's further numbers are none.
     """
     numbers = [*entry[4:10], *unpack_numbers(entry.rule_state)]
@@ -27,8 +28,15 @@ def adjustment_faults(entry: Adjustment) -> Iterator[tuple[str, str]]:
         entry.sample_count or entry.total_absolute_error_ms or entry.total_predicted_ms
     ):
         yield "counts and totals of 0", repr(entry[8:11])
-    if entry.kind != "archived" and entry[-3:] != (None, None, None):
-        yield "nothing of an archived entry", repr(entry[-3:])
+    archived = (entry.archived_head, entry.archived_through, entry.archived_digest)
+    if entry.kind != "archived" and archived != (None, None, None):
+        yield "nothing of an archived entry", repr(archived)
+    if entry.kind == "voided":
+        named = voids_ranges(entry.voids)
+        if named[0][0] < FIRST_VOIDABLE or named[-1][1] >= entry.seq:
+            yield f"entries from {FIRST_VOIDABLE} to {entry.seq - 1}", entry.voids or ""
+    elif entry.voids is not None:
+        yield "no entries that it voids", entry.voids
 
 
 def cause_of(seq: int) -> str:

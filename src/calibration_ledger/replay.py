@@ -1,8 +1,8 @@
 """Replay: fold a model's entries again under a rule and alpha of one's choice.
 
 `opened`, `imported`, `reset` and `archived` entries set the coefficients, counts and totals that
-they hold, under the chosen rule and alpha; `recalibrated` entries are skipped, for they added no
-knowledge (but see `entries.setting`).
+they hold, under the chosen rule and alpha; `recalibrated` and `voided` entries are skipped, for
+they added no knowledge (but see `voids.setting`), and so is whatever is voided.
 Each call is scored, then learnt, so the figures are what the rule would have predicted in life.
 Nothing here knows a database: a `History` gives the entries in bounded pages.
 """
@@ -13,17 +13,19 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from calibration_ledger.damage import damage_told, damaged
-from calibration_ledger.entries import OPENINGS, setting
+from calibration_ledger.entries import OPENINGS
 from calibration_ledger.errors import NotFiniteError
 from calibration_ledger.figures import Accuracy
 from calibration_ledger.learning import State
 from calibration_ledger.values import Replay
+from calibration_ledger.voids import left_of, setting, voided_ranges
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from calibration_ledger.entries import Adjustment
     from calibration_ledger.rules import Rule
+    from calibration_ledger.voids import Ranges
 
     Progress = Callable[[int], object]
     """Called with the number of calls done since it was last called."""
@@ -207,7 +209,9 @@ def fold_states(
     Raises:
         LedgerCorruptError: the history does not begin with an opening.
     """
-    found = setting(history.adjustments)
+    with damage_told(history.model):
+        voided = voided_ranges(history.adjustments)
+        found = setting(history.adjustments, voided)
     if not found or found[0].kind not in OPENINGS:
         raise damaged(history.model, "the history does not begin with an opening")
     opening, *later = found
@@ -217,7 +221,7 @@ def fold_states(
     done = opening.seq
     for entry in [*(e for e in later if e.seq <= through), None]:
         end = through if entry is None else entry.seq - 1
-        runs.learn(history.columns(done, end), scoring, progress)
+        runs.learn(counting(history, voided, done, end), scoring, progress)
         if len(runs.errors) == len(candidates):
             break
         if entry is not None:
@@ -227,6 +231,12 @@ def fold_states(
                         runs.states[index] = State.from_adjustment(entry, *one)
             done = entry.seq
     return runs
+
+
+def counting(history: History, voided: Ranges, after: int, through: int) -> Iterator[Columns]:
+    """Pages of the calls with after < seq <= through that are not voided."""
+    for pair in left_of(voided, after, through):
+        yield from history.columns(*pair)
 
 
 def replay_history(

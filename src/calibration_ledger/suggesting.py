@@ -15,11 +15,12 @@ from calibration_ledger.figures import Accuracy
 from calibration_ledger.learning import State
 from calibration_ledger.listing import list_live
 from calibration_ledger.priors import Prior
-from calibration_ledger.replay import Window
+from calibration_ledger.replay import Window, counting
 from calibration_ledger.rules import EMA, KALMAN, stored_rule
 from calibration_ledger.storage import reads
 from calibration_ledger.sweep import Candidate
 from calibration_ledger.values import Suggestion
+from calibration_ledger.voids import voided_ranges
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,7 +70,8 @@ def _suggestion(backend: Backend, live: Stored) -> Suggestion | None:
     history = reads.ModelHistory(backend, live)
     after = max(0, history.nth_newest(NEWEST, Window(None, None)) - 1)
     with damage_told(live.model):
-        pages = list(history.columns(after, live.last_seq))
+        voided = voided_ranges(history.adjustments)
+        pages = list(counting(history, voided, after, live.last_seq))
     count = sum(len(page.actual_ms) for page in pages)
     warm_up = count // 10
     if count - warm_up < LEAST or not history.adjustments:

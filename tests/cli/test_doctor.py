@@ -18,6 +18,7 @@ import pytest
 from calibration_ledger import AdaptiveCalibrator
 from calibration_ledger.storage import backend, doctor_sqlite
 from calibration_ledger.storage.schema import REVISION
+from newer_program import TOMORROW
 
 from .conftest import run_in_terminal, run_process, some_calls
 
@@ -97,10 +98,10 @@ def test_what_needs_action_is_exit_code_1(run, filled, tmp_path, monkeypatch):
     other = tmp_path / "other.db"
     shutil.copy(filled, other)
     for module in (backend, doctor_sqlite):
-        monkeypatch.setattr(module, "REVISION", "0002")  # a program of tomorrow
+        monkeypatch.setattr(module, "REVISION", TOMORROW)  # a program of tomorrow
     result = run("--ledger", other, "doctor")
     assert result.exit_code == 1
-    assert f"an older ledger, revision {REVISION} (this program's is 0002)" in result.stdout
+    assert f"an older ledger, revision {REVISION} (this program's is {TOMORROW})" in result.stdout
     assert f"\nNeeds action\n- The ledger is of revision {REVISION}" in result.stdout
     assert f"\n    calib --ledger {other} db upgrade\n" in result.stdout
     assert "nothing needs action" not in result.stdout

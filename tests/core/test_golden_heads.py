@@ -97,6 +97,12 @@ GOLDEN = {
         },
         "4185bdc1f86ed74a676c606045528846987465955f76a9c8ca67623d7ec0e705",
     ),
+    "voided": (
+        OPENED
+        | LIVED
+        | {"kind": "voided", "seq": 96, "note": "a wrong import", "voids": "2..80,95"},
+        "4fb3843431d4d9df32e155bd76e9226a094f04f7d5b0184a8671308d511741ce",
+    ),
 }
 
 
@@ -161,6 +167,28 @@ def test_a_call_is_digested_byte_for_byte_as_written_out_here():
     assert head == GOLDEN["call with a request id"][1]
 
 
+def test_a_voided_entry_is_digested_byte_for_byte_as_written_out_here():
+    data = (
+        b"\x06"
+        b"\x00\x00\x00\x00\x00\x00\x00\x60"
+        b"\x00\x06\x47\x5e\xf6\x4c\xf3\x41"
+        b"\x3f\xd3\x33\x33\x33\x33\x33\x33"
+        b"\x3f\xd3\x33\x33\x33\x33\x33\x34"
+        b"\x40\x1d\x00\x00\x00\x00\x00\x00"
+        b"\x00\x00\x00\x00\x00\x00\x00\x00"
+        b"\x40\xc8\x1c\xd6\xc8\xb4\x39\x58"
+        b"\x7e\x37\xe4\x3c\x88\x00\x75\x9c"
+        b"\x00\x00\x00\x00\x00\x12\xd6\x87"
+        b"\x00\x06\x47\x5e\xf6\x4c\xf3\x41"
+        b"\x01\x00\x00\x00\x05ema.1"
+        b"\x00"
+        b"\x01\x00\x00\x00\x0ea wrong import"
+        b"\x01\x00\x00\x00\x082..80,95"
+    )
+    head = hashlib.sha256(first_digest(MODEL) + data).hexdigest()
+    assert head == GOLDEN["voided"][1]
+
+
 def test_a_small_history_has_its_golden_head():
     history = [
         OPENED,
@@ -185,6 +213,7 @@ def test_the_kinds_keep_their_bytes():
         "reset": 3,
         "recalibrated": 4,
         "archived": 5,
+        "voided": 6,
     }
 
 
@@ -216,6 +245,12 @@ def test_every_field_of_an_adjustment_is_in_its_digest(name):
     texts = {"kind": "reset", "rule": "ema.2", "rule_state": b"", "note": ""}
     changed = texts[name] if name in texts else OPENED[name] + 1
     assert head_after(head, OPENED) != head_after(head, OPENED | {name: changed})
+
+
+@pytest.mark.parametrize("voids", [None, "", "2..80", "2..80,96"])
+def test_what_a_voided_entry_names_is_in_its_digest(voids):
+    head, entry = first_head(MODEL), GOLDEN["voided"][0]
+    assert head_after(head, entry) != head_after(head, entry | {"voids": voids})
 
 
 @pytest.mark.parametrize(
@@ -280,10 +315,11 @@ def test_any_call_is_digested_as_the_reference_does(head, fixed, request_id, det
     st.sampled_from(list(ADJUSTMENT_KINDS)),
     st.tuples(whole, whole, whole, whole),
     st.tuples(*[real] * 6),
-    st.tuples(st.text(min_size=1, max_size=20), st.none() | st.binary(max_size=24), text),
+    st.tuples(st.text(min_size=1, max_size=20), st.none() | st.binary(max_size=24), text, text),
 )
 def test_any_adjustment_is_digested_as_the_reference_does(head, kind, wholes, reals, rest):
     seq, recorded_at, count, updated_at = wholes
-    rule, rule_state, note = rest
+    rule, rule_state, note, voids = rest
     entry = Adjustment(seq, kind, recorded_at, rule, *reals, count, rule_state, updated_at, note)
+    entry = entry._replace(voids=voids)
     assert adjustment_head(head, entry) == adjustment_digest(head, entry._asdict())

@@ -340,6 +340,86 @@ def test_heads_noted_of_entries_that_are_archived_are_held_against_the_archive_o
         assert found == ([] if seq < 7 else [(seq, "noted head")])
 
 
+# -- voided entries ---------------------------------------------------------------------------
+
+
+def voided_history():
+    """Calls 2-5 and 7-9, a recalibration and a reset, and voidings 12, 15 and 17 of all sorts."""
+    lived = Lived().adjust("opened", Ema(0.15, *LOCAL_PRIOR))
+    for i in range(4):
+        lived.call(100 + i, 50, 900.0 + i)
+    lived.recalibrate(0.4)
+    for i in range(3):
+        lived.call(200, 10 + i, 700.0)
+    lived.adjust("reset", Ema(0.2, *LOCAL_PRIOR)).call(20, 30, 80.0)
+    lived.void(3, 4, 10).call(1, 2, 500.0).call(3, 4, 600.0)
+    lived.void(6, 14).call(9, 9, 400.0)
+    lived.void(12)
+    return lived.call(5, 5, 300.0)
+
+
+@pytest.mark.parametrize("page", [1, 2, 100])
+def test_a_true_history_with_voided_entries_gives_no_finding(page):
+    lived = voided_history()
+    assert [entry["seq"] for entry in lived.entries if entry["kind"] == "voided"] == [12, 15, 17]
+    assert audit(lived, page=page) == []
+
+
+@pytest.mark.parametrize("k", range(1, 19))
+def test_a_history_with_voided_entries_can_be_archived_anywhere(k):
+    archived = voided_history().archived(k)
+    assert audit(archived) == []
+    archived.call(8, 8, 200.0)
+    archived.recalibrate(0.6).call(7, 7, 250.0)
+    assert audit(archived) == []
+
+
+@pytest.mark.parametrize("seq", [12, 15, 17])
+@pytest.mark.parametrize(
+    ("fields", "check"),
+    [
+        ({"base_overhead_ms": 12.0}, "voided"),
+        ({"sample_count": 1}, "voided"),
+        ({"alpha": 0.77}, "voided"),
+        ({"updated_at": 1}, "voided"),
+        ({"voids": "5"}, "voided"),
+        ({"voids": None}, "entry"),
+        ({"voids": "2..99"}, "entry"),
+        ({"voids": "1..3"}, "entry"),
+        ({"voids": "3,2"}, "entry"),
+        ({"voids": 7}, "entry"),
+        ({"voids": "99"}, "entry"),
+        ({"note": "another"}, "head"),
+    ],
+    ids=str,
+)
+def test_a_bent_voiding_is_found(seq, fields, check):
+    lived = voided_history()
+    live = {"head": lived.head(), **stored(lived)}
+    lived.entries[seq - 1] |= fields
+    findings = audit(lived, **live)
+    assert check in {finding.check for finding in findings if check == "head" or finding.seq == seq}
+
+
+def test_a_voiding_of_the_same_state_that_names_others_is_found_by_the_head():
+    """Two calls alike: which of them is voided makes no number different."""
+    lived = Lived().adjust("opened", Ema(0.15, *LOCAL_PRIOR))
+    lived.call(10, 10, 500.0, called_at=7).call(10, 10, 500.0, called_at=7).call(1, 1, 9.0)
+    lived.void(2)
+    live = {"head": lived.head(), **stored(lived)}
+    lived.entries[-1]["voids"] = "3"
+    assert checks_of(audit(lived, **live)) == {"head"}
+
+
+@pytest.mark.parametrize("kind", ["opened", "reset", "recalibrated"])
+def test_only_a_voiding_names_entries(kind):
+    lived = lived_history()
+    live = {"head": lived.head(), **stored(lived)}
+    entry = next(entry for entry in lived.entries if entry["kind"] == kind)
+    entry["voids"] = "2"
+    assert "entry" in {f.check for f in audit(lived, **live) if f.seq == entry["seq"]}
+
+
 # -- noted heads ----------------------------------------------------------------------------
 
 

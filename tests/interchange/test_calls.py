@@ -20,6 +20,7 @@ from calibration_ledger.errors import (
 )
 from calibration_ledger.interchange.reports import ImportReport, SkippedLine
 from calibration_ledger.interchange.skips import LINES_MAX, REASONS_MAX, Skips
+from calibration_ledger.storage.schema import REVISION
 
 from .conftest import HEADER, as_in_the_file, json_row
 
@@ -436,7 +437,7 @@ def test_a_ledger_of_a_newer_revision_is_refused(
     raw.commit()
     with pytest.raises(LedgerTooNewError):
         take("jsonl", json_row())
-    raw.execute("UPDATE alembic_version SET version_num = '0001'")
+    raw.execute(f"UPDATE alembic_version SET version_num = '{REVISION}'")
     raw.commit()
     raw.close()
 

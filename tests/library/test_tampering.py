@@ -230,6 +230,7 @@ COLUMNS = {
         "archived_head",
         "archived_through",
         "archived_digest",
+        "voids",
     ],
     "calibrations": [
         "model_id",
@@ -251,6 +252,7 @@ NULLABLE = {"request_key", "request_id", "details", "rule_state", "note"} | {
     "archived_head",
     "archived_through",
     "archived_digest",
+    "voids",
 }
 
 
@@ -424,7 +426,8 @@ def test_an_entry_put_before_the_beginning_is_found(edit, seq):
     assert ("m", seq, "sequence") in found(audit(path))
     path = edit(
         f"INSERT INTO adjustments VALUES (2, {seq}, 'reset', 0, 'ema.1', 0.1, 1, 2, 3, 0, 0, 0,"
-        " NULL, 0, NULL, NULL, NULL, NULL)"
+        " NULL, 0, NULL,"
+        " NULL, NULL, NULL, NULL)"
     )
     assert ("m", seq, "sequence") in found(audit(path))
 
@@ -448,7 +451,8 @@ def test_a_call_put_where_calls_were_archived_is_found(edit, seq):
     assert "gone" in {finding.model for finding in audit(path)}
     path = edit(
         f"INSERT INTO adjustments VALUES (4, {seq % 6}, 'opened', 0, 'ema.1', 0.1, 1, 2, 3, 0, 0,"
-        " 0, NULL, 0, NULL, NULL, NULL, NULL)"
+        " 0, NULL, 0, NULL,"
+        " NULL, NULL, NULL, NULL)"
     )
     assert "gone" in {finding.model for finding in audit(path)}
 
@@ -505,7 +509,7 @@ def test_details_of_no_call_are_found(edit):
         ("call_details", "(77, 1, NULL, NULL, '{}')"),
         (
             "adjustments",
-            "(77, 1, 'opened', 0, 'ema.1', 0.1, 1, 2, 3, 0, 0, 0, NULL, 0, NULL, NULL, NULL, NULL)",
+            f"(77, 1, 'opened', 0, 'ema.1', 0.1, 1, 2, 3, 0, 0, 0, NULL, 0{', NULL' * 5})",
         ),
         ("calibrations", "(77, 'ema.1', 0.1, 1, 2, 3, 0, 0, 0, NULL, 0, 1, zeroblob(32))"),
     ],

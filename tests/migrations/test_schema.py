@@ -10,8 +10,9 @@ from alembic.migration import MigrationContext
 
 from calibration_ledger.storage.migrate import begun_file, run_migrations
 from calibration_ledger.storage.place import find_place
-from calibration_ledger.storage.schema import metadata, readable_view
+from calibration_ledger.storage.schema import REVISION, metadata, readable_view
 from calibration_ledger.storage.sqlite_schema import LIST_SCHEMA, expected_parts, read_parts
+from newer_program import TOMORROW
 
 
 def schema_of(path):
@@ -72,13 +73,13 @@ def test_up_down_and_up_again_makes_the_same(tmp_path):
 def test_the_view_survives_a_table_that_is_built_anew_up_down_and_up(tmp_path, tomorrow):
     tomorrow()
     path = tmp_path / "ledger.db"
-    migrate(path, "0001")
+    migrate(path, REVISION)
     before = schema_of(path)
-    for revision in ("0002", "0001", "0002"):
+    for revision in (TOMORROW, REVISION, TOMORROW):
         migrate(path, revision)
         after = schema_of(path)
         assert after["view", "readable_calls"] == before["view", "readable_calls"]
-        assert ("provider" in after["table", "calls"]) == (revision == "0002")
+        assert ("provider" in after["table", "calls"]) == (revision == TOMORROW)
         with closing(sqlite3.connect(path)) as connection:
             assert connection.execute("SELECT * FROM readable_calls").fetchall() == []
 

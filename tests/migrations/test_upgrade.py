@@ -15,8 +15,10 @@ from calibration_ledger.errors import LedgerOutdatedError, LedgerTooNewError, No
 from calibration_ledger.storage import backend, migrate
 from calibration_ledger.storage.migrate import current_revision, migrations_dir, upgrade
 from calibration_ledger.storage.place import find_place
+from calibration_ledger.storage.schema import REVISION
 from calibration_ledger.storage.schema_check import schema_differences
 from calibration_ledger.storage.sqlite_migrate import locked_file
+from newer_program import TOMORROW
 
 ROOT = Path(__file__).parents[2]
 
@@ -48,7 +50,7 @@ def test_an_upgrade_makes_a_fresh_ledger_and_leaves_a_current_one_alone(tmp_path
     assert upgrade(place, 5.0).before is None
     before = rows_of(place.path), place.path.read_bytes()
     done = upgrade(place, 5.0)
-    assert (done.before, done.after, done.backup) == ("0001", "0001", None)
+    assert (done.before, done.after, done.backup) == (REVISION, REVISION, None)
     assert (rows_of(place.path), place.path.read_bytes()) == before
     with AdaptiveCalibrator(place.path) as calibrator:
         assert calibrator.audit() == []
@@ -61,7 +63,7 @@ def test_rows_survive_a_migration_that_rebuilds_calls(ledger, tomorrow):
     after = rows_of(ledger)
     assert [row[:-1] for row in after.pop("calls")] == before.pop("calls")
     assert after == before
-    assert done.before == "0001"
+    assert done.before == REVISION
 
 
 def test_the_backup_made_first_is_the_ledger_as_it_was(ledger, tomorrow):
@@ -97,21 +99,21 @@ def test_a_writer_that_opened_before_is_refused_inside_its_next_transaction(ledg
             ),
             lambda: calibrator.reset("m0"),
         ):
-            with pytest.raises(LedgerTooNewError, match="0002") as caught:
+            with pytest.raises(LedgerTooNewError, match=TOMORROW) as caught:
                 write()
-            assert caught.value.found == "0002"
+            assert caught.value.found == TOMORROW
         assert rows_of(ledger) == after
 
 
 def test_a_newer_ledger_is_refused_with_both_revisions(ledger, tomorrow):
     tomorrow()
     upgrade(find_place(ledger), 5.0)
-    with pytest.raises(LedgerTooNewError, match=r"0002.*0001"):
+    with pytest.raises(LedgerTooNewError, match=f"{TOMORROW}.*{REVISION}"):
         AdaptiveCalibrator(ledger)
 
 
 def test_an_older_ledger_is_refused_with_the_command_that_upgrades_it(ledger, monkeypatch):
-    monkeypatch.setattr(backend, "REVISION", "0002")  # a program of tomorrow
+    monkeypatch.setattr(backend, "REVISION", TOMORROW)  # a program of tomorrow
     with pytest.raises(LedgerOutdatedError, match="db upgrade"):
         AdaptiveCalibrator(ledger)
 
@@ -180,7 +182,7 @@ def test_alembic_without_a_name_takes_the_ledger_of_the_environment(tmp_path):
             command, cwd=ROOT, env=environment, check=False, capture_output=True, timeout=60
         )
         assert done.returncode == 0, done.stderr.decode()
-    assert current_revision(find_place(path), 5.0) == "0001"
+    assert current_revision(find_place(path), 5.0) == REVISION
 
 
 @pytest.mark.parametrize("verb", ["current", "check"])
@@ -210,7 +212,7 @@ def test_alembic_looks_at_a_ledger_while_another_program_holds_the_writers_lock(
     with locked_file(find_place(ledger), 5.0):
         done = alembic("-x", f"ledger={ledger}", "current")
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "0001 (head)\n"
+    assert done.stdout == f"{REVISION} (head)\n"
 
 
 def alembic(*args, env=None):

@@ -19,6 +19,7 @@ from calibration_ledger.errors import (
 )
 from calibration_ledger.storage.migrate import current_revision, upgrade
 from calibration_ledger.storage.place import find_place
+from calibration_ledger.storage.schema import REVISION
 from calibration_ledger.storage.schema_check import schema_differences
 from reference import LOCAL_PRIOR, Ema, digest_of, dump
 
@@ -103,7 +104,7 @@ def test_a_ledger_may_lie_in_any_schema_beside_one_in_public(postgres, database,
     assert run("SELECT count(*) FROM latency.models") == [(2,)]
     assert run("SELECT model FROM public.models") == [("only here",)]
     assert schema_differences(find_place(inside), 5.0) == []
-    assert upgrade(find_place(inside), 5.0).before == "0001"
+    assert upgrade(find_place(inside), 5.0).before == REVISION
 
 
 def test_a_ledger_further_down_the_path_is_found_and_not_made_again(postgres, database, run, url):
@@ -113,8 +114,8 @@ def test_a_ledger_further_down_the_path_is_found_and_not_made_again(postgres, da
     run('CREATE SCHEMA "Somebody\'s own"')
     path = postgres.url(database, options='-csearch_path="Somebody\'s\\ own",public')
     assert live_a_little(path) == 2
-    assert current_revision(find_place(path), 5.0) == "0001"
-    assert upgrade(find_place(path), 5.0).before == "0001"
+    assert current_revision(find_place(path), 5.0) == REVISION
+    assert upgrade(find_place(path), 5.0).before == REVISION
     assert schema_differences(find_place(path), 5.0) == []
     assert run("SELECT count(*) FROM pg_tables WHERE schemaname LIKE 'Some%'") == [(0,)]
 
@@ -193,7 +194,7 @@ def test_a_newer_ledger_is_refused_also_while_it_is_open(run, url, calibrator):
     run("UPDATE alembic_version SET version_num = '0999'")
     with pytest.raises(LedgerTooNewError, match="0999") as refused:
         calibrator.record("m", 1, 2.0)
-    assert (refused.value.found, refused.value.expected) == ("0999", "0001")
+    assert (refused.value.found, refused.value.expected) == ("0999", REVISION)
     with pytest.raises(LedgerTooNewError):
         calibrator.record("new", 1, 2.0)
     with pytest.raises(LedgerTooNewError):
@@ -201,7 +202,7 @@ def test_a_newer_ledger_is_refused_also_while_it_is_open(run, url, calibrator):
     with pytest.raises(LedgerTooNewError):
         upgrade(find_place(url), 5.0)
     assert dump(url) == rows
-    run("UPDATE alembic_version SET version_num = '0001'")
+    run(f"UPDATE alembic_version SET version_num = '{REVISION}'")
 
 
 def test_a_newer_form_of_the_tables_is_said_to_be_newer(run, url, calibrator):
@@ -215,7 +216,7 @@ def test_a_newer_form_of_the_tables_is_said_to_be_newer(run, url, calibrator):
         with pytest.raises(LedgerTooNewError):
             use()
     run(
-        "UPDATE alembic_version SET version_num = '0001'",
+        f"UPDATE alembic_version SET version_num = '{REVISION}'",
         "ALTER TABLE calibrations RENAME COLUMN speed TO alpha",
     )
 

@@ -31,7 +31,7 @@ from calibration_ledger.errors import (
 from calibration_ledger.storage.migrate import upgrade
 from calibration_ledger.storage.place import find_place
 from calibration_ledger.storage.schema_check import schema_differences
-from newer_program import upgrade_in_process
+from newer_program import TODAY, TOMORROW, upgrade_in_process
 from pooler import SERVER_CONNECTIONS, running_pooler
 from postgres_server import PASSWORD
 from reference import digest_of, dump
@@ -120,7 +120,7 @@ def test_a_ledger_lives_its_whole_life_through_a_pooler(postgres, pooler, empty,
     for head in heads:
         assert digest_of(postgres.url(empty), head.model) == head.digest
     place = find_place(url)
-    assert upgrade(place, 5.0).before == "0001"
+    assert upgrade(place, 5.0).before == TODAY
     assert schema_differences(place, 5.0) == []
     with postgres.database() as copy, AdaptiveCalibrator(pooler.url(copy, tcp=tcp)) as other:
         other.import_calls("ledger", exported)
@@ -146,7 +146,7 @@ def test_the_command_line_works_through_a_pooler(pooler, empty):
     calib("record", "m", *numbers)
     calib("recalibrate", "--alpha", "0.5", "--yes")
     assert calib("audit") == "ok: 1 model, 3 entries\n"
-    assert calib("db", "check") == "ok: revision 0001, tables as expected\n"
+    assert calib("db", "check") == f"ok: revision {TODAY}, tables as expected\n"
     # The tests' own server never syncs, which the doctor rightly minds.
     report = json.loads(calib("doctor", "--json", exit_codes=(0, 1)))
     assert report["state"] == "current"
@@ -223,16 +223,16 @@ def test_an_upgrade_through_a_pooler_keeps_writers_out_and_loses_nothing(url, ru
     writers = (write_until_refused, (url, barrier, written))
     processes = run_all(*[upgraders] * 4, *[writers] * 3)
     ends = [written.get(timeout=60) for _ in range(3)]
-    assert {end[1:] for end in ends} == {("0002", "0001")}, ends
+    assert {end[1:] for end in ends} == {(TOMORROW, TODAY)}, ends
     done = [upgraded.get(timeout=60)[:2] for _ in range(4)]
-    assert sorted(done) == [("0001", "0002")] + [("0002", "0002")] * 3
+    assert sorted(done) == [(TODAY, TOMORROW)] + [(TOMORROW, TOMORROW)] * 3
     for process in processes:
         process.join(timeout=20)
         assert process.exitcode == 0
     assert run("SELECT count(*) FROM calls") == [(1 + sum(end[0] for end in ends),)]
     with pytest.raises(LedgerTooNewError):
         AdaptiveCalibrator(url)
-    run("UPDATE alembic_version SET version_num = '0001'")  # this program can look all the same
+    run(f"UPDATE alembic_version SET version_num = '{TODAY}'")  # this program can look all the same
     assert heads_of(url)
 
 

@@ -12,6 +12,7 @@ from calibration_ledger import AdaptiveCalibrator, Call
 from calibration_ledger.errors import LedgerPermissionError
 from calibration_ledger.storage.migrate import current_revision, upgrade
 from calibration_ledger.storage.place import find_place
+from calibration_ledger.storage.schema import REVISION
 from calibration_ledger.storage.schema_check import schema_differences
 from reference import TABLES, dump
 
@@ -93,8 +94,8 @@ def test_select_insert_and_update_are_all_that_a_writer_needs(writer, tmp_path, 
         write_in_every_way(calibrator, exported.getvalue())
         read_in_every_way(calibrator)
     place = find_place(writer)
-    assert current_revision(place, 5.0) == "0001"
-    assert upgrade(place, 5.0).before == "0001", "what is up to date needs no more rights"
+    assert current_revision(place, 5.0) == REVISION
+    assert upgrade(place, 5.0).before == REVISION, "what is up to date needs no more rights"
     assert schema_differences(place, 5.0) == []
     assert run("SELECT count(*) > 0 FROM readable_calls") == [(True,)]
 
@@ -212,8 +213,8 @@ def test_a_reader_reads_everything_and_writes_nothing(reader, url, calibrator):
                 use()
         read_in_every_way(looking)
     assert dump(url) == rows
-    assert current_revision(find_place(reader), 5.0) == "0001"
-    assert upgrade(find_place(reader), 5.0).before == "0001"
+    assert current_revision(find_place(reader), 5.0) == REVISION
+    assert upgrade(find_place(reader), 5.0).before == REVISION
 
 
 def test_a_user_without_any_grant_is_told_so_and_makes_nothing(postgres, database, run, closed):

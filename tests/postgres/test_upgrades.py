@@ -21,7 +21,7 @@ from calibration_ledger.errors import (
 )
 from calibration_ledger.storage import migrate
 from calibration_ledger.storage.place import find_place
-from newer_program import become_newer, go_back, upgrade_in_process
+from newer_program import TODAY, become_newer, go_back, upgrade_in_process
 from reference import dump
 
 from .rehearsal import SPAWN
@@ -35,7 +35,7 @@ def test_an_older_ledger_is_refused_with_the_command_that_upgrades_it(url, newer
     kind, text = results.get(timeout=60)
     process.join()
     assert kind == LedgerOutdatedError.__name__
-    assert "of revision 0001" in text
+    assert f"of revision {TODAY}" in text
     assert "db upgrade" in text
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from calibration_ledger import AdaptiveCalibrator
 from calibration_ledger.errors import LedgerBusyError, LedgerTooNewError
-from newer_program import go_back, make_migrations, upgrade_in_process
+from newer_program import TODAY, TOMORROW, go_back, make_migrations, upgrade_in_process
 from reference import dump
 
 if TYPE_CHECKING:
@@ -139,10 +139,10 @@ def test_eight_upgrade_at_once_while_writers_of_the_older_revision_write(
         *[(read_for_a_while, (no_ledger, barrier))] * 2,
     )
     ends = [written.get(timeout=60) for _ in range(4)]
-    assert {end[1:] for end in ends} == {("0002", "0001", True, True)}, ends
+    assert {end[1:] for end in ends} == {(TOMORROW, TODAY, True, True)}, ends
     assert sum(end[0] for end in ends) > 0, "nobody wrote before the upgrade"
     done = [upgraded.get(timeout=60) for _ in range(8)]
-    assert sorted(end[:2] for end in done) == [("0001", "0002")] + [("0002", "0002")] * 7
+    assert sorted(end[:2] for end in done) == [(TODAY, TOMORROW)] + [(TOMORROW, TOMORROW)] * 7
     join(processes)
     acknowledged = 1 + sum(end[0] for end in ends)
     assert len(dump(no_ledger)["calls"]) == acknowledged
@@ -186,7 +186,7 @@ def test_an_upgrade_of_a_file_that_is_killed_in_its_middle_leaves_no_trace(
         calibrator.record("m", 99, 2.0, request_id="after")
         assert len(list(calibrator.calls("m"))) == 21
         assert calibrator.audit() == []
-    with AdaptiveCalibrator(f"{ledger_path}.0001.backup") as copy:
+    with AdaptiveCalibrator(f"{ledger_path}.{TODAY}.backup") as copy:
         assert len(list(copy.calls("m"))) == 20
         assert copy.audit() == []
 

@@ -36,6 +36,8 @@ from calibration_ledger.errors import (
 from calibration_ledger.storage import backend
 from calibration_ledger.storage.migrate import current_revision, upgrade_file
 from calibration_ledger.storage.place import find_place
+from calibration_ledger.storage.schema import REVISION
+from newer_program import TOMORROW
 
 MODEL = "timmy:v0.1-q4"
 
@@ -260,7 +262,11 @@ def test_a_ledger_that_lost_a_table_is_refused(tmp_path, template, table) -> Non
 
 
 REVISIONS = {
-    "newer": ("UPDATE alembic_version SET version_num = '0002'", LedgerTooNewError, "0002"),
+    "newer": (
+        f"UPDATE alembic_version SET version_num = '{TOMORROW}'",
+        LedgerTooNewError,
+        TOMORROW,
+    ),
     "much newer": ("UPDATE alembic_version SET version_num = '9999'", LedgerTooNewError, "9999"),
     "never was": ("UPDATE alembic_version SET version_num = '0000'", NotALedgerError, "ever wrote"),
     "no number": ("UPDATE alembic_version SET version_num = 'abc'", LedgerError, "abc"),
@@ -269,7 +275,7 @@ REVISIONS = {
     "a blob": ("UPDATE alembic_version SET version_num = x'00ff'", LedgerError, ""),
     "an integer": ("UPDATE alembic_version SET version_num = 7", LedgerError, "7"),
     "none": ("DELETE FROM alembic_version", NotALedgerError, "no revision"),
-    "two": ("INSERT INTO alembic_version VALUES ('0002')", NotALedgerError, "no revision"),
+    "two": (f"INSERT INTO alembic_version VALUES ('{TOMORROW}')", NotALedgerError, "no revision"),
 }
 
 
@@ -291,7 +297,7 @@ def test_an_older_ledger_is_refused_with_what_upgrades_it(
 ) -> None:
     path = tmp_path / "calls.db"
     path.write_bytes(template)
-    monkeypatch.setattr(backend, "REVISION", "0002")  # a program of tomorrow
+    monkeypatch.setattr(backend, "REVISION", TOMORROW)  # a program of tomorrow
     before = snapshot(tmp_path)
     assert f"`calib --ledger {path} db upgrade`" in refuse(path, LedgerOutdatedError, use)
     assert snapshot(tmp_path) == before
@@ -303,10 +309,10 @@ def test_both_revisions_are_named_and_kept(tmp_path, template, monkeypatch, kind
     path.write_bytes(template)
     if kind == "newer":
         execute(path, REVISIONS["newer"][0])
-        revisions, error = ("0002", "0001"), LedgerTooNewError
+        revisions, error = (TOMORROW, REVISION), LedgerTooNewError
     else:
-        monkeypatch.setattr(backend, "REVISION", "0002")
-        revisions, error = ("0001", "0002"), LedgerOutdatedError
+        monkeypatch.setattr(backend, "REVISION", TOMORROW)
+        revisions, error = (REVISION, TOMORROW), LedgerOutdatedError
     with pytest.raises(error) as caught:
         AdaptiveCalibrator(path)
     assert (caught.value.found, caught.value.expected) == revisions
@@ -318,7 +324,7 @@ def test_a_newer_ledger_need_not_have_every_table_of_today(tmp_path, template) -
     path.write_bytes(template)
     execute(
         path,
-        "UPDATE alembic_version SET version_num = '0002'",
+        f"UPDATE alembic_version SET version_num = '{TOMORROW}'",
         "DROP VIEW readable_calls",
         "DROP TABLE call_details",
     )
@@ -327,7 +333,7 @@ def test_a_newer_ledger_need_not_have_every_table_of_today(tmp_path, template) -
         refuse(path, LedgerTooNewError, use)
     with pytest.raises(LedgerTooNewError):
         upgrade_file(find_place(path), 1.0)
-    assert current_revision(find_place(path), 1.0) == "0002"
+    assert current_revision(find_place(path), 1.0) == TOMORROW
     (tmp_path / "calls.db.lock").unlink()
     assert snapshot(tmp_path) == before
 

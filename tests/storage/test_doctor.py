@@ -23,6 +23,7 @@ from calibration_ledger.doctoring import doctor_of
 from calibration_ledger.facts import Process
 from calibration_ledger.storage import backend, doctor_sqlite
 from calibration_ledger.storage.schema import REVISION
+from newer_program import TOMORROW
 
 HAS_LOCKS = Path("/proc/locks").exists()
 needs_locks = pytest.mark.skipif(not HAS_LOCKS, reason="the system does not tell who holds locks")
@@ -185,9 +186,9 @@ def test_a_database_of_something_else(ledger_path):
     assert diagnosis.needs_action
 
 
-@pytest.mark.parametrize(("revision", "state"), [("0001", "older"), ("9999", "newer")])
+@pytest.mark.parametrize(("revision", "state"), [(REVISION, "older"), ("9999", "newer")])
 def test_another_revision(sound, monkeypatch, revision, state):
-    monkeypatch.setattr(backend, "REVISION", "0002")  # a program of tomorrow
+    monkeypatch.setattr(backend, "REVISION", TOMORROW)  # a program of tomorrow
     with closing(sqlite3.connect(sound)) as connection, connection:
         connection.execute("UPDATE alembic_version SET version_num = ?", (revision,))
     diagnosis = doctor_of(sound)
@@ -582,9 +583,9 @@ def test_no_ledger_on_a_server(postgres):
         assert facts_of(postgres.url(name)).state == "foreign"
 
 
-@pytest.mark.parametrize(("revision", "state"), [("0001", "older"), ("9999", "newer")])
+@pytest.mark.parametrize(("revision", "state"), [(REVISION, "older"), ("9999", "newer")])
 def test_another_revision_on_a_server(postgres, database, monkeypatch, revision, state):
-    monkeypatch.setattr(backend, "REVISION", "0002")  # a program of tomorrow
+    monkeypatch.setattr(backend, "REVISION", TOMORROW)  # a program of tomorrow
     postgres.run(f"UPDATE alembic_version SET version_num = '{revision}'", database=database)
     facts = facts_of(postgres.url(database))
     assert (facts.state, facts.revision) == (state, revision)

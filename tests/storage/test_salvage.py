@@ -27,6 +27,7 @@ from calibration_ledger.errors import (
 from calibration_ledger.facts import LostRange
 from calibration_ledger.interchange.salvage import salvage
 from calibration_ledger.storage import raw_pages
+from calibration_ledger.storage.migrate import begun_file, run_migrations
 from calibration_ledger.storage.place import find_place
 
 PAGE = 4096
@@ -369,6 +370,41 @@ def test_the_doctor_finds_an_archived_ledger_sound(archived):
         facts = calibrator.doctor().facts
     assert (facts.state, facts.damage) == ("current", ())
     assert dict(facts.rows)["calls"] == 3 * (CALLS - 150)
+
+
+@pytest.mark.parametrize("voids", ["2..90,95", ",".join(map(str, range(2, 600, 2)))])
+@pytest.mark.parametrize("is_first_page_lost", [False, True])
+def test_a_voided_entry_is_no_lost_call(truth, damaged, voids, is_first_page_lost):
+    """Found by the tables and without them, unless it goes on on another page."""
+    path = edited(
+        damaged(),
+        "UPDATE calibrations SET last_seq = 402 WHERE model_id = 1",
+        "INSERT INTO adjustments SELECT model_id, 402, 'voided', recorded_at, rule, alpha,"
+        " ms_per_prompt_token, ms_per_completion_token, base_overhead_ms, total_absolute_error_ms,"
+        " total_predicted_ms, sample_count, rule_state, updated_at, NULL, NULL, NULL, NULL,"
+        f" '{voids}' FROM adjustments WHERE model_id = 1",
+    )
+    if is_first_page_lost:
+        with path.open("r+b") as file:
+            file.write(b"\xa5" * PAGE)
+    salvaged = Salvaged(path)
+    is_unread = is_first_page_lost and len(voids) > 1000
+    assert salvaged.report.lost == ((LostRange("alpha", 402, 402),) if is_unread else ())
+    assert salvaged.calls == truth
+
+
+@pytest.mark.parametrize("is_first_page_lost", [False, True])
+def test_a_ledger_of_revision_0001_is_salvaged_as_well(truth, damaged, is_first_page_lost):
+    """Its adjustments end a column earlier."""
+    path = damaged()
+    with begun_file(find_place(path), 5.0) as connection:
+        run_migrations(connection, "0001")
+    if is_first_page_lost:
+        with path.open("r+b") as file:
+            file.write(b"\xa5" * PAGE)
+    salvaged = Salvaged(path)
+    assert salvaged.report.lost == ()
+    assert salvaged.calls == truth
 
 
 def test_a_name_that_is_garbage_gets_a_stand_in(truth, damaged):

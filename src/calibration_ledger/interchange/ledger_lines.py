@@ -21,7 +21,9 @@ from calibration_ledger.validation import (
     check_text,
     check_tokens,
     iso_from_us,
+    shown,
 )
+from calibration_ledger.voids import VOIDS_LENGTH_MAX, voids_ranges
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,12 +49,20 @@ _CALL_REQUIRED = (
 )
 _CALL_OPTIONAL = ("request_id", "details")
 _ADJUSTMENT_OPTIONAL = ("rule_state", "note")
+_ONLY_OF = {
+    "archived": ("archived_head", "archived_through", "archived_digest"),
+    "voided": ("voids",),
+}
+_NOT_OF_ALL = {
+    "kind",
+    *_ADJUSTMENT_OPTIONAL,
+    *(name for some in _ONLY_OF.values() for name in some),
+}
 _ADJUSTMENT_REQUIRED = (
     "entry",
     "model",
-    *(name for name in Adjustment._fields[:-3] if name not in {"kind", *_ADJUSTMENT_OPTIONAL}),
+    *(name for name in Adjustment._fields if name not in _NOT_OF_ALL),
 )
-_OF_ARCHIVED = Adjustment._fields[-3:]
 _NUMBERS = Adjustment._fields[5:10]
 
 # -- writing ------------------------------------------------------------------------------------
@@ -95,11 +105,12 @@ def adjustment_line(model: str, entry: Adjustment) -> str:
     """The line of an adjustment: every field of its kind by its name."""
     values = {"entry": entry.kind, "model": model, **entry._asdict()}
     del values["kind"]
-    for name in _OF_ARCHIVED:
-        if entry.kind != "archived":
-            del values[name]
-        elif isinstance(values[name], bytes):
-            values[name] = values[name].hex()
+    for kind, names in _ONLY_OF.items():
+        for name in names:
+            if entry.kind != kind:
+                del values[name]
+            elif isinstance(values[name], bytes):
+                values[name] = values[name].hex()
     values["recorded_at"] = iso_from_us(entry.recorded_at)
     values["updated_at"] = iso_from_us(entry.updated_at)
     values["rule_state"] = None if entry.rule_state is None else entry.rule_state.hex()
@@ -162,15 +173,15 @@ def adjustment_of(values: Mapping[str, Any]) -> tuple[str, Adjustment]:
             f"entry must be call, {', '.join(ADJUSTMENT_KINDS)}, not {kind!r}; other lines are "
             f"a head and the end"
         )
-    more = _OF_ARCHIVED if kind == "archived" else ()
-    check_keys(values, _ADJUSTMENT_REQUIRED + more, _ADJUSTMENT_OPTIONAL)
+    check_keys(values, _ADJUSTMENT_REQUIRED + _ONLY_OF.get(kind, ()), _ADJUSTMENT_OPTIONAL)
     rule = check_text("rule", values["rule"], _RULE_LENGTH_MAX)
     note = values.get("note")
     a, b, o, total_absolute, total_predicted = (
         check_milliseconds(name, values[name]) for name in _NUMBERS
     )
-    return check_model(values["model"]), Adjustment(
-        _whole("seq", values["seq"]),
+    seq = _whole("seq", values["seq"])
+    entry = Adjustment(
+        seq,
         kind,
         parse_time("recorded_at", values["recorded_at"]),
         rule,
@@ -184,14 +195,31 @@ def adjustment_of(values: Mapping[str, Any]) -> tuple[str, Adjustment]:
         _rule_state(rule, values.get("rule_state")),
         parse_time("updated_at", values["updated_at"]),
         None if note is None else check_text("note", note, NOTE_LENGTH_MAX),
-        *(_archived_of(values) if more else ()),
     )
+    if kind == "archived":
+        entry = entry._replace(
+            archived_head=digest_of(values["archived_head"]),
+            archived_through=_whole("archived_through", values["archived_through"]),
+            archived_digest=digest_of(values["archived_digest"]),
+        )
+    elif kind == "voided":
+        entry = entry._replace(voids=_voids_of(seq, values["voids"]))
+    return check_model(values["model"]), entry
 
 
-def _archived_of(values: Mapping[str, Any]) -> tuple[bytes, int, bytes]:
-    """What only an archived entry has."""
-    head, through, digest = (values[name] for name in _OF_ARCHIVED)
-    return digest_of(head), _whole("archived_through", through), digest_of(digest)
+def _voids_of(seq: int, value: object) -> str:
+    """What the voided entry `seq` names: earlier entries, written in the one way there is."""
+    text = check_text("voids", value, VOIDS_LENGTH_MAX)
+    try:
+        is_earlier = all(first <= last < seq for first, last in voids_ranges(text))
+    except (TypeError, ValueError):  # ValueError: a number of thousands of digits
+        is_earlier = False
+    if not is_earlier:
+        raise InvalidInputError(
+            f"voids must name entries before entry {seq}, in order and joined where they touch, "
+            f"such as 2..80,95, not {shown(text)}"
+        )
+    return text
 
 
 def digest_of(value: object) -> bytes:

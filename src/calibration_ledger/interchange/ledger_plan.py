@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 _SHOWN_MAX = 5
 _CHANGED = "Nothing was changed"
 
+_CLAIMED = {"recalibrated": "was recalibrated", "voided": "had entries voided"}
+"""What made the entries that rest on what came before them, by the check that minds them."""
+
 
 class Plan(NamedTuple):
     """What a model of the file gets.
@@ -162,8 +165,8 @@ def _check_fit(backend: Backend, merged: _Merged, file: Source) -> None:
     """Refuse what would not explain itself together, though each part does.
 
     Raises:
-        ImportRefusedError: a recalibration rests on the archived entry, or a request id was used
-            again.
+        ImportRefusedError: a recalibration or voiding rests on the archived entry, or a request
+            id was used again.
     """
     staged, history, restored = merged.staged, merged.history, merged.restored
     if not restored and staged.last_seq <= history.live.last_seq:
@@ -176,13 +179,13 @@ def _check_fit(backend: Backend, merged: _Merged, file: Source) -> None:
         _check_same_state(fold.state, history)
     feed(fold, merged, merged.last_seq)
     for finding in fold.close():
-        if finding.check != "recalibrated":
+        if finding.check not in _CLAIMED:
             raise damaged(staged.model, f"entry {finding.seq} does not follow from the file")
         file.refuse(
             None,
-            f"{staged.model!r} was recalibrated (entry {finding.seq}) from what was left after "
-            f"archiving, and that would not hold with the archived entries back. {_CHANGED}: "
-            f"import the file into a ledger of its own.",
+            f"{staged.model!r} {_CLAIMED[finding.check]} (entry {finding.seq}), and its state was "
+            f"worked out from what was left after archiving: that would not hold with the archived "
+            f"entries back. {_CHANGED}: import the file into a ledger of its own.",
         )
     for ids in merged.new_requests():
         keys = {request_key(request_id): request_id for request_id in ids}

@@ -76,7 +76,7 @@ _CONVERT: tuple[Callable[[bytes], Any], ...] = (
     lambda data: _DOUBLE.unpack(data)[0],
     lambda _: 1,
 )
-_KINDS = frozenset({b"opened", b"imported", b"reset", b"recalibrated", b"archived"})
+_KINDS = frozenset({b"opened", b"imported", b"reset", b"recalibrated", b"archived", b"voided"})
 _REVISION = re.compile(rb"[0-9]{4}")
 """What the index over the revisions holds: it has the shape of the one over the names."""
 

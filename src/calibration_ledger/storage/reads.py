@@ -8,14 +8,16 @@ whoever reads is told, and starts over.
 from __future__ import annotations
 
 from bisect import bisect_right
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from calibration_ledger.damage import damaged
+from calibration_ledger.damage import damage_told, damaged
 from calibration_ledger.entries import ADJUSTMENT_TYPES, Adjustment, is_typed
 from calibration_ledger.errors import HistoryArchivedError
 from calibration_ledger.replay import Columns
 from calibration_ledger.storage.statements import CALIBRATION_NAMES, REQUESTS_AT_ONCE
 from calibration_ledger.validation import TIME_LIMIT_US
+from calibration_ledger.voids import covers, voided_ranges
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from calibration_ledger.entries import CallRow
     from calibration_ledger.replay import Window
     from calibration_ledger.storage.backend import Backend
+    from calibration_ledger.voids import Ranges
 
 PAGE = 500
 """Calls to a page. Fewer rows than the collector's threshold of new objects (700): with pages of
@@ -113,10 +116,15 @@ class ModelHistory:
             self.archived = 0  # damaged: what begins behind the end is no beginning
         self._seqs = [entry.seq for entry in self.adjustments]
 
+    @cached_property
+    def voided(self) -> Ranges:
+        """The entries that are voided."""
+        with damage_told(self.model):
+            return voided_ranges(self.adjustments)
+
     def is_voided(self, seq: int) -> bool:
-        """Whether a later entry voids this one. The core fills it."""
-        del seq
-        return False
+        """Whether an entry is."""
+        return covers(self.voided, seq)
 
     def check_beginning(self) -> None:
         """Look whether what was read so far still fits together.

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from calibration_ledger.rules.base import COMMON_NUMBERS
 from calibration_ledger.validation import TIME_LIMIT_US, TOKENS_LIMIT
 
-REVISION = "0001"
+REVISION = "0002"
 """The revision of the migrations that this module describes; tested against Alembic's head."""
 
 VERSION_TABLE = "alembic_version"
@@ -36,8 +36,8 @@ def _within(column: str, most: object, least: object = 0) -> str:
     return f"{column} >= {least} AND {column} <= {most}"
 
 
-def _of_archived(column: str, bound: str) -> str:
-    return f"({column} IS NOT NULL) = (kind = 'archived') AND ({column} IS NULL OR {bound})"
+def _only_of(kind: str, column: str, bound: str) -> str:
+    return f"({column} IS NOT NULL) = (kind = '{kind}') AND ({column} IS NULL OR {bound})"
 
 
 def _named(table: str, **texts: str) -> list[sa.CheckConstraint]:
@@ -138,17 +138,19 @@ adjustments = sa.Table(
     sa.Column("archived_head", sa.LargeBinary),
     sa.Column("archived_through", Whole),
     sa.Column("archived_digest", sa.LargeBinary),
+    sa.Column("voids", sa.Text),
     sa.PrimaryKeyConstraint("model_id", "seq", name="pk_adjustments"),
     sa.ForeignKeyConstraint(["model_id"], ["models.id"], name="fk_adjustments_model_id_models"),
     *_named(
         "adjustments",
         seq="seq >= 1",
-        kind="kind IN ('opened', 'imported', 'reset', 'recalibrated', 'archived')",
+        kind="kind IN ('opened', 'imported', 'reset', 'recalibrated', 'archived', 'voided')",
         recorded_at=_within("recorded_at", TIME_LIMIT_US - 1),
         note="note IS NULL OR length(note) <= 4096",
-        archived_head=_of_archived("archived_head", "length(archived_head) = 32"),
-        archived_through=_of_archived("archived_through", "archived_through >= seq"),
-        archived_digest=_of_archived("archived_digest", "length(archived_digest) = 32"),
+        archived_head=_only_of("archived", "archived_head", "length(archived_head) = 32"),
+        archived_through=_only_of("archived", "archived_through", "archived_through >= seq"),
+        archived_digest=_only_of("archived", "archived_digest", "length(archived_digest) = 32"),
+        voids=_only_of("voided", "voids", "(length(voids) >= 1 AND length(voids) <= 65536)"),
     ),
     *_calibration_checks("adjustments"),
     **_CLUSTERED,

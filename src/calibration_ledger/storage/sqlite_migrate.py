@@ -45,6 +45,13 @@ def begun_file(place: Place, timeout_s: float) -> Iterator[sa.Connection]:
             yield from _begun(place, engine)
     except DRIVER_ERRORS as error:
         raise sqlite_fault(error, place.shown, "write") from error
+    except sa.exc.IntegrityError as error:
+        # No program of ours wrote that row. A table that is built anew looks at each again.
+        raise LedgerCorruptError(
+            f"{place.shown} was not upgraded, because a row in it is not what its table allows "
+            f"({error.orig}): restore a backup, or write down the calls that can be read with "
+            f"`calib export csv FILE --salvage`."
+        ) from error
     except sa.exc.DBAPIError as error:
         if isinstance(error.orig, sqlite3.Error):
             raise sqlite_fault(error.orig, place.shown, "write") from error

@@ -210,7 +210,7 @@ class StagedEntries(_Temporary):
         CREATE TABLE adjustments (model INTEGER, seq INTEGER, line INTEGER, kind TEXT,
             recorded_at INTEGER, rule TEXT, alpha REAL, a REAL, b REAL, o REAL, absolute REAL,
             predicted REAL, samples INTEGER, rule_state BLOB, updated_at INTEGER, note TEXT,
-            archived_head BLOB, archived_through INTEGER, archived_digest BLOB,
+            archived_head BLOB, archived_through INTEGER, archived_digest BLOB, voids TEXT,
             PRIMARY KEY (model, seq)) WITHOUT ROWID;
         CREATE TABLE models (number INTEGER PRIMARY KEY, model TEXT, seq INTEGER, head BLOB,
             line INTEGER);
