@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         LedgerTooNewError,
         MigrationsNotFoundError,
         ModelNotFoundError,
+        NoSuchEntryError,
         NoSuchRuleError,
         NotALedgerError,
         NotFiniteError,
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
         Score,
         Suggestion,
         Sweep,
+        Voiding,
     )
 
 _HOMES = {
@@ -70,6 +72,7 @@ _HOMES = {
     "Score": "values",
     "Suggestion": "values",
     "Sweep": "values",
+    "Voiding": "values",
     "default_prior": "priors",
     "CalibrationLedgerError": "errors",
     "CompletionTokensMissingError": "errors",
@@ -90,6 +93,7 @@ _HOMES = {
     "LedgerTooNewError": "errors",
     "MigrationsNotFoundError": "errors",
     "ModelNotFoundError": "errors",
+    "NoSuchEntryError": "errors",
     "NoSuchRuleError": "errors",
     "NotALedgerError": "errors",
     "NotFiniteError": "errors",
@@ -129,6 +133,7 @@ __all__ = [
     "MigrationsNotFoundError",
     "ModelCalibration",
     "ModelNotFoundError",
+    "NoSuchEntryError",
     "NoSuchRuleError",
     "NotALedgerError",
     "NotFiniteError",
@@ -144,6 +149,7 @@ __all__ = [
     "Suggestion",
     "Sweep",
     "UnknownRuleError",
+    "Voiding",
     "__version__",
     "default_prior",
 ]

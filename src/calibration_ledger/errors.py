@@ -67,6 +67,10 @@ class ModelNotFoundError(CalibrationLedgerError, LookupError):
     """The ledger holds no entry of this model."""
 
 
+class NoSuchEntryError(InvalidInputError, LookupError):
+    """An entry was named that the model does not have."""
+
+
 class CompletionTokensMissingError(InvalidInputError):
     """A timed block ended without its `completion_tokens`. Nothing was recorded."""
 

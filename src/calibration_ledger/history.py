@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from calibration_ledger import auditing, listing, replaying, suggesting, sweeping
+from calibration_ledger import auditing, listing, replaying, suggesting, sweeping, voiding
 from calibration_ledger.moving import MovingMethods
 from calibration_ledger.new_calls import checked_call
 from calibration_ledger.sweep import WARM_UP
@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from datetime import datetime
 
+    from calibration_ledger.naming import Seqs
     from calibration_ledger.replay import Progress
-    from calibration_ledger.values import Call, Finding, Head, Replay, Suggestion, Sweep
+    from calibration_ledger.values import Call, Finding, Head, Replay, Suggestion, Sweep, Voiding
 
 
 class HistoryMethods(MovingMethods):
@@ -176,6 +177,54 @@ class HistoryMethods(MovingMethods):
             As for `replay` and for `record`.
         """
         return replaying.recalibrate(self._backend, alpha, rule, model, progress=progress)
+
+    def void(
+        self,
+        model: str | None,
+        *,
+        seq: Seqs | None = None,
+        request_id: str | Iterable[str] | None = None,
+        import_id: str | Iterable[str] | None = None,
+        note: str | None = None,
+        dry_run: bool = False,
+        progress: Progress | None = None,
+    ) -> list[Voiding]:
+        """Void entries: rebuild the live calibration as if they had never been.
+
+        They stay in the history, and `calls` marks them; nothing learns from them any more. A
+        `voided` entry says which they are. It can be voided itself: then they count again. One
+        transaction for each model.
+
+        Args:
+            model: the model's name; None, for an import alone: every model that it brought calls.
+            seq: an entry, a pair of the first and last of several, or a list of these. Among them
+                may be a reset or recalibration, which is undone, but not the first entry.
+            request_id: the request id of a call, or several.
+            import_id: what an import of calls reported as its `import_id`, or several.
+            note: why, to be kept with the entry.
+            dry_run: only say what would change.
+            progress: called with the number of calls replayed since the last time.
+
+        Returns:
+            One `Voiding` for each model, sorted by model.
+
+        Raises:
+            ModelNotFoundError: the ledger has no entry of this model.
+            NoSuchEntryError: something is named that is not there.
+            InvalidInputError: an argument is not what it must be, or an entry cannot be voided.
+            HistoryArchivedError: what is named was archived: bring it back first.
+            LedgerError: as for `record`.
+        """
+        return voiding.void(
+            self._backend,
+            model,
+            seq=seq,
+            request_id=request_id,
+            import_id=import_id,
+            note=note,
+            dry_run=dry_run,
+            progress=progress,
+        )
 
     def heads(self) -> list[Head]:
         """Today's running digest of every model, to note down and audit against later.

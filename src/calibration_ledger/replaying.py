@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from calibration_ledger.damage import damage_told, damaged
+from calibration_ledger.adopting import Trial, adopt
 from calibration_ledger.errors import CalibrationLedgerError, HistoryArchivedError
 from calibration_ledger.fast import how_to_run
 from calibration_ledger.figures import Accuracy
 from calibration_ledger.listing import list_existing
 from calibration_ledger.new_calls import now_us
-from calibration_ledger.recording import OpenModel
 from calibration_ledger.replay import Window, fold_history, replay_history, replay_of
 from calibration_ledger.rules import find_rule, stored_rule
 from calibration_ledger.stopped import replace_nothing
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from calibration_ledger.rules import Rule
     from calibration_ledger.storage.backend import Backend
     from calibration_ledger.storage.reads import Stored
-    from calibration_ledger.storage.writes import Transaction
     from calibration_ledger.values import Replay
 
 _NAMED = 10
@@ -121,15 +119,15 @@ def recalibrate(
     adopted: list[Replay] = []
     for trial in trials:
         try:
-            done = _adopt(backend, trial)
+            done = adopt(backend, trial, _recalibrated)
             while done is None:  # a reset, recalibration or archive came between: start over
                 (newest,) = list_existing(backend, trial.live.model)
-                done = _adopt(backend, _try(backend, newest, plan))
+                done = adopt(backend, _try(backend, newest, plan), _recalibrated)
         except CalibrationLedgerError as error:
             if adopted:
                 replace_nothing(error, _told([replayed.model for replayed in adopted]))
             raise
-        adopted.append(done)
+        adopted.append(replay_of(trial.live.model, done.state, done.accuracy))
     return adopted
 
 
@@ -140,16 +138,7 @@ def _told(models: list[str]) -> str:
     return f"the models before stay recalibrated ({names}{more}), and this one was not changed"
 
 
-class _Trial(NamedTuple):
-    """A replay that is to be adopted."""
-
-    live: Stored
-    beginning: Adjustment | None
-    state: State
-    accuracy: Accuracy
-
-
-def _try(backend: Backend, live: Stored, plan: _Plan) -> _Trial:
+def _try(backend: Backend, live: Stored, plan: _Plan) -> Trial:
     """Replay a model, without the lock."""
     while True:
         try:
@@ -168,39 +157,9 @@ def _try(backend: Backend, live: Stored, plan: _Plan) -> _Trial:
         except HistoryArchivedError:
             (live,) = list_existing(backend, live.model)
         else:
-            return _Trial(live, history.beginning, state, accuracy)
+            return Trial(live, history.beginning, state, accuracy)
 
 
-def _adopt(backend: Backend, trial: _Trial) -> Replay | None:
-    """Take the lock, fold what came since the replay, and write.
-
-    Gives None where an adjustment came meanwhile, or the beginning was archived: the replay no
-    longer holds.
-    """
-    live, beginning, state, accuracy = trial
-
-    def work(transaction: Transaction) -> tuple[State, Accuracy] | None:
-        opened = OpenModel.load(transaction, live.model)
-        newest = transaction.last_adjustment(opened.model_id)
-        if newest > opened.seq:
-            raise damaged(live.model, f"entry {newest} lies behind the last, {opened.seq}")
-        is_same = transaction.first_adjustment(opened.model_id) == beginning
-        if newest > live.last_seq or not is_same:
-            return None
-        rebuilt, figures = state.copy(), accuracy.copy()
-        after = live.last_seq
-        while after < opened.seq:
-            rows = transaction.columns(opened.model_id, after, min(opened.seq, after + reads.PAGE))
-            if not rows:
-                raise damaged(live.model, f"entry {after + 1} is missing")
-            seqs, *columns = zip(*rows, strict=True)
-            figures.add(columns[3], rebuilt.learn(*columns))
-            after = seqs[-1]
-        if not rebuilt.same_as(opened.state):
-            opened.append(rebuilt.adjustment(0, "recalibrated", now_us()))
-            opened.save()
-        return rebuilt, figures
-
-    with damage_told(live.model):
-        adopted = backend.write(work, makes=False)
-    return None if adopted is None else replay_of(live.model, *adopted)
+def _recalibrated(rebuilt: State, live: State) -> Adjustment | None:
+    """What to append: nothing where nothing would change."""
+    return None if rebuilt.same_as(live) else rebuilt.adjustment(0, "recalibrated", now_us())

@@ -178,6 +178,29 @@ class Suggestion:
     live_mean_absolute_error_ms: float
 
 
+@dataclass(frozen=True, slots=True)
+class Voiding:
+    """What a voiding did to one model, or would do.
+
+    Attributes:
+        model: the model's name.
+        seq: the number of the `voided` entry; None in a dry run, and where nothing changed.
+        voids: the entries that it voids, such as `2..80,95`; empty where all were voided already.
+        calls: how many of them are calls that counted before.
+        adjustments: the other entries among them that counted before, as (seq, kind).
+        before: the calibration before.
+        calibration: the calibration as if the entries had never been.
+    """
+
+    model: str
+    seq: int | None
+    voids: str
+    calls: int
+    adjustments: tuple[tuple[int, str], ...]
+    before: ModelCalibration
+    calibration: ModelCalibration
+
+
 class Head(NamedTuple):
     """The running digest over one model's entries, up to `seq`.
 

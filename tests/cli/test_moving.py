@@ -22,7 +22,9 @@ def test_a_file_of_calls_is_recorded_and_reported_on_stderr(calib, tmp_path, led
     assert result.stdout == ""
     told, undo = result.stderr.splitlines()
     assert told == f"{file}: 3 calls recorded; 2 models (2 new)"
-    assert undo == "`calib void --import 759155c9a3a8` takes this import out again."
+    assert undo == (
+        f"`calib --ledger {ledger_path} void --import 759155c9a3a8` takes this import out again."
+    )
     again = calib("import", "csv", file)
     assert again.stderr == f"{file}: 0 calls recorded, 3 there already; 2 models\n"
     with AdaptiveCalibrator(ledger_path) as calibrator:
@@ -58,25 +60,25 @@ def test_a_bad_line_stops_the_import_and_makes_no_ledger(calib, tmp_path, ledger
     assert not ledger_path.exists()
 
 
-def test_skip_bad_records_the_rest_and_says_why(calib, tmp_path):
+def test_skip_bad_records_the_rest_and_says_why(calib, tmp_path, ledger_path):
     bad = "".join(f"m,2026-11-24T08:33:00Z,{-i},1,10\n" for i in range(1, 13))
     result = calib("import", "csv", "--skip-bad", input=CSV + bad)
     first, undo, *lines, last = result.stderr.splitlines()
     assert "3 calls recorded, 12 bad lines skipped; 2 models (2 new)" in first
-    assert undo.startswith("`calib void --import ")
+    assert undo.startswith(f"`calib --ledger {ledger_path} void --import ")
     assert lines[0].startswith("skipped line 5: prompt_tokens must be at least 0")
     assert len(lines) == 10
     assert last.startswith("skipped 12 in all: ")
 
 
-def test_voided_calls_are_left_out_and_said_to_be(calib):
+def test_voided_calls_are_left_out_and_said_to_be(calib, ledger_path):
     header, *rows = CSV.splitlines()
     text = "\n".join([header + ",voided", rows[0] + ",", rows[1] + ",true", rows[2] + ",true"])
     result = calib("import", "csv", "--json", input=text)
     assert json.loads(result.stdout)["voided"] == 2
     told, undo, voided = result.stderr.splitlines()
     assert "1 call recorded; 1 model (1 new)" in told
-    assert undo.startswith("`calib void --import ")
+    assert undo.startswith(f"`calib --ledger {ledger_path} void --import ")
     assert voided == "2 calls left out: the file says that they are voided."
     alone = calib("import", "csv", input=f"{header},voided\n{rows[0]},\n")
     assert alone.stderr == "<stdin>: 0 calls recorded, 1 there already; 1 model\n"

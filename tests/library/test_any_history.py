@@ -34,10 +34,23 @@ from hypothesis.stateful import (
 )
 
 from calibration_ledger import AdaptiveCalibrator, CalibrationLedgerError, Call
-from calibration_ledger.errors import NotFiniteError, RequestConflictError
+from calibration_ledger.errors import (
+    HistoryArchivedError,
+    NotFiniteError,
+    RequestConflictError,
+)
 from calibration_ledger.new_calls import new_call
 from calibration_ledger.recording import record_call
-from reference import LOCAL_PRIOR, Ema, Lived, digest_of, entries_of, fold_file, numbers_of
+from reference import (
+    LOCAL_PRIOR,
+    Ema,
+    Lived,
+    digest_of,
+    entries_of,
+    fold_file,
+    numbers_of,
+    voided_seqs,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -168,6 +181,29 @@ class Histories(RuleBasedStateMachine):
                 (replay,) = [replay for replay in replays if replay.model == name]
                 assert numbers_of(replay.calibration) == lived.state.numbers()
 
+    @precondition(lambda self: self.expected)
+    @rule(data=st.data())
+    def void(self, data):
+        model = data.draw(st.sampled_from(sorted(self.expected)))
+        lived = self.expected[model].lived
+        if lived.last_seq == 1:
+            return
+        seqs = data.draw(st.sets(st.integers(2, lived.last_seq), min_size=1, max_size=6))
+        heads = self.calibrator.heads()
+        try:
+            (done,) = self.calibrator.void(model, seq=sorted(seqs))
+        except HistoryArchivedError:
+            assert lived.entries[0]["kind"] == "archived"
+            assert self.calibrator.heads() == heads
+            return
+        if seqs <= voided_seqs(lived.entries):
+            assert done.seq is None
+            assert self.calibrator.heads() == heads
+        else:
+            lived.void(*seqs)
+            assert done.seq == lived.last_seq
+        assert numbers_of(done.calibration) == lived.state.numbers()
+
     @rule(alpha=alphas)
     def reopen(self, alpha):
         self.calibrator.close()
@@ -297,7 +333,8 @@ class Histories(RuleBasedStateMachine):
             assert replay.calibration == self.calibrator.calibration(replay.model)
             expected = self.expected[replay.model].lived
             entries = [entry for entry in expected.entries if entry["kind"] == "call"]
-            assert replay.n == len(entries)
+            counting = [entry for entry in expected.counting() if entry["kind"] == "call"]
+            assert replay.n == len(counting)
             stored = [
                 (call.seq, call.prompt_tokens, call.completion_tokens, call.actual_ms)
                 for call in self.calibrator.calls(replay.model)

@@ -6,6 +6,7 @@ import json
 import os
 import random
 import re
+import shlex
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -105,7 +106,8 @@ INPUTS = {
 
 def nameless(text, ledger):
     """A text without what two ledgers, or two moments, can never share."""
-    text = text.replace(find_place(ledger).shown, "LEDGER")
+    shown = find_place(ledger).shown
+    text = text.replace(shlex.quote(shown), "LEDGER").replace(shown, "LEDGER")
     text = text.replace("in LEDGER yet", "at LEDGER")  # one is a database, one a file
     return re.sub(r'"predicted_at": "[^"]+"', '"predicted_at": "NOW"', text)
 

@@ -32,6 +32,7 @@ COLUMNS = (
     Column("actual ms"),
     Column("predicted ms", spare=2),
     Column("error ms"),
+    Column("", left=True),
 )
 
 
@@ -98,4 +99,5 @@ def _row(call: Call) -> list[str | Cell]:
         text.number(call.actual_ms),
         text.number(call.predicted_ms),
         text.signed(call.error_ms),
+        Cell("voided", "bad") if call.voided else "",
     ]

@@ -26,6 +26,7 @@ COMMANDS = {
     "replay": ("replay:replay", "Ask how another alpha or rule would have predicted."),
     "sweep": ("sweep:sweep", "Rank rules and alphas by how well they would have predicted."),
     "recalibrate": ("recalibrate:recalibrate", "Adopt an alpha or rule by replaying the history."),
+    "void": ("void:void", "Void wrong calls: nothing learns from them any more."),
     "reset": ("reset:reset", "Set a model back to its prior; its history stays."),
     "audit": ("audit:audit", "Check that the history explains the calibrations."),
     "import": ("moving:import_", "Take calls, a ledger or an old state file in."),

@@ -69,7 +69,7 @@ def import_(
         print_json(report.to_dict())
     note(_told(report))
     if report.import_id is not None:
-        note(f"`calib void --import {report.import_id}` takes this import out again.")
+        note(f"`{session.command} void --import {report.import_id}` takes this import out again.")
     if report.voided:
         note(f"{text.count(report.voided, 'call')} left out: the file says that they are voided.")
     if report.older:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,18 @@ class Session:
     def __init__(self, ledger: str | None) -> None:
         """Keep the name; nothing is opened yet."""
         self.ledger = ledger
+
+    @property
+    def command(self) -> str:
+        """How to call this program again on the same ledger; a password is hidden."""
+        if self.ledger is None:
+            return "calib"
+        shown = self.ledger
+        if "://" in shown:
+            from calibration_ledger.storage.place import find_place
+
+            shown = find_place(shown).shown
+        return f"calib --ledger {shlex.quote(shown)}"
 
     @property
     def path(self) -> Path | None:

@@ -149,7 +149,7 @@ class Table:
         self, contents: Sequence[int], first: Sequence[Sequence[str | Cell]], width: int
     ) -> None:
         """Make the table as narrow as the terminal, or leave it as it is."""
-        words = [max(map(width_of, column.title.split())) for column in self._columns]
+        words = [max(map(width_of, column.title.split()), default=0) for column in self._columns]
         widths = [max(pair) for pair in zip(words, contents, strict=True)]
         if _total(widths) > width:
             for index, column in enumerate(self._columns):
@@ -197,11 +197,12 @@ class Table:
                 parts.append(padding + shown)
             else:
                 parts.append(shown if index == self._shown[-1] else shown + padding)
-        return GAP.join(parts)
+        return GAP.join(parts).rstrip()
 
 
 def _total(widths: Sequence[int]) -> int:
-    return sum(widths) + len(GAP) * (len(widths) - 1)
+    shown = [width for width in widths if width]  # one without a title may have nothing to show
+    return sum(shown) + len(GAP) * (len(shown) - 1)
 
 
 def _chosen(columns: Sequence[Column], widths: Sequence[int], width: int) -> list[int]:

@@ -1,0 +1,157 @@
+"""`calib void`."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from calibration_ledger.cli import text
+from calibration_ledger.cli.options import examples, json_option, model_argument
+from calibration_ledger.cli.printing import note, print_json, print_table, progress
+from calibration_ledger.cli.replay import entries
+from calibration_ledger.cli.session import Session, pass_session
+from calibration_ledger.cli.table import MODEL, Cell, Column
+
+if TYPE_CHECKING:
+    from calibration_ledger.values import Voiding
+
+COLUMNS = (
+    MODEL,
+    Column("voided", left=True, cut_to=20),
+    Column("calls voided", spare=1),
+    Column("calls before"),
+    Column("calls now"),
+    Column("error before ms", spare=2),
+    Column("mean error ms"),
+    Column("rule", left=True, spare=3),
+    Column("alpha", spare=4),
+)
+
+_SEQ = re.compile(r"([0-9]{1,18})(?:\.\.([0-9]{1,18}))?")
+
+
+def seq_or_range(text: str) -> int | tuple[int, int]:
+    """Read `12` or `2..80`."""
+    found = _SEQ.fullmatch(text)
+    if found is None:
+        raise click.BadParameter(f"{text!r} names no entries: write 12, or 2..80 for several.")
+    first, last = found.groups()
+    return int(first) if last is None else (int(first), int(last))
+
+
+@click.command(
+    epilog=examples(
+        "calib void llama3:8b --seq 2..80 --dry-run",
+        "calib void llama3:8b --request-id req-17 --note 'the laptop slept'",
+        "calib void --import 3f2a9c01d4e7",
+    )
+)
+@model_argument()
+@click.option(
+    "--seq",
+    "seqs",
+    type=seq_or_range,
+    multiple=True,
+    metavar="A[..B]",
+    help="An entry, or the first and last of several; may be given again.",
+)
+@click.option(
+    "--request-id", "request_ids", multiple=True, metavar="ID", help="The call of a request id."
+)
+@click.option(
+    "--import",
+    "import_ids",
+    multiple=True,
+    metavar="ID",
+    help="The calls of an import, by the id that `calib import` told.",
+)
+@click.option("--note", "why", metavar="TEXT", help="Why, to be kept with the entry.")
+@click.option("--dry-run", is_flag=True, help="Show what would change, and change nothing.")
+@json_option
+@pass_session
+def void(
+    session: Session,
+    model: str | None,
+    *,
+    seqs: tuple[int | tuple[int, int], ...],
+    request_ids: tuple[str, ...],
+    import_ids: tuple[str, ...],
+    why: str | None,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Void wrong calls: nothing learns from them any more.
+
+    The calls stay in the history, marked as voided, and the calibration is rebuilt as if they had
+    never been. Resets and recalibrations can be voided, too. Each voiding is an entry itself, and
+    voiding that makes its calls count again. Without MODEL, --import voids the calls of all models
+    that it brought.
+    """
+    if not seqs and not request_ids and not import_ids:
+        raise click.UsageError("nothing to void: give --seq, --request-id or --import.")
+    if model is None and (seqs or request_ids):
+        raise click.UsageError("name the MODEL whose entries --seq and --request-id mean.")
+    with (
+        session.existing() as calibrator,
+        progress("replaying", entries(calibrator, model)) as tell,
+    ):
+        done = calibrator.void(
+            model,
+            seq=list(seqs) or None,
+            request_id=request_ids or None,
+            import_id=import_ids or None,
+            note=why,
+            dry_run=dry_run,
+            progress=tell,
+        )
+    if as_json:
+        print_json([_dict(one) for one in done])
+        return
+    print_table(COLUMNS, map(_row, done))
+    for one in done:
+        _tell(one, session.command, dry_run=dry_run)
+
+
+def _tell(one: Voiding, calib: str, *, dry_run: bool) -> None:
+    name = one.model
+    if not one.voids:
+        note(f"{name}: all of that was voided already; nothing was changed.")
+        return
+    if one.adjustments:
+        kinds = ", ".join(f"{kind} (entry {seq})" for seq, kind in one.adjustments)
+        note(f"{name}: among it {kinds}.")
+    if dry_run:
+        note(f"{name}: nothing was changed (--dry-run).")
+    else:
+        note(
+            f"{name}: entry {one.seq} voids them. To take that back: "
+            f"{calib} void {shlex.quote(name)} --seq {one.seq}"
+        )
+
+
+def _dict(one: Voiding) -> dict[str, Any]:
+    return {
+        **asdict(one),
+        "adjustments": [{"seq": seq, "kind": kind} for seq, kind in one.adjustments],
+        "before": one.before.to_dict(),
+        "calibration": one.calibration.to_dict(),
+    }
+
+
+def _row(one: Voiding) -> list[str | Cell]:
+    before, now = one.before, one.calibration
+    return [
+        one.model,
+        one.voids or "-",
+        str(one.calls),
+        str(before.sample_count),
+        str(now.sample_count),
+        text.number(before.mean_absolute_error_ms),
+        text.number(now.mean_absolute_error_ms),
+        now.rule,
+        f"{now.alpha:g}",
+    ]

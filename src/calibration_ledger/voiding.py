@@ -1,0 +1,253 @@
+"""Voiding entries of a ledger: see `voids` for what that means."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
+
+from calibration_ledger.adopting import Trial, adopt
+from calibration_ledger.damage import damage_told
+from calibration_ledger.errors import (
+    CalibrationLedgerError,
+    HistoryArchivedError,
+    InvalidInputError,
+    NoSuchEntryError,
+)
+from calibration_ledger.fast import how_to_run
+from calibration_ledger.figures import Accuracy
+from calibration_ledger.listing import calibration_of, list_existing
+from calibration_ledger.naming import Names, entries_named
+from calibration_ledger.new_calls import now_us
+from calibration_ledger.replay import fold_history
+from calibration_ledger.rules import stored_rule
+from calibration_ledger.stopped import replace_nothing
+from calibration_ledger.storage import reads
+from calibration_ledger.validation import NOTE_LENGTH_MAX, check_model, check_text
+from calibration_ledger.values import Voiding
+from calibration_ledger.voids import (
+    CLAIMS,
+    VOIDS_LENGTH_MAX,
+    covers,
+    left_of,
+    rule_in_force,
+    setting,
+    voided_ranges,
+    voids_text,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from calibration_ledger.entries import Adjustment
+    from calibration_ledger.learning import State
+    from calibration_ledger.naming import Seqs
+    from calibration_ledger.replay import Columns, Progress
+    from calibration_ledger.storage.backend import Backend
+    from calibration_ledger.storage.reads import ModelHistory, Stored
+    from calibration_ledger.voids import Ranges
+
+
+def void(
+    backend: Backend,
+    model: str | None,
+    *,
+    seq: Seqs | None,
+    request_id: str | Iterable[str] | None,
+    import_id: str | Iterable[str] | None,
+    note: str | None,
+    dry_run: bool,
+    progress: Progress | None,
+) -> list[Voiding]:
+    """See `AdaptiveCalibrator.void`."""
+    names = Names.of(seq, request_id, import_id)
+    if model is None and not names.only_imports():
+        raise InvalidInputError(
+            "a seq or request id says nothing without its model: name the model."
+        )
+    note = None if note is None else check_text("note", note, NOTE_LENGTH_MAX)
+    lives = list_existing(backend, None if model is None else check_model(model))
+    drafts, missed = [], None
+    # All are worked out before the first is written: one that cannot be leaves the others alone.
+    for live in lives:
+        try:
+            drafts.append(_draft(backend, live, names, note, progress))
+        except NoSuchEntryError as error:
+            if model is not None:
+                raise
+            missed = error
+    if not drafts:
+        raise missed or NoSuchEntryError("there is no model yet of which to void anything.")
+    return (
+        [draft.told(None) for draft in drafts]
+        if dry_run
+        else _adopt_all(backend, drafts, names, note, progress)
+    )
+
+
+def _adopt_all(
+    backend: Backend,
+    drafts: Sequence[_Draft],
+    names: Names,
+    note: str | None,
+    progress: Progress | None,
+) -> list[Voiding]:
+    done: list[Voiding] = []
+    for first in drafts:
+        draft, voiding = first, None
+        try:
+            while voiding is None:
+                voiding = draft.adopted(backend)
+                if voiding is None:  # an adjustment or archive came between: start over
+                    (newest,) = list_existing(backend, draft.trial.live.model)
+                    draft = _draft(backend, newest, names, note, progress)
+        except CalibrationLedgerError as error:
+            if done:
+                told = ", ".join(repr(one.model) for one in done)
+                replace_nothing(error, f"of the models before, the entries stay voided ({told})")
+            raise
+        done.append(voiding)
+    return done
+
+
+class _Draft(NamedTuple):
+    """A voiding of one model that is worked out, and not written yet."""
+
+    trial: Trial
+    entry: Adjustment
+    """What is to be appended, but for its seq, time and state."""
+    ranges: Ranges
+    """The entries named; none where all of them are voided already."""
+    calls: int
+    adjustments: tuple[tuple[int, str], ...]
+
+    def told(self, seq: int | None, state: State | None = None) -> Voiding:
+        """The value to hand out."""
+        live = self.trial.live
+        state = self.trial.state if state is None else state
+        return Voiding(
+            model=live.model,
+            seq=seq,
+            voids=voids_text(self.ranges),
+            calls=self.calls,
+            adjustments=self.adjustments,
+            before=calibration_of(live),
+            calibration=state.calibration(live.model) if self.ranges else calibration_of(live),
+        )
+
+    def adopted(self, backend: Backend) -> Voiding | None:
+        """Write it; None where the history is another one meanwhile."""
+        if not self.ranges:
+            return self.told(None)
+        done = adopt(backend, self.trial, partial(_entry, self.entry))
+        return None if done is None else self.told(done.seq, done.state)
+
+
+def _entry(draft: Adjustment, rebuilt: State, _: State) -> Adjustment:
+    entry = rebuilt.adjustment(0, "voided", now_us(), draft.note)
+    return entry._replace(voids=draft.voids)
+
+
+class _AsIf:
+    """A history as if one entry more were there."""
+
+    def __init__(self, history: ModelHistory, entry: Adjustment) -> None:
+        self._history = history
+        self.model = history.model
+        self.adjustments = [*history.adjustments, entry]
+
+    def columns(self, after: int, through: int) -> Iterator[Columns]:
+        """See `replay.History`."""
+        return self._history.columns(after, through)
+
+
+def _draft(
+    backend: Backend, live: Stored, names: Names, note: str | None, progress: Progress | None
+) -> _Draft:
+    """Rebuild a model's state without the entries named, without the lock.
+
+    Raises:
+        NoSuchEntryError, InvalidInputError, HistoryArchivedError: see `AdaptiveCalibrator.void`.
+    """
+    while True:
+        try:
+            return _draft_of(backend, reads.ModelHistory(backend, live), names, note, progress)
+        except HistoryArchivedError as error:
+            (newest,) = list_existing(backend, live.model)
+            if newest == live:  # what was named is in an archive
+                raise error from None
+            live = newest
+
+
+def _draft_of(
+    backend: Backend,
+    history: ModelHistory,
+    names: Names,
+    note: str | None,
+    progress: Progress | None,
+) -> _Draft:
+    live = history.live
+    named = entries_named(backend, history, names)
+    before = history.voided
+    new = [pair for a, b in named for pair in left_of(before, a - 1, b)]
+    ranges = named if new else ()
+    entry = history.adjustments[-1]._replace(
+        seq=live.last_seq + 1, kind="voided", note=note, voids=_text(ranges)
+    )
+    as_if = _AsIf(history, entry) if ranges else history
+    with damage_told(live.model):
+        voided = voided_ranges(as_if.adjustments)
+        _check_archived(history, as_if.adjustments, (before, voided), named)
+        version, alpha = rule_in_force(as_if.adjustments, voided)
+    rule, accuracy = stored_rule(version), Accuracy()
+    start = how_to_run([rule], live.last_seq, 1)
+    state = fold_history(
+        as_if, rule, alpha, live.last_seq, accuracy=accuracy, progress=progress, start=start
+    )
+    return _Draft(
+        Trial(live, history.beginning, state, accuracy),
+        entry,
+        ranges,
+        sum(history.count_calls(after, through) for after, through in new),
+        tuple(
+            (one.seq, one.kind)
+            for one in history.adjustments
+            if covers(named, one.seq) and not covers(before, one.seq)
+        ),
+    )
+
+
+def _text(ranges: Ranges) -> str:
+    text = voids_text(ranges)
+    if len(text) > VOIDS_LENGTH_MAX:
+        raise InvalidInputError(
+            f"these are {len(ranges)} separate pieces of the history, too many for one entry: "
+            f"void them in several steps, by seq."
+        )
+    return text
+
+
+def _check_archived(
+    history: ModelHistory,
+    adjustments: Sequence[Adjustment],
+    before_and_after: tuple[Ranges, Ranges],
+    named: Ranges,
+) -> None:
+    """Refuse what only archived entries could undo.
+
+    Raises:
+        HistoryArchivedError: what is named was archived, or is in a state that stands for archived
+            entries.
+    """
+    standing = [
+        one.seq
+        for voided in before_and_after
+        for one in setting(adjustments, voided)
+        if one.kind in CLAIMS
+    ]
+    behind = max([history.archived, *standing])
+    if named and named[0][0] <= behind:
+        raise HistoryArchivedError(
+            f"entry {named[0][0]} of the model {history.model!r} cannot be voided: what was learnt "
+            f"up to entry {behind} stands for entries that were archived. Nothing was changed: "
+            f"bring them back with `calib import ledger ARCHIVE`, and try again."
+        )
