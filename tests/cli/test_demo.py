@@ -104,9 +104,9 @@ def test_the_commands_that_it_prints_work(run, shown, place, monkeypatch):
         result = run(*args)
         assert result.exit_code == 0, result.output
         verbs.append(args[0])
-    assert verbs[:4] == ["stats", "predict", "history", "replay"]
-    assert verbs[4:]
-    assert set(verbs[4:]) == {"recalibrate"}
+    assert verbs[:5] == ["stats", "predict", "history", "replay", "sweep"]
+    assert verbs[5:]
+    assert set(verbs[5:]) == {"recalibrate"}
     with AdaptiveCalibrator(place) as calibrator:
         assert calibrator.audit() == []
 
@@ -129,6 +129,20 @@ def test_adopting_what_it_proposes_predicts_better(run, place):
             assert now.alpha == one["best_alpha"]
             assert now.mean_absolute_error_ms == pytest.approx(min(one["errors_ms"].values()))
         assert calibrator.audit() == []
+
+
+def test_it_says_in_one_line_where_another_rule_is_clearly_better(run, place):
+    result = run("demo", "--at", place)
+    line = next(line for line in result.stdout.splitlines() if line.startswith("Another rule"))
+    with AdaptiveCalibrator(place) as calibrator:
+        better = calibrator.suggest()
+        assert f"clearly better on {len(better)} models" in line
+        before = {one.model: calibrator.calibration(one.model) for one in better}
+        assert run("--ledger", place, "recalibrate", "--best", "--yes").exit_code == 0
+        for model, was in before.items():
+            now = calibrator.calibration(model)
+            assert now.mean_absolute_error_ms < was.mean_absolute_error_ms
+        assert calibrator.suggest() == []
 
 
 def test_without_at_it_lies_in_a_folder_of_its_own(run, tmp_path, monkeypatch):

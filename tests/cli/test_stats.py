@@ -100,7 +100,8 @@ def test_a_clearly_better_rule_is_hinted_at_in_one_line_with_its_command(calib, 
         (suggestion,) = calibrator.suggest()
     result = calib("stats")
     assert result.stderr.count("\n") == 1
-    command = f"calib recalibrate 'x y' --rule kalman --alpha {suggestion.alpha}"
+    calib_again = f"calib --ledger {ledger_path}"
+    command = f"{calib_again} recalibrate 'x y' --rule kalman --alpha {suggestion.alpha}"
     assert result.stderr.startswith(f"hint: kalman at alpha {suggestion.alpha} would have erred ")
     assert result.stderr.endswith(f"over the newest 225 calls of x y: {command}\n")
     assert calib("stats", "--json").stderr == ""
@@ -114,4 +115,4 @@ def test_several_models_are_one_hint(calib, ledger_path):
             calibrator.record_many(plain_calls(model, 250))
     result = calib("stats")
     assert "would have predicted 2 models clearly better" in result.stderr
-    assert result.stderr.endswith(": calib recalibrate --best\n")
+    assert result.stderr.endswith(f": calib --ledger {ledger_path} recalibrate --best\n")

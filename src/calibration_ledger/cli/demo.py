@@ -97,6 +97,7 @@ def trying(tour: Tour, calib: str) -> list[str]:
         f"{calib} predict {model} --prompt-tokens 256 --completion-tokens 64",
         f"{calib} history {model} --last 5",
         f"{calib} replay --alpha 0.05",
+        f"{calib} sweep {model}",
     ]
 
 
@@ -113,6 +114,7 @@ def _dict(tour: Tour, calib: str) -> dict[str, object]:
         "models": [one.to_dict() for one in tour.models],
         "entries": tour.entries,
         "findings": [asdict(finding) for finding in tour.findings],
+        "better": [asdict(suggestion) for suggestion in tour.better],
         "adopt": adopting(tour.models, calib),
         "next": trying(tour, calib),
     }
@@ -158,6 +160,10 @@ def _show_next(tour: Tour) -> None:
         heading("Adopt what would have predicted better")
         for command in commands:
             say(f"  {command}")
+    if tour.better:
+        models = text.count(len(tour.better), "model")
+        say(f"Another rule would have done clearly better on {models}. Each its own best:")
+        say(f"  {calib} recalibrate --best --yes")
 
 
 def columns(*titles: str) -> list[Column]:

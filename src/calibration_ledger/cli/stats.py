@@ -49,7 +49,7 @@ def stats(session: Session, model: str | None, *, as_json: bool) -> None:
         rows = stats_of_all(calibrator) if model is None else [calibrator.get_stats(model)]
         where = calibrator.ledger
         has_calls = any(row["sample_count"] for row in rows)
-        advice = advice_of(calibrator, model) if has_calls and not as_json else None
+        advice = advice_of(session, calibrator, model) if has_calls and not as_json else None
     if as_json:
         print_json(rows if model is None else rows[0])
     elif rows:
@@ -67,26 +67,26 @@ def stats_of_all(calibrator: AdaptiveCalibrator) -> list[dict[str, Any]]:
     return [learnt.get(name) or calibrator.get_stats(name) for name in names]
 
 
-def advice_of(calibrator: AdaptiveCalibrator, model: str | None) -> str | None:
+def advice_of(session: Session, calibrator: AdaptiveCalibrator, model: str | None) -> str | None:
     """One line on what would have predicted better, if anything clearly would have."""
     try:
         better = calibrator.suggest(model)
     except CalibrationLedgerError as error:  # damage in a history: the figures are still there
         return f"no look at the newest calls: {error}"
-    return hint(better) if better else None
+    return hint(better, session.command) if better else None
 
 
-def hint(better: Sequence[Suggestion]) -> str:
+def hint(better: Sequence[Suggestion], calib: str) -> str:
     """One line on what would have predicted clearly better, and how to adopt it."""
     one = max(better, key=_gain)
     rule = one.rule.partition(".")[0]
     best = f"{rule} at alpha {one.alpha:g} would have erred {100 * _gain(one):.0f} % less"
     if len(better) == 1:
         calls = f"over the newest {one.n} calls of {one.model}"
-        return f"hint: {best} {calls}: {adopting(one.model, one.rule, one.alpha)}"
+        return f"hint: {best} {calls}: {adopting(calib, one.model, one.rule, one.alpha)}"
     return (
         f"hint: another rule or alpha would have predicted {len(better)} models clearly better "
-        f"({best} for {one.model}): calib recalibrate --best"
+        f"({best} for {one.model}): {calib} recalibrate --best"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 import click
@@ -122,7 +123,7 @@ def sweep(
     if not found:
         note("no models to sweep yet.")
     for one in found:
-        _print(one, top)
+        _print(one, top, session.command)
 
 
 def _chosen(
@@ -137,12 +138,12 @@ def _chosen(
     return spaced(alpha_from, alpha_to, STEPS if steps is None else steps)
 
 
-def _print(found: Sweep, top: int) -> None:
+def _print(found: Sweep, top: int, calib: str) -> None:
     heading("all models together" if found.model is None else found.model)
     live = found.live.mean_absolute_error_ms
     rows = [_row(str(rank), score, live) for rank, score in enumerate(found.scores[:top], 1)]
     print_table(COLUMNS, [*rows, _row("live", found.live, live)])
-    say(_verdict(found))
+    say(_verdict(found, calib))
 
 
 def _row(rank: str, score: Score, live_ms: float) -> list[str | Cell]:
@@ -168,7 +169,7 @@ def _change(mine_ms: float, live_ms: float) -> str | Cell:
     return Cell(text.signed_percent(change), style)
 
 
-def _verdict(found: Sweep) -> str:
+def _verdict(found: Sweep, calib: str) -> str:
     learnt = f"each model's first {text.count(found.warm_up, 'call')} learnt but not scored"
     if found.winner is None:
         return f"nothing was scored ({learnt})."
@@ -181,12 +182,11 @@ def _verdict(found: Sweep) -> str:
     if not found.winner.mean_absolute_error_ms < found.live.mean_absolute_error_ms:
         return f"the live calibration is as good as the best, {best} ({tried})."
     if found.model is None:
-        return f"best over all: {best} ({tried})."
-    return f"best: {best} ({tried}). Adopt it: {adopting(found.model, rule, alpha)}"
+        return f"best over all: {best} ({tried}). Each its own best: {calib} recalibrate --best"
+    return f"best: {best} ({tried}). Adopt it: {adopting(calib, found.model, rule, alpha)}"
 
 
-def adopting(model: str, rule: str, alpha: float) -> str:
-    """The command that adopts a rule and alpha."""
-    from shlex import quote
-
-    return f"calib recalibrate {quote(model)} --rule {rule.partition('.')[0]} --alpha {alpha!r}"
+def adopting(calib: str, model: str, rule: str, alpha: float) -> str:
+    """The command that adopts a rule and alpha, by the program so called."""
+    name = shlex.quote(model)
+    return f"{calib} recalibrate {name} --rule {rule.partition('.')[0]} --alpha {alpha!r}"

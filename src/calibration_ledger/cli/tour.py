@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from calibration_ledger.calibrator import AdaptiveCalibrator
     from calibration_ledger.interchange.reports import ImportReport
-    from calibration_ledger.values import Call, Finding
+    from calibration_ledger.values import Call, Finding, Suggestion
 
 SAMPLE = files("calibration_ledger") / "data" / "sample_calls.csv"
 """Really measured calls; `data/README.md` says how, when and on what."""
@@ -84,6 +84,8 @@ class Tour:
     models: Sequence[ModelTour]
     entries: int
     findings: Sequence[Finding]
+    better: Sequence[Suggestion]
+    """Where another rule or alpha would have predicted clearly better."""
 
 
 def take_tour(calibrator: AdaptiveCalibrator) -> Tour:
@@ -97,7 +99,9 @@ def take_tour(calibrator: AdaptiveCalibrator) -> Tour:
     heads = calibrator.heads()
     models = [_model_tour(calibrator, head.model, replays[head.model]) for head in heads]
     entries = sum(head.seq for head in heads)
-    return Tour(calibrator.ledger, report, models, entries, calibrator.audit())
+    return Tour(
+        calibrator.ledger, report, models, entries, calibrator.audit(), calibrator.suggest()
+    )
 
 
 def _model_tour(
