@@ -117,6 +117,7 @@ def test_saving_replaces_heads_and_nothing_else(calib, filled, tmp_path):
         assert (other.read_bytes() if other.is_file() else None) == before
     folder = tmp_path / "nowhere" / "heads.jsonl"
     assert "folder does not exist" in calib("audit", "--save-heads", folder, exit_code=2).stderr
+    assert "- is no file here" in calib("audit", "--save-heads", "-", exit_code=2).stderr
     assert sorted(path.name for path in tmp_path.glob("*.partial")) == []
 
 
