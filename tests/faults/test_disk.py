@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import sys
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -191,15 +192,23 @@ def refused(calibrator: AdaptiveCalibrator) -> bool:
     return False
 
 
-def test_copies_that_find_no_room_leave_nothing_behind(tmp_path: Path, ledger_path: Path) -> None:
-    rows = [Call("m", i, 1, 100.0, request_id=str(i)) for i in range(500)]
+@pytest.mark.parametrize("size_kib", [40, 100])
+def test_copies_that_find_no_room_leave_nothing_behind(
+    tmp_path: Path, ledger_path: Path, size_kib: int
+) -> None:
+    """Nor does the journal stay that SQLite fills one under, where there is room for that."""
+    rows = [Call("m", i, 1, 100.0, request_id=str(i)) for i in range(1000)]
     with (
-        small_disk(tmp_path / "small", 40) as folder,
+        small_disk(tmp_path / "small", size_kib) as folder,
         AdaptiveCalibrator(ledger_path) as calibrator,
     ):
         calibrator.record_many(rows)
-        with pytest.raises(LedgerError):
+        with pytest.raises(
+            LedgerError, match=r"copy\.db could not be written.* disk is full.*room"
+        ):
             calibrator.backup(folder / "copy.db")
+        with pytest.raises(ExportFailedError, match=r"old\.jsonl could not be written.*room"):
+            calibrator.archive(datetime(2100, 1, 1, tzinfo=UTC), folder / "old.jsonl")
         with pytest.raises(ExportFailedError):
             calibrator.export_ledger("jsonl", folder / "ledger.jsonl")
         assert list(folder.iterdir()) == []
