@@ -51,7 +51,11 @@ _MEANINGS: dict[int, tuple[type[LedgerError], str, str]] = {
         "cannot be opened",
         f"{_PERMISSIONS} If they allow it, the process may have too many files open (ulimit -n).",
     ),
-    sqlite3.SQLITE_FULL: (NotRecordedError, "lies on a full disk", "Make room and try again."),
+    sqlite3.SQLITE_FULL: (
+        NotRecordedError,
+        "lies on a full disk, or the folder for temporary files (TMPDIR) does",
+        "Make room and try again.",
+    ),
 }
 
 _DOING: dict[str, tuple[type[LedgerError], str, str]] = {
