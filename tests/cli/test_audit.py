@@ -156,6 +156,23 @@ def test_a_bad_heads_file_is_refused_with_its_line(calib, filled, tmp_path, line
     assert result.stdout == ""
 
 
+def test_a_heads_file_without_the_head_that_is_asked_for_is_no_silent_ok(calib, filled, tmp_path):
+    empty, saved, some = (tmp_path / name for name in ("empty", "saved", "some"))
+    empty.write_text("\n")
+    result = calib("audit", "--heads", empty)
+    assert result.stdout.startswith("ok: ")
+    assert f"warning: there is no head in {empty}, so that nothing was held" in result.stderr
+    calib("audit", "--save-heads", saved)
+    assert calib("audit", "tiny", "--heads", saved).stderr == ""
+    some.write_text(
+        "".join(
+            line for line in saved.read_text().splitlines(keepends=True) if '"tiny"' not in line
+        )
+    )
+    assert calib("audit", "--heads", some).stderr == ""
+    assert "no head of tiny" in calib("audit", "tiny", "--heads", some).stderr
+
+
 def test_a_heads_file_that_cannot_be_read_is_refused(calib, filled, tmp_path):
     missing = tmp_path / "missing"
     assert "cannot be read" in calib("audit", "--heads", missing, exit_code=2).stderr
