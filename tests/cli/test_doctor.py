@@ -319,6 +319,10 @@ def test_an_export_of_a_damaged_ledger_says_how_to_salvage_it(run, large):
     result = run("--ledger", large, "export", "jsonl")
     assert result.exit_code == 1
     assert "calib export jsonl FILE --salvage" in result.stderr
+    overwrite(large, 1)
+    lost_its_name = run("--ledger", large, "export", "jsonl")
+    assert lost_its_name.exit_code == 1
+    assert "ask `calib doctor` if it was a ledger once" in lost_its_name.stderr
 
 
 def test_salvage_tells_what_it_read_and_what_is_lost(run, large, tmp_path):

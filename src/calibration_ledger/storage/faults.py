@@ -38,7 +38,7 @@ _MEANINGS: dict[int, tuple[type[LedgerError], str, str]] = {
     sqlite3.SQLITE_NOTADB: (
         NotALedgerError,
         "is not a ledger, nor any SQLite database",
-        "It was not touched: name another path.",
+        "It was not touched: name another path, or ask `calib doctor` if it was a ledger once.",
     ),
     sqlite3.SQLITE_CORRUPT: _DAMAGED,
     sqlite3.SQLITE_BUSY: _BUSY,
