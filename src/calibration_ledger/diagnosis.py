@@ -105,6 +105,15 @@ def check_damage(facts: Facts) -> Iterator[Advice]:
     if facts.server is not None:
         yield _act(f"The database is damaged ({facts.trouble}): tell whoever runs the server.")
         return
+    if facts.stray_log is not None:
+        beside = [f"{facts.stray_log.removesuffix('wal')}{kind}" for kind in ("wal", "shm")]
+        yield _act(
+            f"Without the log beside it ({facts.stray_log}) the file is sound. That log is perhaps "
+            f"of another file, which lay here before a backup was put in its place: if so, end the "
+            f"programs that use the ledger, move the log away, and audit what the file holds.",
+            *(shlex.join(["mv", name, f"{name}.stray"]) for name in beside),
+            _calib(facts, "audit"),
+        )
     left = facts.readable
     if left is None or left.calls == 0:
         yield _act("The ledger is damaged, and none of its calls can be read: restore a backup.")

@@ -189,8 +189,8 @@ class Facts:
         last_entry: the newest entry.
         damage: what the engine's own check found.
         readable: what can still be read, where there is damage.
-        file: of a ledger in a file.
-        server: of a ledger in PostgreSQL.
+        stray_log: the write-ahead log without which a damaged file is sound.
+        file, server: of a ledger in a file, and of one in PostgreSQL.
     """
 
     ledger: str
@@ -206,6 +206,7 @@ class Facts:
     last_entry: LastEntry | None = None
     damage: tuple[str, ...] = ()
     readable: Readable | None = None
+    stray_log: str | None = None
     file: FileFacts | None = None
     server: ServerFacts | None = None
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -90,7 +91,9 @@ def test_where_there_is_nothing_to_archive_it_says_so(calib, filled, dest):
     [
         (["old.jsonl"], "Missing option '--before'"),
         (["--before", BEFORE], "Missing argument 'DEST'"),
-        (["--before", "2026-01-01", "old.jsonl"], "no time of day and no time zone"),
+        (["--before", "2026-01-01T00:00:00", "old.jsonl"], "has no time zone"),
+        (["--before", "2026-02-30", "old.jsonl"], "is no time"),
+        (["--before", BEFORE, "-"], "- is no file here: name one"),
         (["--before", "then", "old.jsonl"], "is no time"),
     ],
 )
@@ -98,6 +101,21 @@ def test_wrong_usage_is_told(calib, filled, arguments, said):
     before = state(filled)
     assert said in calib("archive", *arguments, exit_code=2).stderr
     assert state(filled) == before
+
+
+@pytest.mark.parametrize("date", ["2026-01-02", "20260102"])
+def test_a_date_alone_is_its_midnight_in_utc(calib, filled, tmp_path, date):
+    """As for --since and --until."""
+    with AdaptiveCalibrator(filled) as calibrator:
+        start = datetime(2026, 1, 2, tzinfo=UTC)
+        calibrator.record("dated", 1, 2.0, called_at=start - timedelta(microseconds=1))
+        calibrator.record("dated", 1, 2.0, called_at=start)
+    words = ("archive", "--model", "dated", "--yes", "--json", "--before")
+    (by_date,) = json.loads(calib(*words, date, tmp_path / "a.jsonl").stdout)["models"]
+    assert (by_date["calls"], by_date["seq"]) == (1, 2)
+    exact = calib(*words, "2026-01-02T00:00:00Z", tmp_path / "b.jsonl")
+    assert json.loads(exact.stdout)["models"] == []
+    assert calib("audit").exit_code == 0
 
 
 def test_a_file_that_is_there_is_not_touched(calib, filled, dest):

@@ -117,6 +117,7 @@ def test_saving_replaces_heads_and_nothing_else(calib, filled, tmp_path):
         assert (other.read_bytes() if other.is_file() else None) == before
     folder = tmp_path / "nowhere" / "heads.jsonl"
     assert "folder does not exist" in calib("audit", "--save-heads", folder, exit_code=2).stderr
+    assert "- is no file here" in calib("audit", "--save-heads", "-", exit_code=2).stderr
     assert sorted(path.name for path in tmp_path.glob("*.partial")) == []
 
 
@@ -153,6 +154,23 @@ def test_a_bad_heads_file_is_refused_with_its_line(calib, filled, tmp_path, line
     result = calib("audit", "--heads", heads, exit_code=2)
     assert result.stderr.startswith(f"Error: {heads}, line 2: this is no head")
     assert result.stdout == ""
+
+
+def test_a_heads_file_without_the_head_that_is_asked_for_is_no_silent_ok(calib, filled, tmp_path):
+    empty, saved, some = (tmp_path / name for name in ("empty", "saved", "some"))
+    empty.write_text("\n")
+    result = calib("audit", "--heads", empty)
+    assert result.stdout.startswith("ok: ")
+    assert f"warning: there is no head in {empty}, so that nothing was held" in result.stderr
+    calib("audit", "--save-heads", saved)
+    assert calib("audit", "tiny", "--heads", saved).stderr == ""
+    some.write_text(
+        "".join(
+            line for line in saved.read_text().splitlines(keepends=True) if '"tiny"' not in line
+        )
+    )
+    assert calib("audit", "--heads", some).stderr == ""
+    assert "no head of tiny" in calib("audit", "tiny", "--heads", some).stderr
 
 
 def test_a_heads_file_that_cannot_be_read_is_refused(calib, filled, tmp_path):

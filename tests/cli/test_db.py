@@ -4,7 +4,9 @@ import json
 import sqlite3
 
 from calibration_ledger import AdaptiveCalibrator
+from calibration_ledger.storage import migrate
 from calibration_ledger.storage.schema import REVISION
+from newer_program import make_migrations
 
 
 def test_upgrade_makes_a_ledger_and_leaves_one_that_is_up_to_date_alone(calib, ledger_path):
@@ -21,6 +23,23 @@ def test_upgrade_as_json(calib, ledger_path):
     assert json.loads(calib("db", "upgrade", "--json").stdout) == first
     again = {**first, "before": REVISION}
     assert json.loads(calib("db", "upgrade", "--json").stdout) == again
+
+
+def test_an_upgrade_says_where_the_backup_is_that_it_made_first(
+    calib, run, filled, tmp_path, monkeypatch
+):
+    older = tmp_path / "older.db"
+    calib("db", "backup", older)
+    folder = make_migrations(tmp_path)
+    monkeypatch.setattr(migrate, "migrations_dir", lambda: folder)
+    monkeypatch.setattr(migrate, "REVISION", "0002")
+    upgraded, told = run("--ledger", older, "db", "upgrade").stdout.splitlines()
+    assert upgraded == f"upgraded {older} from revision {REVISION} to 0002"
+    said, backup = told.split(": ", 1)
+    assert said == "as it was before"
+    with AdaptiveCalibrator(backup) as before, AdaptiveCalibrator(filled) as ours:
+        assert before.heads() == ours.heads()
+        assert before.audit() == []
 
 
 def test_current_shows_the_revision(calib, filled):
@@ -83,6 +102,7 @@ def test_backup_is_a_whole_ledger_and_overwrites_nothing(calib, filled, tmp_path
     assert copy.read_bytes() == before
     elsewhere = tmp_path / "no" / "where.db"
     assert "folder does not exist" in calib("db", "backup", elsewhere, exit_code=2).stderr
+    assert "- is no file here" in calib("db", "backup", "-", exit_code=2).stderr
 
 
 def test_backup_as_json(calib, filled, tmp_path):

@@ -149,6 +149,37 @@ def test_the_advice_for_a_damaged_ledger_can_be_followed(run, large, tmp_path, m
     assert run("--ledger", tmp_path / "salvaged.db", "doctor").exit_code == 0
 
 
+def test_a_backup_put_over_the_log_of_the_file_before_can_be_had_back(run, large, tmp_path):
+    """With cp, say: SQLite takes the log for the backup's own, and both together for garbage."""
+    backup, link = tmp_path / "backup.db", tmp_path / "link.db"
+    link.symlink_to(large)
+    assert run("--ledger", large, "db", "backup", backup).exit_code == 0
+    with AdaptiveCalibrator(backup) as calibrator:
+        heads = calibrator.heads()
+    record = f"""
+import os
+from calibration_ledger import AdaptiveCalibrator
+calibrator = AdaptiveCalibrator({str(large)!r}, durability="normal")
+for i in range(2000):  # more than the log holds before it is taken over
+    calibrator.record(f"m{{i % 7}}", i, 1.0, request_id=str(i))
+os._exit(0)  # which leaves the log
+"""
+    subprocess.run([sys.executable, "-c", record], check=True)
+    shutil.copyfile(backup, large)
+    result = run_process("--ledger", link, "doctor")
+    assert result.code == 1
+    facts, advice = lines_of(result.out)
+    assert facts["found"].startswith("a damaged ledger")
+    assert advice.index("the file is sound") < advice.index("restore a backup")
+    commands = [line.strip() for line in advice.splitlines() if line.startswith("    ")]
+    for command in commands[:2]:
+        subprocess.run(shlex.split(command), check=True)
+    audit = run(*shlex.split(commands[2])[1:])
+    assert (audit.exit_code, audit.stderr) == (0, "")
+    with AdaptiveCalibrator(large) as calibrator:
+        assert calibrator.heads() == heads
+
+
 def test_a_name_cannot_command_the_terminal(run, filled, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     other = tmp_path / "other.db"
@@ -289,6 +320,10 @@ def test_an_export_of_a_damaged_ledger_says_how_to_salvage_it(run, large):
     result = run("--ledger", large, "export", "jsonl")
     assert result.exit_code == 1
     assert "calib export jsonl FILE --salvage" in result.stderr
+    overwrite(large, 1)
+    lost_its_name = run("--ledger", large, "export", "jsonl")
+    assert lost_its_name.exit_code == 1
+    assert "ask `calib doctor` if it was a ledger once" in lost_its_name.stderr
 
 
 def test_salvage_tells_what_it_read_and_what_is_lost(run, large, tmp_path):

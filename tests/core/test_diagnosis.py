@@ -172,6 +172,19 @@ def test_what_can_be_read_of_a_damaged_ledger_is_to_be_moved():
     )
 
 
+def test_a_log_of_another_file_is_to_be_moved_away_before_anything_else():
+    left = Readable(1, 5, (LostRange("tiny", 7, 9),))
+    damaged = dataclasses.replace(FINE, state="damaged", readable=left, stray_log="/a b/c.db-wal")
+    first, second = diagnose(damaged).advice
+    assert "of another file" in first.text
+    assert first.commands == (
+        "mv '/a b/c.db-wal' '/a b/c.db-wal.stray'",
+        "mv '/a b/c.db-shm' '/a b/c.db-shm.stray'",
+        "calib --ledger '/home/me/my calls.db' audit",
+    )
+    assert "5 calls of 1 model can still be read" in second.text
+
+
 def test_a_network_file_system_is_warned_of():
     advice = only(with_file(file_system="nfs4", is_network=True))
     assert advice.needs_action

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import sys
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -191,15 +192,54 @@ def refused(calibrator: AdaptiveCalibrator) -> bool:
     return False
 
 
-def test_copies_that_find_no_room_leave_nothing_behind(tmp_path: Path, ledger_path: Path) -> None:
-    rows = [Call("m", i, 1, 100.0, request_id=str(i)) for i in range(500)]
+NO_ROOM_FOR_TEMPORARY_FILES = """
+import sys
+from datetime import UTC, datetime
+from calibration_ledger import AdaptiveCalibrator
+from calibration_ledger.errors import NotRecordedError
+ledger, dest = sys.argv[1:]
+with AdaptiveCalibrator(ledger) as calibrator:
+    heads = calibrator.heads()
+    try:
+        calibrator.archive(datetime(2100, 1, 1, tzinfo=UTC), dest)
+    except NotRecordedError as error:
+        print(error)
+    print(calibrator.heads() == heads, len(list(calibrator.calls())), calibrator.audit())
+"""
+
+
+def test_an_archive_without_room_for_temporary_files_names_their_folder(
+    tmp_path: Path, ledger_path: Path
+) -> None:
+    """SQLite keeps there what it would take to undo, and says no more than that a disk is full."""
+    with AdaptiveCalibrator(ledger_path) as calibrator:
+        calibrator.record_many(Call("m", i, 1, 100.0, request_id=str(i)) for i in range(9000))
+    with small_disk(tmp_path / "small", 40) as folder:
+        dest = tmp_path / "old.jsonl"
+        done = run_python(NO_ROOM_FOR_TEMPORARY_FILES, ledger_path, dest, TMPDIR=str(folder))
+    told, after = done.stdout.splitlines()
+    assert "TMPDIR" in told
+    assert "Nothing was taken out of the ledger" in told
+    assert after == "True 9000 []"
+
+
+@pytest.mark.parametrize("size_kib", [40, 100])
+def test_copies_that_find_no_room_leave_nothing_behind(
+    tmp_path: Path, ledger_path: Path, size_kib: int
+) -> None:
+    """Nor does the journal stay that SQLite fills one under, where there is room for that."""
+    rows = [Call("m", i, 1, 100.0, request_id=str(i)) for i in range(1000)]
     with (
-        small_disk(tmp_path / "small", 40) as folder,
+        small_disk(tmp_path / "small", size_kib) as folder,
         AdaptiveCalibrator(ledger_path) as calibrator,
     ):
         calibrator.record_many(rows)
-        with pytest.raises(LedgerError):
+        with pytest.raises(
+            LedgerError, match=r"copy\.db could not be written.* disk is full.*room"
+        ):
             calibrator.backup(folder / "copy.db")
+        with pytest.raises(ExportFailedError, match=r"old\.jsonl could not be written.*room"):
+            calibrator.archive(datetime(2100, 1, 1, tzinfo=UTC), folder / "old.jsonl")
         with pytest.raises(ExportFailedError):
             calibrator.export_ledger("jsonl", folder / "ledger.jsonl")
         assert list(folder.iterdir()) == []

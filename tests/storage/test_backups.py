@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -132,3 +133,49 @@ def test_the_name_of_a_copy_may_be_anything(filled, tmp_path, monkeypatch):
         calibrator.record("m", 1, 2.0)
         calibrator.backup("file:memory.db")
     assert (tmp_path / "file:memory.db").exists()
+
+
+WRITER = """
+import sys
+from calibration_ledger import AdaptiveCalibrator
+ledger, name = sys.argv[1:]
+with AdaptiveCalibrator(ledger, durability="normal", timeout_s=60) as calibrator:
+    for i in range(100_000):
+        calibrator.record(f"m{i % 3}", i % 900, 1.0 + i % 7, request_id=f"{name}-{i}")
+        print(f"{name}-{i}", flush=True)
+"""
+
+
+def test_copies_made_while_others_write_hold_all_that_was_acknowledged(ledger_path, tmp_path):
+    """And nothing half; put back in the ledger's place, each is a ledger that goes on."""
+    logs = [tmp_path / f"log-{i}" for i in range(2)]
+    writers = []
+    for log in logs:
+        with log.open("w") as out:
+            command = [sys.executable, "-c", WRITER, str(ledger_path), log.name]
+            writers.append(subprocess.Popen(command, stdout=out))
+    copies = []
+    try:
+        while not all(log.stat().st_size for log in logs):
+            assert all(writer.poll() is None for writer in writers)
+            sleep(0.01)
+        with AdaptiveCalibrator(ledger_path) as calibrator:
+            for i in range(4):
+                acknowledged = {line for log in logs for line in log.read_text().split("\n")[:-1]}
+                copies.append((calibrator.backup(tmp_path / f"copy-{i}.db"), acknowledged))
+                sleep(0.05)
+    finally:
+        for writer in writers:
+            writer.kill()
+            writer.wait()
+    assert len(copies[0][1]) < len(copies[-1][1]), "nobody wrote meanwhile"
+    for copy, acknowledged in copies:
+        for beside in ("", "-wal", "-shm"):
+            ledger_path.with_name(ledger_path.name + beside).unlink(missing_ok=True)
+        shutil.copyfile(copy, ledger_path)  # as the README says
+        with AdaptiveCalibrator(ledger_path) as calibrator:
+            stored = [call.request_id for call in calibrator.calls()]
+            assert len(stored) == len(set(stored))
+            assert acknowledged <= set(stored)
+            calibrator.record("m0", 1, 1.0)
+            assert calibrator.audit() == []

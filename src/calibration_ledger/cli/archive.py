@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from calibration_ledger.cli import text
-from calibration_ledger.cli.options import examples, json_option, time_with_zone
+from calibration_ledger.cli.options import FilePath, examples, json_option, time_or_date
 from calibration_ledger.cli.printing import is_terminal, note, print_json, print_table, progress
 from calibration_ledger.cli.session import Session, pass_session
 from calibration_ledger.cli.table import Cell, Column
@@ -28,17 +28,17 @@ COLUMNS = (
 
 @click.command(
     epilog=examples(
-        "calib archive --before 2026-01-01T00:00:00Z calls-2025.jsonl.gz",
+        "calib archive --before 2026-01-01 calls-2025.jsonl.gz",
         "calib import ledger calls-2025.jsonl.gz",
     )
 )
-@click.argument("dest", type=click.Path(readable=False))
+@click.argument("dest", type=FilePath(readable=False))
 @click.option(
     "--before",
-    type=time_with_zone,
-    metavar="TIME",
+    type=time_or_date,
+    metavar="DATE",
     required=True,
-    help="Archive what was made before then, such as 2026-01-01T00:00:00Z.",
+    help="Archive what was made before then: 2026-01-01 (midnight UTC) or 2026-01-01T08:30:00Z.",
 )
 @click.option("--model", help="Only this model.")
 @click.option("--yes", is_flag=True, help="Do not ask before taking entries out.")
@@ -55,7 +55,7 @@ def archive(
 ) -> None:
     """Move the oldest entries to a file; the ledger shrinks.
 
-    The one exception to "kept for good". Each model's entries up to the first one made at TIME or
+    The one exception to "kept for good". Each model's entries up to the first one made at DATE or
     later are written to DEST, which is read back and verified. Then, in one transaction, an
     `archived` entry takes their place, with the state and head behind them. Predictions stay the
     same, and `calib audit` goes on from there; a replay begins with that state.

@@ -72,6 +72,9 @@ def audit(
         write_heads(save_heads, now, session.path)
     elif save_heads is not None:
         note(f"no heads were saved to {save_heads}: they would vouch for what was found.")
+    if heads is not None and not any(model in {None, head.model} for head in heads):
+        of = "" if model is None else f" of {text.escape(model)}"
+        note(f"warning: there is no head{of} in {noted}, so that nothing was held against it.")
     unchecked = sum(head.seq < archived.get(head.model, 0) for head in heads or ())
     if unchecked:
         note(

@@ -25,6 +25,9 @@ class FilePath(click.Path):
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> str | bytes | os.PathLike[str]:
         """See `click.Path`."""
+        if value == "-" and not self.allow_dash:
+            # What means a stream elsewhere shall not become a file that `-` does not read again.
+            self.fail("- is no file here: name one (./- is a file of that name).", param, ctx)
         try:
             return super().convert(value, param, ctx)
         except ValueError:  # NUL, or half a surrogate pair

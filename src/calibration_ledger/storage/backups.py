@@ -6,6 +6,7 @@ Copying the file itself would miss what is still in the write-ahead log, and rea
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import sqlite3
@@ -16,9 +17,10 @@ from calibration_ledger.errors import (
     InvalidInputError,
     LedgerError,
     LedgerNotFoundError,
+    LedgerPathError,
     LedgerPermissionError,
 )
-from calibration_ledger.files import copy_mode, create, is_ledger_file, publish
+from calibration_ledger.files import COMPANIONS, copy_mode, create, is_ledger_file, publish
 from calibration_ledger.storage import sqlite_connect
 from calibration_ledger.storage.faults import sqlite_fault
 from calibration_ledger.storage.forks import no_fork
@@ -80,6 +82,7 @@ def new_copy(copy: Path, ledger: Path | None, fill: Callable[[Path], object]) ->
     Raises:
         InvalidInputError: there is something at the copy's path already.
         LedgerPermissionError: it cannot be written there.
+        LedgerPathError: there is no room for it.
     """
     check_copy(copy, ledger)
     # A name of its own: whatever bears one that can be guessed may be somebody else's.
@@ -91,12 +94,28 @@ def new_copy(copy: Path, ledger: Path | None, fill: Callable[[Path], object]) ->
         publish(partial, copy)
     except FileExistsError:
         raise _taken(copy) from None
-    except OSError as error:
-        if isinstance(error, LedgerError):
+    except (OSError, LedgerError, sqlite3.Error) as error:
+        if _finds_no_room(error):
+            # It is the copy's disk that is full, not the ledger's, which is only read.
+            raise LedgerPathError(
+                f"{copy} could not be written, for its disk is full: nothing is left of it. Make "
+                f"room, or name another place."
+            ) from error
+        if isinstance(error, LedgerError | sqlite3.Error):
             raise
         raise LedgerPermissionError(f"{copy} cannot be written: {error.strerror}.") from error
     finally:
-        partial.unlink(missing_ok=True)
+        for suffix in ("", *COMPANIONS):  # SQLite fills it under a journal, which a fault leaves
+            partial.with_name(partial.name + suffix).unlink(missing_ok=True)
+
+
+def _finds_no_room(error: BaseException) -> bool:
+    for one in (error, error.__cause__):
+        if getattr(one, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+            return True
+        if isinstance(one, OSError) and one.errno in {errno.ENOSPC, errno.EDQUOT}:
+            return True
+    return False
 
 
 def _taken(copy: Path) -> InvalidInputError:

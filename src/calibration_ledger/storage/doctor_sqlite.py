@@ -105,6 +105,9 @@ class _Examination:
         except DRIVER_ERRORS as error:
             trouble = str(sqlite_fault(error, facts.ledger, "read"))
             self.facts = replace(facts, state="unreadable", trouble=trouble)
+        if self.facts.state == "damaged":
+            # Only now that the connection is closed: see `_is_still`.
+            self.facts = replace(self.facts, stray_log=self._stray_log())
 
     def _connect(self) -> sqlite3.Connection:
         if self._is_still:
@@ -196,6 +199,20 @@ class _Examination:
         except DRIVER_ERRORS as error:
             code = getattr(error, "sqlite_errorcode", None)
             return "wal" if code == sqlite3.SQLITE_CANTOPEN else None
+
+    def _stray_log(self) -> str | None:
+        """The log beside the file, if the file is sound without it: then it may be another's."""
+        log = f"{self._path}-wal"
+        try:
+            if any(True for _ in open_backends) or forgotten or not Path(log).stat().st_size:
+                return None
+            target = sqlite_connect.uri(self._path, "ro", immutable=True)
+            connection = sqlite_connect.connect(target, TIMEOUT_S, sqlite_connect.StillConnection)
+            with closing(connection):
+                found = connection.execute("PRAGMA quick_check(1)").fetchall()
+        except (OSError, *DRIVER_ERRORS):
+            return None
+        return log if found == [("ok",)] else None
 
     def _survey(self) -> Readable | None:
         try:

@@ -38,7 +38,7 @@ _MEANINGS: dict[int, tuple[type[LedgerError], str, str]] = {
     sqlite3.SQLITE_NOTADB: (
         NotALedgerError,
         "is not a ledger, nor any SQLite database",
-        "It was not touched: name another path.",
+        "It was not touched: name another path, or ask `calib doctor` if it was a ledger once.",
     ),
     sqlite3.SQLITE_CORRUPT: _DAMAGED,
     sqlite3.SQLITE_BUSY: _BUSY,
@@ -51,7 +51,11 @@ _MEANINGS: dict[int, tuple[type[LedgerError], str, str]] = {
         "cannot be opened",
         f"{_PERMISSIONS} If they allow it, the process may have too many files open (ulimit -n).",
     ),
-    sqlite3.SQLITE_FULL: (NotRecordedError, "lies on a full disk", "Make room and try again."),
+    sqlite3.SQLITE_FULL: (
+        NotRecordedError,
+        "lies on a full disk, or the folder for temporary files (TMPDIR) does",
+        "Make room and try again.",
+    ),
 }
 
 _DOING: dict[str, tuple[type[LedgerError], str, str]] = {
