@@ -6,7 +6,7 @@ import sqlite3
 from calibration_ledger import AdaptiveCalibrator
 from calibration_ledger.storage import migrate
 from calibration_ledger.storage.schema import REVISION
-from newer_program import make_migrations
+from newer_program import TOMORROW, make_migrations
 
 
 def test_upgrade_makes_a_ledger_and_leaves_one_that_is_up_to_date_alone(calib, ledger_path):
@@ -32,9 +32,9 @@ def test_an_upgrade_says_where_the_backup_is_that_it_made_first(
     calib("db", "backup", older)
     folder = make_migrations(tmp_path)
     monkeypatch.setattr(migrate, "migrations_dir", lambda: folder)
-    monkeypatch.setattr(migrate, "REVISION", "0002")
+    monkeypatch.setattr(migrate, "REVISION", TOMORROW)
     upgraded, told = run("--ledger", older, "db", "upgrade").stdout.splitlines()
-    assert upgraded == f"upgraded {older} from revision {REVISION} to 0002"
+    assert upgraded == f"upgraded {older} from revision {REVISION} to {TOMORROW}"
     said, backup = told.split(": ", 1)
     assert said == "as it was before"
     with AdaptiveCalibrator(backup) as before, AdaptiveCalibrator(filled) as ours:
