@@ -4,24 +4,26 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from calibration_ledger import workers
 from calibration_ledger.adopting import Trial, adopt
 from calibration_ledger.errors import CalibrationLedgerError, HistoryArchivedError
 from calibration_ledger.fast import how_to_run
 from calibration_ledger.figures import Accuracy
 from calibration_ledger.listing import list_existing
 from calibration_ledger.new_calls import now_us
-from calibration_ledger.replay import Window, fold_history, replay_history, replay_of
+from calibration_ledger.replay import Runs, Window, fold_history, replay_history, replay_of
 from calibration_ledger.rules import find_rule, stored_rule
 from calibration_ledger.stopped import replace_nothing
 from calibration_ledger.storage import reads
 from calibration_ledger.validation import check_alpha, check_window
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
     from calibration_ledger.entries import Adjustment
     from calibration_ledger.learning import State
-    from calibration_ledger.replay import Progress
+    from calibration_ledger.replay import Progress, Start
     from calibration_ledger.rules import Rule
     from calibration_ledger.storage.backend import Backend
     from calibration_ledger.storage.reads import Stored
@@ -39,6 +41,10 @@ class _Plan(NamedTuple):
     calls: int
     """How many calls there are, of all models: many are worth compiling for."""
     progress: Progress | None
+
+    def start(self, rule: Rule) -> Start:
+        """How to run it: compiled, or plain."""
+        return how_to_run([rule], self.calls, 1)
 
     def chosen(self, live: Stored) -> tuple[Rule, float]:
         """The rule and alpha of one model: what is left out is the model's live one.
@@ -71,12 +77,13 @@ def replay(
 ) -> list[Replay]:
     """See `AdaptiveCalibrator.replay`."""
     checked = _checked(rule, alpha)
-    window = Window(*check_window(since, until))
+    asked = Window(*check_window(since, until))
+    window = None if asked == (None, None) else asked
     lives = list_existing(backend, model)
     plan = _Plan(*checked, sum(live.last_seq for live in lives), progress)
     replays = []
-    for live in lives:
-        replayed, newest = None, live
+    for live, done in zip(lives, _by_workers(backend, lives, plan, window), strict=True):
+        replayed, newest = done, live
         while replayed is None:
             try:
                 replayed = _replay(backend, newest, plan, window)
@@ -86,20 +93,47 @@ def replay(
     return replays
 
 
-def _replay(backend: Backend, live: Stored, plan: _Plan, window: Window) -> Replay:
+def _replay(backend: Backend, live: Stored, plan: _Plan, window: Window | None) -> Replay:
     history = reads.ModelHistory(backend, live)
-    everything = window == (None, None)
-    chosen_rule, chosen_alpha = plan.chosen(live)
+    rule, alpha = plan.chosen(live)
     replayed, _ = replay_history(
         history,
-        chosen_rule,
-        chosen_alpha,
-        live.last_seq if everything else max(1, history.last_scored(window)),
-        window=None if everything else window,
+        rule,
+        alpha,
+        _through(history, window),
+        window=window,
         progress=plan.progress,
-        start=how_to_run([chosen_rule], plan.calls, 1),
+        start=plan.start(rule),
     )
     return replayed
+
+
+def _through(history: reads.ModelHistory, window: Window | None) -> int:
+    """The last entry to learn."""
+    return history.live.last_seq if window is None else max(1, history.last_scored(window))
+
+
+def _by_workers(
+    backend: Backend, lives: Sequence[Stored], plan: _Plan, window: Window | None
+) -> list[Replay | None]:
+    """The replays that other processes did; None for those to do here."""
+    nothing: list[Replay | None] = [None] * len(lives)
+    if not workers.pays(backend.place, plan.calls, 1, len(lives)):
+        return nothing
+    chosen = [plan.chosen(live) for live in lives]
+    if any(plan.start(rule) is not Runs for rule, _ in chosen):
+        return nothing
+    tasks = []
+    for live, candidate in zip(lives, chosen, strict=True):
+        through = _through(reads.ModelHistory(backend, live), window)
+        tasks.append(workers.Task(live.model, through, live.last_seq, [candidate], window))
+    done = workers.fold_in_workers(backend.place, tasks, plan.progress)
+    return [
+        replay_of(live.model, some[0].state, some[0].accuracy)
+        if some is not None and some[0].state is not None and some[0].accuracy is not None
+        else None
+        for live, some in zip(lives, done, strict=True)
+    ]
 
 
 def recalibrate(
@@ -152,7 +186,7 @@ def _try(backend: Backend, live: Stored, plan: _Plan) -> Trial:
                 live.last_seq,
                 accuracy=accuracy,
                 progress=plan.progress,
-                start=how_to_run([rule], plan.calls, 1),
+                start=plan.start(rule),
             )
         except HistoryArchivedError:
             (live,) = list_existing(backend, live.model)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+from calibration_ledger import workers
 from calibration_ledger.errors import HistoryArchivedError, InvalidInputError
 from calibration_ledger.fast import how_to_run
 from calibration_ledger.listing import list_existing
-from calibration_ledger.replay import Window
+from calibration_ledger.replay import Runs, Window
 from calibration_ledger.rules import RULES, find_rule, stored_rule
 from calibration_ledger.storage import reads
 from calibration_ledger.sweep import (
@@ -22,11 +23,11 @@ from calibration_ledger.sweep import (
 from calibration_ledger.validation import check_alpha, check_window, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from datetime import datetime
 
     from calibration_ledger.figures import Accuracy
-    from calibration_ledger.replay import Progress
+    from calibration_ledger.replay import Progress, Start
     from calibration_ledger.rules import Rule
     from calibration_ledger.storage.backend import Backend
     from calibration_ledger.storage.reads import Stored
@@ -55,14 +56,14 @@ def sweep(
         )
     _check_warm_up(warm_up)
     window = Window(*check_window(since, until))
-    found, together = [], Together()
     lives = list_existing(backend, model)
-    calls = sum(live.last_seq for live in lives)
-    for live in lives:
-        figures, newest = None, live
+    plan = _Plan(candidates, warm_up, window, sum(live.last_seq for live in lives), progress)
+    found, together = [], Together()
+    for live, done in zip(lives, _by_workers(backend, lives, plan), strict=True):
+        newest, figures = live, done
         while figures is None:
             try:
-                figures = _of_model(backend, newest, candidates, warm_up, window, calls, progress)
+                figures = _of_model(backend, newest, plan)
             except HistoryArchivedError:
                 (newest,) = list_existing(backend, live.model)
         *scored, its_own = figures
@@ -76,33 +77,80 @@ def sweep(
     return found
 
 
-def _of_model(
-    backend: Backend,
-    live: Stored,
-    candidates: list[Candidate],
-    warm_up: int,
-    window: Window,
-    calls: int,
-    progress: Progress | None,
-) -> list[Accuracy | None]:
-    """The figures of all candidates, and behind them those of the live rule and alpha.
+class _Plan(NamedTuple):
+    """What all models of a sweep are tried under."""
 
-    `calls` is how many the whole sweep goes through.
-    """
+    candidates: list[Candidate]
+    warm_up: int
+    window: Window
+    calls: int
+    """How many calls there are, of all models."""
+    progress: Progress | None
+
+    def tried(self, live: Stored) -> list[Candidate]:
+        """The candidates of a model, the live rule and alpha among them."""
+        own = Candidate(stored_rule(live.rule), live.alpha)
+        return self.candidates if own in self.candidates else [*self.candidates, own]
+
+    def start(self, tried: list[Candidate]) -> Start:
+        """Whether to run them compiled."""
+        return how_to_run({one.rule for one in tried}, self.calls, len(tried))
+
+    def chosen_window(self) -> Window | None:
+        """None where every call is scored."""
+        return None if self.window == (None, None) else self.window
+
+    def through(self, history: reads.ModelHistory) -> int:
+        """The last entry to learn."""
+        if self.chosen_window() is None:
+            return history.live.last_seq
+        return max(1, history.last_scored(self.window))
+
+    def told(self, live: Stored, figures: Sequence[Accuracy | None]) -> list[Accuracy | None]:
+        """The figures of all candidates, and behind them those of the live rule and alpha."""
+        own = self.tried(live).index(Candidate(stored_rule(live.rule), live.alpha))
+        return [*figures[: len(self.candidates)], figures[own]]
+
+
+def _of_model(backend: Backend, live: Stored, plan: _Plan) -> list[Accuracy | None]:
     history = reads.ModelHistory(backend, live)
-    everything = window == (None, None)
-    own = Candidate(stored_rule(live.rule), live.alpha)
-    tried = candidates if own in candidates else [*candidates, own]
+    tried = plan.tried(live)
     figures = sweep_history(
         history,
         tried,
-        live.last_seq if everything else max(1, history.last_scored(window)),
-        warm_up=warm_up,
-        window=None if everything else window,
-        progress=progress,
-        start=how_to_run({one.rule for one in tried}, calls, len(tried)),
+        plan.through(history),
+        warm_up=plan.warm_up,
+        window=plan.chosen_window(),
+        progress=plan.progress,
+        start=plan.start(tried),
     )
-    return [*figures[: len(candidates)], figures[tried.index(own)]]
+    return plan.told(live, figures)
+
+
+def _by_workers(
+    backend: Backend, lives: Sequence[Stored], plan: _Plan
+) -> list[list[Accuracy | None] | None]:
+    """The figures of the models that other processes worked out; None for those to do here."""
+    pays = workers.pays(backend.place, plan.calls, len(plan.candidates), len(lives))
+    if not pays or plan.start(plan.candidates) is not Runs:
+        return [None] * len(lives)
+    tasks = [
+        workers.Task(
+            live.model,
+            plan.through(reads.ModelHistory(backend, live)),
+            live.last_seq,
+            plan.tried(live),
+            plan.chosen_window(),
+            plan.warm_up,
+            keeps_sizes=True,
+        )
+        for live in lives
+    ]
+    done = workers.fold_in_workers(backend.place, tasks, plan.progress)
+    return [
+        None if some is None else plan.told(live, [one.accuracy for one in some])
+        for live, some in zip(lives, done, strict=True)
+    ]
 
 
 def _checked_rules(rules: Iterable[str] | str | None) -> list[Rule]:

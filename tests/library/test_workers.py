@@ -1,0 +1,145 @@
+"""Long replays and sweeps are shared out between processes, and give the same to the bit."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from calibration_ledger import AdaptiveCalibrator, NotFiniteError, fast, workers
+
+pytestmark = pytest.mark.skipif(workers.cores() < 2, reason="there is one core, and no helper")
+
+
+@pytest.fixture
+def plain(monkeypatch):
+    """However little it is, it counts as much; nothing is compiled."""
+    monkeypatch.setattr(fast, "LONG", 2**60)
+    monkeypatch.setattr(workers, "LONG", 0)
+
+
+@pytest.fixture
+def filled(calibrator, make_call):
+    calibrator.record_many(make_call(i, f"größe {i % 3}") for i in range(400))
+    calibrator.recalibrate(0.4, model="größe 0")
+    calibrator.void("größe 1", seq=[(5, 20), 44])
+    calibrator.reset("größe 2")
+    calibrator.record_many(make_call(i, f"größe {i % 3}") for i in range(400, 800))
+    return calibrator
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """The workers that were started."""
+    found, start = [], workers._start
+
+    def counting():
+        found.append(start())
+        return found[-1]
+
+    monkeypatch.setattr(workers, "_start", counting)
+    return found
+
+
+def alone(monkeypatch, work):
+    with monkeypatch.context() as patch:
+        patch.setattr(workers, "LONG", 2**60)
+        return work()
+
+
+@pytest.mark.usefixtures("plain")
+def test_what_workers_find_is_what_one_process_finds(filled, make_call, started, monkeypatch):
+    since, until = make_call(300).called_at, make_call(700).called_at
+    for work in (
+        filled.sweep,
+        lambda: filled.sweep([0.1, 0.5], "kalman", warm_up=0, since=since, until=until),
+        filled.replay,
+        lambda: filled.replay(0.3, "kalman", since=since, until=until),
+    ):
+        before = len(started)
+        shared = work()
+        assert len(started) == before + min(workers.cores(), 3)
+        assert shared == alone(monkeypatch, work)
+    assert all(worker.returncode is not None for worker in started)
+
+
+@pytest.mark.usefixtures("plain")
+def test_progress_is_told_of_every_call(filled):
+    told = []
+    filled.replay(0.2, progress=told.append)
+    assert sum(told) == 800 - 17  # what is voided is passed over
+
+
+@pytest.mark.usefixtures("plain")
+def test_an_error_of_the_users_own_ends_it_and_the_workers(filled, started):
+    def fail(_count):
+        raise TypeError("enough")
+
+    with pytest.raises(TypeError, match="enough"):
+        filled.replay(0.2, progress=fail)
+    assert started
+    assert all(worker.returncode is not None for worker in started)
+
+
+@pytest.mark.usefixtures("plain")
+@pytest.mark.parametrize(
+    "worker",
+    [
+        "",
+        "import sys; sys.exit(1)",
+        "print('{}')",
+        "print('[1]')",
+        "print('nonsense', flush=True); input()",
+        "import os; input(); os.kill(os.getpid(), 9)",
+    ],
+)
+def test_what_workers_cannot_do_is_done_here(filled, monkeypatch, worker):
+    monkeypatch.setattr(workers, "_WORKER", worker)
+    assert filled.sweep([0.2]) == alone(monkeypatch, lambda: filled.sweep([0.2]))
+    assert filled.replay(0.3) == alone(monkeypatch, lambda: filled.replay(0.3))
+
+
+@pytest.mark.usefixtures("plain")
+def test_what_does_not_stay_finite_is_told_as_ever(calibrator, ledger, started):
+    """Under a small alpha it was learnt; under a large one it cannot be."""
+    with AdaptiveCalibrator(ledger, 1e-9) as slow:
+        for model in ("a", "b"):
+            slow.record(model, 1, 1e303)
+            slow.record(model, 2**31 - 1, 0.0)
+    assert len(calibrator.replay(1e-9)) == 2
+    with pytest.raises(NotFiniteError, match="cannot be learnt"):
+        calibrator.replay(1.0)
+    sweeps = calibrator.sweep([1e-9, 1.0], "ema", warm_up=0)
+    assert [[score.n for score in sweep.scores] for sweep in sweeps] == [[2, 0]] * 3
+    assert started
+
+
+@pytest.mark.usefixtures("plain")
+def test_a_ledger_in_memory_is_nobody_elses(make_call, started):
+    with AdaptiveCalibrator(":memory:") as calibrator:
+        calibrator.record_many(make_call(i, f"m{i % 2}") for i in range(100))
+        assert len(calibrator.replay(0.2)) == 2
+    assert started == []
+
+
+def test_a_program_without_a_guard_can_use_them(ledger_path, make_call, tmp_path):
+    """The workers are not the caller's program once more, and take no module of its folder."""
+    with AdaptiveCalibrator(ledger_path) as calibrator:
+        calibrator.record_many(make_call(i, f"m{i % 2}") for i in range(100))
+    (tmp_path / "json.py").write_text("raise SystemExit('not the right one')")
+    program = (
+        "from calibration_ledger import AdaptiveCalibrator, fast, workers\n"
+        "fast.LONG, workers.LONG = 2**60, 0\n"
+        f"print(len(AdaptiveCalibrator({str(ledger_path)!r}).replay(0.2)))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", program],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=os.environ,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == ("2\n", "")
