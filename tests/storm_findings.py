@@ -15,6 +15,8 @@ from reference import look_into
 from storm_roles import BATCH, call_of, done_mark, names_in
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from calibration_ledger import Call
     from storm import Storm, Tally
 
@@ -34,6 +36,7 @@ class Findings:
         self.crew = storm.crew
         self.tally = storm.tally
         self.imported: list[str] = []
+        self.import_ids: dict[str, str | None] = {}
 
     def examine(self) -> None:
         """Look at everything; completes the imports that were killed."""
@@ -59,6 +62,8 @@ class Findings:
                 if done_mark(path).exists():
                     assert report.recorded == 0, "an acknowledged import is not whole"
                 self.imported += names_in(path)
+                if kind == "rows":
+                    self.import_ids[path.name] = import_id_of_file(path)
                 if kind == "ledger":
                     (head,) = [head for head in calibrator.heads() if head.model == path.name]
                     noted = json.loads(path.read_text().splitlines()[-2])
@@ -69,7 +74,8 @@ class Findings:
         stored = Counter(name_of(call) for call in calibrator.calls())
         assert max(stored.values(), default=1) == 1, "a call is there twice"
         for call in calibrator.calls():
-            assert_is_what_was_sent(call)
+            import_id = self.import_ids.get(name_of(call).rpartition("-")[0])
+            assert_is_what_was_sent(call, import_id)
         calls = {name for name in acknowledged if name.split("-")[0] in ("id", "bare", "batch")}
         assert calls <= set(stored), "an acknowledged call is lost"
         assert set(self.imported) <= set(stored)
@@ -125,9 +131,17 @@ def name_of(call: Call) -> str:
     return name
 
 
-def assert_is_what_was_sent(call: Call) -> None:
+def import_id_of_file(path: Path) -> str | None:
+    """The id that every call of a file must bear, however often its import was cut short."""
+    with AdaptiveCalibrator(":memory:") as calibrator:
+        return calibrator.import_calls("csv", path).import_id
+
+
+def assert_is_what_was_sent(call: Call, import_id: str | None) -> None:
     name = name_of(call)
     model = call.model if name.startswith("ledger-") else None
     sent = call_of(name, model, bare=call.request_id is None)
-    for field_name in ("model", "prompt_tokens", "completion_tokens", "actual_ms", "details"):
+    for field_name in ("model", "prompt_tokens", "completion_tokens", "actual_ms"):
         assert getattr(call, field_name) == getattr(sent, field_name)
+    added = {} if import_id is None else {"import_id": import_id}
+    assert call.details == ({**(sent.details or {}), **added} or None)

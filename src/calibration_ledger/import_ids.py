@@ -28,6 +28,10 @@ ID_BYTES = 6
 """Bytes of SHA-256: an id has twice as many hexadecimal digits."""
 
 _BEGINNING = f'{{"{KEY}":"'
+_MEMBER = r'"[ !#-\[\]-h][^"\\]*":(?:"[^"\\]*"|[^"{\[,}]+)'
+_BEFORE = re.compile(rf"\{{{_MEMBER}(?:,{_MEMBER})*")
+"""Plain members whose keys begin with less than an i: those that come before ours."""
+
 _ID = re.compile(f"[0-9a-f]{{{2 * ID_BYTES}}}")
 _ALONE_LENGTH = len(_BEGINNING) + 2 * ID_BYTES + len('"}')
 
@@ -71,8 +75,14 @@ def with_import_id(details: str | None, import_id: str) -> str:
     """Canonical details with the id in its place; one that they hold already is replaced."""
     if details is None:
         return f'{_BEGINNING}{import_id}"}}'
-    if details[2] > KEY[0]:  # the keys are sorted and in ASCII: each of them comes behind ours
+    # The keys are sorted and in ASCII, so that mostly the place can be seen without parsing.
+    if details[2] > KEY[0]:
         return f'{_BEGINNING}{import_id}",{details[1:]}'
+    before = _BEFORE.match(details)
+    if before is not None:
+        end = before.end()
+        if details[end] == "}" or details[end + 2] > KEY[0]:
+            return f'{details[:end]},"{KEY}":"{import_id}"{details[end:]}'
     return canonical_json({**json.loads(details), KEY: import_id})
 
 

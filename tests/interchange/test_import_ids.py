@@ -11,7 +11,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from calibration_ledger import AdaptiveCalibrator
@@ -250,7 +250,14 @@ def test_details_with_an_id_may_take_all_the_room_there_is(
 # -- reading it ---------------------------------------------------------------------------------
 
 
-@given(st.dictionaries(st.text(max_size=8) | st.just("import_id"), json_values, max_size=4))
+KEYS = st.text(max_size=8) | st.sampled_from(
+    ["import_id", "i", "import_i", "import_idx", "h~", "j", "a", "cached", "ttft_ms", ',":', '"']
+)
+PLAIN = st.sampled_from([",", '"', ',"i":1', "{", "}", "", ":", 5, 0.1, -1e-7, True])
+
+
+@given(st.dictionaries(KEYS, json_values | PLAIN, max_size=6))
+@settings(max_examples=500)
 def test_the_id_is_put_in_and_read_from_any_details(details: dict[str, Any]) -> None:
     text = check_details(details)
     bearing = with_import_id(text, "0123456789ab")

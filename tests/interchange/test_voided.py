@@ -11,7 +11,6 @@ import pytest
 
 from calibration_ledger.cli.printing import json_text
 from calibration_ledger.cli.shapes import call_dict
-from calibration_ledger.storage.reads import ModelHistory
 
 from .conftest import HEADER, as_in_the_file, json_row
 from .histories import soon
@@ -31,7 +30,7 @@ VOIDED = f"{HEADER},voided"
 
 
 @pytest.fixture
-def _two_are_voided(calibrator: AdaptiveCalibrator, monkeypatch: pytest.MonkeyPatch) -> None:
+def _two_are_voided(calibrator: AdaptiveCalibrator) -> None:
     """Ten calls, of which the entries 3 and 7 are voided."""
     calibrator.record_many(
         {
@@ -43,7 +42,7 @@ def _two_are_voided(calibrator: AdaptiveCalibrator, monkeypatch: pytest.MonkeyPa
         }
         for i in range(10)
     )
-    monkeypatch.setattr(ModelHistory, "is_voided", lambda _, seq: seq in {3, 7})
+    calibrator.void("m", seq=[3, 7])
 
 
 @pytest.mark.usefixtures("_two_are_voided")
