@@ -94,11 +94,16 @@ def voided_ranges(adjustments: Sequence[Adjustment]) -> Ranges:
     Raises:
         TypeError: a `voided` entry names no entries.
     """
+    return ranges_in_force([(e.seq, e.voids) for e in adjustments if e.kind == "voided"])
+
+
+def ranges_in_force(voidings: Sequence[tuple[int, str | None]]) -> Ranges:
+    """The same, by the seqs and texts of a model's `voided` entries, in order."""
     voided: Ranges = ()
     # From the newest: it can only be voided by a newer one, and names only older ones.
-    for entry in reversed(adjustments):
-        if entry.kind == "voided" and not covers(voided, entry.seq):
-            named = voids_ranges(entry.voids)
+    for seq, text in reversed(voidings):
+        if not covers(voided, seq):
+            named = voids_ranges(text)
             voided = named if not voided else merged((*voided, *named))
     return voided
 

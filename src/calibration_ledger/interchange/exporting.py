@@ -145,15 +145,13 @@ def _ledger_texts(backend: Backend, models: list[Stored], written: Written) -> I
     yield end_line(len(models), written.calls + written.adjustments) + "\n"
 
 
-def csv_lines(
-    model: str, rows: Iterable[Sequence[Any]], is_voided: Callable[[int], bool] | None = None
-) -> str:
+def csv_lines(model: str, rows: Iterable[Sequence[Any]], is_voided: Callable[[int], bool]) -> str:
     """Calls as lines of CSV; floats are written so that they come back exactly.
 
     Args:
         model: the model's name.
         rows: its calls.
-        is_voided: whether a call is voided, by its seq; None: none is known to be.
+        is_voided: whether a call is voided, by its seq.
     """
     buffer = io.StringIO()
     plain = csv.writer(buffer, lineterminator="\n")
@@ -162,7 +160,7 @@ def csv_lines(
     quoting = csv.writer(buffer, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
     for seq, at, *numbers, request_id, text in rows:
         writer = quoting if "\r" in model or "\r" in (request_id or "") else plain
-        voided = "true" if is_voided is not None and is_voided(seq) else None
+        voided = "true" if is_voided(seq) else None
         writer.writerow((model, seq, iso_from_us(at), *numbers, request_id, text, voided))
     return buffer.getvalue()
 

@@ -118,13 +118,13 @@ class _Written:
 
     def write(
         self,
-        lines: Callable[[str, Iterable[CallRow]], Iterable[str]],
+        lines: Callable[[str, Iterable[CallRow], Callable[[int], bool]], Iterable[str]],
         write: Callable[[str], object],
     ) -> None:
         for found in self._models:
             model = self._source.model(found)
             for rows in model.pages():
-                write("".join(lines(found.model, rows)))
+                write("".join(lines(found.model, rows, model.is_voided)))
                 if self._progress is not None:
                     self._progress(len(rows))
             self.calls += model.calls
@@ -132,7 +132,9 @@ class _Written:
             self.incomplete += model.incomplete
 
 
-def _json_lines(model: str, rows: Iterable[CallRow]) -> Iterator[str]:
+def _json_lines(
+    model: str, rows: Iterable[CallRow], is_voided: Callable[[int], bool]
+) -> Iterator[str]:
     for seq, at, prompt_tokens, completion_tokens, actual_ms, predicted_ms, key, text in rows:
         values: dict[str, Any] = {
             "model": model,
@@ -147,4 +149,6 @@ def _json_lines(model: str, rows: Iterable[CallRow]) -> Iterator[str]:
             values["request_id"] = key
         if text is not None:
             values["details"] = json.loads(text)
+        if is_voided(seq):
+            values["voided"] = True
         yield encode(values) + "\n"

@@ -45,7 +45,8 @@ while at < end:
 _SCHEMA = """
 CREATE TABLE models (id INTEGER PRIMARY KEY, model);
 CREATE TABLE calibrations (model_id INTEGER PRIMARY KEY, last_seq);
-CREATE TABLE adjustments (model_id, seq, kind, PRIMARY KEY (model_id, seq)) WITHOUT ROWID;
+CREATE TABLE adjustments (model_id, seq, kind, voids, PRIMARY KEY (model_id, seq))
+    WITHOUT ROWID;
 CREATE TABLE calls (model_id, seq, called_at, prompt_tokens, completion_tokens, actual_ms,
     predicted_ms, PRIMARY KEY (model_id, seq)) WITHOUT ROWID;
 CREATE TABLE call_details (model_id, seq, request_id, details,
@@ -55,7 +56,7 @@ CREATE TABLE call_details (model_id, seq, request_id, details,
 _INSERTS = {
     "models": "INSERT OR IGNORE INTO models VALUES (?, ?)",
     "calibrations": "INSERT OR IGNORE INTO calibrations VALUES (?, ?)",
-    "adjustments": "INSERT OR IGNORE INTO adjustments VALUES (?, ?, ?)",
+    "adjustments": "INSERT OR IGNORE INTO adjustments VALUES (?, ?, ?, ?)",
     "calls": "INSERT OR IGNORE INTO calls VALUES (?, ?, ?, ?, ?, ?, ?)",
     "call_details": "INSERT OR IGNORE INTO call_details VALUES (?, ?, ?, ?)",
 }
@@ -77,6 +78,9 @@ _CONVERT: tuple[Callable[[bytes], Any], ...] = (
     lambda _: 1,
 )
 _KINDS = frozenset({b"opened", b"imported", b"reset", b"recalibrated", b"archived", b"voided"})
+_VOIDS = 18
+"""The place of `voids` in a row of `adjustments`."""
+
 _REVISION = re.compile(rb"[0-9]{4}")
 """What the index over the revisions holds: it has the shape of the one over the names."""
 
@@ -216,7 +220,9 @@ def _recognise(values: list[Any]) -> tuple[str, tuple[Any, ...]] | None:
         case [int(), int(), bytes() | None, bytes() | None, bytes() | None]:
             return "call_details", (*values[:2], *values[3:])
         case [int(), int(), bytes(), int(), bytes(), *_] if values[2] in _KINDS:
-            return "adjustments", tuple(values[:3])
+            # A ledger that is older than the kind has no column for it.
+            voids = values[_VOIDS] if len(values) > _VOIDS else None
+            return "adjustments", (*values[:3], voids)
         case [bytes(), int()] if not _REVISION.fullmatch(values[0]):
             return "models", (values[1], values[0])  # the index over their names
     return None

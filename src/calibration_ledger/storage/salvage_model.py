@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_left
+from contextlib import suppress
 from itertools import islice
 from math import isfinite
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,12 +17,14 @@ from calibration_ledger.validation import (
     check_details,
     check_request_id,
 )
+from calibration_ledger.voids import covers, ranges_in_force, voids_ranges
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Iterator
 
     from calibration_ledger.entries import CallRow
+    from calibration_ledger.voids import Ranges
 
 _CALLS = (
     "SELECT seq, model_id, called_at, prompt_tokens, completion_tokens, actual_ms, predicted_ms"
@@ -32,9 +35,13 @@ _DETAILS = (
     " FROM call_details WHERE model_id = ? AND seq > ? AND seq <= ? ORDER BY seq LIMIT ?"
 )
 _ADJUSTMENTS = (
-    "SELECT seq, kind"
+    "SELECT seq, kind, voids"
     " FROM adjustments WHERE model_id = ? AND seq > ? AND seq <= ? ORDER BY seq LIMIT ?"
 )
+_WITHOUT_VOIDS = _ADJUSTMENTS.replace("voids", "NULL")
+"""For a ledger that is older than the kind `voided`."""
+
+_HAS_VOIDS = "SELECT 1 FROM pragma_table_info('adjustments') WHERE name = 'voids'"
 _NO_LIMIT = -1
 
 
@@ -85,6 +92,7 @@ class ModelSalvage:
         self.calls = 0
         self.lost: list[LostRange] = []
         self.incomplete: list[LostRange] = []
+        self._voided: Ranges = ()
         self._adjustments = self._read_adjustments()
 
     def _walk(self, text: str, after: int, through: int) -> Walk:
@@ -97,15 +105,21 @@ class ModelSalvage:
         return [] if harvest is None else harvest.execute(text, key).fetchall()
 
     def _read_adjustments(self) -> list[int]:
-        walk = self._walk(_ADJUSTMENTS, 0, self._through)
+        has_voids = self._connection.execute(_HAS_VOIDS).fetchone() is not None
+        walk = self._walk(_ADJUSTMENTS if has_voids else _WITHOUT_VOIDS, 0, self._through)
         rows = [row for page in walk.pages() for row in page]
         if walk.skipped:
             rows += self._harvested(_ADJUSTMENTS, 0, self._through)
-        archived = [seq for seq, kind in rows if kind == b"archived"]
+        self._voided = _ranges(rows)
+        archived = [seq for seq, kind, _ in rows if kind == b"archived"]
         if archived:
             # What came before it was moved to a file, and is not lost.
             self._expected = max(archived)
-        return sorted({seq for seq, _ in rows})
+        return sorted({seq for seq, _, _ in rows})
+
+    def is_voided(self, seq: int) -> bool:
+        """Whether an entry that could be read voids this one."""
+        return covers(self._voided, seq)
 
     def pages(self) -> Iterator[list[CallRow]]:
         """The calls, checked, in order."""
@@ -226,3 +240,14 @@ def _texts(request_id: object, details: object) -> tuple[tuple[str | None, str |
 
 def _check_details(text: str) -> str | None:
     return check_details(json.loads(text))
+
+
+def _ranges(rows: list[tuple[int, Any, Any]]) -> Ranges:
+    """What these adjustments void, as far as they can be read."""
+    voidings = {}
+    for seq, kind, text in rows:
+        if kind == b"voided":
+            with suppress(TypeError, UnicodeDecodeError, AttributeError):
+                voids_ranges(text.decode())
+                voidings[seq] = text.decode()
+    return ranges_in_force(sorted(voidings.items()))
