@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import os
 import sqlite3
+import tempfile
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -15,7 +18,7 @@ from hypothesis import HealthCheck, settings
 from calibration_ledger import AdaptiveCalibrator, Call
 from calibration_ledger.errors import LedgerNotFoundError
 from pooler import running_pooler
-from postgres_server import running_server
+from postgres_server import running_server, short_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,7 +38,18 @@ settings.register_profile(
 )
 settings.load_profile("ledger")
 
+# Ledgers lie in memory too, where there is room, and what is synced is synced at once: no test
+# pulls the plug, and those about a failing disk put a failing one in between.
+if "TMPDIR" not in os.environ and (_folder := short_folder()) is not None:
+    os.environ["TMPDIR"] = tempfile.tempdir = _folder
+
 START = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Spare every collection of garbage during a test the look at all the tests that there are."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_report_header() -> str:
