@@ -94,7 +94,7 @@ def canary(folder: Path, seconds: float) -> str | None:
 def test_our_writers_readers_and_closers_keep_a_ledger_whole(ledger_path: Path) -> None:
     with AdaptiveCalibrator(ledger_path) as calibrator:
         calibrator.record("m", 1, 1.0)
-    workers = crowd(ledger_path, 3.0, writer=3, closer=2, reader=1)
+    workers = crowd(ledger_path, 1.0, writer=3, closer=2, reader=1)
     go(workers)
     assert_whole(ledger_path, 1 + commits_of(workers))
 

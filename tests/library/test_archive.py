@@ -531,9 +531,10 @@ def calls_in(path):
     return [(line["model"], line["request_id"]) for line in lines if line.get("entry") == "call"]
 
 
-def test_everything_that_was_recorded_is_in_the_ledger_or_in_an_archive(ledger, tmp_path):
+@pytest.mark.parametrize("count", [120, pytest.param(600, marks=pytest.mark.stress)])
+def test_everything_that_was_recorded_is_in_the_ledger_or_in_an_archive(ledger, tmp_path, count):
     """Writers, an auditor and a replayer at work, while one archive follows the other."""
-    count, writers, lookers, stop = 300, Crowd(), Crowd(), threading.Event()
+    writers, lookers, stop = Crowd(), Crowd(), threading.Event()
 
     def write(name):
         for i in range(count):
