@@ -14,7 +14,8 @@ from calibration_ledger.damage import damaged
 from calibration_ledger.entries import ADJUSTMENT_TYPES, Adjustment, is_typed
 from calibration_ledger.errors import HistoryArchivedError
 from calibration_ledger.replay import Columns
-from calibration_ledger.storage.statements import CALIBRATION_NAMES, REQUESTS_AT_ONCE
+from calibration_ledger.storage.statements import CALIBRATION_NAMES
+from calibration_ledger.storage.writes import request_pages
 from calibration_ledger.validation import TIME_LIMIT_US
 
 if TYPE_CHECKING:
@@ -252,11 +253,8 @@ def find_requests(
 ) -> dict[bytes, tuple[int, int, float]]:
     """Which of these the model has: the (prompt tokens, completion tokens, actual ms) of each."""
     found = {}
-    for start in range(0, len(request_keys), REQUESTS_AT_ONCE):
-        keys = list(request_keys[start : start + REQUESTS_AT_ONCE])
-        keys += keys[-1:] * (REQUESTS_AT_ONCE - len(keys))
-        pairs = [value for key in keys for value in (model_id, key)]
-        for key, *numbers in backend.read(backend.sql.find_requests, pairs):
+    for values in request_pages(model_id, request_keys):
+        for key, *numbers, _ in backend.read(backend.sql.find_requests, values):
             found[bytes(key)] = tuple(numbers)
     return found
 

@@ -33,7 +33,7 @@ CALIBRATION_NAMES = tuple(column.name for column in calibrations.c if column.nam
 """rule, alpha, five numbers, sample_count, rule_state, updated_at, last_seq, head."""
 
 REQUESTS_AT_ONCE = 20
-"""Request ids to one look-up in an import, which looks up every one that a file holds."""
+"""Request ids to one look-up, where there are many."""
 
 _CALL = [
     calls.c.seq,
@@ -165,7 +165,7 @@ def _build_requests() -> Built:
             ("model_id", "request_key"),
         ),
         "find_requests": (
-            select(details.request_key, *_CALL[2:5])
+            select(details.request_key, *_CALL[2:6])
             .join_from(call_details, calls, same_call)
             # Not IN: with five keys or more, SQLite rather scans all details of the model.
             .where(
