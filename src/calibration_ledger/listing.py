@@ -122,11 +122,13 @@ def _iterate(
 
 def _rows(backend: Backend, live: Stored, window: Window, last: int | None) -> Iterator[CallRow]:
     history = reads.ModelHistory(backend, live)
-    after = 0
+    after, through, everything = 0, live.last_seq, window == (None, None)
+    if not everything:  # times may go backwards, so no more than the ends are known
+        after, through = history.first_scored(window) - 1, history.last_scored(window)
     if last is not None and last < live.last_seq:
-        after = max(0, history.nth_newest(last, window) - 1)
-    for rows, _ in history.calls(after, live.last_seq):
-        if window == (None, None):
+        after = max(after, history.nth_newest(last, window) - 1)
+    for rows, _ in history.calls(after, through):
+        if everything:
             yield from rows
         else:
             yield from compress(rows, window.holds([row[1] for row in rows]))

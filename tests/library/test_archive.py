@@ -444,6 +444,7 @@ READERS = {
     "replay": lambda calibrator: calibrator.replay(),
     "replay of a time": lambda calibrator: calibrator.replay(0.5, since=at(3), until=at(35)),
     "calls": lambda calibrator: list(calibrator.calls()),
+    "calls of a time": lambda calibrator: list(calibrator.calls(since=at(3), until=at(35))),
     "newest calls": lambda calibrator: list(calibrator.calls("m", last=30)),
 }
 

@@ -204,6 +204,12 @@ class ModelHistory:
         found += [entry.seq for entry in self.adjustments[1:] if entry.recorded_at >= time]
         return min(found)
 
+    def first_scored(self, window: Window) -> int:
+        """The seq of the oldest call in the window; behind the last entry for none."""
+        rows = self._backend.read(self._backend.sql.first_scored, self._within(window))
+        self.check_beginning()
+        return self.live.last_seq + 1 if rows[0][0] is None else self._number(rows[0][0])
+
     def last_scored(self, window: Window) -> int:
         """The seq of the newest call in the window; 0 for none."""
         rows = self._backend.read(self._backend.sql.last_scored, self._within(window))
