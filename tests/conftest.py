@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import os
 import sqlite3
+import tempfile
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -15,7 +18,7 @@ from hypothesis import HealthCheck, settings
 from calibration_ledger import AdaptiveCalibrator, Call
 from calibration_ledger.errors import LedgerNotFoundError
 from pooler import running_pooler
-from postgres_server import running_server
+from postgres_server import running_server, short_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,17 +28,45 @@ if TYPE_CHECKING:
     from postgres_server import Server
 
 # The same examples on every machine and in every run: a red test stays red until it is mended.
-settings.register_profile(
-    "ledger",
-    derandomize=True,
-    deadline=None,
-    database=None,
-    max_examples=50,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
-settings.load_profile("ledger")
+# Few of them by default; with `-m stress` those tests run once more, with many.
+for _profile, _max_examples in (("short", 20), ("stress", 200)):
+    settings.register_profile(
+        _profile,
+        derandomize=True,
+        deadline=None,
+        database=None,
+        max_examples=_max_examples,
+        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    )
+
+# Ledgers lie in memory too, where there is room, and what is synced is synced at once: no test
+# pulls the plug, and those about a failing disk put a failing one in between.
+if "TMPDIR" not in os.environ and (_folder := short_folder()) is not None:
+    os.environ["TMPDIR"] = tempfile.tempdir = _folder
 
 START = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    settings.load_profile("stress" if _is_stress(config) else "short")
+
+
+def _is_stress(config: pytest.Config) -> bool:
+    asked = config.option.markexpr
+    return "stress" in asked and "not stress" not in asked
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Let `-m stress` run what hypothesis thinks of, too: there it thinks longer."""
+    is_thought_of = getattr(getattr(item, "obj", None), "is_hypothesis_test", False)
+    if is_thought_of and _is_stress(item.config):
+        item.add_marker(pytest.mark.stress)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Spare every collection of garbage during a test the look at all the tests that there are."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_report_header() -> str:

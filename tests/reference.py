@@ -166,16 +166,23 @@ def digest_over(model: str, entries: list[dict[str, Any]]) -> bytes:
 
 
 class _Rows:
-    """A connection to PostgreSQL that answers as sqlite3's with `Row`s does."""
+    """A connection to PostgreSQL that answers as sqlite3's with `Row`s does.
+
+    All in one transaction: behind a pooler, a setting of the session would stay on the server's
+    connection for whoever comes next.
+    """
 
     def __init__(self, url: str) -> None:
         import psycopg
 
-        self._connection = psycopg.connect(url.replace("+psycopg", ""), autocommit=True)
-        self._connection.execute("SET default_transaction_read_only = on")
+        self._connection = psycopg.connect(url.replace("+psycopg", ""), prepare_threshold=None)
+        self._connection.read_only = True
         # As digits that tell every float from its neighbours, whatever the database is set to.
-        self._connection.execute("SET extra_float_digits = 1")
-        self.close = self._connection.close
+        self._connection.execute("SET LOCAL extra_float_digits = 1")
+
+    def close(self) -> None:
+        self._connection.rollback()  # else a pooler ends the server's connection as well
+        self._connection.close()
 
     def execute(self, text: str, parameters: tuple[Any, ...] = ()) -> Any:
         def as_rows(cursor: Any) -> Any:

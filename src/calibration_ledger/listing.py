@@ -122,11 +122,14 @@ def _iterate(
 
 
 def _rows(history: reads.ModelHistory, window: Window, last: int | None) -> Iterator[CallRow]:
-    live, after = history.live, 0
+    live, everything = history.live, window == (None, None)
+    after, through = 0, live.last_seq
+    if not everything:  # times may go backwards, so no more than the ends are known
+        after, through = history.first_scored(window) - 1, history.last_scored(window)
     if last is not None and last < live.last_seq:
-        after = max(0, history.nth_newest(last, window) - 1)
-    for rows, _ in history.calls(after, live.last_seq):
-        if window == (None, None):
+        after = max(after, history.nth_newest(last, window) - 1)
+    for rows, _ in history.calls(after, through):
+        if everything:
             yield from rows
         else:
             yield from compress(rows, window.holds([row[1] for row in rows]))

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from calibration_ledger.storage.writes import Transaction
 
 
+_MANY = 4
+"""So many request ids are looked up together."""
+
+
 class Unopened(Exception):  # noqa: N818 - a signal inside the package, not an error
     """The model has no history yet, and its prior is not worked out inside a transaction."""
 
@@ -190,6 +194,7 @@ def record_calls(
 
 def _record_once(opened: OpenModel, model: str, calls: Sequence[NewCall]) -> list[float]:
     """The same, where some calls carry request ids."""
+    stored = _stored(opened, calls)
     known: dict[str, tuple[NewCall, int]] = {}  # request id: the call, its place among the new
     new: list[NewCall] = []
     errors = [0.0] * len(calls)
@@ -203,12 +208,10 @@ def _record_once(opened: OpenModel, model: str, calls: Sequence[NewCall]) -> lis
             first, places[i] = known[call.request_id]
             _check_same(model, call, first[1:4])
             continue
-        row = None
-        if not opened.is_new:
-            row = opened.transaction.find_request(opened.model_id, request_key(call.request_id))
+        row = stored.get(call.request_id)
         if row is not None:
-            _check_same(model, call, row[3:6])
-            errors[i] = row[5] - row[6]
+            _check_same(model, call, row[:3])
+            errors[i] = row[2] - row[3]
             continue
         known[call.request_id] = (call, len(new))
         places[i] = len(new)
@@ -218,6 +221,22 @@ def _record_once(opened: OpenModel, model: str, calls: Sequence[NewCall]) -> lis
         learnt[place] if place is not None else error
         for place, error in zip(places, errors, strict=True)
     ]
+
+
+def _stored(opened: OpenModel, calls: Sequence[NewCall]) -> dict[str, Sequence[Any]]:
+    """Of the request ids of calls, those that the model has: the numbers of each.
+
+    They are (prompt_tokens, completion_tokens, actual_ms, predicted_ms).
+    """
+    if opened.is_new:
+        return {}
+    ids = {call.request_id for call in calls if call.request_id is not None}
+    keys = {request_key(request_id): request_id for request_id in ids}
+    if len(keys) < _MANY:
+        rows = [(key, opened.transaction.find_request(opened.model_id, key)) for key in keys]
+        return {keys[key]: row[3:7] for key, row in rows if row is not None}
+    found = opened.transaction.find_requests(opened.model_id, list(keys))
+    return {keys[key]: numbers for key, numbers in found.items()}
 
 
 def _check_same(model: str, call: NewCall, first: Sequence[Any]) -> None:

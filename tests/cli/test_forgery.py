@@ -61,8 +61,12 @@ class Shell:
     """A SQL shell on the ledger, whose constraints are switched off."""
 
     def __init__(self, ledger: str) -> None:
+        is_server = "://" in ledger
         self.engine = sa.create_engine(
-            ledger if "://" in ledger else f"sqlite:///{ledger}", poolclass=sa.NullPool
+            ledger if is_server else f"sqlite:///{ledger}",
+            poolclass=sa.NullPool,
+            # A pooler's next client would meet the same server connection, and what it prepared.
+            connect_args={"prepare_threshold": None} if is_server else {},
         )
         if self.engine.dialect.name == "sqlite":
             self.off = ["PRAGMA foreign_keys=OFF", "PRAGMA ignore_check_constraints=ON"]

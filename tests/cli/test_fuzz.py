@@ -26,7 +26,7 @@ from .conftest import PROGRAM, TIMEOUT_S
 if TYPE_CHECKING:
     from pathlib import Path
 
-EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "25"))
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", settings.default.max_examples))
 
 TIMES = ["2026-01-02T03:04:05Z", "9999-12-31T23:59:59.999999Z", "1970-01-01T00:00:00+00:00"]
 FITTING = {
@@ -182,7 +182,7 @@ def test_any_arguments_of_any_command(
 
 
 @pytest.mark.stress
-@settings(max_examples=200 * EXAMPLES)
+@settings(max_examples=25 * EXAMPLES)
 @given(words=arguments())
 def test_very_many_arguments_of_any_command(
     home: Path, run: Any, users_own: Path, words: list[str]

@@ -59,10 +59,18 @@ MOMENTS = {
 }
 
 
-def fill(ledger: str, count: int = 1500) -> None:
+def fill(ledger: str, count: int, apart_s: int = 1) -> None:
     with AdaptiveCalibrator(ledger) as calibrator:
         calibrator.record_many(
-            Call(model, i % 900, i % 70, 5.0 * i, START + timedelta(seconds=i), f"r-{i}", {"i": i})
+            Call(
+                model,
+                i % 900,
+                i % 70,
+                5.0 * i,
+                START + timedelta(seconds=i * apart_s),
+                f"r-{i}",
+                {"i": i},
+            )
             for i in range(count)
             for model in "ab"
         )
@@ -112,9 +120,14 @@ def check(ledger: str, dest: Path, whole: list[str]) -> bool:
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
+@pytest.mark.parametrize(
+    ("count", "apart_s"), [(150, 10), pytest.param(1500, 1, marks=pytest.mark.stress)]
+)
 @pytest.mark.parametrize("moment", MOMENTS)
-def test_an_archive_that_is_killed_loses_nothing(ledger: str, tmp_path: Path, moment: str) -> None:
-    fill(ledger)
+def test_an_archive_that_is_killed_loses_nothing(
+    ledger: str, tmp_path: Path, moment: str, count: int, apart_s: int
+) -> None:
+    fill(ledger, count, apart_s)
     whole = lines_of(ledger)
     dest = tmp_path / "old.jsonl"
     process = start(ledger, dest, MOMENTS[moment])
@@ -173,7 +186,7 @@ with AdaptiveCalibrator(ledger) as calibrator:
 def test_where_there_is_no_room_to_shrink_the_archive_stands(
     ledger_path: Path, tmp_path: Path
 ) -> None:
-    fill(str(ledger_path), 9000)
+    fill(str(ledger_path), 6000)
     whole = lines_of(str(ledger_path))
     dest = tmp_path / "old.jsonl"
     most = ledger_path.stat().st_size // 2
@@ -195,7 +208,7 @@ def test_where_there_is_no_room_to_shrink_the_archive_stands(
 
 
 def test_an_archive_gives_the_space_back(ledger_path: Path, tmp_path: Path) -> None:
-    fill(str(ledger_path), 9000)
+    fill(str(ledger_path), 3000)
     with AdaptiveCalibrator(ledger_path) as calibrator:
         before = ledger_path.stat().st_size
         report = calibrator.archive(datetime(2100, 1, 1, tzinfo=UTC), tmp_path / "old.jsonl")

@@ -93,7 +93,7 @@ def test_eight_writers_at_full_speed_all_get_on(ledger_path: Path) -> None:
     """With SQLite's busy handler alone, one of them gets a hundredth of its share or less."""
     with AdaptiveCalibrator(ledger_path) as calibrator:
         calibrator.record("m", 1, 1.0)
-    writers = [start(WRITER, ledger_path, 2) for _ in range(WRITERS)]
+    writers = [start(WRITER, ledger_path, 1) for _ in range(WRITERS)]
     for writer in writers:
         assert read_line(writer) == "ready\n"
     for writer in writers:

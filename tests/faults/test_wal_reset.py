@@ -7,6 +7,7 @@ queue, and whatever of ours checkpoints queues with them, so a ledger beside it 
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import subprocess
 import sys
@@ -91,12 +92,38 @@ def canary(folder: Path, seconds: float) -> str | None:
     return None
 
 
-def test_our_writers_readers_and_closers_keep_a_ledger_whole(ledger_path: Path) -> None:
+def test_our_writers_readers_forkers_and_closers_keep_a_ledger_whole(ledger_path: Path) -> None:
     with AdaptiveCalibrator(ledger_path) as calibrator:
         calibrator.record("m", 1, 1.0)
-    workers = crowd(ledger_path, 3.0, writer=3, closer=2, reader=1)
+    workers = crowd(ledger_path, 1.0, writer=3, closer=2, forker=1, reader=1)
     go(workers)
     assert_whole(ledger_path, 1 + commits_of(workers))
+
+
+def fork() -> None:
+    child = os.fork()
+    if not child:
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_a_fork_takes_the_log_into_the_file_only_where_nobody_else_has_it_open(
+    ledger_path: Path,
+) -> None:
+    """It closes all connections without the writers' lock: the last of all would checkpoint."""
+    log = ledger_path.with_name("calls.db-wal")
+    with AdaptiveCalibrator(ledger_path) as calibrator:
+        others = crowd(ledger_path, 0.0, writer=1)  # which has recorded one call, and waits
+        calibrator.record("m", 1, 1.0)
+        fork()
+        assert log.exists()
+        go(others)
+        assert commits_of(others) == 1
+        calibrator.record("m", 1, 1.0)
+        assert log.exists()
+        fork()
+        assert not log.exists()
+    assert_whole(ledger_path, 3)
 
 
 @pytest.mark.stress
@@ -105,7 +132,7 @@ def test_a_ledger_outlives_the_fault_that_kills_a_raw_database_beside_it(
 ) -> None:
     with AdaptiveCalibrator(ledger_path) as calibrator:
         calibrator.record("m", 1, 1.0)
-    workers = crowd(ledger_path, 60.0, writer=8, closer=2, reader=1)
+    workers = crowd(ledger_path, 60.0, writer=8, closer=2, forker=2, reader=1)
     go(workers)
     # Raw and ours run side by side for as long as ours does.
     wrong = None

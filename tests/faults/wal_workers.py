@@ -9,6 +9,7 @@ the fault; the others use this project, and nothing else, on a ledger of their o
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import sys
 import time
@@ -115,6 +116,21 @@ def closer(path: str, seconds: float) -> int:
     return commits
 
 
+def forker(path: str, seconds: float) -> int:
+    """Record and fork, again and again: a fork closes all connections, and the last checkpoints."""
+    commits = 0
+    with AdaptiveCalibrator(path, durability="normal", timeout_s=60) as calibrator:
+        for i in begin(seconds):
+            for _ in range(3):
+                calibrator.record("m", i % 1000, 100.0)
+                commits += 1
+            child = os.fork()
+            if not child:
+                os._exit(0)
+            assert os.waitpid(child, 0)[1] == 0
+    return commits
+
+
 def reader(path: str, seconds: float) -> int:
     """Predict, list and audit, opening anew each time."""
     for i in begin(seconds):
@@ -133,6 +149,7 @@ ROLES: dict[str, Callable[[str, float], int]] = {
     "raw_check": raw_check,
     "writer": writer,
     "closer": closer,
+    "forker": forker,
     "reader": reader,
 }
 

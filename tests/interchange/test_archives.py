@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from calibration_ledger import AdaptiveCalibrator
@@ -38,7 +38,6 @@ def is_sound(calibrator: AdaptiveCalibrator) -> bool:
     return True
 
 
-@settings(max_examples=60)
 @given(histories, st.lists(st.sampled_from([LATER]) | times, min_size=1, max_size=3), histories)
 def test_any_history_is_archived_at_any_time_and_comes_back_byte_for_byte(
     history: list[tuple[str, str, Any]], cuts: list[datetime], more: list[tuple[str, str, Any]]

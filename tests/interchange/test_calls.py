@@ -342,11 +342,14 @@ def _count(calibrator: AdaptiveCalibrator) -> int:
     return sum(stats["sample_count"] for stats in calibrator.all_stats())
 
 
-def test_many_models_share_transactions(take: Take, calibrator: AdaptiveCalibrator) -> None:
+def test_many_models_share_transactions(
+    take: Take, calibrator: AdaptiveCalibrator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("calibration_ledger.interchange.calls_recording.BATCH", 100)
     seen: list[int] = []
-    text = "".join(json_row(model=f"m{i:04}") for i in range(1200))
+    text = "".join(json_row(model=f"m{i:04}") for i in range(120))
     report = take("jsonl", text, progress=lambda _: seen.append(_count(calibrator)))
-    assert (report.models, report.models_opened) == (1200, 1200)
+    assert (report.models, report.models_opened) == (120, 120)
     assert len(set(seen)) == 3
 
 

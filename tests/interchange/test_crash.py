@@ -20,7 +20,12 @@ from .conftest import HEADER
 if TYPE_CHECKING:
     from pathlib import Path
 
-ROWS = 20_000
+
+@pytest.fixture(params=[6_000, pytest.param(20_000, marks=pytest.mark.stress)])
+def rows(request: pytest.FixtureRequest) -> int:
+    """How many rows `rows_file` has; they are read, and recorded, in steps of 1,000."""
+    return int(request.param)
+
 
 PROGRAM = """
 import sys
@@ -50,13 +55,14 @@ def start(kind: str, path: Path, ledger: Path, held: int = 0) -> subprocess.Pope
     )
 
 
-def rows_file(tmp_path: Path) -> Path:
+@pytest.fixture
+def rows_file(tmp_path: Path, rows: int) -> Path:
     r = random.Random(7)
     path = tmp_path / "rows.csv"
     lines = [
         f"model-{i % 3},{r.randrange(5)},{r.randrange(5)},{r.randrange(9)},"
         f"2025-01-0{r.randrange(1, 9)}T00:00Z"
-        for i in range(ROWS)
+        for i in range(rows)
     ]  # few values, so that very many rows are equal
     path.write_text("\n".join([HEADER + ",called_at", *lines]) + "\n", encoding="utf-8")
     return path
@@ -76,26 +82,25 @@ def kill_after(process: subprocess.Popen[str], steps: int) -> None:
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
 def test_a_killed_import_leaves_a_prefix_that_the_same_import_completes(
-    ledger_path: Path, tmp_path: Path, other: AdaptiveCalibrator
+    ledger_path: Path, tmp_path: Path, other: AdaptiveCalibrator, rows: int, rows_file: Path
 ) -> None:
-    path = rows_file(tmp_path)
-    kill_after(start("csv", path, ledger_path), 5)  # while it reads
+    kill_after(start("csv", rows_file, ledger_path), 5)  # while it reads
     assert not ledger_path.exists()
-    counts = [0]
-    for steps, held in ((23, 23), (24, 0), (26, 0)):  # 21 of reading, and into the recording
-        kill_after(start("csv", path, ledger_path, held), steps)  # not held: wherever it is
+    counts, reading = [0], rows // 1_000 + 1
+    for steps, held in ((reading + 2,) * 2, (reading + 3, 0), (reading + 5, 0)):
+        kill_after(start("csv", rows_file, ledger_path, held), steps)  # not held: wherever it is
         with AdaptiveCalibrator(ledger_path) as calibrator:
             assert calibrator.audit() == []
             counts.append(sum(stats["sample_count"] for stats in calibrator.all_stats()))
     assert counts[1] == 2000
     assert counts == sorted(counts)
     with AdaptiveCalibrator(ledger_path) as calibrator:
-        report = calibrator.import_calls("csv", path)
-        assert (report.recorded, report.already) == (ROWS - counts[-1], counts[-1])
+        report = calibrator.import_calls("csv", rows_file)
+        assert (report.recorded, report.already) == (rows - counts[-1], counts[-1])
         assert calibrator.audit() == []
-        other.import_calls("csv", path)
+        other.import_calls("csv", rows_file)
         key = [(c.model, c.prompt_tokens, c.actual_ms, c.request_id) for c in calibrator.calls()]
-        assert len(set(key)) == ROWS
+        assert len(set(key)) == rows
         # Killed or not, the same calls in the same order, learnt to the same bit.
         assert list(calibrator.calls()) == list(other.calls())
         assert {import_id_of(json.dumps(dict(c.details or {}))) for c in calibrator.calls()} == {
@@ -105,15 +110,15 @@ def test_a_killed_import_leaves_a_prefix_that_the_same_import_completes(
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
 def test_a_killed_import_of_a_ledger_leaves_a_prefix_that_the_same_import_completes(
-    ledger_path: Path, tmp_path: Path, other: AdaptiveCalibrator
+    ledger_path: Path, tmp_path: Path, other: AdaptiveCalibrator, rows: int, rows_file: Path
 ) -> None:
-    other.import_calls("csv", rows_file(tmp_path))
+    other.import_calls("csv", rows_file)
     other.recalibrate(0.4)
     other.reset("model-1")
     path = tmp_path / "ledger.jsonl"
     other.export_ledger("jsonl", path)
-    counts = []
-    for steps, held in ((24, 24), (29, 0)):
+    counts, reading = [], rows // 1_000 + 1
+    for steps, held in ((reading + 3,) * 2, (reading + 6, 0)):
         kill_after(start("ledger", path, ledger_path, held), steps)
         with AdaptiveCalibrator(ledger_path) as calibrator:
             assert calibrator.audit() == []
@@ -123,31 +128,32 @@ def test_a_killed_import_of_a_ledger_leaves_a_prefix_that_the_same_import_comple
     assert counts[0] <= recorded
     with AdaptiveCalibrator(ledger_path) as calibrator:
         report = calibrator.import_calls("ledger", path)
-        assert (report.recorded, report.already) == (ROWS - recorded, recorded)
+        assert (report.recorded, report.already) == (rows - recorded, recorded)
         assert calibrator.heads() == other.heads()
         assert calibrator.audit() == []
 
 
 def test_imports_of_one_file_at_once_record_each_call_once(
-    ledger_path: Path, tmp_path: Path
+    ledger_path: Path, rows: int, rows_file: Path
 ) -> None:
-    path = rows_file(tmp_path)
-    racing = [start("csv", path, ledger_path) for _ in range(3)]
+    racing = [start("csv", rows_file, ledger_path) for _ in range(3)]
     recorded = 0
     for process in racing:
         out, _ = process.communicate(timeout=120)
         assert process.returncode == 0
         recorded += int(out.split()[-1])
-    assert recorded == ROWS
+    assert recorded == rows
     with AdaptiveCalibrator(ledger_path) as calibrator:
-        assert sum(1 for _ in calibrator.calls()) == ROWS
+        assert sum(1 for _ in calibrator.calls()) == rows
         assert calibrator.audit() == []
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
-def test_a_killed_export_leaves_no_file_of_that_name(ledger_path: Path, tmp_path: Path) -> None:
+def test_a_killed_export_leaves_no_file_of_that_name(
+    ledger_path: Path, tmp_path: Path, rows_file: Path
+) -> None:
     with AdaptiveCalibrator(ledger_path) as calibrator:
-        calibrator.import_calls("csv", rows_file(tmp_path))
+        calibrator.import_calls("csv", rows_file)
         target = tmp_path / "out.jsonl"
         program = (
             "import sys; from calibration_ledger import AdaptiveCalibrator;"

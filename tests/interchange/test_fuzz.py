@@ -26,7 +26,7 @@ SAMPLES = {
     "state": state(FULL).encode(),
 }
 KINDS = sorted(SAMPLES)
-EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "25"))
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", settings.default.max_examples))
 """More of them find more; these are what every run can afford."""
 
 

@@ -8,7 +8,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 
 from calibration_ledger import AdaptiveCalibrator
 
@@ -35,7 +35,6 @@ def assert_same(one: AdaptiveCalibrator, two: AdaptiveCalibrator) -> None:
         assert one.calibration(head.model) == two.calibration(head.model)
 
 
-@settings(max_examples=40)
 @given(histories)
 @example([("record", "m", {"prompt_tokens": 1, "completion_tokens": 0, "actual_ms": 1e300})])
 def test_any_ledger_survives_the_journey_and_comes_back_byte_for_byte(
@@ -60,7 +59,6 @@ def test_any_ledger_survives_the_journey_and_comes_back_byte_for_byte(
         assert one.heads() == two.heads()
 
 
-@settings(max_examples=30)
 @given(histories, histories)
 def test_any_prefix_is_continued(
     first: list[tuple[str, str, Any]], second: list[tuple[str, str, Any]]

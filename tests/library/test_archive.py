@@ -444,6 +444,7 @@ READERS = {
     "replay": lambda calibrator: calibrator.replay(),
     "replay of a time": lambda calibrator: calibrator.replay(0.5, since=at(3), until=at(35)),
     "calls": lambda calibrator: list(calibrator.calls()),
+    "calls of a time": lambda calibrator: list(calibrator.calls(since=at(3), until=at(35))),
     "newest calls": lambda calibrator: list(calibrator.calls("m", last=30)),
 }
 
@@ -531,9 +532,10 @@ def calls_in(path):
     return [(line["model"], line["request_id"]) for line in lines if line.get("entry") == "call"]
 
 
-def test_everything_that_was_recorded_is_in_the_ledger_or_in_an_archive(ledger, tmp_path):
+@pytest.mark.parametrize("count", [120, pytest.param(600, marks=pytest.mark.stress)])
+def test_everything_that_was_recorded_is_in_the_ledger_or_in_an_archive(ledger, tmp_path, count):
     """Writers, an auditor and a replayer at work, while one archive follows the other."""
-    count, writers, lookers, stop = 300, Crowd(), Crowd(), threading.Event()
+    writers, lookers, stop = Crowd(), Crowd(), threading.Event()
 
     def write(name):
         for i in range(count):

@@ -186,3 +186,23 @@ def test_last_counts_at_the_call_whatever_is_recorded_before_the_model_is_reache
         filled.record("b", i, 1.0, called_at=hour(0))
     found += iteration
     assert seqs(found) == [("a", 6), ("a", 7), ("b", 6), ("b", 7)]
+
+
+def test_a_window_gives_in_order_of_seq_what_lies_in_it_also_where_times_go_back(
+    calibrator, make_call, monkeypatch
+):
+    monkeypatch.setattr("calibration_ledger.storage.reads.PAGE", 7)
+    times = [hour(0) + timedelta(seconds=i * 7 % 41) for i in range(41)]
+    calibrator.record_many(make_call(i, "m", called_at=time) for i, time in enumerate(times))
+    everything = list(calibrator.calls())
+    for first in (0, 1, 20, 39, 40, 41):
+        for end in (0, 1, 5, 20, 40, 41, 60):
+            since, until = (
+                hour(0) + timedelta(seconds=first),
+                hour(0) + timedelta(seconds=first + end),
+            )
+            inside = [call for call in everything if since <= call.called_at < until]
+            assert list(calibrator.calls(since=since, until=until)) == inside
+            assert list(calibrator.calls(since=since, until=until, last=3)) == inside[-3:]
+            later = [call for call in everything if since <= call.called_at]
+            assert list(calibrator.calls("m", since=since)) == later

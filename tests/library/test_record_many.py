@@ -356,3 +356,19 @@ def test_ctrl_c_in_a_later_transaction_is_told_what_stays(calibrator, make_call,
     assert caught.value.__notes__ == [
         f"Of this record_many, at least the first {BATCH} calls were recorded."
     ]
+
+
+@pytest.mark.parametrize("count", [3, 4, 20, 21, 45])
+def test_of_any_number_of_request_ids_those_that_are_there_are_found(calibrator, make_call, count):
+    calls = [make_call(i, request_id=f"r-{i}") for i in range(count)]
+    others = [make_call(i, "another", request_id=f"r-{i}") for i in range(count)]
+    there = calls[1::3]
+    first = dict(zip(there, calibrator.record_many(there), strict=True))
+    errors = calibrator.record_many([*others, *calls, *calls[::-1]])[count:]
+    assert errors[:count] == errors[: -count - 1 : -1]
+    assert {
+        call: error for call, error in zip(calls, errors, strict=False) if call in first
+    } == first
+    assert len(list(calibrator.calls("another"))) == count
+    ids = [call.request_id for call in calibrator.calls(calls[0].model)]
+    assert ids == [call.request_id for call in (*there, *(c for c in calls if c not in there))]

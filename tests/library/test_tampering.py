@@ -17,7 +17,7 @@ from contextlib import closing
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from calibration_ledger import AdaptiveCalibrator, CalibrationLedgerError, Call
@@ -642,7 +642,6 @@ reals = st.floats(allow_nan=False)
 texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20)
 
 
-@settings(max_examples=60)
 @given(data=st.data())
 def test_any_single_edit_is_found(template, tmp_path, data):
     table = data.draw(st.sampled_from(TABLES))

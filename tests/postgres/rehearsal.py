@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
-
 from calibration_ledger import AdaptiveCalibrator
 from calibration_ledger.errors import LedgerTooNewError
-
-SPAWN = multiprocessing.get_context("spawn")
+from quick import QUICK
 
 
 def write_until_refused(url, barrier, results):
@@ -26,7 +23,7 @@ def write_until_refused(url, barrier, results):
 
 
 def run_all(*targets):
-    processes = [SPAWN.Process(target=target, args=arguments) for target, arguments in targets]
+    processes = [QUICK.Process(target=target, args=arguments) for target, arguments in targets]
     for process in processes:
         process.start()
     return processes

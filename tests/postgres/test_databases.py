@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from contextlib import closing
 
 import psycopg
@@ -21,6 +20,7 @@ from calibration_ledger.storage.migrate import current_revision, upgrade
 from calibration_ledger.storage.place import find_place
 from calibration_ledger.storage.schema import REVISION
 from calibration_ledger.storage.schema_check import schema_differences
+from quick import QUICK
 from reference import LOCAL_PRIOR, Ema, digest_of, dump
 
 RANGE = [float("nan"), float("inf"), float("-inf"), -1.0, 1.8e308]
@@ -76,10 +76,9 @@ def make_one(url, barrier, results):
 
 
 def test_eight_processes_make_one_ledger_at_once(postgres, empty):
-    context = multiprocessing.get_context("spawn")
-    barrier, results = context.Barrier(8), context.Queue()
+    barrier, results = QUICK.Barrier(8), QUICK.Queue()
     arguments = (postgres.url(empty), barrier, results)
-    processes = [context.Process(target=make_one, args=arguments) for _ in range(8)]
+    processes = [QUICK.Process(target=make_one, args=arguments) for _ in range(8)]
     for process in processes:
         process.start()
     assert [results.get(timeout=60) for _ in processes] == [None] * 8

@@ -34,10 +34,11 @@ from calibration_ledger.storage.schema_check import schema_differences
 from newer_program import TODAY, TOMORROW, upgrade_in_process
 from pooler import SERVER_CONNECTIONS, running_pooler
 from postgres_server import PASSWORD
+from quick import QUICK
 from reference import digest_of, dump
 
 from .proxy import Proxy
-from .rehearsal import SPAWN, run_all, write_until_refused
+from .rehearsal import run_all, write_until_refused
 from .steps import GATE, on_commit, on_insert, shut_gate, wait_until, waiting
 from .test_lost_connections import END
 from .test_roles import WRITER, grant, read_in_every_way, write_in_every_way
@@ -196,7 +197,7 @@ def write(url, worker, results):
 
 
 def test_eight_processes_make_a_ledger_and_lose_nothing(pooler, empty, postgres):
-    results = SPAWN.Queue()
+    results = QUICK.Queue()
     processes = run_all(*[(write, (pooler.url(empty), worker, results)) for worker in range(8)])
     assert [results.get(timeout=60) for _ in processes] == [None] * 8
     for process in processes:
@@ -218,7 +219,7 @@ def test_eight_processes_make_a_ledger_and_lose_nothing(pooler, empty, postgres)
 def test_an_upgrade_through_a_pooler_keeps_writers_out_and_loses_nothing(url, run, newer):
     with AdaptiveCalibrator(url) as calibrator:
         calibrator.record("m0", 1, 2.0)
-    barrier, upgraded, written = SPAWN.Barrier(7), SPAWN.Queue(), SPAWN.Queue()
+    barrier, upgraded, written = QUICK.Barrier(7), QUICK.Queue(), QUICK.Queue()
     upgraders = (upgrade_in_process, (url, newer(0.2), barrier, upgraded))
     writers = (write_until_refused, (url, barrier, written))
     processes = run_all(*[upgraders] * 4, *[writers] * 3)
@@ -250,7 +251,7 @@ def test_a_client_that_is_killed_in_mid_transaction_leaves_no_trace(
     rows = dump(postgres.url(database))
     on_insert(run, f"IF NEW.prompt_tokens = 77 THEN {GATE} END IF;")
     with shut_gate(postgres, database) as open_gate:
-        process = SPAWN.Process(target=record_once, args=(url,))
+        process = QUICK.Process(target=record_once, args=(url,))
         process.start()
         ((pid, _),) = wait_until(lambda: waiting(run, "advisory"))
         os.kill(process.pid, signal.SIGKILL)
@@ -351,14 +352,16 @@ def test_a_crowded_pooler_is_waited_for_until_the_deadline(small, database, pool
         with connect(url) as one, connect(url) as two:
             one.execute("SELECT 1")
             two.execute("SELECT 1")
+            recording = pool.submit(early.record, "m", 7, 8.0)
+            hasty_predict = pool.submit(hasty.predict, "m", 1)
+            opening = pool.submit(AdaptiveCalibrator, url, timeout_s=0.5)
             with pytest.raises(LedgerBusyError, match="Nothing was recorded"):
                 hasty.record("m", 1, 2.0)
             with pytest.raises(LedgerBusyError) as read:
-                hasty.predict("m", 1)
+                hasty_predict.result(timeout=20)
             assert "recorded" not in str(read.value)
             with pytest.raises(LedgerBusyError, match="query_wait_timeout"):
-                AdaptiveCalibrator(url, timeout_s=0.5)
-            recording = pool.submit(early.record, "m", 7, 8.0)
+                opening.result(timeout=20)
             time.sleep(1.5)  # longer than the pooler lets anybody wait: it is asked again
             assert not recording.done()
             one.rollback()

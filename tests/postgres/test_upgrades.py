@@ -22,15 +22,15 @@ from calibration_ledger.errors import (
 from calibration_ledger.storage import migrate
 from calibration_ledger.storage.place import find_place
 from newer_program import TODAY, become_newer, go_back, upgrade_in_process
+from quick import QUICK
 from reference import dump
 
-from .rehearsal import SPAWN
 from .steps import wait_until, waiting
 
 
 def test_an_older_ledger_is_refused_with_the_command_that_upgrades_it(url, newer):
-    results = SPAWN.Queue()
-    process = SPAWN.Process(target=open_as_newer, args=(url, newer(), results))
+    results = QUICK.Queue()
+    process = QUICK.Process(target=open_as_newer, args=(url, newer(), results))
     process.start()
     kind, text = results.get(timeout=60)
     process.join()
@@ -56,8 +56,8 @@ def test_an_upgrade_that_waits_for_a_writer_lets_others_read_and_gives_up(
     with closing(postgres.connect(database)) as writer:
         writer.execute("BEGIN")
         writer.execute("SELECT 1 FROM calibrations FOR UPDATE")
-        results = SPAWN.Queue()
-        process = SPAWN.Process(target=upgrade_in_process, args=(url, folder, None, results, 2.0))
+        results = QUICK.Queue()
+        process = QUICK.Process(target=upgrade_in_process, args=(url, folder, None, results, 1.0))
         process.start()
         wait_until(lambda: waiting(run, "relation"))
         # They may have to wait for its turn to end.
@@ -72,8 +72,8 @@ def test_an_upgrade_that_waits_for_a_writer_lets_others_read_and_gives_up(
 def test_a_process_that_is_killed_in_the_middle_leaves_no_trace(url, run, newer, calibrator):
     calibrator.record("m", 1, 2.0)
     rows = dump(url)
-    results = SPAWN.Queue()
-    process = SPAWN.Process(target=upgrade_in_process, args=(url, newer(600), None, results))
+    results = QUICK.Queue()
+    process = QUICK.Process(target=upgrade_in_process, args=(url, newer(600), None, results))
     process.start()
     wait_until(lambda: run("SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep'"))
     with ThreadPoolExecutor(1) as pool:
@@ -94,8 +94,8 @@ def test_a_migration_that_fails_leaves_no_trace(url, run, newer, calibrator):
     calibrator.record("m", 1, 2.0)
     rows = dump(url)
     folder = newer(more="op.execute('SELECT 1/0')")
-    results = SPAWN.Queue()
-    process = SPAWN.Process(target=upgrade_in_process, args=(url, folder, None, results))
+    results = QUICK.Queue()
+    process = QUICK.Process(target=upgrade_in_process, args=(url, folder, None, results))
     process.start()
     said = results.get(timeout=60)
     process.join()
@@ -114,9 +114,9 @@ def test_who_owns_nothing_cannot_upgrade(postgres, database, run, url, newer, ca
         f"GRANT UPDATE ON calibrations TO {role}",
     )
     rows = dump(url)
-    results = SPAWN.Queue()
+    results = QUICK.Queue()
     arguments = (postgres.url(database, user=role), newer(), None, results)
-    process = SPAWN.Process(target=upgrade_in_process, args=arguments)
+    process = QUICK.Process(target=upgrade_in_process, args=arguments)
     process.start()
     assert LedgerPermissionError.__name__ in results.get(timeout=60)
     process.join()
@@ -169,11 +169,11 @@ def test_the_view_is_as_it_was_behind_a_rebuild_and_back_and_so_are_its_readers(
     )
     before = run(ask)
     assert reader in before[0][1]
-    folder, results = newer(), SPAWN.Queue()
+    folder, results = newer(), QUICK.Queue()
     try:
         for program in (upgrade_in_process, go_back, upgrade_in_process, go_back):
             more = (None, results) if program is upgrade_in_process else ()
-            process = SPAWN.Process(target=program, args=(url, folder, *more))
+            process = QUICK.Process(target=program, args=(url, folder, *more))
             process.start()
             process.join(60)
             assert process.exitcode == 0

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from typing import TYPE_CHECKING
 
 import pytest
 
+from quick import QUICK
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from multiprocessing.context import ForkServerContext
+    from multiprocessing.context import BaseContext
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -24,16 +25,6 @@ def no_ledger(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def quick() -> ForkServerContext:
+def quick() -> BaseContext:
     """Processes forked from one that has no threads and has imported everything already."""
-    context = multiprocessing.get_context("forkserver")
-    modules = ["alembic.command", "psycopg", "sqlalchemy.dialects.postgresql.psycopg"]
-    storage = ["sqlite", "postgres", "migrate", "postgres_migrate"]
-    context.set_forkserver_preload(
-        [
-            "calibration_ledger",
-            *modules,
-            *(f"calibration_ledger.storage.{name}" for name in storage),
-        ]
-    )
-    return context
+    return QUICK

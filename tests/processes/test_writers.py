@@ -1,11 +1,11 @@
 """Several processes on one ledger: nothing lost, nothing twice, numbers equal to a replay."""
 
-from multiprocessing import get_context
+import pytest
 
 from calibration_ledger import AdaptiveCalibrator
+from quick import QUICK
 
 MODELS = ("alpha:7b", "beta:70b", "gamma-cloud")
-SPAWN = get_context("spawn")
 
 
 def write(path, worker, calls, barrier):
@@ -39,13 +39,14 @@ def assert_replay_is_live(calibrator):
         assert replay.calibration == calibrator.calibration(replay.model)
 
 
-def test_eight_writers_and_two_readers_lose_nothing(tmp_path):
+@pytest.mark.parametrize("calls", [80, pytest.param(1000, marks=pytest.mark.stress)])
+def test_eight_writers_and_two_readers_lose_nothing(tmp_path, calls):
     path = tmp_path / "calls.db"
-    barrier = SPAWN.Barrier(10)
-    stop, seen = SPAWN.Event(), [SPAWN.Value("i", 0) for _ in range(2)]
-    writers = [SPAWN.Process(target=write, args=(path, w, 250, barrier)) for w in range(8)]
+    barrier = QUICK.Barrier(10)
+    stop, seen = QUICK.Event(), [QUICK.Value("i", 0) for _ in range(2)]
+    writers = [QUICK.Process(target=write, args=(path, w, calls, barrier)) for w in range(8)]
     readers = [
-        SPAWN.Process(target=predict_until, args=(path, stop, barrier, value)) for value in seen
+        QUICK.Process(target=predict_until, args=(path, stop, barrier, value)) for value in seen
     ]
     for process in writers + readers:
         process.start()
@@ -53,7 +54,7 @@ def test_eight_writers_and_two_readers_lose_nothing(tmp_path):
     stop.set()
     join(readers)
     with AdaptiveCalibrator(path) as calibrator:
-        assert sum(stats["sample_count"] for stats in calibrator.all_stats()) == 2000
+        assert sum(stats["sample_count"] for stats in calibrator.all_stats()) == 8 * calls
         for model in MODELS:
             seqs = [call.seq for call in calibrator.calls(model)]
             assert seqs == list(range(2, len(seqs) + 2))  # entry 1 is the opening

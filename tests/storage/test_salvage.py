@@ -14,7 +14,7 @@ from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from calibration_ledger import AdaptiveCalibrator, Call
@@ -179,7 +179,6 @@ def test_a_page_in_the_wrong_place_is_seen_through(sound, truth, pages, damaged)
         check(Salvaged(damaged(number, content=content)), truth)
 
 
-@settings(max_examples=25)
 @given(st.data())
 def test_many_pages_at_once(sound, truth, tmp_path_factory, data):
     count = sound.stat().st_size // PAGE

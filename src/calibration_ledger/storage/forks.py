@@ -9,6 +9,10 @@ another thread was in the middle of a write, the child finds the ledger locked f
 So before a fork every connection of ours is closed, each between two calls; parent and child open
 their own when they need them. Where a call does not end in time, or the fork comes out of the
 middle of a call (a signal handler), the child cannot use SQLite ledgers, and is told so.
+
+The writers' lock is not taken for it. The last connection to close takes the log into the file, but
+under a lock of SQLite's own on the whole file, which it gets only where no other process has it
+open. So none can write at that instant, and a fork waits for no writer that stands still.
 """
 
 from __future__ import annotations

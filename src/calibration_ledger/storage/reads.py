@@ -15,7 +15,8 @@ from calibration_ledger.damage import damage_told, damaged
 from calibration_ledger.entries import ADJUSTMENT_TYPES, Adjustment, is_typed
 from calibration_ledger.errors import HistoryArchivedError
 from calibration_ledger.replay import Columns
-from calibration_ledger.storage.statements import CALIBRATION_NAMES, REQUESTS_AT_ONCE
+from calibration_ledger.storage.statements import CALIBRATION_NAMES
+from calibration_ledger.storage.writes import request_pages
 from calibration_ledger.validation import TIME_LIMIT_US
 from calibration_ledger.voids import covers, voided_ranges
 
@@ -216,6 +217,12 @@ class ModelHistory:
         found += [entry.seq for entry in self.adjustments[1:] if entry.recorded_at >= time]
         return min(found)
 
+    def first_scored(self, window: Window) -> int:
+        """The seq of the oldest call in the window; behind the last entry for none."""
+        rows = self._backend.read(self._backend.sql.first_scored, self._within(window))
+        self.check_beginning()
+        return self.live.last_seq + 1 if rows[0][0] is None else self._number(rows[0][0])
+
     def last_scored(self, window: Window) -> int:
         """The seq of the newest call in the window; 0 for none."""
         rows = self._backend.read(self._backend.sql.last_scored, self._within(window))
@@ -265,11 +272,8 @@ def find_requests(
 ) -> dict[bytes, tuple[int, int, float]]:
     """Which of these the model has: the (prompt tokens, completion tokens, actual ms) of each."""
     found = {}
-    for start in range(0, len(request_keys), REQUESTS_AT_ONCE):
-        keys = list(request_keys[start : start + REQUESTS_AT_ONCE])
-        keys += keys[-1:] * (REQUESTS_AT_ONCE - len(keys))
-        pairs = [value for key in keys for value in (model_id, key)]
-        for key, *numbers in backend.read(backend.sql.find_requests, pairs):
+    for values in request_pages(model_id, request_keys):
+        for key, *numbers, _ in backend.read(backend.sql.find_requests, values):
             found[bytes(key)] = tuple(numbers)
     return found
 

@@ -12,12 +12,21 @@ from calibration_ledger.damage import COUNT_LIMIT, IMPOSSIBLE, damaged, impossib
 from calibration_ledger.entries import Adjustment
 from calibration_ledger.storage.backend import Raced, check_is_ledger, revision_error
 from calibration_ledger.storage.schema import REVISION, TABLES
+from calibration_ledger.storage.statements import REQUESTS_AT_ONCE
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from calibration_ledger.storage.backend import Cursor
     from calibration_ledger.storage.statements import Statements
+
+
+def request_pages(model_id: int, request_keys: Sequence[bytes]) -> Iterator[list[Any]]:
+    """The parameters of `find_requests`, for each twenty of these."""
+    for start in range(0, len(request_keys), REQUESTS_AT_ONCE):
+        keys = list(request_keys[start : start + REQUESTS_AT_ONCE])
+        keys += keys[-1:] * (REQUESTS_AT_ONCE - len(keys))
+        yield [value for key in keys for value in (model_id, key)]
 
 
 class Transaction:
@@ -109,6 +118,17 @@ class Transaction:
     def find_request(self, model_id: int, request_key: bytes) -> Any:
         """The call of a request id, `(request_id, seq, called_at, ..., predicted_ms)`, or None."""
         return self._execute(self._sql.find_request, (model_id, request_key)).fetchone()
+
+    def find_requests(self, model_id: int, request_keys: Sequence[bytes]) -> dict[bytes, Any]:
+        """Which of these the model has: `(prompt_tokens, ..., predicted_ms)` of each.
+
+        A statement asks for twenty, which pays from a few of them on.
+        """
+        return {
+            bytes(key): numbers
+            for values in request_pages(model_id, request_keys)
+            for key, *numbers in self._execute(self._sql.find_requests, values).fetchall()
+        }
 
     def last_adjustment(self, model_id: int) -> int:
         """The seq of a model's newest adjustment."""
