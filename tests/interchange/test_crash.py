@@ -98,13 +98,13 @@ def test_a_killed_import_leaves_a_prefix_that_the_same_import_completes(
         report = calibrator.import_calls("csv", rows_file)
         assert (report.recorded, report.already) == (rows - counts[-1], counts[-1])
         assert calibrator.audit() == []
-        other.import_calls("csv", rows_file)
+        whole = other.import_calls("csv", rows_file)
         key = [(c.model, c.prompt_tokens, c.actual_ms, c.request_id) for c in calibrator.calls()]
         assert len(set(key)) == rows
         # Killed or not, the same calls in the same order, learnt to the same bit.
         assert list(calibrator.calls()) == list(other.calls())
         assert {import_id_of(json.dumps(dict(c.details or {}))) for c in calibrator.calls()} == {
-            report.import_id
+            whole.import_id
         }
 
 
