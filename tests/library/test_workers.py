@@ -10,6 +10,7 @@ import pytest
 
 from calibration_ledger import AdaptiveCalibrator, NotFiniteError, fast, workers
 
+# A test that asks for `ledger_path` runs on one database: workers do not know which it is.
 pytestmark = pytest.mark.skipif(workers.cores() < 2, reason="there is one core, and no helper")
 
 
@@ -65,14 +66,14 @@ def test_what_workers_find_is_what_one_process_finds(filled, make_call, started,
     assert all(worker.returncode is not None for worker in started)
 
 
-@pytest.mark.usefixtures("plain")
+@pytest.mark.usefixtures("plain", "ledger_path")
 def test_progress_is_told_of_every_call(filled):
     told = []
     filled.replay(0.2, progress=told.append)
     assert sum(told) == 800 - 17  # what is voided is passed over
 
 
-@pytest.mark.usefixtures("plain")
+@pytest.mark.usefixtures("plain", "ledger_path")
 def test_an_error_of_the_users_own_ends_it_and_the_workers(filled, started):
     def fail(_count):
         raise TypeError("enough")
@@ -83,7 +84,7 @@ def test_an_error_of_the_users_own_ends_it_and_the_workers(filled, started):
     assert all(worker.returncode is not None for worker in started)
 
 
-@pytest.mark.usefixtures("plain")
+@pytest.mark.usefixtures("plain", "ledger_path")
 @pytest.mark.parametrize(
     "worker",
     [
@@ -101,7 +102,7 @@ def test_what_workers_cannot_do_is_done_here(filled, monkeypatch, worker):
     assert filled.replay(0.3) == alone(monkeypatch, lambda: filled.replay(0.3))
 
 
-@pytest.mark.usefixtures("plain")
+@pytest.mark.usefixtures("plain", "ledger_path")
 def test_what_does_not_stay_finite_is_told_as_ever(calibrator, ledger, started):
     """Under a small alpha it was learnt; under a large one it cannot be."""
     with AdaptiveCalibrator(ledger, 1e-9) as slow:
