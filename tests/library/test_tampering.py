@@ -150,9 +150,13 @@ def use_everything(path):
             lambda: list(calibrator.calls("m", last=2)),
             lambda: calibrator.replay(0.5),
             calibrator.replay,
+            lambda: calibrator.sweep([0.5]),
+            calibrator.suggest,
             calibrator.heads,
             calibrator.all_stats,
+            lambda: calibrator.void("m", seq=[3, (5, 6)], request_id="r-0", dry_run=True),
             lambda: calibrator.recalibrate(0.3, model="m"),
+            lambda: calibrator.void("m", seq=2),
             lambda: calibrator.record("m", 1, 2.0),
             lambda: calibrator.record("m", 1, 2.0, request_id="r-1"),
             lambda: calibrator.record_many([Call("m", 1, 2, 3.0), Call("n", 1, 2, 3.0)]),
@@ -394,6 +398,15 @@ def test_a_deleted_last_entry_shows_against_last_seq(edit):
 def test_a_deleted_opening_is_found(edit):
     findings = found(audit(edit("DELETE FROM adjustments WHERE model_id = 2 AND seq = 1")))
     assert ("m", 1, "opening") in findings
+
+
+def test_that_all_adjustments_are_deleted_is_a_finding_and_a_typed_error(edit):
+    path = edit("DELETE FROM adjustments WHERE model_id = 2")
+    assert "opening" in {finding.check for finding in use_everything(path)}
+    with AdaptiveCalibrator(path) as calibrator:
+        for use in (calibrator.replay, lambda: calibrator.void("m", seq=2)):
+            with pytest.raises(LedgerCorruptError, match="does not begin with an opening"):
+                use()
 
 
 def test_an_entry_put_behind_the_end_is_found(edit):
