@@ -77,6 +77,7 @@ def template(tmp_path_factory):
         for i in range(5):
             calibrator.record("gone", 10 * i, 300.0 + 77 * i, 5 * i + 1, request_id=f"r-{i}")
         calibrator.archive(LATER, folder / "gone.jsonl", model="gone")
+        calibrator.void("old", seq=(3, 4))
         assert calibrator.audit() == []
     return folder / "calls.db"
 
@@ -185,6 +186,7 @@ ROWS = {
         ("model_id = 2 AND seq = 1", "m", 1),
         ("model_id = 2 AND seq = 8", "m", 8),
         ("model_id = 3 AND seq = 8", "n", 8),
+        ("model_id = 1 AND seq = 9", "old", 9),
         ("model_id = 1 AND seq = 1", "old", 1),
         ("model_id = 4 AND seq = 6", "gone", 6),
     ],
