@@ -211,3 +211,20 @@ def test_only_the_newest_calls_are_looked_at(calibrator):
 def test_a_suggestion_of_a_model_never_seen_is_an_error(lived):
     with pytest.raises(ModelNotFoundError):
         lived.suggest("unseen")
+
+
+def test_what_predicted_without_any_error_cannot_be_bettered(calibrator):
+    """Nor has a share of nothing a meaning: with the error of the live one at 0, none is less."""
+    line = Call("m", 100, 20, 0.5 * 100 + 8.0 * 20 + 300.0)
+    assert set(calibrator.record_many([line] * 300)) == {0.0}
+    assert calibrator.suggest() == []
+
+
+def test_nothing_is_suggested_where_nothing_would_stay_finite(ledger_path):
+    """From the prior that it was opened with, two calls are too many for any rule."""
+    with AdaptiveCalibrator(ledger_path, prior=lambda _: (1e308, 0.001, 0.0)) as absurd:
+        absurd.record("m", 1, 1.0)
+    with AdaptiveCalibrator(ledger_path) as calibrator:
+        calibrator.reset("m")
+        calibrator.record_many(noisy("m", 150))
+        assert calibrator.suggest() == []
