@@ -20,7 +20,7 @@ from calibration_ledger.naming import Names, entries_named
 from calibration_ledger.new_calls import now_us
 from calibration_ledger.replay import fold_history
 from calibration_ledger.rules import stored_rule
-from calibration_ledger.stopped import replace_nothing
+from calibration_ledger.stopped import tell_models
 from calibration_ledger.storage import reads
 from calibration_ledger.validation import NOTE_LENGTH_MAX, check_model, check_text
 from calibration_ledger.values import Voiding
@@ -102,8 +102,8 @@ def _adopt_all(
                     draft = _draft(backend, newest, names, note, progress)
         except CalibrationLedgerError as error:
             if done:
-                told = ", ".join(repr(one.model) for one in done)
-                replace_nothing(error, f"of the models before, the entries stay voided ({told})")
+                stay = "of the models before, the entries stay voided"
+                tell_models(error, stay, [one.model for one in done])
             raise
         done.append(voiding)
     return done
