@@ -388,6 +388,17 @@ def test_what_was_archived_cannot_be_voided_until_it_is_back(poisoned, make_call
     assert poisoned.audit() == []
 
 
+@pytest.mark.parametrize("named", [{"request_id": "r3"}, {"import_id": "0123456789ab"}])
+def test_what_is_not_there_may_be_in_the_archive(poisoned, tmp_path, named):
+    times = [call.called_at for call in poisoned.calls("m")]
+    poisoned.archive(times[20], tmp_path / "old.jsonl", model="m")
+    with pytest.raises(NoSuchEntryError, match=r"up to 21 were archived.*`calib import ledger"):
+        poisoned.void("m", **named)
+    with pytest.raises(NoSuchEntryError) as caught:
+        poisoned.void("n", **named)
+    assert "archived" not in str(caught.value)
+
+
 def test_a_voiding_survives_that_what_it_voids_is_archived(poisoned, make_call, tmp_path):
     poisoned.void("m", seq=(12, 15))
     times = [call.called_at for call in poisoned.calls("m")]
