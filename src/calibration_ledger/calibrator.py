@@ -75,8 +75,8 @@ class AdaptiveCalibrator(HistoryMethods):
             ledger: a path, a URL or `":memory:"`; None: `$CALIBRATION_LEDGER`, else `ledger.db`
                 in the user's data folder.
             alpha: the speed of adaptation in (0, 1] of models opened or reset from now on; left
-                out, the rule's own: 0.15 for `ema`, 0.01 for `kalman`.
-            rule: the learning rule of models opened or reset from now on: `ema` or `kalman`.
+                out, the rule's own, such as 0.15 for `ema` and 0.01 for `kalman`.
+            rule: the learning rule of models opened or reset from now on, such as `kalman`.
             prior: from a model's name to (ms per prompt token, ms per completion token, base ms);
                 None: the built-in priors.
             durability: `"full"`: what was recorded survives a power cut; `"normal"`: it survives

@@ -87,7 +87,7 @@ class HistoryMethods(MovingMethods):
         Args:
             alpha: the speed to try; None: each model's live one, or the rule's own default where
                 the rule is another.
-            rule: the rule to try, `ema` or `kalman`; None: each model's live one.
+            rule: the rule to try, such as `kalman`; None: each model's live one.
             model: only this one.
             since: score only calls made at this time or later.
             until: score only calls made before this time. All calls up to the last scored one

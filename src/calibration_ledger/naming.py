@@ -94,7 +94,7 @@ def _of_requests(
         if not rows:
             raise NoSuchEntryError(
                 f"the model {history.model!r} has no call of the request id {shown(request_id)}: "
-                f"`calib history --json` shows those it has."
+                f"`calib history --json` shows those it has.{_archived(history)}"
             )
         yield rows[0][1], rows[0][1]
 
@@ -120,8 +120,19 @@ def _of_imports(history: ModelHistory, import_ids: tuple[str, ...]) -> list[tupl
             raise NoSuchEntryError(
                 f"the model {history.model!r} has no call of the import {shown(import_id)}: {has}. "
                 f"`calib import` says the id of each, and `calib history --json` shows it."
+                f"{_archived(history)}"
             )
     return found
+
+
+def _archived(history: ModelHistory) -> str:
+    """A sentence for whoever names what may have been archived, where something was."""
+    if not history.archived:
+        return ""
+    return (
+        f" Entries up to {history.archived} were archived: if it was among them, bring them back "
+        f"with `calib import ledger ARCHIVE`, and try again."
+    )
 
 
 def _seqs(seq: object) -> Iterator[tuple[int, int]]:

@@ -13,7 +13,7 @@ from calibration_ledger.listing import list_existing
 from calibration_ledger.new_calls import now_us
 from calibration_ledger.replay import Runs, Window, fold_history, replay_history, replay_of
 from calibration_ledger.rules import find_rule, stored_rule
-from calibration_ledger.stopped import replace_nothing
+from calibration_ledger.stopped import RECALIBRATED, tell_models
 from calibration_ledger.storage import reads
 from calibration_ledger.validation import check_alpha, check_window
 
@@ -28,9 +28,6 @@ if TYPE_CHECKING:
     from calibration_ledger.storage.backend import Backend
     from calibration_ledger.storage.reads import Stored
     from calibration_ledger.values import Replay
-
-_NAMED = 10
-"""So many models an error names."""
 
 
 class _Plan(NamedTuple):
@@ -159,17 +156,10 @@ def recalibrate(
                 done = adopt(backend, _try(backend, newest, plan), _recalibrated)
         except CalibrationLedgerError as error:
             if adopted:
-                replace_nothing(error, _told([replayed.model for replayed in adopted]))
+                tell_models(error, RECALIBRATED, [replayed.model for replayed in adopted])
             raise
         adopted.append(replay_of(trial.live.model, done.state, done.accuracy))
     return adopted
-
-
-def _told(models: list[str]) -> str:
-    """Which models were recalibrated before one that failed."""
-    more = f" and {len(models) - _NAMED} more" if len(models) > _NAMED else ""
-    names = ", ".join(map(repr, models[:_NAMED]))
-    return f"the models before stay recalibrated ({names}{more}), and this one was not changed"
 
 
 def _try(backend: Backend, live: Stored, plan: _Plan) -> Trial:

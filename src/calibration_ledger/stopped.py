@@ -14,6 +14,12 @@ from calibration_ledger.errors import CalibrationLedgerError, OutcomeUnknownErro
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+_NAMED = 10
+"""So many models an error names."""
+
+RECALIBRATED = "the models before stay recalibrated"
+"""What `tell_models` says of a recalibration."""
+
 _NOTHING = re.compile(r"\bnothing was (?:recorded|changed|written)\b", re.IGNORECASE)
 
 
@@ -33,6 +39,21 @@ def tell_recorded(error: BaseException, errors_ms: Sequence[float]) -> None:
     error.recorded, error.errors_ms = done, tuple(errors_ms)
     if not isinstance(error, OutcomeUnknownError):
         stay += f", the transaction from call {done + 1} on was not"
+    replace_nothing(error, stay)
+
+
+def tell_models(error: CalibrationLedgerError, stay: str, models: Sequence[str]) -> None:
+    """Let the error that ended a change of several models say of which it stays.
+
+    Args:
+        error: what ended it, at one of them.
+        stay: what stays of those before, such as "the models before stay recalibrated".
+        models: the names of those before; there is at least one.
+    """
+    more = f" and {len(models) - _NAMED} more" if len(models) > _NAMED else ""
+    stay = f"{stay} ({', '.join(map(repr, models[:_NAMED]))}{more})"
+    if not isinstance(error, OutcomeUnknownError):
+        stay += ", and this one was not changed"
     replace_nothing(error, stay)
 
 

@@ -7,25 +7,22 @@ The live rule and alpha start from the same prior, so that none has the better s
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING
 
 from calibration_ledger.damage import damage_told
-from calibration_ledger.errors import HistoryArchivedError, NotFiniteError, StoredRuleError
-from calibration_ledger.figures import Accuracy
+from calibration_ledger.errors import HistoryArchivedError, StoredRuleError
 from calibration_ledger.learning import State
 from calibration_ledger.listing import list_live
 from calibration_ledger.priors import Prior
-from calibration_ledger.replay import Window, counting
-from calibration_ledger.rules import EMA, KALMAN, stored_rule
+from calibration_ledger.replay import Runs, Scoring, Window, counting
+from calibration_ledger.rules import NEWEST_RULES, stored_rule
 from calibration_ledger.storage import reads
 from calibration_ledger.sweep import Candidate
 from calibration_ledger.values import Suggestion
 from calibration_ledger.voids import voided_ranges
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from calibration_ledger.replay import Columns
     from calibration_ledger.storage.backend import Backend
     from calibration_ledger.storage.reads import Stored
 
@@ -39,12 +36,9 @@ LEAST = 100
 """Calls that must be scored: of fewer, nothing can be said."""
 
 CLEARLY = 0.85
-"""A candidate is clearly better when its error is at most this share of the live one's."""
+"""A candidate is clearly better when its error is less than this share of the live one's."""
 
-CANDIDATES = (
-    *(Candidate(KALMAN, alpha) for alpha in (0.01, 0.05)),
-    *(Candidate(EMA, alpha) for alpha in (0.01, 0.05, 0.15, 0.4)),
-)
+CANDIDATES = tuple(Candidate(rule, alpha) for rule in NEWEST_RULES for alpha in rule.quick_alphas)
 
 
 def suggest(backend: Backend, model: str | None) -> list[Suggestion]:
@@ -78,23 +72,16 @@ def _suggestion(backend: Backend, live: Stored) -> Suggestion | None:
         return None
     first = history.adjustments[0]
     prior = Prior(first.ms_per_prompt_token, first.ms_per_completion_token, first.base_overhead_ms)
-    errors = {one: _error_ms(one, prior, pages, warm_up) for one in {*CANDIDATES, own}}
+    candidates = list(dict.fromkeys([*CANDIDATES, own]))
+    states = [State.from_prior(*one, prior, first.updated_at) for one in candidates]
+    runs = Runs(live.model, states)
+    runs.learn(pages, Scoring(warm_up=warm_up))
+    errors = {
+        one: inf if i in runs.errors else runs.figures[i].mean_absolute_error_ms
+        for i, one in enumerate(candidates)
+    }
     best = min(CANDIDATES, key=lambda one: errors[one])
-    if not errors[best] <= CLEARLY * errors[own]:
+    if not errors[best] < CLEARLY * errors[own]:
         return None
     n = count - warm_up
     return Suggestion(live.model, best.rule.version, best.alpha, n, errors[best], errors[own])
-
-
-def _error_ms(candidate: Candidate, prior: Prior, pages: Sequence[Columns], warm_up: int) -> float:
-    state = State.from_prior(candidate.rule, candidate.alpha, prior, 0)
-    accuracy = Accuracy()
-    for page in pages:
-        try:
-            predicted_ms = state.learn(*page)
-        except NotFiniteError:
-            return float("inf")
-        left_out = min(warm_up, len(predicted_ms))
-        warm_up -= left_out
-        accuracy.add(page.actual_ms[left_out:], predicted_ms[left_out:])
-    return accuracy.mean_absolute_error_ms

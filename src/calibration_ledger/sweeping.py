@@ -1,4 +1,4 @@
-"""Sweeps over a ledger: `sweep` fed from the database, and what a look at the newest calls says."""
+"""Sweeps over a ledger: `sweep` fed from the database."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from calibration_ledger.errors import HistoryArchivedError, InvalidInputError
 from calibration_ledger.fast import how_to_run
 from calibration_ledger.listing import list_existing
 from calibration_ledger.replay import Runs, Window
-from calibration_ledger.rules import RULES, find_rule, stored_rule
+from calibration_ledger.rules import NEWEST_RULES, find_rule, stored_rule
 from calibration_ledger.storage import reads
 from calibration_ledger.sweep import (
     ALPHAS,
@@ -155,7 +155,7 @@ def _by_workers(
 
 def _checked_rules(rules: Iterable[str] | str | None) -> list[Rule]:
     if rules is None:
-        return list(RULES)
+        return list(NEWEST_RULES)
     named = [rules] if isinstance(rules, str) else list(rules)
     if not named:
         raise InvalidInputError("no rule to try: name one, or leave rules out for all of them.")

@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from calibration_ledger.adopting import Trial, adopt
-from calibration_ledger.damage import damage_told
+from calibration_ledger.damage import damage_told, damaged
 from calibration_ledger.errors import (
     CalibrationLedgerError,
     HistoryArchivedError,
@@ -20,7 +20,7 @@ from calibration_ledger.naming import Names, entries_named
 from calibration_ledger.new_calls import now_us
 from calibration_ledger.replay import fold_history
 from calibration_ledger.rules import stored_rule
-from calibration_ledger.stopped import replace_nothing
+from calibration_ledger.stopped import tell_models
 from calibration_ledger.storage import reads
 from calibration_ledger.validation import NOTE_LENGTH_MAX, check_model, check_text
 from calibration_ledger.values import Voiding
@@ -102,8 +102,8 @@ def _adopt_all(
                     draft = _draft(backend, newest, names, note, progress)
         except CalibrationLedgerError as error:
             if done:
-                told = ", ".join(repr(one.model) for one in done)
-                replace_nothing(error, f"of the models before, the entries stay voided ({told})")
+                stay = "of the models before, the entries stay voided"
+                tell_models(error, stay, [one.model for one in done])
             raise
         done.append(voiding)
     return done
@@ -167,6 +167,7 @@ def _draft(
 
     Raises:
         NoSuchEntryError, InvalidInputError, HistoryArchivedError: see `AdaptiveCalibrator.void`.
+        LedgerCorruptError: the model has no adjustment.
     """
     while True:
         try:
@@ -186,6 +187,8 @@ def _draft_of(
     progress: Progress | None,
 ) -> _Draft:
     live = history.live
+    if not history.adjustments:
+        raise damaged(live.model, "the history does not begin with an opening")
     named = entries_named(backend, history, names)
     before = history.voided
     new = [pair for a, b in named for pair in left_of(before, a - 1, b)]
@@ -236,7 +239,7 @@ def _check_archived(
 
     Raises:
         HistoryArchivedError: what is named was archived, or is in a state that stands for archived
-            entries.
+            entries; or the calibration would start from such a state that no longer holds.
     """
     standing = [
         one.seq
@@ -245,9 +248,24 @@ def _check_archived(
         if one.kind in CLAIMS
     ]
     behind = max([history.archived, *standing])
-    if named and named[0][0] <= behind:
+    _, after = before_and_after
+    if named and (named[0][0] <= behind or not _stands(adjustments, after)):
         raise HistoryArchivedError(
             f"entry {named[0][0]} of the model {history.model!r} cannot be voided: what was learnt "
             f"up to entry {behind} stands for entries that were archived. Nothing was changed: "
             f"bring them back with `calib import ledger ARCHIVE`, and try again."
         )
+
+
+def _stands(adjustments: Sequence[Adjustment], voided: Ranges) -> bool:
+    """Whether the state that a replay starts from at last rests on just the entries that count.
+
+    It need not where it is a claim that stands for archived entries: what came before it may have
+    been voided while it was voided itself, or while a reset behind it made it matter no more.
+    """
+    found = setting(adjustments, voided)
+    if not found or found[-1].kind not in CLAIMS:
+        return True
+    seq = found[-1].seq
+    then = voided_ranges([one for one in adjustments if one.seq <= seq])
+    return [*left_of(then, 0, seq)] == [*left_of(voided, 0, seq)]

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from calibration_ledger import AdaptiveCalibrator
+from calibration_ledger.errors import LedgerBusyError
 
 from .conftest import plain_calls, run_in_terminal
 
@@ -132,3 +133,33 @@ def test_a_dry_run_shows_what_would_change_and_changes_nothing(calib, longer, wh
 def test_the_best_finds_the_alpha_itself(calib, longer):
     result = calib("recalibrate", "--best", "--alpha", "0.1", exit_code=2)
     assert "leave --alpha out" in result.stderr
+
+
+def test_a_model_that_cannot_be_recalibrated_leaves_all_as_they_were(calib, ledger_path):
+    with AdaptiveCalibrator(ledger_path, alpha=1e-4) as calibrator:
+        calibrator.record_many(plain_calls("a", 3))
+        calibrator.record("b", 1, 1e308)
+        calibrator.record("b", 1000, 1.0)
+        heads = calibrator.heads()
+    result = calib("recalibrate", "--alpha", "1", "--yes", exit_code=2)
+    assert "would not stay finite" in result.stderr
+    with AdaptiveCalibrator(ledger_path) as calibrator:
+        assert calibrator.heads() == heads
+
+
+def test_what_stops_the_best_between_two_models_says_which_were_recalibrated(
+    calib, ledger_path, monkeypatch
+):
+    with AdaptiveCalibrator(ledger_path) as calibrator:
+        calibrator.record_many([*plain_calls("m0", 250), *plain_calls("m1", 250)])
+    recalibrate = AdaptiveCalibrator.recalibrate
+
+    def stopped(*arguments, **named):
+        if named["model"] == "m1":
+            raise LedgerBusyError("others held it. Nothing was recorded: try again.")
+        return recalibrate(*arguments, **named)
+
+    monkeypatch.setattr(AdaptiveCalibrator, "recalibrate", stopped)
+    result = calib("recalibrate", "--best", "--yes", exit_code=1)
+    assert "The models before stay recalibrated ('m0'), and this one was not" in result.stderr
+    assert "othing was recorded" not in result.stderr

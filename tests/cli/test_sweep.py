@@ -6,6 +6,9 @@ import pytest
 
 from calibration_ledger import AdaptiveCalibrator
 from calibration_ledger.cli.sweep import spaced
+from calibration_ledger.cli.sweep import sweep as command
+from calibration_ledger.sweep import ALPHAS, WARM_UP
+from calibration_ledger.sweeping import WARM_UP_MAX
 
 from .conftest import plain_calls, run_in_terminal
 
@@ -114,3 +117,10 @@ def test_it_fits_a_terminal(swept):
     shown = run_in_terminal("--ledger", swept, "sweep", "a", COLUMNS="120")
     assert shown.code == 0
     assert "best" in shown.out
+
+
+def test_what_the_help_says_of_defaults_is_true_of_the_library():
+    (warm_up,) = [option for option in command.params if option.name == "warm_up"]
+    assert (warm_up.default, warm_up.type.max) == (WARM_UP, WARM_UP_MAX)
+    assert (len(ALPHAS), min(ALPHAS), max(ALPHAS)) == (11, 0.001, 0.5)
+    assert "eleven alphas from 0.001 to 0.5" in command.help

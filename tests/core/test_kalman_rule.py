@@ -143,6 +143,13 @@ def test_a_number_that_is_not_finite_on_the_way_is_refused_even_if_it_ends_finit
         learn([(1, 1, 1.0)] * 50, numbers)
 
 
+def test_a_variance_that_is_not_finite_is_seen_though_no_other_number_is():
+    """A coefficient that is known for sure: nothing moves, and nothing else overflows."""
+    known = [1e150, 8.0, 300.0, 0.0, 0.0, *[0.0] * 6, 0.04, 0.0]
+    KALMAN.fold(known, 5e-324, [1_000_000], [0], [1.0], [0.0])
+    assert not all(map(math.isfinite, known))
+
+
 def test_folding_no_call_changes_nothing():
     numbers = start()
     assert learn_columns(KALMAN, 0.01, numbers, (), (), ()) == []

@@ -401,6 +401,18 @@ def test_a_bent_voiding_is_found(seq, fields, check):
     assert check in {finding.check for finding in findings if check == "head" or finding.seq == seq}
 
 
+def test_a_voiding_that_chose_another_alpha_is_found_though_its_replay_is_true():
+    lived = Lived().adjust("opened", Ema(0.15, *LOCAL_PRIOR))
+    lived.call(100, 50, 900.0).call(200, 10, 700.0).call(20, 30, 80.0)
+    lived.adjust("voided", lived.state, voids="3")
+    state, updated_at = lived.replayed(0.6), lived.updated()
+    lived.entries.pop()
+    lived.adjust("voided", state, voids="3", updated_at=updated_at)
+    (finding,) = audit(lived)
+    assert (finding.seq, finding.check) == (5, "voided")
+    assert (finding.expected, finding.found) == ("ema.1 at alpha 0.15", "ema.1 at alpha 0.6")
+
+
 def test_a_voiding_of_the_same_state_that_names_others_is_found_by_the_head():
     """Two calls alike: which of them is voided makes no number different."""
     lived = Lived().adjust("opened", Ema(0.15, *LOCAL_PRIOR))

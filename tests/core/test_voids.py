@@ -170,3 +170,10 @@ def test_an_archived_entry_is_never_voided_with_the_entry_whose_seq_it_has():
 def test_the_rule_and_alpha_in_force_are_the_newest_that_count(more, expected):
     known = [entry(1, "opened"), *more]
     assert rule_in_force(known, voided_ranges(known)) == expected
+
+
+def test_a_voiding_that_stands_for_archived_entries_has_the_rule_and_alpha_that_it_set():
+    archived = entry(50, "archived", archived_through=80, alpha=0.2)
+    known = [archived, void(70, 55)._replace(alpha=0.3), void(90, 60)]
+    assert rule_in_force(known, voided_ranges(known)) == ("ema.1", 0.3)
+    assert rule_in_force(known[:1], ()) == ("ema.1", 0.2)

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from calibration_ledger import AdaptiveCalibrator, Call
+from calibration_ledger import AdaptiveCalibrator, Call, suggesting
 from calibration_ledger.errors import InvalidInputError, ModelNotFoundError, UnknownRuleError
 from calibration_ledger.rules import RULES
 from calibration_ledger.sweep import ALPHAS
@@ -183,6 +183,12 @@ def test_what_cannot_be_swept_is_refused(lived, arguments, error, sentence):
         lived.sweep(**arguments)
 
 
+def test_the_live_figures_are_those_of_the_live_rule_and_alpha_among_the_tried(lived):
+    sweep = {one.model: one for one in lived.sweep()}["b"]
+    (mine,) = [one for one in sweep.scores if (one.rule, one.alpha) == ("ema.1", 0.15)]
+    assert sweep.live == mine != sweep.scores[-1]
+
+
 # -- suggest --------------------------------------------------------------------------------
 
 
@@ -195,6 +201,29 @@ def test_a_clearly_better_rule_is_suggested_until_it_is_adopted(calibrator):
     assert suggestion.mean_absolute_error_ms < 0.85 * suggestion.live_mean_absolute_error_ms
     calibrator.recalibrate(suggestion.alpha, suggestion.rule, model="m")
     assert calibrator.suggest() == calibrator.suggest("m") == []
+
+
+def test_what_is_only_a_little_better_is_not_suggested(ledger_path):
+    with AdaptiveCalibrator(ledger_path, 0.03, rule="kalman") as calibrator:
+        calibrator.record_many(noisy("m", 400))
+        (sweep,) = calibrator.sweep(model="m")
+        assert sweep.winner.mean_absolute_error_ms < sweep.live.mean_absolute_error_ms
+        assert calibrator.suggest() == []
+
+
+def test_a_suggestion_leaves_out_what_is_voided(calibrator):
+    calibrator.record_many(noisy("m", 400))
+    (before,) = calibrator.suggest()
+    calibrator.record_many(Call("m", 10, 10, 5e6, NOON) for _ in range(50))
+    calibrator.void("m", seq=(402, 451))
+    assert calibrator.suggest() == [before]
+
+
+def test_the_models_with_the_most_calls_are_looked_at_first(calibrator, monkeypatch):
+    calibrator.record_many([*noisy("a", 300), *noisy("b", 400)])
+    assert [one.model for one in calibrator.suggest()] == ["a", "b"]
+    monkeypatch.setattr(suggesting, "IN_ALL", 400)
+    assert [one.model for one in calibrator.suggest()] == ["b"]
 
 
 def test_little_is_no_ground_for_a_suggestion(calibrator):
@@ -211,3 +240,20 @@ def test_only_the_newest_calls_are_looked_at(calibrator):
 def test_a_suggestion_of_a_model_never_seen_is_an_error(lived):
     with pytest.raises(ModelNotFoundError):
         lived.suggest("unseen")
+
+
+def test_what_predicted_without_any_error_cannot_be_bettered(calibrator):
+    """Nor has a share of nothing a meaning: with the error of the live one at 0, none is less."""
+    line = Call("m", 100, 20, 0.5 * 100 + 8.0 * 20 + 300.0)
+    assert set(calibrator.record_many([line] * 300)) == {0.0}
+    assert calibrator.suggest() == []
+
+
+def test_nothing_is_suggested_where_nothing_would_stay_finite(ledger_path):
+    """From the prior that it was opened with, two calls are too many for any rule."""
+    with AdaptiveCalibrator(ledger_path, prior=lambda _: (1e308, 0.001, 0.0)) as absurd:
+        absurd.record("m", 1, 1.0)
+    with AdaptiveCalibrator(ledger_path) as calibrator:
+        calibrator.reset("m")
+        calibrator.record_many(noisy("m", 150))
+        assert calibrator.suggest() == []

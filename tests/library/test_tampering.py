@@ -77,6 +77,7 @@ def template(tmp_path_factory):
         for i in range(5):
             calibrator.record("gone", 10 * i, 300.0 + 77 * i, 5 * i + 1, request_id=f"r-{i}")
         calibrator.archive(LATER, folder / "gone.jsonl", model="gone")
+        calibrator.void("old", seq=(3, 4))
         assert calibrator.audit() == []
     return folder / "calls.db"
 
@@ -150,9 +151,13 @@ def use_everything(path):
             lambda: list(calibrator.calls("m", last=2)),
             lambda: calibrator.replay(0.5),
             calibrator.replay,
+            lambda: calibrator.sweep([0.5]),
+            calibrator.suggest,
             calibrator.heads,
             calibrator.all_stats,
+            lambda: calibrator.void("m", seq=[3, (5, 6)], request_id="r-0", dry_run=True),
             lambda: calibrator.recalibrate(0.3, model="m"),
+            lambda: calibrator.void("m", seq=2),
             lambda: calibrator.record("m", 1, 2.0),
             lambda: calibrator.record("m", 1, 2.0, request_id="r-1"),
             lambda: calibrator.record_many([Call("m", 1, 2, 3.0), Call("n", 1, 2, 3.0)]),
@@ -181,6 +186,7 @@ ROWS = {
         ("model_id = 2 AND seq = 1", "m", 1),
         ("model_id = 2 AND seq = 8", "m", 8),
         ("model_id = 3 AND seq = 8", "n", 8),
+        ("model_id = 1 AND seq = 9", "old", 9),
         ("model_id = 1 AND seq = 1", "old", 1),
         ("model_id = 4 AND seq = 6", "gone", 6),
     ],
@@ -394,6 +400,15 @@ def test_a_deleted_last_entry_shows_against_last_seq(edit):
 def test_a_deleted_opening_is_found(edit):
     findings = found(audit(edit("DELETE FROM adjustments WHERE model_id = 2 AND seq = 1")))
     assert ("m", 1, "opening") in findings
+
+
+def test_that_all_adjustments_are_deleted_is_a_finding_and_a_typed_error(edit):
+    path = edit("DELETE FROM adjustments WHERE model_id = 2")
+    assert "opening" in {finding.check for finding in use_everything(path)}
+    with AdaptiveCalibrator(path) as calibrator:
+        for use in (calibrator.replay, lambda: calibrator.void("m", seq=2)):
+            with pytest.raises(LedgerCorruptError, match="does not begin with an opening"):
+                use()
 
 
 def test_an_entry_put_behind_the_end_is_found(edit):

@@ -388,6 +388,17 @@ def test_what_was_archived_cannot_be_voided_until_it_is_back(poisoned, make_call
     assert poisoned.audit() == []
 
 
+@pytest.mark.parametrize("named", [{"request_id": "r3"}, {"import_id": "0123456789ab"}])
+def test_what_is_not_there_may_be_in_the_archive(poisoned, tmp_path, named):
+    times = [call.called_at for call in poisoned.calls("m")]
+    poisoned.archive(times[20], tmp_path / "old.jsonl", model="m")
+    with pytest.raises(NoSuchEntryError, match=r"up to 21 were archived.*`calib import ledger"):
+        poisoned.void("m", **named)
+    with pytest.raises(NoSuchEntryError) as caught:
+        poisoned.void("n", **named)
+    assert "archived" not in str(caught.value)
+
+
 def test_a_voiding_survives_that_what_it_voids_is_archived(poisoned, make_call, tmp_path):
     poisoned.void("m", seq=(12, 15))
     times = [call.called_at for call in poisoned.calls("m")]
@@ -403,6 +414,47 @@ def test_a_voiding_survives_that_what_it_voids_is_archived(poisoned, make_call, 
     assert poisoned.audit() == []
     poisoned.void("m", seq=31)
     assert poisoned.calibration("m").sample_count == 29
+
+
+def test_no_archived_reset_comes_back_with_what_was_recalibrated_behind_it(
+    calibrator, make_call, tmp_path
+):
+    """Each of the three is harmless alone, as long as it comes in this order."""
+    calibrator.record_many(make_call(i, "m") for i in range(5))
+    calibrator.reset("m")  # entry 7
+    calibrator.record_many(make_call(i, "m") for i in range(10, 12))
+    calibrator.recalibrate(0.3, model="m")  # entry 10
+    calibrator.record_many([make_call(20, "m")])
+    times = [call.called_at for call in calibrator.calls("m")]
+    calibrator.archive(times[3], tmp_path / "old.jsonl", model="m")
+    calibrator.void("m", seq=10)
+    (undone,) = calibrator.void("m", seq=7)
+    assert numbers(undone.calibration) == never(make_call, [*range(5), 10, 11, 20])
+    # Entry 10 holds what was learnt behind the reset, and the rest of it is in the archive.
+    with pytest.raises(HistoryArchivedError, match="up to entry 10 stands for"):
+        calibrator.void("m", seq=12)
+    assert calibrator.calibration("m") == undone.calibration
+    calibrator.import_calls("ledger", tmp_path / "old.jsonl")
+    calibrator.void("m", seq=12)
+    expected = never(make_call, [*range(5), 10, 11, 20], alpha=0.3)
+    assert numbers(calibrator.calibration("m")) == expected
+    assert calibrator.audit() == []
+
+
+def test_what_was_voided_behind_a_reset_counts_again_though_the_rest_is_archived(
+    calibrator, make_call, tmp_path
+):
+    calibrator.record_many(make_call(i, "m") for i in range(5))
+    calibrator.void("m", seq=3)  # entry 7
+    calibrator.reset("m")  # entry 8
+    calibrator.record_many(make_call(i, "m") for i in range(10, 13))
+    times = [call.called_at for call in calibrator.calls("m")]
+    calibrator.archive(times[3], tmp_path / "old.jsonl", model="m")
+    (done,) = calibrator.void("m", seq=10)
+    assert done.calibration.sample_count == 2
+    (undone,) = calibrator.void("m", seq=done.seq)
+    assert undone.calibration == done.before
+    assert calibrator.audit() == []
 
 
 # -- all of it at once --------------------------------------------------------------------------

@@ -114,7 +114,7 @@ def rule_options(command: Command) -> Command:
     alpha = click.option(
         "--alpha", type=click.FLOAT, help="The speed of adaptation, above 0 and at most 1."
     )
-    rule = click.option("--rule", metavar="NAME", help="The learning rule: ema or kalman.")
+    rule = click.option("--rule", metavar="NAME", help="The learning rule, such as ema or kalman.")
     return alpha(rule(command))
 
 

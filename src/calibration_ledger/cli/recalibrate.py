@@ -14,12 +14,15 @@ from calibration_ledger.cli.replay import entries
 from calibration_ledger.cli.session import Session, pass_session
 from calibration_ledger.cli.shapes import replay_dict
 from calibration_ledger.cli.table import MODEL, Cell, Column
+from calibration_ledger.errors import CalibrationLedgerError
+from calibration_ledger.stopped import RECALIBRATED, tell_models
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from calibration_ledger.calibration import ModelCalibration
     from calibration_ledger.calibrator import AdaptiveCalibrator
+    from calibration_ledger.replay import Progress
     from calibration_ledger.values import Replay
 
 COLUMNS = (
@@ -68,15 +71,20 @@ def recalibrate(
     """
     _check(alpha, rule, best=best)
     with session.existing() as calibrator:
-        plan = _plan(calibrator, model, alpha, rule, best=best)
+        plan = (
+            _best(calibrator, model, rule)
+            if best
+            else dict.fromkeys(_names(calibrator, model), (alpha, rule))
+        )
         before = {name: calibrator.calibration(name) for name in plan}
         if plan and not dry_run and (best or model is None):
             _ask(calibrator, plan, best=best, yes=yes, as_json=as_json)
-        work = sum(entries(calibrator, name) for name in plan)
-        with progress("replaying", work) as done:
+        with progress("replaying", sum(entries(calibrator, name) for name in plan)) as done:
             run = calibrator.replay if dry_run else calibrator.recalibrate
-            done_for = [run(*to, model=name, progress=done) for name, to in plan.items()]
-    results = [one for some in done_for for one in some]
+            if best:
+                results = _run_each(run, plan, done, dry_run=dry_run)
+            else:
+                results = run(alpha, rule, model=model, progress=done)
     if as_json:
         print_json([_dict(one, before.get(one.model)) for one in results])
     elif results:
@@ -97,18 +105,14 @@ def _check(alpha: float | None, rule: str | None, *, best: bool) -> None:
         raise click.UsageError("nothing to adopt: give --alpha, --rule or both, or --best.")
 
 
-def _plan(
-    calibrator: AdaptiveCalibrator,
-    model: str | None,
-    alpha: float | None,
-    rule: str | None,
-    *,
-    best: bool,
+def _names(calibrator: AdaptiveCalibrator, model: str | None) -> list[str]:
+    return [head.model for head in calibrator.heads()] if model is None else [model]
+
+
+def _best(
+    calibrator: AdaptiveCalibrator, model: str | None, rule: str | None
 ) -> dict[str, tuple[float | None, str | None]]:
-    """Which alpha and rule each model is to adopt."""
-    if not best:
-        names = [head.model for head in calibrator.heads()] if model is None else [model]
-        return dict.fromkeys(names, (alpha, rule))
+    """The alpha and rule that a sweep ranks first, of each model where that errs less."""
     with progress("sweeping", entries(calibrator, model), times=20) as done:
         sweeps = calibrator.sweep(rules=rule, model=model, progress=done)
     return {
@@ -118,6 +122,25 @@ def _plan(
         and sweep.winner is not None
         and sweep.winner.mean_absolute_error_ms < sweep.live.mean_absolute_error_ms
     }
+
+
+def _run_each(
+    run: Callable[..., list[Replay]],
+    plan: Mapping[str, tuple[float | None, str | None]],
+    done: Progress | None,
+    *,
+    dry_run: bool,
+) -> list[Replay]:
+    """Each model under its own rule and alpha; an error says which were recalibrated before."""
+    results: list[Replay] = []
+    for name, (alpha, rule) in plan.items():
+        try:
+            results += run(alpha, rule, model=name, progress=done)
+        except CalibrationLedgerError as error:
+            if results and not dry_run:
+                tell_models(error, RECALIBRATED, [one.model for one in results])
+            raise
+    return results
 
 
 def _ask(

@@ -19,9 +19,21 @@ RULES: tuple[Rule, ...] = (EMA, KALMAN)
 _BY_VERSION = {rule.version: rule for rule in RULES}
 _BY_NAME = {rule.name: rule for rule in RULES}
 
+NEWEST_RULES: tuple[Rule, ...] = tuple(_BY_NAME.values())
+"""One rule of each name: what is tried where none are named, and what a name stands for."""
+
 _KNOWN = ", ".join(sorted(_BY_NAME))
 
-__all__ = ["EMA", "KALMAN", "RULES", "Rule", "find_rule", "predict_ms", "stored_rule"]
+__all__ = [
+    "EMA",
+    "KALMAN",
+    "NEWEST_RULES",
+    "RULES",
+    "Rule",
+    "find_rule",
+    "predict_ms",
+    "stored_rule",
+]
 
 
 def find_rule(rule: object) -> Rule:

@@ -38,6 +38,7 @@ class Rule:
         name: what users write.
         version: what the ledger stores.
         default_alpha: the speed of adaptation where none is given.
+        quick_alphas: the few that are tried where a quick look must do, from slow to fast.
         extra_numbers: the names of its further state, which follows `COMMON_NUMBERS`.
         extra_start: that further state for a model that starts from these three coefficients.
         fold: `fold(state, alpha, prompt_tokens, completion_tokens, actual_ms, predicted_ms)`
@@ -50,6 +51,7 @@ class Rule:
     name: str
     version: str
     default_alpha: float
+    quick_alphas: tuple[float, ...]
     extra_numbers: tuple[str, ...]
     extra_start: Callable[[Sequence[float]], list[float]]
     fold: Fold

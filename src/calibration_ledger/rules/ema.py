@@ -70,6 +70,7 @@ EMA = Rule(
     name="ema",
     version="ema.1",
     default_alpha=0.15,
+    quick_alphas=(0.01, 0.05, 0.15, 0.4),
     extra_numbers=(),
     extra_start=_no_further_state,
     fold=fold_ema,

@@ -127,6 +127,7 @@ KALMAN = Rule(
     name="kalman",
     version="kalman.1",
     default_alpha=0.01,
+    quick_alphas=(0.01, 0.05),
     extra_numbers=(
         "prompt_variance",
         "prompt_completion_covariance",
