@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from calibration_ledger.adopting import Trial, adopt
-from calibration_ledger.damage import damage_told
+from calibration_ledger.damage import damage_told, damaged
 from calibration_ledger.errors import (
     CalibrationLedgerError,
     HistoryArchivedError,
@@ -187,6 +187,8 @@ def _draft_of(
 ) -> _Draft:
     live = history.live
     named = entries_named(backend, history, names)
+    if not history.adjustments:
+        raise damaged(history.model, "the history does not begin with an opening")
     before = history.voided
     new = [pair for a, b in named for pair in left_of(before, a - 1, b)]
     ranges = named if new else ()
