@@ -286,6 +286,20 @@ def test_an_import_is_voided_in_every_model_that_it_brought_calls(calibrator, ma
         calibrator.void(None, import_id="ffffffffffff")
 
 
+def test_several_imports_are_voided_where_each_brought_calls(calibrator, make_call, tmp_path):
+    ids = []
+    for models in ("mn", "n", "o"):
+        calls = [make_call(i, models[i % len(models)]) for i in range(50, 60)]
+        ids.append(calibrator.import_calls("jsonl", written(tmp_path, "a", calls)).import_id)
+    with pytest.raises(NoSuchEntryError, match="no call of the import 'ffffffffffff', in no"):
+        calibrator.void(None, import_id=[*ids, "ffffffffffff"])
+    with pytest.raises(NoSuchEntryError, match="'m' has no call of the import"):
+        calibrator.void("m", import_id=ids)
+    assert [one.model for one in calibrator.void(None, import_id=ids[1:])] == ["n", "o"]
+    done = calibrator.void(None, import_id=ids)
+    assert [(one.model, one.calls) for one in done] == [("m", 5), ("n", 5), ("o", 0)]
+
+
 # -- others at the same time ------------------------------------------------------------------
 
 
