@@ -93,6 +93,20 @@ def test_the_best_is_what_a_sweep_ranks_first(calib, longer):
     )
 
 
+def test_the_best_is_explained_by_the_errors_that_the_sweep_compared(calib, longer):
+    with AdaptiveCalibrator(longer) as calibrator:
+        (sweep,) = calibrator.sweep(model="x y")
+    best, live = sweep.winner, sweep.live
+    assert calib("recalibrate", "--best", "--yes").stderr == (
+        f"x y: {best.rule}, alpha {best.alpha:g} errs {best.mean_absolute_error_ms:.1f} ms over "
+        f"the 230 calls behind the first 20, the live one {live.mean_absolute_error_ms:.1f} ms\n"
+    )
+
+
+def test_too_few_calls_are_said_to_be_no_ground_to_adopt_anything(calib, longer):
+    assert "too few calls" in calib("recalibrate", "tiny", "--best", "--yes").stderr
+
+
 def test_the_best_of_one_rule(calib, longer):
     (fields,) = json.loads(
         calib("recalibrate", "x y", "--best", "--rule", "ema", "--yes", "--json").stdout
@@ -109,7 +123,7 @@ def test_models_that_live_under_the_best_stay_as_they_are(calib, longer):
 
 def test_the_best_is_asked_for_even_for_one_model(calib, longer):
     result = calib("recalibrate", "x y", "--best", exit_code=2)
-    assert "nobody can be asked" in result.stderr
+    assert "nobody can be asked: give --yes." in result.stderr
     assert alphas(longer) == [0.15, 0.15]
     no = run_in_terminal("--ledger", longer, "recalibrate", "x y", "--best", typed="n\n")
     assert no.code == 1
@@ -123,7 +137,9 @@ def test_a_dry_run_shows_what_would_change_and_changes_nothing(calib, longer, wh
     with AdaptiveCalibrator(longer) as calibrator:
         heads = calibrator.heads()
     shown = calib("recalibrate", "x y", *what, "--dry-run")
-    assert shown.stderr == "nothing was changed (--dry-run).\n"
+    *why, last = shown.stderr.splitlines()
+    assert last == "nothing was changed (--dry-run)."
+    assert len(why) == (what == ("--best",))
     with AdaptiveCalibrator(longer) as calibrator:
         assert calibrator.heads() == heads
     assert calib("recalibrate", "x y", *what, "--yes").stdout == shown.stdout

@@ -16,11 +16,15 @@ from calibration_ledger.cli.shapes import replay_dict
 from calibration_ledger.cli.table import MODEL, Cell, Column
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Sequence
+    from typing import TypeAlias
 
     from calibration_ledger.calibration import ModelCalibration
     from calibration_ledger.calibrator import AdaptiveCalibrator
-    from calibration_ledger.values import Replay
+    from calibration_ledger.values import Replay, Sweep
+
+    Plan: TypeAlias = dict[str, tuple[float | None, str | None]]
+    """Which alpha and rule each model is to adopt."""
 
 COLUMNS = (
     MODEL,
@@ -68,10 +72,13 @@ def recalibrate(
     """
     _check(alpha, rule, best=best)
     with session.existing() as calibrator:
-        plan = _plan(calibrator, model, alpha, rule, best=best)
+        found = _swept(calibrator, model, rule) if best else []
+        plan = _best(found) if best else dict.fromkeys(_names(calibrator, model), (alpha, rule))
+        if not as_json:
+            _explain(found, plan)
         before = {name: calibrator.calibration(name) for name in plan}
         if plan and not dry_run and (best or model is None):
-            _ask(calibrator, plan, best=best, yes=yes, as_json=as_json)
+            _ask(calibrator, plan, best=best, yes=yes)
         work = sum(entries(calibrator, name) for name in plan)
         with progress("replaying", work) as done:
             run = calibrator.replay if dry_run else calibrator.recalibrate
@@ -82,12 +89,9 @@ def recalibrate(
     elif results:
         print_table(COLUMNS, [_row(one, before.get(one.model)) for one in results])
     else:
-        note(_NONE_BETTER if best else "no models to recalibrate yet.")
+        note(_nothing_adopted(found) if best else "no models to recalibrate yet.")
     if dry_run and results:
         note("nothing was changed (--dry-run).")
-
-
-_NONE_BETTER = "nothing to adopt: no rule and alpha would have predicted better than the live ones."
 
 
 def _check(alpha: float | None, rule: str | None, *, best: bool) -> None:
@@ -97,42 +101,52 @@ def _check(alpha: float | None, rule: str | None, *, best: bool) -> None:
         raise click.UsageError("nothing to adopt: give --alpha, --rule or both, or --best.")
 
 
-def _plan(
-    calibrator: AdaptiveCalibrator,
-    model: str | None,
-    alpha: float | None,
-    rule: str | None,
-    *,
-    best: bool,
-) -> dict[str, tuple[float | None, str | None]]:
-    """Which alpha and rule each model is to adopt."""
-    if not best:
-        names = [head.model for head in calibrator.heads()] if model is None else [model]
-        return dict.fromkeys(names, (alpha, rule))
+def _names(calibrator: AdaptiveCalibrator, model: str | None) -> list[str]:
+    return [head.model for head in calibrator.heads()] if model is None else [model]
+
+
+def _swept(calibrator: AdaptiveCalibrator, model: str | None, rule: str | None) -> list[Sweep]:
     with progress("sweeping", entries(calibrator, model), times=20) as done:
-        sweeps = calibrator.sweep(rules=rule, model=model, progress=done)
+        found = calibrator.sweep(rules=rule, model=model, progress=done)
+    return [sweep for sweep in found if sweep.model is not None]
+
+
+def _best(found: Iterable[Sweep]) -> Plan:
+    """The best of each model, where it errs less than the live one."""
     return {
         sweep.model: (sweep.winner.alpha, sweep.winner.rule)
-        for sweep in sweeps
+        for sweep in found
         if sweep.model is not None
         and sweep.winner is not None
         and sweep.winner.mean_absolute_error_ms < sweep.live.mean_absolute_error_ms
     }
 
 
-def _ask(
-    calibrator: AdaptiveCalibrator,
-    plan: Mapping[str, tuple[float | None, str | None]],
-    *,
-    best: bool,
-    yes: bool,
-    as_json: bool,
-) -> None:
-    if best and not (yes or as_json):
-        for name, (alpha, rule) in plan.items():
-            note(f"{name}: {rule}, alpha {alpha:g}")
+def _explain(found: Iterable[Sweep], plan: Plan) -> None:
+    """Say what the sweeps found; the tables that follow count every call."""
+    for sweep in found:
+        if sweep.model in plan and sweep.winner is not None:
+            calls = f"{text.count(sweep.winner.n, 'call')} behind the first {sweep.warm_up}"
+            note(
+                f"{sweep.model}: {sweep.winner.rule}, alpha {sweep.winner.alpha:g} errs "
+                f"{text.number(sweep.winner.mean_absolute_error_ms)} ms over the {calls}, the live "
+                f"one {text.number(sweep.live.mean_absolute_error_ms)} ms"
+            )
+
+
+def _nothing_adopted(found: Sequence[Sweep]) -> str:
+    if found and all(sweep.winner is None for sweep in found):
+        return (
+            f"nothing to adopt: there are too few calls to say what is better (each model's first "
+            f"{text.count(found[0].warm_up, 'call')} learnt but not scored)."
+        )
+    return "nothing to adopt: no rule and alpha would have predicted better than the live ones."
+
+
+def _ask(calibrator: AdaptiveCalibrator, plan: Plan, *, best: bool, yes: bool) -> None:
     of = f"the model {next(iter(plan))}" if len(plan) == 1 else text.count(len(plan), "model")
-    confirm_all(f"recalibrate {of} in {calibrator.ledger}", yes=yes)
+    way_out = "give --yes" if best else "name one MODEL, or give --yes"
+    confirm_all(f"recalibrate {of} in {calibrator.ledger}", yes=yes, way_out=way_out)
 
 
 def _dict(adopted: Replay, before: ModelCalibration | None) -> dict[str, Any]:
