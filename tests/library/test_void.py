@@ -16,6 +16,7 @@ from calibration_ledger import (
     ModelNotFoundError,
     NoSuchEntryError,
     NotFiniteError,
+    RequestConflictError,
 )
 from calibration_ledger.storage.reads import PAGE
 from reference import dump, entries_of
@@ -113,6 +114,8 @@ def test_a_voided_call_keeps_its_request_id(poisoned, make_call):
     assert poisoned.record_many([make_call(3, "m", request_id="r3")]) == [error_ms]
     assert sum(one.request_id == "r3" for one in poisoned.calls("m")) == 1
     assert error_ms == call.actual_ms - call.predicted_ms
+    with pytest.raises(RequestConflictError, match="of its own, also one that corrects a voided"):
+        poisoned.record_many([make_call(3, "m", request_id="r3", actual_ms=POISON_MS)])
 
 
 def test_voiding_the_voiding_makes_them_count_again(poisoned):

@@ -198,7 +198,8 @@ class _Trial:
                 skips.add(
                     row.line,
                     f"the request id {row.request_id!r} of the model {self.model!r} is in the "
-                    f"ledger with other numbers: give each call an id of its own",
+                    f"ledger with other numbers: give each call an id of its own, also one that "
+                    f"corrects a voided call",
                 )
                 bad.append(row.place)
         staged.set_present(present)
