@@ -56,6 +56,12 @@ def test_taking_it_back_makes_them_count_again(calib, poisoned):
     assert "voided" not in calib("history").stdout
 
 
+def test_a_model_without_a_call_that_counts_says_why(calib, poisoned):
+    calib("void", "x y", "--seq", "2..13")
+    shown = calib("predict", "x y", "--prompt-tokens", 1).stdout.splitlines()[1]
+    assert shown == "confidence 0.00: no call of this model counts, for they were voided"
+
+
 def test_a_dry_run_changes_nothing_and_says_so(calib, poisoned):
     before = json.loads(calib("stats", "--json").stdout)
     tried = calib("void", "x y", "--seq", "12..13", "--dry-run")
