@@ -92,6 +92,20 @@ def test_an_import_is_voided_by_the_id_that_it_told(calib, poisoned, tmp_path):
     ]
 
 
+def test_an_import_of_what_is_voided_says_so_and_brings_nothing_back(calib, poisoned, tmp_path):
+    path = tmp_path / "calls.csv"
+    header = "model,prompt_tokens,completion_tokens,actual_ms,request_id"
+    path.write_text(f"{header}\nx y,10,0,9e6,bad-1\nx y,1,0,2,new\n")
+    calib("void", "x y", "--request-id", "bad-1")
+    shown = calib("import", "csv", path).stderr.splitlines()[0]
+    assert shown == f"{path}: 1 call recorded, 1 there already (1 of them voided); 1 model"
+    report = json.loads(calib("import", "csv", path, "--json").stdout)
+    assert (report["already"], report["already_voided"]) == (2, 1)
+    with AdaptiveCalibrator(poisoned) as calibrator:
+        assert [call.request_id for call in calibrator.calls() if call.voided] == ["bad-1"]
+        assert calibrator.audit() == []
+
+
 def test_json_holds_the_states_before_and_after(calib, poisoned):
     (one,) = json.loads(calib("void", "x y", "--seq", "12..13", "--json").stdout)
     assert (one["model"], one["seq"], one["voids"], one["calls"]) == ("x y", 14, "12..13", 2)

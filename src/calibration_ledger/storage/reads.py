@@ -262,8 +262,8 @@ def ends(backend: Backend, model_id: int) -> tuple[int, int, int]:
 
 def find_requests(
     backend: Backend, model_id: int, request_keys: Sequence[bytes]
-) -> dict[bytes, tuple[int, int, float]]:
-    """Which of these the model has: the (prompt tokens, completion tokens, actual ms) of each."""
+) -> dict[bytes, tuple[int, int, int, float]]:
+    """Which of these the model has: (seq, prompt tokens, completion tokens, actual ms) of each."""
     found = {}
     for start in range(0, len(request_keys), REQUESTS_AT_ONCE):
         keys = list(request_keys[start : start + REQUESTS_AT_ONCE])
