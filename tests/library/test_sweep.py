@@ -182,6 +182,7 @@ def test_progress_counts_each_call_once(lived):
         ({"alphas": ["0.1"]}, InvalidInputError, "alpha must be"),
         ({"alphas": [(i + 1) / 6000 for i in range(6000)]}, InvalidInputError, "too many"),
         ({"rules": []}, InvalidInputError, "no rule to try"),
+        ({"rules": 5}, InvalidInputError, "a list of names"),
         ({"rules": ["emma"]}, UnknownRuleError, "does not know the rule 'emma'"),
         ({"model": "unseen"}, ModelNotFoundError, "no entry of a model 'unseen'"),
         ({"warm_up": -1}, InvalidInputError, "warm_up must be a whole number"),
