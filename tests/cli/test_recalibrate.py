@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from calibration_ledger import AdaptiveCalibrator
+from calibration_ledger import AdaptiveCalibrator, LedgerBusyError
+from calibration_ledger.cli import recalibrate
 
 from .conftest import plain_calls, run_in_terminal
 
@@ -69,6 +70,18 @@ def test_a_ledger_without_models_says_so(calib):
     assert (result.stdout, result.stderr) == ("", "no models to recalibrate yet.\n")
 
 
+def test_a_model_that_cannot_adopt_it_leaves_the_others_alone(calib, filled):
+    with AdaptiveCalibrator(filled, alpha=1e-300) as calibrator:
+        calibrator.record("z", 1, 8e307)
+        calibrator.record("z", 2**31 - 1, 1.0)
+        heads = calibrator.heads()
+    result = calib("recalibrate", "--alpha", "1", "--yes", exit_code=2)
+    assert "cannot be learnt" in result.stderr
+    with AdaptiveCalibrator(filled) as calibrator:
+        assert calibrator.heads() == heads
+        assert calibrator.audit() == []
+
+
 @pytest.fixture
 def longer(ledger_path):
     """A ledger with enough calls to say which rule would have been better."""
@@ -101,6 +114,23 @@ def test_the_best_is_explained_by_the_errors_that_the_sweep_compared(calib, long
         f"x y: {best.rule}, alpha {best.alpha:g} errs {best.mean_absolute_error_ms:.1f} ms over "
         f"the 230 calls behind the first 20, the live one {live.mean_absolute_error_ms:.1f} ms\n"
     )
+
+
+def test_an_end_in_the_middle_says_what_was_adopted_before_it(longer):
+    with AdaptiveCalibrator(longer) as calibrator:
+
+        def run(alpha, rule, *, model):
+            if model == "x y":
+                raise LedgerBusyError("it is busy. Nothing was recorded: try again.")
+            return calibrator.recalibrate(alpha, rule, model=model)
+
+        with pytest.raises(LedgerBusyError) as caught:
+            recalibrate._each(run, {"tiny": (0.3, "ema"), "x y": (0.3, "ema")}, stays=True)
+        assert str(caught.value) == (
+            "it is busy. What was adopted before it stays ('tiny'): try again."
+        )
+        assert calibrator.calibration("tiny").alpha == 0.3
+        assert calibrator.audit() == []
 
 
 def test_too_few_calls_are_said_to_be_no_ground_to_adopt_anything(calib, longer):

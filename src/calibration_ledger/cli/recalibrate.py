@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,9 +15,11 @@ from calibration_ledger.cli.replay import entries
 from calibration_ledger.cli.session import Session, pass_session
 from calibration_ledger.cli.shapes import replay_dict
 from calibration_ledger.cli.table import MODEL, Cell, Column
+from calibration_ledger.errors import CalibrationLedgerError
+from calibration_ledger.stopped import replace_nothing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from typing import TypeAlias
 
     from calibration_ledger.calibration import ModelCalibration
@@ -82,8 +85,9 @@ def recalibrate(
         work = sum(entries(calibrator, name) for name in plan)
         with progress("replaying", work) as done:
             run = calibrator.replay if dry_run else calibrator.recalibrate
-            done_for = [run(*to, model=name, progress=done) for name, to in plan.items()]
-    results = [one for some in done_for for one in some]
+            run = partial(run, progress=done)
+            # In one go where all adopt the same: so one that cannot be leaves the others alone.
+            results = _each(run, plan, stays=not dry_run) if best else run(alpha, rule, model=model)
     if as_json:
         print_json([_dict(one, before.get(one.model)) for one in results])
     elif results:
@@ -132,6 +136,20 @@ def _explain(found: Iterable[Sweep], plan: Plan) -> None:
                 f"{text.number(sweep.winner.mean_absolute_error_ms)} ms over the {calls}, the live "
                 f"one {text.number(sweep.live.mean_absolute_error_ms)} ms"
             )
+
+
+def _each(run: Callable[..., list[Replay]], plan: Plan, *, stays: bool) -> list[Replay]:
+    """Run it for each model, under its own rule and alpha."""
+    results: list[Replay] = []
+    for name, (alpha, rule) in plan.items():
+        try:
+            results += run(alpha, rule, model=name)
+        except CalibrationLedgerError as error:
+            if results and stays:
+                done = ", ".join(repr(one.model) for one in results)
+                replace_nothing(error, f"what was adopted before it stays ({done})")
+            raise
+    return results
 
 
 def _nothing_adopted(found: Sequence[Sweep]) -> str:
