@@ -23,6 +23,7 @@ from __future__ import annotations
 import argparse
 import csv
 import gzip
+import importlib.util
 import itertools
 import statistics
 import sys
@@ -138,6 +139,14 @@ COLUMNS = {
     "line": line_in_hindsight,
 }
 
+PEERS = {
+    "river sgd": ("river",),
+    "bayesian ridge": ("sklearn",),
+    "xgboost": ("xgboost",),
+    "line": ("sklearn",),
+}
+"""What the extra `benchmark` brings for a column."""
+
 
 def show(name, figures, width):
     print(name.ljust(width), *(f"{figure:>{len(column) + 1}.3f}" for column, figure in figures))
@@ -155,6 +164,17 @@ def main():
         for name, predict in COLUMNS.items()
         if not words or any(word in name for word in words)
     }
+    missing = sorted(
+        module
+        for name in columns
+        for module in PEERS.get(name, ())
+        if importlib.util.find_spec(module) is None
+    )
+    if missing:
+        parser.error(
+            f"{', '.join(dict.fromkeys(missing))} missing: pip install -e '.[benchmark]', or leave "
+            f"the peers out with --only 'ema kalman'"
+        )
     tables = {path: read(path) for path in arguments.files}
     names = [path.name.partition(".")[0] for path in tables]
     models = itertools.chain.from_iterable(kept for kept, _ in tables.values())

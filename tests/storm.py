@@ -1,8 +1,9 @@
 """A storm: processes that work on one ledger are killed at random moments, and others come.
 
-The six writers, importers, a recalibrator and a migrator of `storm_roles` work at once. Some are
-stopped for a while; on PostgreSQL their connections are ended too, and now and then a process of
-the server is killed, which makes it end them all and recover. `storm_findings` is for afterwards.
+The six writers, importers, a recalibrator, a voider and a migrator of `storm_roles` work at once.
+Some are stopped for a while; on PostgreSQL their connections are ended too, and now and then a
+process of the server is killed, which makes it end them all and recover. `storm_findings` is for
+afterwards.
 """
 
 from __future__ import annotations
@@ -28,10 +29,10 @@ if TYPE_CHECKING:
 
 CREW = (
     *("record", "record", "record", "record", "record bare", "record_many"),
-    *("import calls", "import ledger", "recalibrate", "migrate"),
+    *("import calls", "import ledger", "recalibrate", "void", "migrate"),
 )
 WRITERS = CREW[:6]
-SLOW = {"import calls", "import ledger", "recalibrate", "migrate"}
+SLOW = {"import calls", "import ledger", "recalibrate", "void", "migrate"}
 
 OURS = (
     "FROM pg_stat_activity WHERE datname = current_database()"

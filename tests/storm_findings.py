@@ -92,23 +92,27 @@ class Findings:
         return counts["record"] + counts["record bare"] + counts["record_many"] * BATCH + lost
 
     def check_adjustments(self, acknowledged: list[str]) -> None:
-        """No acknowledged recalibration or reset is lost, and none is there twice."""
+        """No acknowledged recalibration, reset or voiding is lost, and none is there twice."""
         with look_into(self.ledger) as connection:
             rows = [
                 tuple(row)
                 for row in connection.execute(
-                    "SELECT kind, alpha FROM adjustments JOIN models ON id = model_id"
+                    "SELECT kind, alpha, note FROM adjustments JOIN models ON id = model_id"
                     " WHERE substr(model, 1, 7) <> 'ledger-'"
                 )
             ]
-        stored = Counter(alpha.hex() for kind, alpha in rows if kind == "recalibrated")
+        stored = Counter(alpha.hex() for kind, alpha, _ in rows if kind == "recalibrated")
         assert max(stored.values(), default=1) == 1, "a recalibration is there twice"
         alphas = {text.removeprefix("alpha:") for text in acknowledged if "alpha:" in text}
         assert alphas <= set(stored), "an acknowledged recalibration is lost"
-        resets = sum(kind == "reset" for kind, _ in rows)
+        resets = sum(kind == "reset" for kind, _, _ in rows)
         assert acknowledged.count("reset") <= resets, "an acknowledged reset is lost"
+        notes = Counter(note for kind, _, note in rows if kind == "voided")
+        assert max(notes.values(), default=1) == 1, "a voiding is there twice"
+        voided = {text.removeprefix("void:") for text in acknowledged if "void:" in text}
+        assert voided <= set(notes), "an acknowledged voiding is lost"
         done = Counter(text.split(":")[0] for text in acknowledged)
-        for name in ("alpha", "reset", "file", "upgraded"):
+        for name in ("alpha", "reset", "void", "file", "upgraded"):
             self.tally.done[name] = done[name]
 
     def check_database(self) -> None:

@@ -1,4 +1,4 @@
-"""What the processes of a storm do until they are killed: record, import, recalibrate, migrate.
+"""What the processes of a storm do until they are killed: record, import, correct, migrate.
 
 Each process keeps a log, and each line of it is one small write, so that a kill cannot tear what
 was acknowledged: `+THING` once the ledger has answered, `<` before an operation and `>` after it.
@@ -235,6 +235,32 @@ def recalibrate(role: Role) -> None:
         role.log.end()
 
 
+def void(role: Role) -> None:
+    """Voidings, each with a note that nobody else has; every third of a voiding before."""
+    calibrator = role.open()
+    rng = random.Random(role.worker)
+    done: dict[str, int] = {}
+    for turn, name in enumerate(role.names("void")):
+        model = MODELS[turn % 3]
+        heads = role.persist(calibrator.heads)
+        last = max((head.seq for head in heads if head.model == model), default=0)
+        if last < 10:
+            time.sleep(0.01)
+            continue
+        first = rng.randrange(2, last)
+        named = done.pop(model, (first, min(last, first + rng.randrange(30))))
+        role.log.begin()
+        again = lambda model=model, name=name, named=named: calibrator.void(  # noqa: E731
+            model, seq=named, note=name
+        )
+        answer = role.persist(again, again=False)
+        if answer and answer[0].seq is not None:
+            role.log.acknowledge(f"void:{name}")
+            if turn % 9 < 3:
+                done[model] = answer[0].seq
+        role.log.end()
+
+
 def migrate_up_and_down(role: Role) -> None:
     """A newer program that upgrades the ledger, and takes it back, again and again."""
     migrations = role.folder / "migrations"
@@ -258,6 +284,7 @@ ROLES: dict[str, Callable[[Role], None]] = {
     "import calls": import_calls,
     "import ledger": import_ledgers,
     "recalibrate": recalibrate,
+    "void": void,
     "migrate": migrate_up_and_down,
 }
 

@@ -60,8 +60,20 @@ class Names(NamedTuple):
         return not self.seqs and not self.request_ids
 
 
-def entries_named(backend: Backend, history: ModelHistory, names: Names) -> Ranges:
+class Named(NamedTuple):
+    """What names name in one model."""
+
+    ranges: Ranges
+    import_ids: frozenset[str]
+    """The imports that brought some of it."""
+
+
+def entries_named(
+    backend: Backend, history: ModelHistory, names: Names, *, is_one_of_many: bool = False
+) -> Named:
     """The entries of a model that are named, all of which are there.
+
+    Where other models are meant, too, one of several imports is enough.
 
     Raises:
         NoSuchEntryError: one of the names names nothing.
@@ -80,9 +92,11 @@ def entries_named(backend: Backend, history: ModelHistory, names: Names) -> Rang
                 f"voided: name entries from {FIRST_VOIDABLE} on."
             )
     found = [*names.seqs, *_of_requests(backend, history, names.request_ids)]
+    met: frozenset[str] = frozenset()
     if names.import_ids:
-        found += _of_imports(history, names.import_ids)
-    return merged(found)
+        brought, met = _of_imports(history, names.import_ids, needs_all=not is_one_of_many)
+        found += brought
+    return Named(merged(found), met)
 
 
 def _of_requests(
@@ -99,7 +113,9 @@ def _of_requests(
         yield rows[0][1], rows[0][1]
 
 
-def _of_imports(history: ModelHistory, import_ids: tuple[str, ...]) -> list[tuple[int, int]]:
+def _of_imports(
+    history: ModelHistory, import_ids: tuple[str, ...], *, needs_all: bool
+) -> tuple[list[tuple[int, int]], frozenset[str]]:
     found: list[tuple[int, int]] = []
     there: Counter[str] = Counter()
     for rows, _ in history.calls(0, history.live.last_seq):
@@ -113,8 +129,9 @@ def _of_imports(history: ModelHistory, import_ids: tuple[str, ...]) -> list[tupl
                     found[-1] = (found[-1][0], row[0])
                 else:
                     found.append((row[0], row[0]))
+    met = frozenset(import_ids) & there.keys()
     for import_id in import_ids:
-        if import_id not in there:
+        if import_id not in met and (needs_all or not met):
             known = [f"{mark} ({count} calls)" for mark, count in there.most_common(_LISTED)]
             has = f"it has {', '.join(known)}" if known else "it has none of any import"
             raise NoSuchEntryError(
@@ -122,7 +139,7 @@ def _of_imports(history: ModelHistory, import_ids: tuple[str, ...]) -> list[tupl
                 f"`calib import` says the id of each, and `calib history --json` shows it."
                 f"{_archived(history)}"
             )
-    return found
+    return found, met
 
 
 def _archived(history: ModelHistory) -> str:

@@ -247,5 +247,5 @@ def _check_same(model: str, call: NewCall, first: Sequence[Any]) -> None:
             f"the request id {call.request_id!r} of the model {model!r} was recorded with {p} "
             f"prompt tokens, {c} completion tokens and {y!r} ms, and now comes with "
             f"{call.prompt_tokens}, {call.completion_tokens} and {call.actual_ms!r}. Nothing was "
-            f"recorded: give each call an id of its own."
+            f"recorded: give each call an id of its own, also one that corrects a voided call."
         )

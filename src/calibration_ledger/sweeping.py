@@ -156,7 +156,12 @@ def _by_workers(
 def _checked_rules(rules: Iterable[str] | str | None) -> list[Rule]:
     if rules is None:
         return list(NEWEST_RULES)
-    named = [rules] if isinstance(rules, str) else list(rules)
+    try:
+        named = [rules] if isinstance(rules, str) else list(rules)
+    except TypeError:
+        raise InvalidInputError(
+            f"rules must be a name or a list of names, not {shown(rules)}: ['ema', 'kalman'], say."
+        ) from None
     if not named:
         raise InvalidInputError("no rule to try: name one, or leave rules out for all of them.")
     return [find_rule(rule) for rule in named]

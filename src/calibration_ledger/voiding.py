@@ -22,7 +22,7 @@ from calibration_ledger.replay import fold_history
 from calibration_ledger.rules import stored_rule
 from calibration_ledger.stopped import tell_models
 from calibration_ledger.storage import reads
-from calibration_ledger.validation import NOTE_LENGTH_MAX, check_model, check_text
+from calibration_ledger.validation import NOTE_LENGTH_MAX, check_model, check_text, shown
 from calibration_ledger.values import Voiding
 from calibration_ledger.voids import (
     CLAIMS,
@@ -66,31 +66,41 @@ def void(
         )
     note = None if note is None else check_text("note", note, NOTE_LENGTH_MAX)
     lives = list_existing(backend, None if model is None else check_model(model))
-    drafts, missed = [], None
+    ask = _Ask(names, note, progress, is_one_of_many=model is None)
+    drafts = []
     # All are worked out before the first is written: one that cannot be leaves the others alone.
     for live in lives:
         try:
-            drafts.append(_draft(backend, live, names, note, progress))
-        except NoSuchEntryError as error:
+            drafts.append(_draft(backend, live, ask))
+        except NoSuchEntryError:
             if model is not None:
                 raise
-            missed = error
-    if not drafts:
-        raise missed or NoSuchEntryError("there is no model yet of which to void anything.")
-    return (
-        [draft.told(None) for draft in drafts]
-        if dry_run
-        else _adopt_all(backend, drafts, names, note, progress)
-    )
+    _check_all_met(lives, drafts, names)
+    return [draft.told(None) for draft in drafts] if dry_run else _adopt_all(backend, drafts, ask)
 
 
-def _adopt_all(
-    backend: Backend,
-    drafts: Sequence[_Draft],
-    names: Names,
-    note: str | None,
-    progress: Progress | None,
-) -> list[Voiding]:
+class _Ask(NamedTuple):
+    """What is asked of each model."""
+
+    names: Names
+    note: str | None
+    progress: Progress | None
+    is_one_of_many: bool
+
+
+def _check_all_met(lives: Sequence[Stored], drafts: Sequence[_Draft], names: Names) -> None:
+    if not lives:
+        raise NoSuchEntryError("there is no model yet of which to void anything.")
+    met = {import_id for draft in drafts for import_id in draft.import_ids}
+    for import_id in names.import_ids:
+        if import_id not in met:
+            raise NoSuchEntryError(
+                f"there is no call of the import {shown(import_id)}, in no model: `calib import` "
+                f"says the id of each, and `calib history --json` shows it."
+            )
+
+
+def _adopt_all(backend: Backend, drafts: Sequence[_Draft], ask: _Ask) -> list[Voiding]:
     done: list[Voiding] = []
     for first in drafts:
         draft, voiding = first, None
@@ -99,7 +109,7 @@ def _adopt_all(
                 voiding = draft.adopted(backend)
                 if voiding is None:  # an adjustment or archive came between: start over
                     (newest,) = list_existing(backend, draft.trial.live.model)
-                    draft = _draft(backend, newest, names, note, progress)
+                    draft = _draft(backend, newest, ask)
         except CalibrationLedgerError as error:
             if done:
                 stay = "of the models before, the entries stay voided"
@@ -119,6 +129,7 @@ class _Draft(NamedTuple):
     """The entries named; none where all of them are voided already."""
     calls: int
     adjustments: tuple[tuple[int, str], ...]
+    import_ids: frozenset[str]
 
     def told(self, seq: int | None, state: State | None = None) -> Voiding:
         """The value to hand out."""
@@ -160,9 +171,7 @@ class _AsIf:
         return self._history.columns(after, through)
 
 
-def _draft(
-    backend: Backend, live: Stored, names: Names, note: str | None, progress: Progress | None
-) -> _Draft:
+def _draft(backend: Backend, live: Stored, ask: _Ask) -> _Draft:
     """Rebuild a model's state without the entries named, without the lock.
 
     Raises:
@@ -171,7 +180,7 @@ def _draft(
     """
     while True:
         try:
-            return _draft_of(backend, reads.ModelHistory(backend, live), names, note, progress)
+            return _draft_of(backend, reads.ModelHistory(backend, live), ask)
         except HistoryArchivedError as error:
             (newest,) = list_existing(backend, live.model)
             if newest == live:  # what was named is in an archive
@@ -179,22 +188,18 @@ def _draft(
             live = newest
 
 
-def _draft_of(
-    backend: Backend,
-    history: ModelHistory,
-    names: Names,
-    note: str | None,
-    progress: Progress | None,
-) -> _Draft:
+def _draft_of(backend: Backend, history: ModelHistory, ask: _Ask) -> _Draft:
     live = history.live
     if not history.adjustments:
         raise damaged(live.model, "the history does not begin with an opening")
-    named = entries_named(backend, history, names)
+    named, import_ids = entries_named(
+        backend, history, ask.names, is_one_of_many=ask.is_one_of_many
+    )
     before = history.voided
     new = [pair for a, b in named for pair in left_of(before, a - 1, b)]
     ranges = named if new else ()
     entry = history.adjustments[-1]._replace(
-        seq=live.last_seq + 1, kind="voided", note=note, voids=_text(ranges)
+        seq=live.last_seq + 1, kind="voided", note=ask.note, voids=_text(ranges)
     )
     as_if = _AsIf(history, entry) if ranges else history
     with damage_told(live.model):
@@ -204,7 +209,7 @@ def _draft_of(
     rule, accuracy = stored_rule(version), Accuracy()
     start = how_to_run([rule], live.last_seq, 1)
     state = fold_history(
-        as_if, rule, alpha, live.last_seq, accuracy=accuracy, progress=progress, start=start
+        as_if, rule, alpha, live.last_seq, accuracy=accuracy, progress=ask.progress, start=start
     )
     return _Draft(
         Trial(live, history.beginning, state, accuracy),
@@ -216,6 +221,7 @@ def _draft_of(
             for one in history.adjustments
             if covers(named, one.seq) and not covers(before, one.seq)
         ),
+        import_ids,
     )
 
 

@@ -147,7 +147,7 @@ def test_long_work_shows_its_progress_to_a_terminal_only(filled, monkeypatch):
         "main(prog_name='calib')\n"
     )
     monkeypatch.setattr(conftest, "PROGRAM", (sys.executable, "-c", script))
-    for verb in ("replay", "audit"):
+    for verb in ("replay", "sweep", "audit"):
         assert "0%\r" in run_in_terminal("--ledger", filled, verb).out
         assert run_process("--ledger", filled, verb).err == ""
     file = filled.with_name("calls.csv")
@@ -169,5 +169,11 @@ def test_an_interrupt_at_a_question_aborts(filled):
 
 
 def test_json_of_every_reading_command_is_one_document(calib, filled):
-    for args in (("stats",), ("replay",), ("audit",), ("db", "current"), ("db", "check")):
-        json.loads(calib(*args, "--json").stdout)
+    for args in (
+        *(("stats",), ("replay",), ("sweep",), ("audit",), ("db", "current"), ("db", "check")),
+        ("recalibrate", "--rule", "kalman", "--dry-run"),
+        ("recalibrate", "--best", "--dry-run"),
+        ("void", "tiny", "--seq", "2", "--dry-run"),
+    ):
+        result = calib(*args, "--json")
+        json.loads(result.stdout)

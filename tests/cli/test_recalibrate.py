@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from calibration_ledger import AdaptiveCalibrator
-from calibration_ledger.errors import LedgerBusyError
+from calibration_ledger import AdaptiveCalibrator, LedgerBusyError
+from calibration_ledger.cli import recalibrate
 
 from .conftest import plain_calls, run_in_terminal
 
@@ -70,6 +70,18 @@ def test_a_ledger_without_models_says_so(calib):
     assert (result.stdout, result.stderr) == ("", "no models to recalibrate yet.\n")
 
 
+def test_a_model_that_cannot_adopt_it_leaves_the_others_alone(calib, filled):
+    with AdaptiveCalibrator(filled, alpha=1e-300) as calibrator:
+        calibrator.record("z", 1, 8e307)
+        calibrator.record("z", 2**31 - 1, 1.0)
+        heads = calibrator.heads()
+    result = calib("recalibrate", "--alpha", "1", "--yes", exit_code=2)
+    assert "cannot be learnt" in result.stderr
+    with AdaptiveCalibrator(filled) as calibrator:
+        assert calibrator.heads() == heads
+        assert calibrator.audit() == []
+
+
 @pytest.fixture
 def longer(ledger_path):
     """A ledger with enough calls to say which rule would have been better."""
@@ -94,6 +106,38 @@ def test_the_best_is_what_a_sweep_ranks_first(calib, longer):
     )
 
 
+def test_the_best_is_explained_by_the_errors_that_the_sweep_compared(calib, longer):
+    with AdaptiveCalibrator(longer) as calibrator:
+        (sweep,) = calibrator.sweep(model="x y")
+    best, live = sweep.winner, sweep.live
+    assert calib("recalibrate", "--best", "--yes").stderr == (
+        f"x y: {best.rule}, alpha {best.alpha:g} errs {best.mean_absolute_error_ms:.1f} ms over "
+        f"the 230 calls behind the first 20, the live one {live.mean_absolute_error_ms:.1f} ms\n"
+    )
+
+
+def test_an_end_in_the_middle_says_what_was_adopted_before_it(longer):
+    with AdaptiveCalibrator(longer) as calibrator:
+
+        def run(alpha, rule, *, model):
+            if model == "x y":
+                raise LedgerBusyError("it is busy. Nothing was recorded: try again.")
+            return calibrator.recalibrate(alpha, rule, model=model)
+
+        with pytest.raises(LedgerBusyError) as caught:
+            recalibrate._each(run, {"tiny": (0.3, "ema"), "x y": (0.3, "ema")}, stays=True)
+        assert str(caught.value) == (
+            "it is busy. The models before stay recalibrated ('tiny'), and this one was not changed: "
+            "try again."
+        )
+        assert calibrator.calibration("tiny").alpha == 0.3
+        assert calibrator.audit() == []
+
+
+def test_too_few_calls_are_said_to_be_no_ground_to_adopt_anything(calib, longer):
+    assert "too few calls" in calib("recalibrate", "tiny", "--best", "--yes").stderr
+
+
 def test_the_best_of_one_rule(calib, longer):
     (fields,) = json.loads(
         calib("recalibrate", "x y", "--best", "--rule", "ema", "--yes", "--json").stdout
@@ -110,7 +154,7 @@ def test_models_that_live_under_the_best_stay_as_they_are(calib, longer):
 
 def test_the_best_is_asked_for_even_for_one_model(calib, longer):
     result = calib("recalibrate", "x y", "--best", exit_code=2)
-    assert "nobody can be asked" in result.stderr
+    assert "nobody can be asked: give --yes." in result.stderr
     assert alphas(longer) == [0.15, 0.15]
     no = run_in_terminal("--ledger", longer, "recalibrate", "x y", "--best", typed="n\n")
     assert no.code == 1
@@ -124,7 +168,9 @@ def test_a_dry_run_shows_what_would_change_and_changes_nothing(calib, longer, wh
     with AdaptiveCalibrator(longer) as calibrator:
         heads = calibrator.heads()
     shown = calib("recalibrate", "x y", *what, "--dry-run")
-    assert shown.stderr == "nothing was changed (--dry-run).\n"
+    *why, last = shown.stderr.splitlines()
+    assert last == "nothing was changed (--dry-run)."
+    assert len(why) == (what == ("--best",))
     with AdaptiveCalibrator(longer) as calibrator:
         assert calibrator.heads() == heads
     assert calib("recalibrate", "x y", *what, "--yes").stdout == shown.stdout

@@ -79,6 +79,14 @@ def test_a_range_of_alphas_has_equal_ratios(calib, swept):
     assert spaced(0.25, 1.0, 2) == [0.25, 1.0]
 
 
+@pytest.mark.parametrize("ends", [(0.1, 0.10001), (5e-324, 1.0), (0.999999, 1.0), (1e-300, 1e-299)])
+def test_a_range_of_any_width_has_as_many_alphas_as_were_asked_for(ends):
+    found = spaced(*ends, 20)
+    assert (found[0], found[-1]) == ends
+    assert found == sorted(set(found))
+    assert len(found) == 20
+
+
 @pytest.mark.parametrize(
     ("args", "sentence"),
     [

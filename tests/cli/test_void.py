@@ -56,6 +56,12 @@ def test_taking_it_back_makes_them_count_again(calib, poisoned):
     assert "voided" not in calib("history").stdout
 
 
+def test_a_model_without_a_call_that_counts_says_why(calib, poisoned):
+    calib("void", "x y", "--seq", "2..13")
+    shown = calib("predict", "x y", "--prompt-tokens", 1).stdout.splitlines()[1]
+    assert shown == "confidence 0.00: no call of this model counts, for they were voided"
+
+
 def test_a_dry_run_changes_nothing_and_says_so(calib, poisoned):
     before = json.loads(calib("stats", "--json").stdout)
     tried = calib("void", "x y", "--seq", "12..13", "--dry-run")
@@ -84,6 +90,20 @@ def test_an_import_is_voided_by_the_id_that_it_told(calib, poisoned, tmp_path):
         ("x y", 8e6),
         ("z", 8e6),
     ]
+
+
+def test_an_import_of_what_is_voided_says_so_and_brings_nothing_back(calib, poisoned, tmp_path):
+    path = tmp_path / "calls.csv"
+    header = "model,prompt_tokens,completion_tokens,actual_ms,request_id"
+    path.write_text(f"{header}\nx y,10,0,9e6,bad-1\nx y,1,0,2,new\n")
+    calib("void", "x y", "--request-id", "bad-1")
+    shown = calib("import", "csv", path).stderr.splitlines()[0]
+    assert shown == f"{path}: 1 call recorded, 1 there already (1 of them voided); 1 model"
+    report = json.loads(calib("import", "csv", path, "--json").stdout)
+    assert (report["already"], report["already_voided"]) == (2, 1)
+    with AdaptiveCalibrator(poisoned) as calibrator:
+        assert [call.request_id for call in calibrator.calls() if call.voided] == ["bad-1"]
+        assert calibrator.audit() == []
 
 
 def test_json_holds_the_states_before_and_after(calib, poisoned):

@@ -216,6 +216,19 @@ def test_what_no_program_of_ours_wrote_is_met_as_in_python(start, odd):
 
 
 @pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize("noise", [-1.0, -math.inf, 0.0, math.nan])
+def test_a_rule_state_that_no_program_of_ours_wrote_is_met_as_in_python(start, noise):
+    lived = Lived().adjust("opened", Ema(0.15, *LOCAL_PRIOR))
+    for i in range(60):
+        lived.call(10 + i, 10, 500.0 + i)
+    further = struct.pack(">8d", *[0.0] * 6, noise, 5.0)
+    lived.entries[0].update(rule="kalman.1", rule_state=further)
+    histories = [Paged(lived, random.Random(3)) for _ in range(2)]
+    ways = zip(histories, (Runs, start), strict=True)
+    outcomes = [everything_of(run(history, way, None, 3)) for history, way in ways]
+    assert outcomes[0] == outcomes[1]
+
+
 def test_progress_is_told_of_every_call(start):
     history, told = random_history(LONG_ONES[0]), []
     run(history, start, progress=told.append)

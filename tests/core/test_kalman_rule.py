@@ -150,6 +150,15 @@ def test_a_variance_that_is_not_finite_is_seen_though_no_other_number_is():
     assert not all(map(math.isfinite, known))
 
 
+@pytest.mark.parametrize("noise", [-1.0, -math.inf, -5e-324, 0.0])
+def test_a_noise_that_no_program_wrote_counts_as_the_least(noise):
+    numbers, least = [start() for _ in range(2)]
+    numbers[11], least[11] = noise, 1e-6
+    calls = list(some_calls(20))
+    assert learn(calls, numbers) == learn(calls, least)
+    assert hexed(numbers) == hexed(least)
+
+
 def test_folding_no_call_changes_nothing():
     numbers = start()
     assert learn_columns(KALMAN, 0.01, numbers, (), (), ()) == []

@@ -155,6 +155,17 @@ def test_a_candidate_that_does_not_stay_finite_comes_last(ledger):
         assert calibrator.audit() == []
 
 
+@pytest.mark.parametrize("way", ["replay", "sweep"])
+def test_others_record_while_it_runs(lived, ledger, make_call, way):
+    def record(_):
+        with AdaptiveCalibrator(ledger, timeout_s=5.0) as other:
+            other.record_many([make_call(0, "a"), make_call(1, "another")])
+
+    before = getattr(lived, way)(model="a")
+    assert getattr(lived, way)(model="a", progress=record) == before
+    assert getattr(lived, way)(model="a") != before
+
+
 def test_progress_counts_each_call_once(lived):
     steps = []
     lived.sweep([0.1, 0.2, 0.3], progress=steps.append)
@@ -171,6 +182,7 @@ def test_progress_counts_each_call_once(lived):
         ({"alphas": ["0.1"]}, InvalidInputError, "alpha must be"),
         ({"alphas": [(i + 1) / 6000 for i in range(6000)]}, InvalidInputError, "too many"),
         ({"rules": []}, InvalidInputError, "no rule to try"),
+        ({"rules": 5}, InvalidInputError, "a list of names"),
         ({"rules": ["emma"]}, UnknownRuleError, "does not know the rule 'emma'"),
         ({"model": "unseen"}, ModelNotFoundError, "no entry of a model 'unseen'"),
         ({"warm_up": -1}, InvalidInputError, "warm_up must be a whole number"),

@@ -13,6 +13,7 @@ import math
 import re
 import shutil
 import sqlite3
+import struct
 from contextlib import closing
 from datetime import UTC, datetime
 
@@ -156,6 +157,8 @@ def use_everything(path):
             calibrator.heads,
             calibrator.all_stats,
             lambda: calibrator.void("m", seq=[3, (5, 6)], request_id="r-0", dry_run=True),
+            lambda: calibrator.void("m", seq=(10, 11), dry_run=True),
+            lambda: calibrator.void("m", request_id="r-3"),
             lambda: calibrator.recalibrate(0.3, model="m"),
             lambda: calibrator.void("m", seq=2),
             lambda: calibrator.record("m", 1, 2.0),
@@ -648,6 +651,19 @@ def test_a_number_out_of_its_bounds_is_a_finding_and_a_typed_error(edit, column,
 def test_a_live_number_at_the_edge_is_a_finding_and_no_crash(edit, column, value):
     path = edit((f"UPDATE calibrations SET {column} = ? WHERE model_id = 2", (value,)))
     assert "m" in {finding.model for finding in use_everything(path)}
+
+
+@pytest.mark.parametrize("value", [-1.0, -math.inf, -5e-324, 0.0, math.inf, math.nan, 1e308])
+@pytest.mark.parametrize("row", ["calibrations SET {}", "adjustments SET {} WHERE seq = 1"])
+def test_a_rule_state_that_no_program_wrote_is_a_finding_and_no_crash(tmp_path, row, value):
+    path = tmp_path / "kalman.db"
+    with AdaptiveCalibrator(path, rule="kalman", durability="normal") as calibrator:
+        for model in "mn":
+            calibrator.record_many(Call(model, 7 * i, 5 * i, 300.0 + i) for i in range(12))
+    state = struct.pack(">8d", *[value] * 8)
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("UPDATE " + row.format("rule_state = ?"), (state,))
+    assert {finding.model for finding in use_everything(path)} == {"m", "n"}
 
 
 # -- any edit at all ------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from calibration_ledger import (
     ModelNotFoundError,
     NoSuchEntryError,
     NotFiniteError,
+    RequestConflictError,
 )
 from calibration_ledger.storage.reads import PAGE
 from reference import dump, entries_of
@@ -113,6 +114,8 @@ def test_a_voided_call_keeps_its_request_id(poisoned, make_call):
     assert poisoned.record_many([make_call(3, "m", request_id="r3")]) == [error_ms]
     assert sum(one.request_id == "r3" for one in poisoned.calls("m")) == 1
     assert error_ms == call.actual_ms - call.predicted_ms
+    with pytest.raises(RequestConflictError, match="of its own, also one that corrects a voided"):
+        poisoned.record_many([make_call(3, "m", request_id="r3", actual_ms=POISON_MS)])
 
 
 def test_voiding_the_voiding_makes_them_count_again(poisoned):
@@ -284,6 +287,20 @@ def test_an_import_is_voided_in_every_model_that_it_brought_calls(calibrator, ma
         calibrator.void("m", import_id="ffffffffffff")
     with pytest.raises(NoSuchEntryError, match="no call of the import"):
         calibrator.void(None, import_id="ffffffffffff")
+
+
+def test_several_imports_are_voided_where_each_brought_calls(calibrator, make_call, tmp_path):
+    ids = []
+    for models in ("mn", "n", "o"):
+        calls = [make_call(i, models[i % len(models)]) for i in range(50, 60)]
+        ids.append(calibrator.import_calls("jsonl", written(tmp_path, "a", calls)).import_id)
+    with pytest.raises(NoSuchEntryError, match="no call of the import 'ffffffffffff', in no"):
+        calibrator.void(None, import_id=[*ids, "ffffffffffff"])
+    with pytest.raises(NoSuchEntryError, match="'m' has no call of the import"):
+        calibrator.void("m", import_id=ids)
+    assert [one.model for one in calibrator.void(None, import_id=ids[1:])] == ["n", "o"]
+    done = calibrator.void(None, import_id=ids)
+    assert [(one.model, one.calls) for one in done] == [("m", 5), ("n", 5), ("o", 0)]
 
 
 # -- others at the same time ------------------------------------------------------------------

@@ -89,7 +89,8 @@ def _told(report: ImportReport) -> str:
     if report.adjustments:
         parts.append(f"{text.count(report.adjustments, 'adjustment')} recorded")
     if report.already:
-        parts.append(f"{report.already} there already")
+        voided = f" ({report.already_voided} of them voided)" if report.already_voided else ""
+        parts.append(f"{report.already} there already{voided}")
     if report.skipped:
         parts.append(f"{text.count(report.skipped, 'bad line')} skipped")
     opened = f" ({report.models_opened} new)" if report.models_opened else ""

@@ -58,16 +58,19 @@ class ModelState(NamedTuple):
 
     calibration: ModelCalibration
     was_reset: bool
+    was_voided: bool
 
 
 def state_of(calibrator: AdaptiveCalibrator, model: str) -> ModelState:
     """The state from which prediction, confidence and status are told, so that they agree."""
     calibration = calibrator.calibration(model)
     if calibration.sample_count or calibration.last_updated is None:
-        return ModelState(calibration, False)
-    had_calls = any(True for _ in calibrator.calls(model, last=1))
+        return ModelState(calibration, False, False)
+    newest = next(calibrator.calls(model, last=1), None)
+    was_voided = newest is not None and newest.voided
     # Again, behind the calls: one that others recorded meanwhile was learnt, not forgotten.
-    return ModelState(calibrator.calibration(model), had_calls)
+    calibration = calibrator.calibration(model)
+    return ModelState(calibration, newest is not None and not was_voided, was_voided)
 
 
 def prediction_from(
@@ -104,6 +107,8 @@ def ground(now: ModelState) -> str:
             f"confidence {calibration.confidence:.2f} from "
             f"{text.count(calibration.sample_count, 'call')}: {calibration.status}"
         )
+    if now.was_voided:
+        return "confidence 0.00: no call of this model counts, for they were voided"
     if now.was_reset:
         return "confidence 0.00: no call was learnt since its reset, this is its prior"
     if calibration.last_updated is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,12 +19,15 @@ from calibration_ledger.errors import CalibrationLedgerError
 from calibration_ledger.stopped import RECALIBRATED, tell_models
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Sequence
+    from typing import TypeAlias
 
     from calibration_ledger.calibration import ModelCalibration
     from calibration_ledger.calibrator import AdaptiveCalibrator
-    from calibration_ledger.replay import Progress
-    from calibration_ledger.values import Replay
+    from calibration_ledger.values import Replay, Sweep
+
+    Plan: TypeAlias = dict[str, tuple[float | None, str | None]]
+    """Which alpha and rule each model is to adopt."""
 
 COLUMNS = (
     MODEL,
@@ -71,31 +75,27 @@ def recalibrate(
     """
     _check(alpha, rule, best=best)
     with session.existing() as calibrator:
-        plan = (
-            _best(calibrator, model, rule)
-            if best
-            else dict.fromkeys(_names(calibrator, model), (alpha, rule))
-        )
+        found = _swept(calibrator, model, rule) if best else []
+        plan = _best(found) if best else dict.fromkeys(_names(calibrator, model), (alpha, rule))
+        if not as_json:
+            _explain(found, plan)
         before = {name: calibrator.calibration(name) for name in plan}
         if plan and not dry_run and (best or model is None):
-            _ask(calibrator, plan, best=best, yes=yes, as_json=as_json)
-        with progress("replaying", sum(entries(calibrator, name) for name in plan)) as done:
+            _ask(calibrator, plan, best=best, yes=yes)
+        work = sum(entries(calibrator, name) for name in plan)
+        with progress("replaying", work) as done:
             run = calibrator.replay if dry_run else calibrator.recalibrate
-            if best:
-                results = _run_each(run, plan, done, dry_run=dry_run)
-            else:
-                results = run(alpha, rule, model=model, progress=done)
+            run = partial(run, progress=done)
+            # In one go where all adopt the same: so one that cannot be leaves the others alone.
+            results = _each(run, plan, stays=not dry_run) if best else run(alpha, rule, model=model)
     if as_json:
         print_json([_dict(one, before.get(one.model)) for one in results])
     elif results:
         print_table(COLUMNS, [_row(one, before.get(one.model)) for one in results])
     else:
-        note(_NONE_BETTER if best else "no models to recalibrate yet.")
+        note(_nothing_adopted(found) if best else "no models to recalibrate yet.")
     if dry_run and results:
         note("nothing was changed (--dry-run).")
-
-
-_NONE_BETTER = "nothing to adopt: no rule and alpha would have predicted better than the live ones."
 
 
 def _check(alpha: float | None, rule: str | None, *, best: bool) -> None:
@@ -109,53 +109,61 @@ def _names(calibrator: AdaptiveCalibrator, model: str | None) -> list[str]:
     return [head.model for head in calibrator.heads()] if model is None else [model]
 
 
-def _best(
-    calibrator: AdaptiveCalibrator, model: str | None, rule: str | None
-) -> dict[str, tuple[float | None, str | None]]:
-    """The alpha and rule that a sweep ranks first, of each model where that errs less."""
+def _swept(calibrator: AdaptiveCalibrator, model: str | None, rule: str | None) -> list[Sweep]:
     with progress("sweeping", entries(calibrator, model), times=20) as done:
-        sweeps = calibrator.sweep(rules=rule, model=model, progress=done)
+        found = calibrator.sweep(rules=rule, model=model, progress=done)
+    return [sweep for sweep in found if sweep.model is not None]
+
+
+def _best(found: Iterable[Sweep]) -> Plan:
+    """The best of each model, where it errs less than the live one."""
     return {
         sweep.model: (sweep.winner.alpha, sweep.winner.rule)
-        for sweep in sweeps
+        for sweep in found
         if sweep.model is not None
         and sweep.winner is not None
         and sweep.winner.mean_absolute_error_ms < sweep.live.mean_absolute_error_ms
     }
 
 
-def _run_each(
-    run: Callable[..., list[Replay]],
-    plan: Mapping[str, tuple[float | None, str | None]],
-    done: Progress | None,
-    *,
-    dry_run: bool,
-) -> list[Replay]:
-    """Each model under its own rule and alpha; an error says which were recalibrated before."""
+def _explain(found: Iterable[Sweep], plan: Plan) -> None:
+    """Say what the sweeps found; the tables that follow count every call."""
+    for sweep in found:
+        if sweep.model in plan and sweep.winner is not None:
+            calls = f"{text.count(sweep.winner.n, 'call')} behind the first {sweep.warm_up}"
+            note(
+                f"{sweep.model}: {sweep.winner.rule}, alpha {sweep.winner.alpha:g} errs "
+                f"{text.number(sweep.winner.mean_absolute_error_ms)} ms over the {calls}, the live "
+                f"one {text.number(sweep.live.mean_absolute_error_ms)} ms"
+            )
+
+
+def _each(run: Callable[..., list[Replay]], plan: Plan, *, stays: bool) -> list[Replay]:
+    """Run it for each model, under its own rule and alpha; an error says which were before it."""
     results: list[Replay] = []
     for name, (alpha, rule) in plan.items():
         try:
-            results += run(alpha, rule, model=name, progress=done)
+            results += run(alpha, rule, model=name)
         except CalibrationLedgerError as error:
-            if results and not dry_run:
+            if results and stays:
                 tell_models(error, RECALIBRATED, [one.model for one in results])
             raise
     return results
 
 
-def _ask(
-    calibrator: AdaptiveCalibrator,
-    plan: Mapping[str, tuple[float | None, str | None]],
-    *,
-    best: bool,
-    yes: bool,
-    as_json: bool,
-) -> None:
-    if best and not (yes or as_json):
-        for name, (alpha, rule) in plan.items():
-            note(f"{name}: {rule}, alpha {alpha:g}")
+def _nothing_adopted(found: Sequence[Sweep]) -> str:
+    if found and all(sweep.winner is None for sweep in found):
+        return (
+            f"nothing to adopt: there are too few calls to say what is better (each model's first "
+            f"{text.count(found[0].warm_up, 'call')} learnt but not scored)."
+        )
+    return "nothing to adopt: no rule and alpha would have predicted better than the live ones."
+
+
+def _ask(calibrator: AdaptiveCalibrator, plan: Plan, *, best: bool, yes: bool) -> None:
     of = f"the model {next(iter(plan))}" if len(plan) == 1 else text.count(len(plan), "model")
-    confirm_all(f"recalibrate {of} in {calibrator.ledger}", yes=yes)
+    way_out = "give --yes" if best else "name one MODEL, or give --yes"
+    confirm_all(f"recalibrate {of} in {calibrator.ledger}", yes=yes, way_out=way_out)
 
 
 def _dict(adopted: Replay, before: ModelCalibration | None) -> dict[str, Any]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shlex
+from itertools import pairwise
+from math import exp, log
 from typing import TYPE_CHECKING
 
 import click
@@ -54,9 +56,14 @@ def spaced(alpha_from: float, alpha_to: float, steps: int) -> list[float]:
             f"--alpha-from {alpha_from:g} and --alpha-to {alpha_to:g} must be above 0, at most 1, "
             f"and the first the smaller."
         )
-    ratio = alpha_to / alpha_from
-    between = [alpha_from * ratio ** (step / (steps - 1)) for step in range(1, steps - 1)]
-    return [alpha_from, *(float(f"{alpha:.4g}") for alpha in between), alpha_to]
+    # In logarithms, for the ratio of two tiny alphas may be more than a float can hold.
+    low, high = log(alpha_from), log(alpha_to)
+    between = [exp(low + (high - low) * step / (steps - 1)) for step in range(1, steps - 1)]
+    rounded = [float(f"{alpha:.4g}") for alpha in between]
+    # Four digits read well, but where the range is narrow they would be the same, or outside.
+    every = [alpha_from, *rounded, alpha_to]
+    is_spaced = all(left < right for left, right in pairwise(every))
+    return every if is_spaced else [alpha_from, *between, alpha_to]
 
 
 @click.command(

@@ -77,6 +77,7 @@ def import_rows(
         name,
         recorded=recorded.total(),
         already=present + met,
+        already_voided=sum(trial.voided for trial in trials),
         older=sum(trial.older for trial in trials),
         skipped=skips.count,
         skipped_reasons=skips.reasons,
@@ -146,7 +147,7 @@ class _Trial:
         self.model = model
         self.model_id: int | None = None
         self.newest_at = -1
-        self.new = self.present = self.older = 0
+        self.new = self.present = self.older = self.voided = 0
         try:
             live = reads.find(backend, model)
         except LedgerNotFoundError:
@@ -160,7 +161,8 @@ class _Trial:
         self.state = State(
             stored_rule(live.rule), live.alpha, numbers, live.sample_count, live.updated_at
         )
-        newest_at = reads.ModelHistory(backend, live).newest_call_at()
+        self.history = reads.ModelHistory(backend, live)
+        newest_at = self.history.newest_call_at()
         self.newest_at = -1 if newest_at is None else newest_at
 
     def check(self, rows: Sequence[StagedCall], staged: StagedCalls, skips: Skips) -> None:
@@ -189,16 +191,18 @@ class _Trial:
             return list(rows)
         new, present, bad = [], [], []
         for row, key in zip(rows, keys, strict=True):
-            numbers = found.get(key)
-            if numbers is None:
+            known = found.get(key)
+            if known is None:
                 new.append(row)
-            elif numbers == row[4:7]:
+            elif known[1:] == row[4:7]:
                 present.append(row.place)
+                self.voided += self.history.is_voided(known[0])
             else:
                 skips.add(
                     row.line,
                     f"the request id {row.request_id!r} of the model {self.model!r} is in the "
-                    f"ledger with other numbers: give each call an id of its own",
+                    f"ledger with other numbers: give each call an id of its own, also one that "
+                    f"corrects a voided call",
                 )
                 bad.append(row.place)
         staged.set_present(present)

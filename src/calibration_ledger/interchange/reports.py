@@ -27,6 +27,7 @@ class ImportReport:
         source: the file as the user named it, or `<stdin>`.
         recorded: how many calls were added to the ledger.
         already: how many calls of the file were in the ledger before, or are repeated in the file.
+        already_voided: how many of these are voided in the ledger, and stay so (`jsonl` and `csv`).
         older: how many of the added calls were made before their model's newest call that was in
             the ledger already; they were appended behind it all the same.
         adjustments: how many adjustments were added (`ledger` and `state`; the `opened` entry of
@@ -47,6 +48,7 @@ class ImportReport:
     source: str
     recorded: int = 0
     already: int = 0
+    already_voided: int = 0
     older: int = 0
     adjustments: int = 0
     skipped: int = 0

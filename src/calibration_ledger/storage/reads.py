@@ -269,8 +269,8 @@ def ends(backend: Backend, model_id: int) -> tuple[int, int, int]:
 
 def find_requests(
     backend: Backend, model_id: int, request_keys: Sequence[bytes]
-) -> dict[bytes, tuple[int, int, float]]:
-    """Which of these the model has: the (prompt tokens, completion tokens, actual ms) of each."""
+) -> dict[bytes, tuple[int, int, int, float]]:
+    """Which of these the model has: (seq, prompt tokens, completion tokens, actual ms) of each."""
     found = {}
     for values in request_pages(model_id, request_keys):
         for key, *numbers, _ in backend.read(backend.sql.find_requests, values):

@@ -164,7 +164,7 @@ def _build_requests() -> Built:
             ("model_id", "request_key"),
         ),
         "find_requests": (
-            select(details.request_key, *_CALL[2:6])
+            select(details.request_key, _CALL[0], *_CALL[2:6])
             .join_from(call_details, calls, same_call)
             # Not IN: with five keys or more, SQLite rather scans all details of the model.
             .where(

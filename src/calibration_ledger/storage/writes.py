@@ -127,7 +127,7 @@ class Transaction:
         return {
             bytes(key): numbers
             for values in request_pages(model_id, request_keys)
-            for key, *numbers in self._execute(self._sql.find_requests, values).fetchall()
+            for key, _, *numbers in self._execute(self._sql.find_requests, values).fetchall()
         }
 
     def last_adjustment(self, model_id: int) -> int:
