@@ -127,8 +127,8 @@ def test_an_end_in_the_middle_says_what_was_adopted_before_it(longer):
         with pytest.raises(LedgerBusyError) as caught:
             recalibrate._each(run, {"tiny": (0.3, "ema"), "x y": (0.3, "ema")}, stays=True)
         assert str(caught.value) == (
-            "it is busy. The models before stay recalibrated ('tiny'), and this one was not changed: "
-            "try again."
+            "it is busy. The models before stay recalibrated ('tiny'), and this one was not "
+            "changed: try again."
         )
         assert calibrator.calibration("tiny").alpha == 0.3
         assert calibrator.audit() == []
