@@ -105,7 +105,7 @@ def test_a_negative_zero_loses_its_sign():
         (1.0, 2.0, 10**400),
         (number for number in LOCAL),
     ],
-    ids=repr,
+    ids=lambda value: f"{value!r:.20}",
 )
 def test_nonsense_of_a_users_function_is_refused_with_the_models_name(given):
     with pytest.raises(InvalidInputError, match=r"for the model 'timmy'.*three finite numbers"):
