@@ -16,6 +16,8 @@ from calibration_ledger.storage.schema import REVISION
 from calibration_ledger.storage.schema_check import schema_differences
 from reference import TABLES, dump
 
+from .steps import wait_until
+
 LATER = datetime(2100, 1, 1, tzinfo=UTC)
 READING = ("alembic_version", *TABLES, "readable_calls")
 WRITER = [
@@ -105,6 +107,12 @@ def test_history_is_only_ever_inserted_but_for_archives(run, url, tmp_path):
     with AdaptiveCalibrator(url) as calibrator:
         write_in_every_way(calibrator)
         read_in_every_way(calibrator)
+    # A server process adds what it counted when it ends, which takes a moment.
+    others = (
+        "SELECT 1 FROM pg_stat_activity WHERE datname = current_database()"
+        " AND backend_type = 'client backend' AND pid <> pg_backend_pid()"
+    )
+    wait_until(lambda: not run(others))
     changed = (
         "SELECT relname, n_tup_ins > 0, n_tup_upd + n_tup_del FROM pg_stat_user_tables"
         " WHERE relname IN ('models', 'calls', 'call_details', 'adjustments') ORDER BY 1"
@@ -120,6 +128,7 @@ def test_history_is_only_ever_inserted_but_for_archives(run, url, tmp_path):
         report = calibrator.archive(LATER, tmp_path / "old.jsonl")
         calibrator.import_calls("ledger", tmp_path / "old.jsonl")
         assert calibrator.audit() == []
+    wait_until(lambda: not run(others))
     removed = {table: (updated, rows) for table, _, updated, rows in run(changed_by_archives)}
     # What was archived, and the entry of each model that stood for it.
     assert removed["adjustments"] == (0, report.adjustments + len(report.models))
