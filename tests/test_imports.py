@@ -41,6 +41,7 @@ PURE = {
     "audit",
     "calibration",
     "claims",
+    "cores",
     "damage",
     "diagnosis",
     "entries",

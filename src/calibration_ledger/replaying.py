@@ -121,9 +121,12 @@ def _by_workers(
     if any(plan.start(rule) is not Runs for rule, _ in chosen):
         return nothing
     tasks = []
-    for live, candidate in zip(lives, chosen, strict=True):
-        through = _through(reads.ModelHistory(backend, live), window)
-        tasks.append(workers.Task(live.model, through, live.last_seq, [candidate], window))
+    try:
+        for live, candidate in zip(lives, chosen, strict=True):
+            through = _through(reads.ModelHistory(backend, live), window)
+            tasks.append(workers.Task(live.model, through, live.last_seq, [candidate], window))
+    except HistoryArchivedError:  # just now: who does it here looks again
+        return nothing
     done = workers.fold_in_workers(backend.place, tasks, plan.progress)
     return [
         replay_of(live.model, some[0].state, some[0].accuracy)

@@ -134,18 +134,21 @@ def _by_workers(
     pays = workers.pays(backend.place, plan.calls, len(plan.candidates), len(lives))
     if not pays or plan.start(plan.candidates) is not Runs:
         return [None] * len(lives)
-    tasks = [
-        workers.Task(
-            live.model,
-            plan.through(reads.ModelHistory(backend, live)),
-            live.last_seq,
-            plan.tried(live),
-            plan.chosen_window(),
-            plan.warm_up,
-            keeps_sizes=True,
-        )
-        for live in lives
-    ]
+    try:
+        tasks = [
+            workers.Task(
+                live.model,
+                plan.through(reads.ModelHistory(backend, live)),
+                live.last_seq,
+                plan.tried(live),
+                plan.chosen_window(),
+                plan.warm_up,
+                keeps_sizes=True,
+            )
+            for live in lives
+        ]
+    except HistoryArchivedError:  # just now: who does it here looks again
+        return [None] * len(lives)
     done = workers.fold_in_workers(backend.place, tasks, plan.progress)
     return [
         None if some is None else plan.told(live, [one.accuracy for one in some])

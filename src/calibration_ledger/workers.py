@@ -18,6 +18,7 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
+from calibration_ledger.cores import cores
 from calibration_ledger.errors import CalibrationLedgerError
 from calibration_ledger.figures import Accuracy
 from calibration_ledger.learning import State
@@ -69,13 +70,6 @@ def pays(place: Place, calls: int, candidates: int, models: int) -> bool:
     return is_much and can_start and not place.in_memory
 
 
-def cores() -> int:
-    """How many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def fold_in_workers(
     place: Place, tasks: Sequence[Task], progress: Progress | None = None
 ) -> list[list[Folded] | None]:
@@ -96,9 +90,8 @@ def fold_in_workers(
         told.put(None)
 
     try:
-        for _ in range(min(cores(), len(tasks))):
-            worker = _start()
-            workers.append(worker)
+        _start_all(workers, min(cores(), len(tasks)))
+        for worker in workers:
             threads.append(Thread(target=serve, args=(worker,), daemon=True))
             threads[-1].start()
         left = len(threads)
@@ -117,6 +110,12 @@ def fold_in_workers(
             with suppress(OSError):  # what was written last may not have got there
                 worker.__exit__(None, None, None)
     return found
+
+
+def _start_all(workers: list[subprocess.Popen[str]], count: int) -> None:
+    with suppress(OSError):  # there is room for no more processes: fewer do it, or none
+        for _ in range(count):
+            workers.append(_start())  # noqa: PERF401 - those started before one fails are kept
 
 
 def _start() -> subprocess.Popen[str]:
@@ -142,8 +141,8 @@ def _tell(worker: subprocess.Popen[str], place: Place) -> None:
 def _done(
     worker: subprocess.Popen[str], task: Task, told: SimpleQueue[int | None]
 ) -> list[Folded] | None:
-    assert worker.stdin is not None  # noqa: S101 - they are pipes
-    assert worker.stdout is not None  # noqa: S101
+    assert worker.stdin is not None  # noqa: S101 - it is a pipe
+    assert worker.stdout is not None  # noqa: S101 - it is a pipe
     candidates = [(rule.version, alpha) for rule, alpha in task.candidates]
     _write(worker.stdin, task._replace(candidates=candidates))  # type: ignore[arg-type]  # as JSON
     for line in worker.stdout:

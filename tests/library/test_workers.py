@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from calibration_ledger import AdaptiveCalibrator, NotFiniteError, fast, workers
+from calibration_ledger.storage.reads import ModelHistory
 
 # A test that asks for `ledger_path` runs on one database: workers do not know which it is.
 pytestmark = pytest.mark.skipif(workers.cores() < 2, reason="there is one core, and no helper")
@@ -115,6 +116,35 @@ def test_what_does_not_stay_finite_is_told_as_ever(calibrator, ledger, started):
     sweeps = calibrator.sweep([1e-9, 1.0], "ema", warm_up=0)
     assert [[score.n for score in sweep.scores] for sweep in sweeps] == [[2, 0], [2, 0], [4, 0]]
     assert started
+
+
+@pytest.mark.usefixtures("plain", "ledger_path")
+def test_where_no_process_can_be_started_it_is_done_here(filled, monkeypatch):
+    def refuse():
+        raise BlockingIOError("no more processes")
+
+    expected = alone(monkeypatch, lambda: filled.sweep([0.2]))
+    monkeypatch.setattr(workers, "_start", refuse)
+    assert filled.sweep([0.2]) == expected
+
+
+@pytest.mark.usefixtures("plain", "ledger_path")
+@pytest.mark.parametrize("verb", ["sweep", "replay"])
+def test_a_history_archived_before_the_workers_start_is_read_again(
+    filled, make_call, monkeypatch, tmp_path, verb
+):
+    def work():
+        return getattr(filled, verb)([0.2] if verb == "sweep" else 0.2, since=since)
+
+    def archive_first(history, window):
+        monkeypatch.setattr(ModelHistory, "last_scored", last_scored)
+        filled.archive(make_call(50).called_at, tmp_path / "old.jsonl")
+        return last_scored(history, window)
+
+    since, last_scored = make_call(600).called_at, ModelHistory.last_scored
+    monkeypatch.setattr(ModelHistory, "last_scored", archive_first)
+    assert work() == alone(monkeypatch, work)
+    assert (tmp_path / "old.jsonl").exists()
 
 
 @pytest.mark.usefixtures("plain")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+from calibration_ledger.cores import cores
 from calibration_ledger.damage import damage_told
 from calibration_ledger.errors import NotFiniteError
 from calibration_ledger.fast.blocks import parts, scored_of
@@ -45,7 +45,7 @@ class CompiledRuns(Runs):
     ) -> None:
         """Start from these with compiled folds of all their rules."""
         super().__init__(model, states, keeps_figures=keeps_figures, keeps_sizes=keeps_sizes)
-        self._cores = _cores()
+        self._cores = cores()
         self._batches = []
         size = min(BATCH, max(1, -(-len(states) // (self._cores * TASKS_PER_CORE))))
         by_rule = sorted(range(len(states)), key=lambda index: states[index].rule.version)
@@ -189,13 +189,6 @@ class Batch:
                 state.updated_at = self._last_called_at
             if self._runs.figures:
                 self._runs.figures[index].go_on(self._scored, self._sums[k].tolist())
-
-
-def _cores() -> int:
-    """How many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _wait(pending: list[Future[None]]) -> None:
