@@ -105,7 +105,7 @@ def become_newer(folder: Path) -> None:
     """Make this process a program of tomorrow, for the rest of its life."""
     for name, module in list(sys.modules.items()):
         if name.startswith("calibration_ledger") and hasattr(module, "REVISION"):
-            module.REVISION = TOMORROW  # type: ignore[attr-defined]
+            module.REVISION = TOMORROW  # type: ignore[attr-defined]  # just looked
     migrate.migrations_dir = lambda: Path(folder)
 
 

@@ -191,7 +191,7 @@ def short_folder() -> str | None:
     The path of a socket, which lies there too, has at most a hundred bytes or so.
     """
     for folder, free_min in (("/dev/shm", 2**30), ("/tmp", 0)):  # noqa: S108 - a folder inside
-        if os.path.isdir(folder) and shutil.disk_usage(folder).free >= free_min:  # noqa: PTH112
+        if os.path.isdir(folder) and shutil.disk_usage(folder).free >= free_min:  # noqa: PTH112 - a text is wanted
             return folder
     return None
 

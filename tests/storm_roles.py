@@ -126,7 +126,7 @@ def record_bare(role: Role) -> None:
     for name in role.names("bare"):
         call = call_of(name, bare=True)
         sent = (call.model, call.prompt_tokens, call.actual_ms, call.completion_tokens)
-        recording = lambda sent=sent, call=call: calibrator.record(*sent, details=call.details)  # noqa: E731
+        recording = lambda sent=sent, call=call: calibrator.record(*sent, details=call.details)  # noqa: E731 - for `again`
         if role.persist(recording, again=False) is not None:
             role.log.acknowledge(name)
 
@@ -226,7 +226,7 @@ def recalibrate(role: Role) -> None:
             time.sleep(0.01)
             continue
         role.log.begin()
-        again = lambda alpha=alpha, model=model: calibrator.recalibrate(alpha, model=model)  # noqa: E731
+        again = lambda alpha=alpha, model=model: calibrator.recalibrate(alpha, model=model)  # noqa: E731 - for `again`
         if role.persist(again, again=False) is not None:
             role.log.acknowledge(f"alpha:{alpha.hex()}")
         if turn % 4 == 0:
@@ -250,7 +250,7 @@ def void(role: Role) -> None:
         first = rng.randrange(2, last)
         named = done.pop(model, (first, min(last, first + rng.randrange(30))))
         role.log.begin()
-        again = lambda model=model, name=name, named=named: calibrator.void(  # noqa: E731
+        again = lambda model=model, name=name, named=named: calibrator.void(  # noqa: E731 - for `again`
             model, seq=named, note=name
         )
         answer = role.persist(again, again=False)

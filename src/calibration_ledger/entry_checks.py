@@ -41,7 +41,7 @@ def adjustment_faults(entry: Adjustment) -> Iterator[tuple[str, str]]:
 
 def cause_of(seq: int) -> str:
     """What the first prediction that differs tells: its own entry, or what it rests on, changed."""
-    before = "1" if seq <= 2 else f"{seq - 1}, or an earlier one,"  # noqa: PLR2004
+    before = "1" if seq <= 2 else f"{seq - 1}, or an earlier one,"  # noqa: PLR2004 - what is before 2 is 1
     return f" (the first that differs: entry {seq} or {before} was changed)"
 
 

@@ -81,10 +81,10 @@ def _may_write(path: Path) -> bool:
     """Whether this user may write to the file, or make it, and make files beside it."""
     folder = path.parent
     # Not Path.exists(), which raises where a folder may not be searched.
-    while not os.path.exists(folder) and folder != folder.parent:  # noqa: PTH110
+    while not os.path.exists(folder) and folder != folder.parent:  # noqa: PTH110 - see above
         folder = folder.parent
     may_make = os.access(folder, os.W_OK | os.X_OK)
-    return may_make and (not os.path.exists(path) or os.access(path, os.W_OK))  # noqa: PTH110
+    return may_make and (not os.path.exists(path) or os.access(path, os.W_OK))  # noqa: PTH110 - see above
 
 
 def _locked_out(path: Path) -> tuple[str, ...]:
@@ -139,7 +139,7 @@ def kind_of(mounts: str, path: str) -> str | None:
 def free_bytes(path: str) -> int | None:
     """What this user may still write on the disk that a path lies on, or would lie on."""
     folder = Path(path)
-    while not os.path.exists(folder) and folder != folder.parent:  # noqa: PTH110 - as above
+    while not os.path.exists(folder) and folder != folder.parent:  # noqa: PTH110 - see above - as above
         folder = folder.parent
     try:
         return shutil.disk_usage(folder).free

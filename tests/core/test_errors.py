@@ -54,7 +54,7 @@ def test_every_error_is_under_one_root_and_says_what_it_means(error):
 
 
 @pytest.mark.parametrize("error", ALL)
-@pytest.mark.parametrize("through", [copy.copy, lambda e: pickle.loads(pickle.dumps(e))])  # noqa: S301
+@pytest.mark.parametrize("through", [copy.copy, lambda e: pickle.loads(pickle.dumps(e))])  # noqa: S301 - our own
 def test_an_error_comes_whole_out_of_another_process(error, through):
     """Pools of processes pickle what their workers raise, and hang on what does not come back."""
     before = made(error)

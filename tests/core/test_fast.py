@@ -75,7 +75,7 @@ class Paged:
 
 
 def random_call(rng, wildness):
-    tokens = lambda: rng.choice([0, 1, rng.randrange(4096), rng.randrange(2**31)])  # noqa: E731
+    tokens = lambda: rng.choice([0, 1, rng.randrange(4096), rng.randrange(2**31)])  # noqa: E731 - short
     p, c = (tokens(), tokens()) if rng.random() < wildness else (rng.randrange(4096), 100)
     y = rng.lognormvariate(7, 1)
     if rng.random() < wildness:

@@ -360,7 +360,7 @@ def test_a_truncated_ledger_is_refused_at_any_length_and_not_touched(tmp_path, t
     for length in sorted(lengths):
         path.write_bytes(template[:length])
         for use in ("predict", "audit", "record"):
-            with pytest.raises((LedgerCorruptError, NotALedgerError)):  # noqa: PT012
+            with pytest.raises((LedgerCorruptError, NotALedgerError)):  # noqa: PT012 - opening or using
                 with AdaptiveCalibrator(path, timeout_s=1.0) as calibrator:
                     findings = USES[use](calibrator)
                 # An audit may also give the damage as findings.

@@ -83,7 +83,7 @@ def in_thread(action) -> None:
 
 def open_files(path: Path) -> list[str]:
     """The files of the ledger that this process has open."""
-    links = [os.path.realpath(f"/proc/self/fd/{n}") for n in os.listdir("/proc/self/fd")]  # noqa: PTH208
+    links = [os.path.realpath(f"/proc/self/fd/{n}") for n in os.listdir("/proc/self/fd")]  # noqa: PTH208 - names
     return sorted(Path(link).name for link in links if link.startswith(str(path)))
 
 

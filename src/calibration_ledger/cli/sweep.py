@@ -184,7 +184,7 @@ def _verdict(found: Sweep, calib: str) -> str:
     tried = f"{count} tried, {learnt}"
     rule, alpha = found.winner.rule, found.winner.alpha
     assert rule is not None  # noqa: S101 - only the live ones of several models have none
-    assert alpha is not None  # noqa: S101
+    assert alpha is not None  # noqa: S101 - nor do they have an alpha
     best = f"{rule} {alpha:g}"
     if not found.winner.mean_absolute_error_ms < found.live.mean_absolute_error_ms:
         return f"the live calibration is as good as the best, {best} ({tried})."

@@ -28,8 +28,8 @@ class Compiled(NamedTuple):
 def compiled(rules: Iterable[Rule]) -> Compiled | None:
     """The compiled `learn_block`, and the folds of these rules; None where it cannot be done."""
     try:
-        import numba  # noqa: F401
-        import numpy  # noqa: ICN001, F401
+        import numba  # noqa: F401 - only to see whether it is there
+        import numpy  # noqa: ICN001, F401 - the same
     except ImportError:
         return None
     with _lock:

@@ -35,7 +35,7 @@ def fold_ema(
     i = 0
     # Scalars only, so that a compiler can take this very function. No strict=: the callers build
     # the three columns together, and such compilers do not know the argument.
-    for p, c, y in zip(prompt_tokens, completion_tokens, actual_ms):  # noqa: B905
+    for p, c, y in zip(prompt_tokens, completion_tokens, actual_ms):  # noqa: B905 - see above
         predicted = o + a * p + b * c
         predicted_ms[i] = predicted
         i += 1  # noqa: SIM113 - enumerate() packs a tuple a call, and this loop is the hot one

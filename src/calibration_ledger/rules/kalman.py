@@ -65,7 +65,7 @@ def fold_kalman(
     # ruff: disable[FURB136]
     # Only an edited ledger holds less noise than the least, and below 0 there is no square root.
     run, watch, i, noise = state[12], 0.0, 0, NOISE_LEAST if state[11] < NOISE_LEAST else state[11]
-    for p, c, y in zip(prompt_tokens, completion_tokens, actual_ms):  # noqa: B905
+    for p, c, y in zip(prompt_tokens, completion_tokens, actual_ms):  # noqa: B905 - see above
         predicted = o + a * p + b * c
         predicted_ms[i] = predicted
         i += 1  # noqa: SIM113 - enumerate() packs a tuple a call, and this loop is the hot one
