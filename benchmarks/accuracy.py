@@ -31,8 +31,8 @@ from collections import defaultdict
 from math import isfinite
 from pathlib import Path
 
-from calibration_ledger.learning import State
-from calibration_ledger.priors import default_prior
+from calibration_ledger.core.priors import default_prior
+from calibration_ledger.core.state import State
 from calibration_ledger.rules import EMA, RULES
 
 CALLS_MAX, CALLS_MIN, WARM_UP, WINDOW, REFIT_EVERY = 4_000, 60, 20, 1_000, 25

@@ -24,10 +24,10 @@ import time
 from pathlib import Path
 
 from calibration_ledger import AdaptiveCalibrator, fast
-from calibration_ledger.listing import list_live
-from calibration_ledger.replay import fold_history
+from calibration_ledger.core.replay import fold_history
 from calibration_ledger.rules import find_rule
-from calibration_ledger.storage import reads
+from calibration_ledger.storage import ledger as reads
+from calibration_ledger.verbs.calls import list_live
 
 ALPHAS = [(i + 1) / 200 for i in range(100)]
 TARGETS_S = {

@@ -11,9 +11,13 @@ from functools import partial
 from alembic import context
 
 from calibration_ledger.errors import CalibrationLedgerError
-from calibration_ledger.storage.migrate import current_revision, migration_connection, reading
+from calibration_ledger.storage.migrate import (
+    current_revision,
+    migration_connection,
+    reading,
+    without_view,
+)
 from calibration_ledger.storage.place import find_place
-from calibration_ledger.storage.readable_view import without_view
 from calibration_ledger.storage.schema import metadata
 
 TIMEOUT_S = 30.0

@@ -20,7 +20,7 @@ if "forkserver" in _METHODS:
             *("psycopg", "sqlalchemy.dialects.postgresql.psycopg"),
             *(
                 f"calibration_ledger.storage.{name}"
-                for name in ("sqlite", "postgres", "migrate", "postgres_migrate")
+                for name in ("sqlite.file", "postgres.server", "migrate", "postgres.migrate")
             ),
         ]
     )

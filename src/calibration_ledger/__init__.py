@@ -12,8 +12,21 @@ from typing import TYPE_CHECKING
 from calibration_ledger._version import __version__
 
 if TYPE_CHECKING:
-    from calibration_ledger.calibration import DEFAULT_ALPHA, ModelCalibration
     from calibration_ledger.calibrator import AdaptiveCalibrator
+    from calibration_ledger.core.priors import Prior, default_prior
+    from calibration_ledger.core.values import (
+        DEFAULT_ALPHA,
+        Call,
+        CostPrediction,
+        Finding,
+        Head,
+        ModelCalibration,
+        Replay,
+        Score,
+        Suggestion,
+        Sweep,
+        Voiding,
+    )
     from calibration_ledger.errors import (
         CalibrationLedgerError,
         CompletionTokensMissingError,
@@ -46,34 +59,22 @@ if TYPE_CHECKING:
         StoredRuleError,
         UnknownRuleError,
     )
-    from calibration_ledger.priors import Prior, default_prior
-    from calibration_ledger.values import (
-        Call,
-        CostPrediction,
-        Finding,
-        Head,
-        Replay,
-        Score,
-        Suggestion,
-        Sweep,
-        Voiding,
-    )
 
 _HOMES = {
     "AdaptiveCalibrator": "calibrator",
-    "Call": "values",
-    "CostPrediction": "values",
-    "DEFAULT_ALPHA": "calibration",
-    "Finding": "values",
-    "Head": "values",
-    "ModelCalibration": "calibration",
-    "Prior": "priors",
-    "Replay": "values",
-    "Score": "values",
-    "Suggestion": "values",
-    "Sweep": "values",
-    "Voiding": "values",
-    "default_prior": "priors",
+    "Call": "core.values",
+    "CostPrediction": "core.values",
+    "DEFAULT_ALPHA": "core.values",
+    "Finding": "core.values",
+    "Head": "core.values",
+    "ModelCalibration": "core.values",
+    "Prior": "core.priors",
+    "Replay": "core.values",
+    "Score": "core.values",
+    "Suggestion": "core.values",
+    "Sweep": "core.values",
+    "Voiding": "core.values",
+    "default_prior": "core.priors",
     "CalibrationLedgerError": "errors",
     "CompletionTokensMissingError": "errors",
     "ExportFailedError": "errors",

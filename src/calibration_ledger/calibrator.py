@@ -1,57 +1,196 @@
 """`AdaptiveCalibrator`, the library's front door.
 
 A method checks its input, then runs one transaction, or reads; SQL, arithmetic and file formats
-live elsewhere. What looks at the whole history is in `history`.
+live elsewhere.
 """
 
 from __future__ import annotations
 
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from functools import wraps
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol
 
-from calibration_ledger import listing
-from calibration_ledger.calibration import (
+from calibration_ledger.core.priors import check_prior, checked_prior, default_prior
+from calibration_ledger.core.state import State
+from calibration_ledger.core.validation import (
+    check_alpha,
+    check_durability,
+    check_model,
+    check_path,
+    check_seconds,
+    check_tokens,
+)
+from calibration_ledger.core.values import (
     DEFAULT_ALPHA,
+    Call,
+    CostPrediction,
     ModelCalibration,
     confidence_of,
     finite_prediction,
 )
-from calibration_ledger.damage import IMPOSSIBLE, damaged, impossible
-from calibration_ledger.errors import LedgerNotFoundError
-from calibration_ledger.history import HistoryMethods
-from calibration_ledger.learning import State
-from calibration_ledger.new_calls import checked_calls, new_call, now_us
-from calibration_ledger.priors import check_prior, checked_prior, default_prior
-from calibration_ledger.recording import Unopened, record_call
-from calibration_ledger.removed import refusing_removed
+from calibration_ledger.errors import (
+    IMPOSSIBLE,
+    CompletionTokensMissingError,
+    LedgerNotFoundError,
+    RemovedParameterError,
+    damaged,
+    impossible,
+)
 from calibration_ledger.rules import find_rule
-from calibration_ledger.storage import reads
+from calibration_ledger.storage import ledger as reads
 from calibration_ledger.storage.opening import open_backend
 from calibration_ledger.storage.place import find_place
-from calibration_ledger.timing import TimedCall, timed_call
-from calibration_ledger.validation import (
-    check_alpha,
-    check_durability,
-    check_model,
-    check_seconds,
-    check_tokens,
+from calibration_ledger.verbs import audit, calls, replay, sweep, void
+from calibration_ledger.verbs.record import (
+    Unopened,
+    checked_call,
+    checked_calls,
+    exists,
+    new_call,
+    now_us,
+    record_batches,
+    record_call,
+    record_once,
+    reset_models,
 )
-from calibration_ledger.values import Call, CostPrediction
-from calibration_ledger.writing import exists, record_batches, reset_models
+from calibration_ledger.verbs.sweep import WARM_UP
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from contextlib import AbstractContextManager
+    from pathlib import Path
     from types import TracebackType
-    from typing import Self
+    from typing import Self, TextIO
 
-    from calibration_ledger.entries import Adjustment
+    from calibration_ledger.core.entries import Adjustment
+    from calibration_ledger.core.facts import Diagnosis
+    from calibration_ledger.core.replay import Progress
+    from calibration_ledger.core.values import (
+        ArchiveReport,
+        Call,
+        ExportReport,
+        Finding,
+        Head,
+        ImportReport,
+        Replay,
+        Suggestion,
+        Sweep,
+        Voiding,
+    )
+    from calibration_ledger.verbs.void import Seqs
+
+
+# -- parameters of the predecessor ----------------------------------------------------------
+# Parameters of the predecessor, and what takes their place.
+
+Given = ParamSpec("Given")
+
+_REMOVED = {
+    "autosave": (
+        "autosave= is gone: every record() is saved, in one transaction. For speed at the price "
+        "of the last calls in a power cut, pass durability='normal'."
+    ),
+    "state_path": (
+        "state_path= is gone: pass the ledger's path as the first argument, and take the old JSON "
+        "file in once with `calib import state FILE`."
+    ),
+}
+
+
+def refusing_removed(init: Callable[Given, None]) -> Callable[Given, None]:
+    """Refuse these keyword arguments with their sentences, before `init` would with Python's.
+
+    A wrapper, so that help, `inspect.signature` and type checkers see the parameters that there
+    are and nothing else: with `**removed` among them, every misspelt keyword would pass.
+
+    Raises:
+        RemovedParameterError: there was one.
+    """
+
+    @wraps(init)
+    def checked(*arguments: Given.args, **keywords: Given.kwargs) -> None:
+        for name in keywords:
+            if name in _REMOVED:
+                raise RemovedParameterError(_REMOVED[name])
+        init(*arguments, **keywords)
+
+    return checked
+
+
+# -- timed: measure a call around a block of code -------------------------------------------
+# `timed`: measure a call around a block of code.
+
+
+class _Records(Protocol):
+    def record(
+        self,
+        model: str,
+        prompt_tokens: int,
+        actual_ms: float,
+        completion_tokens: int = 0,
+        *,
+        request_id: str | None = None,
+        called_at: datetime | None = None,
+        details: Any = None,
+    ) -> float: ...
+
+
+@dataclass(slots=True)
+class TimedCall:
+    """What `timed` yields. The block sets the first three; the rest is set behind it.
+
+    Where the call cannot be recorded, `actual_ms` is there all the same, and `error_ms` is None.
+
+    Attributes:
+        completion_tokens: the tokens that came out; must be set, 0 included.
+        request_id: the caller's name for the call, where there is one.
+        details: what else was measured.
+        actual_ms: the measured wall-clock time of the block in ms.
+        error_ms: actual minus predicted, in ms.
+    """
+
+    completion_tokens: int | None = None
+    request_id: str | None = None
+    details: dict[str, Any] = field(default_factory=dict)
+    actual_ms: float | None = None
+    error_ms: float | None = None
+
+
+@contextmanager
+def timed_call(calibrator: _Records, model: str, prompt_tokens: int) -> Iterator[TimedCall]:
+    """See `AdaptiveCalibrator.timed`."""
+    call = TimedCall()
+    called_at = datetime.now(UTC)
+    start = time.perf_counter()
+    yield call
+    # Set first: where recording it is refused, the measurement shall not be lost with it.
+    call.actual_ms = (time.perf_counter() - start) * 1000.0
+    if call.completion_tokens is None:
+        raise CompletionTokensMissingError(
+            f"the timed call of {model!r} was not recorded, because its completion_tokens were not "
+            f"set: set them inside the block, on what timed() yields, to what the server reported."
+        )
+    call.error_ms = calibrator.record(
+        model,
+        prompt_tokens,
+        call.actual_ms,
+        call.completion_tokens,
+        request_id=call.request_id,
+        called_at=called_at,
+        details=call.details or None,
+    )
+
+
+# -- the front door -------------------------------------------------------------------------
 
 _TIMEOUT_MAX_S = 86_400
 
 
-class AdaptiveCalibrator(HistoryMethods):
+class AdaptiveCalibrator:
     """Predicts how long calls of language models take, and learns from each that was observed.
 
     Safe to share between threads, and to keep over a fork. Other processes may use the same
@@ -203,6 +342,19 @@ class AdaptiveCalibrator(HistoryMethods):
         except Unopened:
             return self._backend.write(record_call, model, call, self._opening(model))
 
+    def record_once(self, call: Call) -> tuple[float, bool]:
+        """Record a call as `record` does, and say whether it is new.
+
+        Returns:
+            The error in ms, and whether the call was added: False where its request id was there
+            already, with the same numbers.
+
+        Raises:
+            As `record` does.
+        """
+        model, new = checked_call(call)
+        return record_once(self._backend, self._opening, model, new)
+
     def record_many(self, calls: Iterable[Call | Mapping[str, Any]]) -> list[float]:
         """Record calls in order, all of them checked first, in transactions of at most 1,000.
 
@@ -254,7 +406,7 @@ class AdaptiveCalibrator(HistoryMethods):
         """The whole state of a model, unrounded; the prior's for a model never seen."""
         live = self._find(model := check_model(model))
         if live is not None:
-            return listing.calibration_of(live)
+            return calls.calibration_of(live)
         prior = checked_prior(self._prior, model)
         return ModelCalibration(model, self.rule, self.alpha, *prior)
 
@@ -264,8 +416,8 @@ class AdaptiveCalibrator(HistoryMethods):
 
     def all_stats(self) -> list[dict[str, Any]]:
         """The figures of every model with at least one call, sorted by model."""
-        live = listing.list_live(self._backend)
-        return [listing.calibration_of(item).stats() for item in live if item.sample_count]
+        live = calls.list_live(self._backend)
+        return [calls.calibration_of(item).stats() for item in live if item.sample_count]
 
     def reset(self, model: str | None = None) -> None:
         """Set one model, or all, back to this calibrator's prior, rule and alpha.
@@ -277,6 +429,388 @@ class AdaptiveCalibrator(HistoryMethods):
         """
         if model is None or self._find(model := check_model(model)) is not None:
             reset_models(self._backend, self._opening, model)
+
+    # -- the whole history --------------------------------------------------------------------
+
+    def check_exists(self) -> None:
+        """Refuse to go on where there is no ledger yet.
+
+        `audit`, `replay`, `recalibrate`, `backup` and `export_ledger` do, because nothing found
+        in a ledger that is not there would look like all being well. `calls`, `heads`,
+        `all_stats` and predictions take it for an empty one, which the first write makes. A
+        ledger in memory is there from the start.
+
+        Raises:
+            LedgerNotFoundError: there is none. None was made.
+        """
+        self._backend.read(self._backend.sql.revision)
+
+    def calls(
+        self,
+        model: str | None = None,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        last: int | None = None,
+    ) -> Iterator[Call]:
+        """The calls as they were recorded, by model, then seq; read in pages.
+
+        A ledger that is not there yet has none.
+
+        Args:
+            model: only this one's.
+            since: only calls made at this time or later.
+            until: only calls made before this time.
+            last: only this many of each model's newest.
+
+        Raises:
+            ModelNotFoundError: the ledger has no entry of this model.
+            InvalidInputError: an argument is not what it must be.
+        """
+        return calls.iterate_calls(self._backend, model, since=since, until=until, last=last)
+
+    def replay(
+        self,
+        alpha: float | None = None,
+        rule: str | None = None,
+        *,
+        model: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        progress: Progress | None = None,
+    ) -> list[Replay]:
+        """Fold the history again under another alpha or rule; changes nothing.
+
+        Args:
+            alpha: the speed to try; None: each model's live one, or the rule's own default where
+                the rule is another.
+            rule: the rule to try, such as `kalman`; None: each model's live one.
+            model: only this one.
+            since: score only calls made at this time or later.
+            until: score only calls made before this time. All calls up to the last scored one
+                are learnt, whatever their time.
+            progress: called with the number of calls done since the last time.
+
+        Returns:
+            One `Replay` for each model, sorted by model.
+
+        Raises:
+            LedgerNotFoundError: there is no ledger yet.
+            ModelNotFoundError: the ledger has no entry of this model.
+            NotFiniteError: a calibration would not stay finite under this alpha.
+            InvalidInputError: an argument is not what it must be.
+        """
+        return replay.replay(
+            self._backend, alpha, rule, model, since=since, until=until, progress=progress
+        )
+
+    def sweep(
+        self,
+        alphas: Iterable[float] | None = None,
+        rules: Iterable[str] | str | None = None,
+        model: str | None = None,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        warm_up: int = WARM_UP,
+        progress: Progress | None = None,
+    ) -> list[Sweep]:
+        """Replay under every rule with every alpha, and rank them; changes nothing.
+
+        Args:
+            alphas: the alphas to try; None: eleven from 0.001 to 0.5.
+            rules: the rules to try, or one; None: all.
+            model: only this one.
+            since: score only calls made at this time or later; see `replay`.
+            until: score only calls made before this time.
+            warm_up: how many of each model's first calls are learnt but not scored.
+            progress: called with the number of calls done since the last time.
+
+        Returns:
+            One `Sweep` for each model, sorted by model, and behind them, where there are several,
+            one of all together (`.model` is None).
+
+        Raises:
+            As for `replay`; but a rule and alpha that would not stay finite is only scored last.
+        """
+        return sweep.sweep(
+            self._backend,
+            alphas,
+            rules,
+            model,
+            since=since,
+            until=until,
+            warm_up=warm_up,
+            progress=progress,
+        )
+
+    def suggest(self, model: str | None = None) -> list[Suggestion]:
+        """Where another rule or alpha would have predicted the newest calls clearly better.
+
+        A quick look at 2,000 calls of a model at most; `sweep` knows for sure.
+
+        Raises:
+            ModelNotFoundError: the ledger has no entry of this model.
+        """
+        return sweep.suggest(self._backend, model)
+
+    def recalibrate(
+        self,
+        alpha: float | None = None,
+        rule: str | None = None,
+        *,
+        model: str | None = None,
+        progress: Progress | None = None,
+    ) -> list[Replay]:
+        """Adopt a rule and alpha: rebuild the live calibration by replay, as an adjustment.
+
+        One transaction for each model, and none before all are replayed: one that cannot be
+        leaves all as they were. A model that would not change gets no entry.
+
+        Returns:
+            The replays that were adopted, one for each model, sorted by model.
+
+        Raises:
+            As for `replay` and for `record`.
+        """
+        return replay.recalibrate(self._backend, alpha, rule, model, progress=progress)
+
+    def void(
+        self,
+        model: str | None,
+        *,
+        seq: Seqs | None = None,
+        request_id: str | Iterable[str] | None = None,
+        import_id: str | Iterable[str] | None = None,
+        note: str | None = None,
+        dry_run: bool = False,
+        progress: Progress | None = None,
+    ) -> list[Voiding]:
+        """Void entries: rebuild the live calibration as if they had never been.
+
+        They stay in the history, and `calls` marks them; nothing learns from them any more. A
+        `voided` entry says which they are. It can be voided itself: then they count again. One
+        transaction for each model.
+
+        Args:
+            model: the model's name; None, for an import alone: every model that it brought calls.
+            seq: an entry, a pair of the first and last of several, or a list of these. Among them
+                may be a reset or recalibration, which is undone, but not the first entry.
+            request_id: the request id of a call, or several.
+            import_id: what an import of calls reported as its `import_id`, or several.
+            note: why, to be kept with the entry.
+            dry_run: only say what would change.
+            progress: called with the number of calls replayed since the last time.
+
+        Returns:
+            One `Voiding` for each model, sorted by model.
+
+        Raises:
+            ModelNotFoundError: the ledger has no entry of this model.
+            NoSuchEntryError: something is named that is not there.
+            InvalidInputError: an argument is not what it must be, or an entry cannot be voided.
+            HistoryArchivedError: what is named was archived: bring it back first.
+            LedgerError: as for `record`.
+        """
+        return void.void(
+            self._backend,
+            model,
+            seq=seq,
+            request_id=request_id,
+            import_id=import_id,
+            note=note,
+            dry_run=dry_run,
+            progress=progress,
+        )
+
+    def heads(self) -> list[Head]:
+        """Today's running digest of every model, to note down and audit against later.
+
+        A ledger that is not there yet has none.
+        """
+        return audit.heads(self._backend)
+
+    def audit(
+        self,
+        model: str | None = None,
+        *,
+        heads: Iterable[Head | tuple[str, int, str]] | None = None,
+        progress: Progress | None = None,
+    ) -> list[Finding]:
+        """Check that history explains the calibrations, to the bit; empty when all is well.
+
+        Args:
+            model: only this one.
+            heads: what `heads()` gave earlier: finds a past that was rewritten consistently.
+                Those of archived entries are not looked at, but for the newest.
+            progress: called with the number of calls done since the last time.
+
+        Raises:
+            LedgerNotFoundError: there is no ledger yet: a name mistyped, or a ledger that is gone.
+            ModelNotFoundError: the ledger has no entry of this model.
+        """
+        return audit.audit(self._backend, model, heads=heads, progress=progress)
+
+    # -- moving, and the doctor ---------------------------------------------------------------
+
+    def import_calls(
+        self,
+        kind: str,
+        source: str | os.PathLike[str] | TextIO | None = None,
+        *,
+        skip_bad: bool = False,
+        progress: Progress | None = None,
+    ) -> ImportReport:
+        """Take a file in: what `calib import KIND FILE` does.
+
+        The file is checked whole before anything of it is recorded; then it is recorded in
+        transactions of at most 1,000 entries (`state`: in one). Should that be cut short, the
+        same import completes it: no call is added twice. The formats are in the README.
+
+        Args:
+            kind: `jsonl` or `csv`: calls, a row each; `ledger`: what `export_ledger("jsonl", ...)`
+                wrote; `state`: the predecessor's JSON.
+            source: a path, or an open text file; None, for `state` only: the predecessor's place,
+                `~/.nexus/calibrator_state.json`.
+            skip_bad: leave bad rows out and count them, instead of refusing the file; for `jsonl`
+                and `csv` only.
+            progress: called with the number of steps done since the last time: a step for each
+                line that was read, and one for each entry that was recorded.
+
+        Raises:
+            ImportRefusedError: the file is not what it should be, and nothing was recorded.
+            InvalidInputError: an argument is not what it must be.
+            LedgerError: as for `record`; calls of earlier transactions stay.
+        """
+        from calibration_ledger.verbs.transfer import import_calls
+
+        return import_calls(
+            self._backend, self._opening, kind, source, skip_bad=skip_bad, progress=progress
+        )
+
+    def export_ledger(
+        self,
+        kind: str,
+        target: str | os.PathLike[str] | TextIO,
+        *,
+        model: str | None = None,
+        overwrite: bool = False,
+        salvage: bool = False,
+        progress: Progress | None = None,
+    ) -> ExportReport:
+        """Write the ledger to a file: what `calib export KIND FILE` does.
+
+        Args:
+            kind: `jsonl`: every entry with the heads, for `import_calls("ledger", ...)`; `csv`:
+                the calls alone.
+            target: a path, or an open text file. A path bears the name only once it is complete.
+            model: only this one.
+            overwrite: replace a file that is at the path already, instead of refusing.
+            salvage: of a damaged ledger, write the calls that can still be read (with `jsonl`
+                too: for `import_calls("jsonl", ...)`); the report, a `SalvageReport`, has
+                what is lost.
+            progress: called with the number of entries written since the last time.
+
+        Raises:
+            ModelNotFoundError: the ledger has no entry of this model.
+            LedgerNotFoundError: there is no ledger yet.
+            InvalidInputError: there is something at the path already, or it cannot be written to.
+        """
+        from calibration_ledger.verbs.transfer import export_ledger
+
+        return export_ledger(
+            self._backend,
+            kind,
+            target,
+            model=model,
+            overwrite=overwrite,
+            salvage=salvage,
+            progress=progress,
+        )
+
+    def doctor(self) -> Diagnosis:
+        """Say how the ledger is and what needs action: what `calib doctor` does.
+
+        Changes nothing. Of a ledger that the constructor refuses, `calib doctor` tells as well.
+
+        Returns:
+            A `Diagnosis`: `.facts`, `.advice` with the urgent first, and `.needs_action`.
+        """
+        from calibration_ledger.verbs.doctor import doctor
+
+        return doctor(self._backend)
+
+    def archivable(self, before: datetime, *, model: str | None = None) -> ArchiveReport:
+        """What `archive` would take out of the ledger. Changes nothing, and reads little.
+
+        Returns:
+            An `ArchiveReport` without a file; the heads in it are empty.
+
+        Raises:
+            As for `archive`.
+        """
+        from calibration_ledger.verbs.archive import archivable
+
+        return archivable(self._backend, before, model)
+
+    def archive(
+        self,
+        before: datetime,
+        target: str | os.PathLike[str],
+        *,
+        model: str | None = None,
+        progress: Progress | None = None,
+    ) -> ArchiveReport:
+        """Move the oldest entries to a file: the one way in which a ledger shrinks.
+
+        The entries of each model up to the first that was made at `before` or later go (the time
+        of its opening does not count), where there is a call among them. They are written to a
+        file, which is read back and verified; then, in one transaction, an `archived` entry takes
+        their place, with the state behind them. Predictions, `seq`, `heads()` and the audit go on;
+        replays begin with that state. At last a file of SQLite's gives their space back.
+
+        `import_calls("ledger", target)` brings them back, the newest archive first. Until then the
+        ledger has forgotten their request ids: one that is recorded again is a new call. Heads
+        noted earlier of entries that are archived cannot be audited here any more.
+
+        Args:
+            before: a time, with its zone.
+            target: a path at which nothing is; compressed if it ends in `.gz`.
+            model: only this one.
+            progress: called with the number of steps done since the last time: a step for each
+                entry that was written, and one for each call that was read back.
+
+        Returns:
+            An `ArchiveReport`; without models where there was nothing to archive, and no file was
+            made.
+
+        Raises:
+            ModelNotFoundError: the ledger has no entry of this model.
+            LedgerNotFoundError: there is no ledger yet.
+            InvalidInputError: an argument is not what it must be, or the path is taken.
+            ExportFailedError: the file could not be written, or does not read back as it was.
+            LedgerCorruptError: the history does not explain itself; see `audit`.
+            LedgerError: as for `record`; the error says whether the file stays.
+        """
+        from calibration_ledger.verbs.archive import archive
+
+        return archive(self._backend, before, target, model=model, progress=progress)
+
+    def archived(self) -> list[Head]:
+        """The newest archived entry, and the head behind it, of each model that has one.
+
+        The entries up to there are in archives; see `archive`.
+        """
+        return audit.archived(self._backend)
+
+    def backup(self, copy: str | os.PathLike[str]) -> Path:
+        """Write a consistent copy of the ledger while others go on writing; gives its path.
+
+        Raises:
+            InvalidInputError: it is no path, or there is something at it already.
+            LedgerNotFoundError: there is no ledger yet.
+        """
+        return self._backend.backup(check_path("copy", copy))
 
     # -- the end -----------------------------------------------------------------------------
 

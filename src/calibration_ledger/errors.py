@@ -13,8 +13,17 @@ Where a standard exception says the same, the error is one of those too, so that
 
 from __future__ import annotations
 
+import re
+import struct
+from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+
+# -- the errors -----------------------------------------------------------------------------
 
 
 class CalibrationLedgerError(Exception):
@@ -217,3 +226,127 @@ class OutcomeUnknownError(LedgerError):
 
     Calls with a `request_id` can simply be recorded again: the ledger knows them.
     """
+
+
+# -- the sentences that several places tell -----------------------------------------------
+
+SHOWN_LENGTH_MAX = 100
+
+
+def shown(value: object) -> str:
+    """A value of the caller's in a sentence, short whatever it is."""
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001 - an int of 4,300 digits has none, and a caller's may fail
+        return f"<{type(value).__name__}>"
+    return text if len(text) <= SHOWN_LENGTH_MAX else f"{text[: SHOWN_LENGTH_MAX - 3]}..."
+
+
+# -- damage: rows that no program of ours wrote ---------------------------------------------
+# Damage: rows that no program of ours wrote, where something other than the audit meets them.
+#
+# The audit makes findings of them. Whatever else stumbles over them says so with a typed error.
+
+COUNT_LIMIT = 2**60
+"""Counts and seqs stay below: no ledger gets there, and there is room above to add."""
+
+
+def damaged(model: str, what: str) -> LedgerCorruptError:
+    """The error of a model whose rows cannot be what a program of ours wrote."""
+    return LedgerCorruptError(
+        f"the ledger was damaged or edited by hand: of the model {model!r}, {what}. Nothing was "
+        f"changed: `calib audit` finds all that is wrong; restore a backup."
+    )
+
+
+IMPOSSIBLE = (struct.error, OverflowError, TypeError, AttributeError)
+"""What arithmetic raises over values that are absurd, or of another type than their column's."""
+
+
+def impossible(model: str, error: Exception) -> LedgerCorruptError:
+    """`damaged`, of one of `IMPOSSIBLE`."""
+    return damaged(model, f"an entry holds an impossible value ({error})")
+
+
+@contextmanager
+def damage_told(model: str) -> Iterator[None]:
+    """Make `damaged` of what impossible values break inside; no user's code may run there."""
+    try:
+        yield
+    except IMPOSSIBLE as error:
+        raise impossible(model, error) from error
+
+
+# -- several transactions, of which the first ones stay -------------------------------------
+# The end of several transactions of which the first ones were committed, and stay.
+#
+# What ended them speaks of its own transaction alone. Whoever believes its "nothing was recorded"
+# and sends all of it again has the first ones twice: so the error says what stayed.
+
+_NAMED = 10
+"""So many models an error names."""
+
+RECALIBRATED = "the models before stay recalibrated"
+"""What `tell_models` says of a recalibration."""
+
+_NOTHING = re.compile(r"\bnothing was (?:recorded|changed|written)\b", re.IGNORECASE)
+
+
+def tell_recorded(error: BaseException, errors_ms: Sequence[float]) -> None:
+    """Let the error that ended a `record_many` say which calls stay, and carry their errors.
+
+    Args:
+        error: what ended it. It keeps its type: "not recorded" and "not known" differ.
+        errors_ms: the errors of the calls before; there is at least one.
+    """
+    done = len(errors_ms)
+    first = "the first call was" if done == 1 else f"the first {done} calls were"
+    stay = f"{first} recorded"
+    if not isinstance(error, CalibrationLedgerError):  # Ctrl-C, perhaps just after a commit
+        error.add_note(f"Of this record_many, at least {stay}.")
+        return
+    error.recorded, error.errors_ms = done, tuple(errors_ms)
+    if not isinstance(error, OutcomeUnknownError):
+        stay += f", the transaction from call {done + 1} on was not"
+    replace_nothing(error, stay)
+
+
+def tell_models(error: CalibrationLedgerError, stay: str, models: Sequence[str]) -> None:
+    """Let the error that ended a change of several models say of which it stays.
+
+    Args:
+        error: what ended it, at one of them.
+        stay: what stays of those before, such as "the models before stay recalibrated".
+        models: the names of those before; there is at least one.
+    """
+    more = f" and {len(models) - _NAMED} more" if len(models) > _NAMED else ""
+    stay = f"{stay} ({', '.join(map(repr, models[:_NAMED]))}{more})"
+    if not isinstance(error, OutcomeUnknownError):
+        stay += ", and this one was not changed"
+    replace_nothing(error, stay)
+
+
+def replace_nothing(error: CalibrationLedgerError, stay: str) -> None:
+    """Say `stay` where the error's sentence says that nothing was recorded, else after it."""
+    stay = stay[:1].upper() + stay[1:]
+    text, count = _NOTHING.subn(lambda _: stay, str(error), count=1)
+    error.args = (text if count else f"{text} {stay}.",)
+
+
+# -- an import that failed between two of its transactions ----------------------------------
+# The end of an import that failed between two of its transactions.
+
+
+def add_progress(error: CalibrationLedgerError, done: int, what: str) -> None:
+    """Let the error say what the transactions before it recorded, which stays.
+
+    Args:
+        error: what ended the import. It keeps its type: "not recorded" and "not known" differ.
+        done: how many were recorded before.
+        what: of what, such as `calls of FILE`.
+    """
+    if done:
+        stay = f"{done} {what} were recorded: run the same import again"
+        if not isinstance(error, OutcomeUnknownError):
+            stay += ". The rest was not"
+        replace_nothing(error, stay)

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from calibration_ledger import AdaptiveCalibrator, default_prior
-from calibration_ledger.cli import demo, tour
+from calibration_ledger.cli import demo
+from calibration_ledger.cli import demo as tour
 
 from .conftest import run_in_terminal
 

@@ -16,8 +16,9 @@ from pathlib import Path
 import pytest
 
 from calibration_ledger import AdaptiveCalibrator
-from calibration_ledger.storage import backend, doctor_sqlite
+from calibration_ledger.storage import backend
 from calibration_ledger.storage.schema import REVISION
+from calibration_ledger.storage.sqlite import examine as doctor_sqlite
 from newer_program import TOMORROW
 
 from .conftest import run_in_terminal, run_process, some_calls

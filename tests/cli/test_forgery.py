@@ -15,13 +15,8 @@ import pytest
 import sqlalchemy as sa
 
 from calibration_ledger import AdaptiveCalibrator
-from calibration_ledger.entries import (
-    Adjustment,
-    adjustment_head,
-    call_head,
-    first_head,
-)
-from calibration_ledger.learning import State
+from calibration_ledger.core.entries import Adjustment, adjustment_head, call_head, first_head
+from calibration_ledger.core.state import State
 from calibration_ledger.rules import find_rule
 
 if TYPE_CHECKING:

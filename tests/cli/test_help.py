@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from calibration_ledger import __version__
 from calibration_ledger.cli.main import COMMANDS, main
-from calibration_ledger.interchange import EXPORT_KINDS, IMPORT_KINDS
+from calibration_ledger.verbs.transfer import EXPORT_KINDS, IMPORT_KINDS
 
 from .conftest import run_process
 
@@ -131,7 +131,7 @@ def test_the_list_of_commands_imports_none_of_them():
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
     )
     imported = {name.rpartition(".")[2] for name in done.stdout.splitlines()[-1].split()}
-    assert imported == {"main", "failure", "options", "session", "text"}
+    assert imported == {"main", "options", "session", "text"}
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -141,7 +141,7 @@ def test_closed_streams_are_survived(filled, args):
 
 def test_long_work_shows_its_progress_to_a_terminal_only(filled, monkeypatch):
     script = (
-        "from calibration_ledger.cli import printing\n"
+        "from calibration_ledger.cli import output as printing\n"
         "printing.PROGRESS_FROM, printing.SHOWN_EVERY_S = 1, 0\n"
         "from calibration_ledger.cli.main import main\n"
         "main(prog_name='calib')\n"

@@ -7,8 +7,7 @@ import pytest
 from calibration_ledger import AdaptiveCalibrator
 from calibration_ledger.cli.sweep import spaced
 from calibration_ledger.cli.sweep import sweep as command
-from calibration_ledger.sweep import ALPHAS, WARM_UP
-from calibration_ledger.sweeping import WARM_UP_MAX
+from calibration_ledger.verbs.sweep import ALPHAS, WARM_UP, WARM_UP_MAX
 
 from .conftest import plain_calls, run_in_terminal
 

@@ -14,8 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from calibration_ledger.errors import CalibrationLedgerError, InvalidInputError
-from calibration_ledger.validation import (
+from calibration_ledger.core.validation import (
     DETAILS_BYTES_MAX,
     DETAILS_DEPTH_MAX,
     EPOCH,
@@ -32,9 +31,9 @@ from calibration_ledger.validation import (
     check_window,
     iso_from_us,
     request_key,
-    shown,
     time_from_us,
 )
+from calibration_ledger.errors import CalibrationLedgerError, InvalidInputError, shown
 
 HUGE = 10**5000  # Python refuses to print it
 NAN, INF = float("nan"), float("inf")

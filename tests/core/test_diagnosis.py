@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from calibration_ledger.diagnosis import CHECKS, FREE_LEAST, WAL_LARGE, diagnose
-from calibration_ledger.facts import (
+from calibration_ledger.core.advice import CHECKS, FREE_LEAST, WAL_LARGE, diagnose
+from calibration_ledger.core.facts import (
     STATES,
     Activity,
     Blocked,

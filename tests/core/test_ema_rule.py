@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from calibration_ledger.calibration import confidence_of
+from calibration_ledger.core.priors import Prior, default_prior
+from calibration_ledger.core.state import State, learn_columns
+from calibration_ledger.core.values import confidence_of
 from calibration_ledger.errors import NotFiniteError, UnknownRuleError
-from calibration_ledger.learning import State, learn_columns
-from calibration_ledger.priors import Prior, default_prior
 from calibration_ledger.rules import EMA, RULES, find_rule, predict_ms
 from reference import Ema, load_traces
 

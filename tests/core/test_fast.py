@@ -17,13 +17,13 @@ import pytest
 
 import calibration_ledger
 from calibration_ledger import Call, fast
-from calibration_ledger.entries import Adjustment
+from calibration_ledger.core.entries import Adjustment
+from calibration_ledger.core.figures import Histogram
+from calibration_ledger.core.replay import Columns, Runs, Scoring, Window, fold_history, fold_states
 from calibration_ledger.errors import LedgerCorruptError, NotFiniteError
-from calibration_ledger.fast.histogram import BUCKETS, FIRST, ArrayHistogram
-from calibration_ledger.figures import Histogram
-from calibration_ledger.replay import Columns, Runs, Scoring, Window, fold_history, fold_states
+from calibration_ledger.fast.runs import BUCKETS, FIRST, ArrayHistogram
 from calibration_ledger.rules import RULES
-from calibration_ledger.sweep import Together, sweep_history
+from calibration_ledger.verbs.sweep import Together, sweep_history
 from reference import LOCAL_PRIOR, Ema, Lived
 
 if importlib.util.find_spec("numba") is None:
@@ -32,7 +32,7 @@ if importlib.util.find_spec("numba") is None:
         allow_module_level=True,
     )
 
-from calibration_ledger.fast import blocks
+from calibration_ledger.fast import runs as blocks
 from calibration_ledger.fast.compiling import compiled
 from calibration_ledger.fast.runs import CompiledRuns
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from calibration_ledger.figures import Accuracy, Histogram
+from calibration_ledger.core.figures import Accuracy, Histogram
 
 numbers = st.one_of(
     st.just(0.0), st.floats(1e-3, 1e7), st.floats(1e-290, 1e290), st.sampled_from([1.0, 2.0, 4.0])

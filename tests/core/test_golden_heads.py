@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from calibration_ledger.entries import (
+from calibration_ledger.core.entries import (
     ADJUSTMENT_KINDS,
     CALL_KIND,
     Adjustment,

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import reference_kalman
+from calibration_ledger.core.priors import Prior
+from calibration_ledger.core.state import State, learn_columns
 from calibration_ledger.errors import NotFiniteError
-from calibration_ledger.learning import State, learn_columns
-from calibration_ledger.priors import Prior
 from calibration_ledger.rules import EMA, KALMAN, find_rule, predict_ms
 from reference_kalman import NUMBERS, Kalman, load_traces
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from calibration_ledger import DEFAULT_ALPHA, ModelCalibration
-from calibration_ledger.calibration import confidence_of
+from calibration_ledger.core.values import confidence_of
 from calibration_ledger.errors import InvalidInputError
 
 FOUR = {"model", "sample_count", "confidence", "status"}

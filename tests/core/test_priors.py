@@ -7,8 +7,8 @@ from fractions import Fraction
 import pytest
 
 from calibration_ledger import CalibrationLedgerError, Prior, default_prior
+from calibration_ledger.core.priors import checked_prior
 from calibration_ledger.errors import InvalidInputError
-from calibration_ledger.priors import checked_prior
 
 LOCAL = (0.5, 8.0, 300.0)
 GROQ = (0.05, 0.3, 150.0)

@@ -7,11 +7,11 @@ import struct
 
 import pytest
 
-from calibration_ledger.audit import CHECKS, FINDINGS_MAX, ModelAudit
-from calibration_ledger.entries import Adjustment
-from calibration_ledger.noted_heads import contradictions, missing_models
-from calibration_ledger.validation import request_key
-from calibration_ledger.values import Finding, Head
+from calibration_ledger.core.audit import CHECKS, FINDINGS_MAX, ModelAudit
+from calibration_ledger.core.entries import Adjustment
+from calibration_ledger.core.validation import request_key
+from calibration_ledger.core.values import Finding, Head
+from calibration_ledger.verbs.audit import contradictions, missing_models
 from reference import LOCAL_PRIOR, Ema, Lived, lived_history
 
 STORED = {

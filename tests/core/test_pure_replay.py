@@ -6,10 +6,10 @@ import math
 
 import pytest
 
-from calibration_ledger.entries import Adjustment
+from calibration_ledger.core.entries import Adjustment
+from calibration_ledger.core.figures import Accuracy
+from calibration_ledger.core.replay import Columns, Window, fold_history, replay_history
 from calibration_ledger.errors import NotFiniteError
-from calibration_ledger.figures import Accuracy
-from calibration_ledger.replay import Columns, Window, fold_history, replay_history
 from calibration_ledger.rules import EMA
 from reference import LOCAL_PRIOR, Ema, Lived, lived_history, numbers_of
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from calibration_ledger import Call, CostPrediction, Finding, Head, Replay
-from calibration_ledger.values import Call as SameCall
+from calibration_ledger.core.values import Call as SameCall
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 VALUES = [

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from calibration_ledger.entries import Adjustment
-from calibration_ledger.voids import (
+from calibration_ledger.core.entries import Adjustment
+from calibration_ledger.core.history import (
     VOIDS_LENGTH_MAX,
     covers,
     left_of,

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from calibration_ledger import AdaptiveCalibrator, Call
-from calibration_ledger.facts import shown_bytes
+from calibration_ledger.core.facts import shown_bytes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,12 +50,12 @@ AdaptiveCalibrator(ledger).archive(datetime.fromisoformat(before), dest)
 """
 
 MOMENTS = {
-    "while it writes": "interchange.archiving:head_line",
-    "when the file has its name": "interchange.archiving:_verify",
-    "while it reads back": "interchange.archiving:check_fold",
-    "before it takes anything out": "interchange.archiving:_take_out",
-    "when calls are gone": "storage.writes:Transaction.add_adjustment",
-    "before it gives space back": "interchange.archiving:shrink",
+    "while it writes": "verbs.archive:head_line",
+    "when the file has its name": "verbs.archive:_verify",
+    "while it reads back": "verbs.archive:check_fold",
+    "before it takes anything out": "verbs.archive:_take_out",
+    "when calls are gone": "storage.transaction:Transaction.add_adjustment",
+    "before it gives space back": "verbs.archive:shrink",
 }
 
 

@@ -11,7 +11,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from calibration_ledger import AdaptiveCalibrator, Call
-from calibration_ledger.storage.sqlite_connect import JOURNAL_SIZE_LIMIT
+from calibration_ledger.storage.sqlite.connections import JOURNAL_SIZE_LIMIT
 
 if TYPE_CHECKING:
     from pathlib import Path

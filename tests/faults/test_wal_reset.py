@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from calibration_ledger import AdaptiveCalibrator
-from calibration_ledger.facts import has_wal_reset_bug
+from calibration_ledger.core.facts import has_wal_reset_bug
 
 WORKERS = Path(__file__).with_name("wal_workers.py")
 

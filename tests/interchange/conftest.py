@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from calibration_ledger import Call
-    from calibration_ledger.interchange.reports import ImportReport
+    from calibration_ledger.core.values import ImportReport
 
 HEADER = "model,prompt_tokens,completion_tokens,actual_ms"
 

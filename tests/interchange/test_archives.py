@@ -212,7 +212,7 @@ def test_a_restore_that_others_get_in_the_way_of_leaves_all_as_it_was(
     archives: list[Path],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from calibration_ledger.interchange import ledger_import
+    from calibration_ledger.verbs import import_ledger as ledger_import
 
     restore = ledger_import._restore
 
@@ -234,7 +234,7 @@ def test_calls_recorded_while_an_archive_comes_back_stay(
     archives: list[Path],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from calibration_ledger.interchange import ledger_import
+    from calibration_ledger.verbs import import_ledger as ledger_import
 
     restore = ledger_import._restore
 
@@ -256,7 +256,7 @@ def test_an_append_to_what_was_archived_meanwhile_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A recalibration in the file may rest on what was just archived here."""
-    from calibration_ledger.interchange import ledger_import
+    from calibration_ledger.verbs import import_ledger as ledger_import
 
     for i in range(6):
         calibrator.record("m", i, 100.0 + i, 3, called_at=soon(i))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from calibration_ledger import AdaptiveCalibrator
+from calibration_ledger.core.values import ImportReport, SkippedLine
 from calibration_ledger.errors import (
     ImportRefusedError,
     InvalidInputError,
@@ -18,9 +19,8 @@ from calibration_ledger.errors import (
     LedgerTooNewError,
     UnknownRuleError,
 )
-from calibration_ledger.interchange.reports import ImportReport, SkippedLine
-from calibration_ledger.interchange.skips import LINES_MAX, REASONS_MAX, Skips
 from calibration_ledger.storage.schema import REVISION
+from calibration_ledger.verbs.import_calls import LINES_MAX, REASONS_MAX, Skips
 
 from .conftest import HEADER, as_in_the_file, json_row
 
@@ -345,7 +345,7 @@ def _count(calibrator: AdaptiveCalibrator) -> int:
 def test_many_models_share_transactions(
     take: Take, calibrator: AdaptiveCalibrator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("calibration_ledger.interchange.calls_recording.BATCH", 100)
+    monkeypatch.setattr("calibration_ledger.verbs.import_calls.BATCH", 100)
     seen: list[int] = []
     text = "".join(json_row(model=f"m{i:04}") for i in range(120))
     report = take("jsonl", text, progress=lambda _: seen.append(_count(calibrator)))

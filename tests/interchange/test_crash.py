@@ -13,7 +13,7 @@ import pytest
 
 from calibration_ledger import AdaptiveCalibrator
 from calibration_ledger.errors import InvalidInputError
-from calibration_ledger.import_ids import import_id_of
+from calibration_ledger.formats.row import import_id_of
 
 from .conftest import HEADER
 

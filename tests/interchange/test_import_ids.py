@@ -15,14 +15,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from calibration_ledger import AdaptiveCalibrator
-from calibration_ledger.import_ids import (
+from calibration_ledger.core.validation import DETAILS_BYTES_MAX, check_details
+from calibration_ledger.formats.row import (
     DETAILS_BYTES_LEFT,
     ImportDigest,
+    Row,
+    content_key,
     import_id_of,
     with_import_id,
 )
-from calibration_ledger.interchange.rows import Row, content_key
-from calibration_ledger.validation import DETAILS_BYTES_MAX, check_details
 
 from .conftest import HEADER, as_in_the_file, json_row
 from .histories import json_values, soon
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from calibration_ledger.core.values import ImportReport
     from calibration_ledger.errors import ImportRefusedError
-    from calibration_ledger.interchange.reports import ImportReport
 
     Take = Callable[..., ImportReport]
     Refuse = Callable[..., ImportRefusedError]

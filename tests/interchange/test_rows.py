@@ -13,8 +13,8 @@ import pytest
 
 from calibration_ledger import AdaptiveCalibrator, LedgerNotFoundError
 from calibration_ledger.errors import InvalidInputError
-from calibration_ledger.interchange.json_text import parse_json
-from calibration_ledger.interchange.rows import Row, content_key
+from calibration_ledger.formats.json_text import parse_json
+from calibration_ledger.formats.row import Row, content_key
 
 from .conftest import HEADER, as_in_the_file, json_row
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from calibration_ledger.core.values import ImportReport
     from calibration_ledger.errors import ImportRefusedError
-    from calibration_ledger.interchange.reports import ImportReport
 
     Take = Callable[..., ImportReport]
     Refuse = Callable[..., ImportRefusedError]

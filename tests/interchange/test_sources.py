@@ -14,7 +14,7 @@ import pytest
 
 from calibration_ledger import AdaptiveCalibrator
 from calibration_ledger.errors import ImportRefusedError, InvalidInputError, LedgerNotFoundError
-from calibration_ledger.interchange.lines import LINE_MAX, open_source
+from calibration_ledger.formats.source import LINE_MAX, open_source
 
 from .conftest import HEADER, json_row
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from calibration_ledger.interchange.reports import ImportReport
+    from calibration_ledger.core.values import ImportReport
 
     Take = Callable[..., ImportReport]
     Refuse = Callable[..., ImportRefusedError]

@@ -21,7 +21,7 @@ from .histories import soon
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from calibration_ledger.interchange.reports import ImportReport
+    from calibration_ledger.core.values import ImportReport
 
     Take = Callable[..., ImportReport]
     Refuse = Callable[..., ImportRefusedError]
@@ -279,7 +279,7 @@ def test_one_bad_model_of_many_refuses_them_all(refuse: Refuse) -> None:
 def test_a_file_of_any_size_is_bounded(
     calibrator: AdaptiveCalibrator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys.modules["calibration_ledger.interchange.lines"], "WHOLE_MAX", 100)
+    monkeypatch.setattr(sys.modules["calibration_ledger.formats.source"], "WHOLE_MAX", 100)
     with pytest.raises(ImportRefusedError, match="larger than 100 bytes"):
         calibrator.import_calls("state", io.StringIO(state(FULL)))
 

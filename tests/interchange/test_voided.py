@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from calibration_ledger.cli.printing import json_text
-from calibration_ledger.cli.shapes import call_dict
+from calibration_ledger.cli.output import json_text
+from calibration_ledger.core.values import call_dict
 
 from .conftest import HEADER, as_in_the_file, json_row
 from .histories import soon
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from calibration_ledger import AdaptiveCalibrator
+    from calibration_ledger.core.values import ImportReport
     from calibration_ledger.errors import ImportRefusedError
-    from calibration_ledger.interchange.reports import ImportReport
 
     Take = Callable[..., ImportReport]
     Refuse = Callable[..., ImportRefusedError]

@@ -34,13 +34,8 @@ from hypothesis.stateful import (
 )
 
 from calibration_ledger import AdaptiveCalibrator, CalibrationLedgerError, Call
-from calibration_ledger.errors import (
-    HistoryArchivedError,
-    NotFiniteError,
-    RequestConflictError,
-)
-from calibration_ledger.new_calls import new_call
-from calibration_ledger.recording import record_call
+from calibration_ledger.errors import HistoryArchivedError, NotFiniteError, RequestConflictError
+from calibration_ledger.verbs.record import new_call, record_call
 from reference import (
     LOCAL_PRIOR,
     Ema,

@@ -19,7 +19,7 @@ from calibration_ledger.errors import (
     ModelNotFoundError,
     NotRecordedError,
 )
-from calibration_ledger.interchange import archiving
+from calibration_ledger.verbs import archive as archiving
 from reference import digest_of, entries_of, fold_file, numbers_of
 
 START = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)  # of `make_call`
@@ -62,7 +62,7 @@ def filled(calibrator, make_call, monkeypatch):
             )
             if part == 0 and model == "m":
                 with monkeypatch.context() as patch:
-                    patch.setattr("calibration_ledger.replaying.now_us", when_recalibrated)
+                    patch.setattr("calibration_ledger.verbs.replay.now_us", when_recalibrated)
                     calibrator.recalibrate(0.4, model="m")
     calibrator.record_many([make_call(1200, "only new")])
     return calibrator
@@ -167,7 +167,7 @@ def test_an_adjustment_made_later_stays_but_an_opening_goes(calibrator, make_cal
 
 
 def calibrator_entries(calibrator):
-    from calibration_ledger.storage import reads
+    from calibration_ledger.storage import ledger as reads
 
     live = reads.find(calibrator._backend, "m")
     return reads.ModelHistory(calibrator._backend, live).adjustments
@@ -455,7 +455,7 @@ def test_between_any_two_reads_an_archive_may_go_or_come_back(
     calibrator, ledger, make_call, tmp_path, monkeypatch, reader, back
 ):
     """Of what is read, nothing is missing: it is all of it as it was, or as it is now."""
-    monkeypatch.setattr("calibration_ledger.storage.reads.PAGE", 10)
+    monkeypatch.setattr("calibration_ledger.storage.ledger.PAGE", 10)
     calibrator.record_many(make_call(i, "m", details={"i": i}) for i in range(45))
     path, n, done = tmp_path / "old.jsonl", 1, False
     read = READERS[reader]

@@ -11,7 +11,7 @@ import pytest
 
 from calibration_ledger import AdaptiveCalibrator, Call
 from calibration_ledger.errors import InvalidInputError, ModelNotFoundError
-from calibration_ledger.storage.reads import PAGE
+from calibration_ledger.storage.ledger import PAGE
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 
@@ -191,7 +191,7 @@ def test_last_counts_at_the_call_whatever_is_recorded_before_the_model_is_reache
 def test_a_window_gives_in_order_of_seq_what_lies_in_it_also_where_times_go_back(
     calibrator, make_call, monkeypatch
 ):
-    monkeypatch.setattr("calibration_ledger.storage.reads.PAGE", 7)
+    monkeypatch.setattr("calibration_ledger.storage.ledger.PAGE", 7)
     times = [hour(0) + timedelta(seconds=i * 7 % 41) for i in range(41)]
     calibrator.record_many(make_call(i, "m", called_at=time) for i, time in enumerate(times))
     everything = list(calibrator.calls())

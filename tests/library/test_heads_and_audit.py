@@ -19,7 +19,7 @@ from reference import digest_of
 def still_clock(monkeypatch):
     """The openings of all ledgers are of the same moment, so that only the calls differ."""
     monkeypatch.setattr("calibration_ledger.calibrator.now_us", lambda: 1_767_323_045_000_000)
-    monkeypatch.setattr("calibration_ledger.replaying.now_us", lambda: 1_767_323_046_000_000)
+    monkeypatch.setattr("calibration_ledger.verbs.replay.now_us", lambda: 1_767_323_046_000_000)
 
 
 def write(path, calls, *, first=()):

@@ -16,7 +16,7 @@ from calibration_ledger.errors import (
     OutcomeUnknownError,
     RequestConflictError,
 )
-from calibration_ledger.writing import BATCH
+from calibration_ledger.verbs.record import BATCH
 from reference import digest_of, dump, entries_of, look_into
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from calibration_ledger import AdaptiveCalibrator, Call
 from calibration_ledger.errors import LedgerBusyError, ModelNotFoundError, NotFiniteError
-from calibration_ledger.storage.reads import PAGE
+from calibration_ledger.storage.ledger import PAGE
 from reference import LOCAL_PRIOR, Ema, dump, entries_of, fold_file, numbers_of
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)

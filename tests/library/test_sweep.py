@@ -9,10 +9,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from calibration_ledger import AdaptiveCalibrator, Call, suggesting
+from calibration_ledger import AdaptiveCalibrator, Call
 from calibration_ledger.errors import InvalidInputError, ModelNotFoundError, UnknownRuleError
 from calibration_ledger.rules import RULES
-from calibration_ledger.sweep import ALPHAS
+from calibration_ledger.verbs import sweep as suggesting
+from calibration_ledger.verbs.sweep import ALPHAS
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 

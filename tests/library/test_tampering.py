@@ -22,8 +22,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from calibration_ledger import AdaptiveCalibrator, CalibrationLedgerError, Call
-from calibration_ledger.audit import CHECKS
-from calibration_ledger.entries import ADJUSTMENT_KINDS
+from calibration_ledger.core.audit import CHECKS
+from calibration_ledger.core.entries import ADJUSTMENT_KINDS
 from calibration_ledger.errors import (
     InvalidInputError,
     LedgerCorruptError,

@@ -18,7 +18,7 @@ from calibration_ledger import (
     NotFiniteError,
     RequestConflictError,
 )
-from calibration_ledger.storage.reads import PAGE
+from calibration_ledger.storage.ledger import PAGE
 from reference import dump, entries_of
 
 POISON_MS = 5e6

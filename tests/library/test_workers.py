@@ -8,8 +8,9 @@ import sys
 
 import pytest
 
-from calibration_ledger import AdaptiveCalibrator, NotFiniteError, fast, workers
-from calibration_ledger.storage.reads import ModelHistory
+from calibration_ledger import AdaptiveCalibrator, NotFiniteError, fast
+from calibration_ledger.storage.ledger import ModelHistory
+from calibration_ledger.verbs import workers
 
 # A test that asks for `ledger_path` runs on one database: workers do not know which it is.
 pytestmark = pytest.mark.skipif(workers.cores() < 2, reason="there is one core, and no helper")
@@ -161,7 +162,8 @@ def test_a_program_without_a_guard_can_use_them(ledger_path, make_call, tmp_path
         calibrator.record_many(make_call(i, f"m{i % 2}") for i in range(100))
     (tmp_path / "json.py").write_text("raise SystemExit('not the right one')")
     program = (
-        "from calibration_ledger import AdaptiveCalibrator, fast, workers\n"
+        "from calibration_ledger import AdaptiveCalibrator, fast\n"
+        "from calibration_ledger.verbs import workers\n"
         "fast.LONG, workers.LONG = 2**60, 0\n"
         f"print(len(AdaptiveCalibrator({str(ledger_path)!r}).replay(0.2)))\n"
     )

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from alembic.util import CommandError
 
 from calibration_ledger import AdaptiveCalibrator
+from calibration_ledger.core.validation import request_key
 from calibration_ledger.errors import LedgerCorruptError
 from calibration_ledger.storage.migrate import (
     migration_connection,
@@ -21,7 +22,6 @@ from calibration_ledger.storage.migrate import (
 from calibration_ledger.storage.place import find_place
 from calibration_ledger.storage.schema import REVISION
 from calibration_ledger.storage.schema_check import schema_differences
-from calibration_ledger.validation import request_key
 from reference import Lived, dump, lived_history
 
 if TYPE_CHECKING:

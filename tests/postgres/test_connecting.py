@@ -19,7 +19,7 @@ import pytest
 from calibration_ledger import AdaptiveCalibrator
 from calibration_ledger.errors import InvalidInputError, LedgerError, NotRecordedError
 from calibration_ledger.storage.place import find_place
-from calibration_ledger.storage.postgres_connections import make_engine
+from calibration_ledger.storage.postgres.connections import make_engine
 from postgres_server import PASSWORD
 
 from .steps import wait_until

@@ -16,10 +16,11 @@ from types import SimpleNamespace
 import pytest
 from click.testing import CliRunner
 
-from calibration_ledger import AdaptiveCalibrator, Call, new_calls
+from calibration_ledger import AdaptiveCalibrator, Call
 from calibration_ledger.cli.main import main
 from calibration_ledger.errors import RequestConflictError
 from calibration_ledger.storage.place import find_place
+from calibration_ledger.verbs import record as new_calls
 from reference import digest_of, fold_file, numbers_of
 
 NUMBERS = ("--prompt-tokens", "512", "--completion-tokens", "128", "--actual-ms", "3400")

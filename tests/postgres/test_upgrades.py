@@ -125,7 +125,7 @@ def test_who_owns_nothing_cannot_upgrade(postgres, database, run, url, newer, ca
 
 def test_up_down_and_up_again_gives_the_same_tables(postgres, empty):
     place = find_place(postgres.url(empty))
-    from calibration_ledger.storage.postgres_migrate import begun
+    from calibration_ledger.storage.postgres.migrate import begun
     from calibration_ledger.storage.schema_check import schema_differences
 
     migrate.upgrade(place, 5.0)

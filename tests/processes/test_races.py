@@ -205,7 +205,7 @@ def wait_until(condition, seconds=60.0):
 STOPPED = """
 import os, signal, sys
 from calibration_ledger import AdaptiveCalibrator
-from calibration_ledger.storage.writes import Transaction
+from calibration_ledger.storage.transaction import Transaction
 
 save = Transaction.save
 def stop_and_save(self, row):

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from calibration_ledger import AdaptiveCalibrator
-from calibration_ledger.storage.writes import Transaction
+from calibration_ledger.storage.transaction import Transaction
 
 
 def ids_of(calibrator, model="m"):

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from calibration_ledger.storage.lock import writer_lock
+from calibration_ledger.storage.sqlite.lock import writer_lock
 
 
 class Score(NamedTuple):

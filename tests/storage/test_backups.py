@@ -14,10 +14,10 @@ from time import monotonic, sleep
 import pytest
 
 from calibration_ledger import AdaptiveCalibrator
+from calibration_ledger.core.files import publish
 from calibration_ledger.errors import InvalidInputError
-from calibration_ledger.files import publish
-from calibration_ledger.storage import backups
 from calibration_ledger.storage.place import find_place
+from calibration_ledger.storage.sqlite import copies as backups
 
 
 @pytest.fixture
@@ -108,7 +108,7 @@ def test_a_kill_leaves_nothing_of_the_copys_name(filled, tmp_path):
     copy = tmp_path / "copy.db"
     code = (
         "import sys, time\nfrom pathlib import Path\n"
-        "from calibration_ledger.storage import backups\n"
+        "from calibration_ledger.storage.sqlite import copies as backups\n"
         "def fill(partial):\n    partial.write_bytes(b'half')\n    time.sleep(60)\n"
         "backups.new_copy(Path(sys.argv[1]), Path(sys.argv[2]), fill)\n"
     )

@@ -28,8 +28,9 @@ from calibration_ledger.errors import (
     NotALedgerError,
     NotRecordedError,
 )
-from calibration_ledger.storage import live, sqlite_connect
-from calibration_ledger.storage.sqlite import SQLiteBackend
+from calibration_ledger.storage.sqlite import connections as sqlite_connect
+from calibration_ledger.storage.sqlite import forks as live
+from calibration_ledger.storage.sqlite.file import SQLiteBackend
 
 MODEL = "timmy:v0.1-q4"
 

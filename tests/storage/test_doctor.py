@@ -17,12 +17,14 @@ from time import monotonic, sleep
 
 import pytest
 
-from calibration_ledger import AdaptiveCalibrator, Call, surroundings
-from calibration_ledger.diagnosis import diagnose
-from calibration_ledger.doctoring import doctor_of
-from calibration_ledger.facts import Process
-from calibration_ledger.storage import backend, doctor_sqlite
+from calibration_ledger import AdaptiveCalibrator, Call
+from calibration_ledger.core.advice import diagnose
+from calibration_ledger.core.facts import Process
+from calibration_ledger.storage import backend
+from calibration_ledger.storage import system as surroundings
 from calibration_ledger.storage.schema import REVISION
+from calibration_ledger.storage.sqlite import examine as doctor_sqlite
+from calibration_ledger.verbs.doctor import doctor_of
 from newer_program import TOMORROW
 
 HAS_LOCKS = Path("/proc/locks").exists()
@@ -58,7 +60,7 @@ def facts_of(path):
 def in_another_process(path):
     """The diagnosis of a process that has nothing else open."""
     code = (
-        "import json, sys\nfrom calibration_ledger.doctoring import doctor_of\n"
+        "import json, sys\nfrom calibration_ledger.verbs.doctor import doctor_of\n"
         "print(json.dumps(doctor_of(sys.argv[1]).to_dict()))"
     )
     done = subprocess.run(
@@ -370,7 +372,7 @@ def program(code, *arguments):
 
 
 HOLDS_THE_LOCK = (
-    "from calibration_ledger.storage.lock import writer_lock\n"
+    "from calibration_ledger.storage.sqlite.lock import writer_lock\n"
     "lock = writer_lock(sys.argv[1])\nassert lock.acquire(10)"
 )
 RAW = "import sqlite3\nconnection = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
@@ -622,7 +624,7 @@ def test_what_a_role_may_not_do_is_listed(postgres, database):
 
 
 def test_sessions_that_wait_for_locks_are_seen(postgres, database, monkeypatch):
-    monkeypatch.setattr("calibration_ledger.storage.doctor_postgres.LOCK_TIMEOUT_MS", 100)
+    monkeypatch.setattr("calibration_ledger.storage.postgres.examine.LOCK_TIMEOUT_MS", 100)
     with (
         closing(postgres.connect(database)) as holder,
         closing(postgres.connect(database)) as waiter,

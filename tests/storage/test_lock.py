@@ -21,9 +21,8 @@ import pytest
 from lock_contest import Score, contest
 
 from calibration_ledger import AdaptiveCalibrator
-from calibration_ledger.storage import lock as lock_module
-from calibration_ledger.storage.fair_lock import FairLock
-from calibration_ledger.storage.lock import WriterLock, writer_lock
+from calibration_ledger.storage.sqlite import lock as lock_module
+from calibration_ledger.storage.sqlite.lock import FairLock, WriterLock, writer_lock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

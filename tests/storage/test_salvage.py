@@ -18,6 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from calibration_ledger import AdaptiveCalibrator, Call
+from calibration_ledger.core.facts import LostRange
+from calibration_ledger.core.history import voids_ranges
 from calibration_ledger.errors import (
     InvalidInputError,
     LedgerCorruptError,
@@ -25,12 +27,10 @@ from calibration_ledger.errors import (
     ModelNotFoundError,
     NotALedgerError,
 )
-from calibration_ledger.facts import LostRange
-from calibration_ledger.interchange.salvage import salvage
-from calibration_ledger.storage import raw_pages
 from calibration_ledger.storage.migrate import begun_file, run_migrations
 from calibration_ledger.storage.place import find_place
-from calibration_ledger.voids import voids_ranges
+from calibration_ledger.storage.sqlite import raw_pages
+from calibration_ledger.verbs.export import salvage
 
 PAGE = 4096
 MODELS = ("alpha", "beta", "gamma")

@@ -28,7 +28,7 @@ from calibration_ledger.errors import (
     LedgerClosedError,
     ReentrantCallError,
 )
-from calibration_ledger.storage.lock import WriterLock, writer_lock
+from calibration_ledger.storage.sqlite.lock import WriterLock, writer_lock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -10,7 +10,7 @@ from contextlib import closing
 import pytest
 
 from calibration_ledger import AdaptiveCalibrator
-from calibration_ledger.storage.sqlite_schema import (
+from calibration_ledger.storage.sqlite.soundness import (
     damaged_parts,
     expected_parts,
     foreign_parts,

@@ -9,14 +9,14 @@ import click
 
 from calibration_ledger.cli import text
 from calibration_ledger.cli.options import FilePath, examples, json_option, time_or_date
-from calibration_ledger.cli.printing import is_terminal, note, print_json, print_table, progress
+from calibration_ledger.cli.output import is_terminal, note, print_json, print_table, progress
 from calibration_ledger.cli.session import Session, pass_session
 from calibration_ledger.cli.table import Cell, Column
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from calibration_ledger.interchange.reports import ArchivedModel, ArchiveReport
+    from calibration_ledger.core.values import ArchivedModel, ArchiveReport
 
 COLUMNS = (
     Column("model", left=True),
@@ -99,7 +99,7 @@ def _counted(report: ArchiveReport) -> str:
 
 
 def _size(report: ArchiveReport) -> str:
-    from calibration_ledger.facts import shown_bytes
+    from calibration_ledger.core.facts import shown_bytes
 
     if report.bytes_before is None or report.bytes_after is None or report.trouble is not None:
         return ""

@@ -8,12 +8,12 @@ from pathlib import Path
 import click
 
 from calibration_ledger.cli import text
-from calibration_ledger.cli.failure import EXIT_FINDINGS
-from calibration_ledger.cli.heads_file import check_replaceable, read_heads, write_heads
+from calibration_ledger.cli.main import EXIT_FINDINGS
 from calibration_ledger.cli.options import FilePath, examples, json_option, model_argument
-from calibration_ledger.cli.printing import note, print_json, progress, say
+from calibration_ledger.cli.output import note, print_json, progress, say
 from calibration_ledger.cli.replay import entries
 from calibration_ledger.cli.session import Session, pass_session
+from calibration_ledger.formats.heads import check_replaceable, read_heads, write_heads
 
 
 @click.command(

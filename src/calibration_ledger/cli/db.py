@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from calibration_ledger.cli.failure import EXIT_FAILED
+from calibration_ledger.cli.main import EXIT_FAILED
 from calibration_ledger.cli.options import FilePath, examples, json_option
-from calibration_ledger.cli.printing import note, print_json, say
+from calibration_ledger.cli.output import note, print_json, say
 from calibration_ledger.cli.session import Session, pass_session
 from calibration_ledger.errors import InvalidInputError, LedgerNotFoundError
 
@@ -129,7 +129,7 @@ def backup(session: Session, dest: Path, *, as_json: bool) -> None:
     DEST must not exist. Works for a ledger of an older revision too; a server's database is
     backed up with its own tools.
     """
-    from calibration_ledger.storage.backups import backup_file
+    from calibration_ledger.storage.sqlite.copies import backup_file
 
     place = _place(session)
     copy = dest.absolute()

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 import click
 
 from calibration_ledger.cli import text
-from calibration_ledger.cli.failure import EXIT_FAILED
+from calibration_ledger.cli.main import EXIT_FAILED
 from calibration_ledger.cli.options import examples, json_option
-from calibration_ledger.cli.printing import heading, print_json, say
+from calibration_ledger.cli.output import heading, print_json, say
 from calibration_ledger.cli.session import Session, pass_session
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from calibration_ledger.facts import Advice, Diagnosis, Facts, FileFacts, ServerFacts
+    from calibration_ledger.core.facts import Advice, Diagnosis, Facts, FileFacts, ServerFacts
 
 WIDTH = 80
 """Sentences are broken into lines of this width; commands and names are not."""
@@ -33,7 +33,7 @@ def doctor(session: Session, ctx: click.Context, *, as_json: bool) -> None:
     on a damaged ledger too, and says what can still be read; `calib audit` checks that the history
     adds up. Exit code 1: something needs action.
     """
-    from calibration_ledger.doctoring import doctor_of
+    from calibration_ledger.verbs.doctor import doctor_of
 
     diagnosis = doctor_of(session.ledger)
     if as_json:
@@ -80,7 +80,7 @@ def _show_advice(some: Iterable[Advice]) -> None:
 
 def _lines(facts: Facts) -> Iterator[tuple[str, str]]:
     """The facts as lines of a name and a value; an empty value is left out."""
-    from calibration_ledger.facts import STATES
+    from calibration_ledger.core.facts import STATES
 
     yield "ledger", facts.ledger
     yield "found", STATES[facts.state] + _revision(facts)
@@ -111,7 +111,7 @@ def _revision(facts: Facts) -> str:
 
 
 def _engine(facts: Facts) -> str:
-    from calibration_ledger.facts import has_wal_reset_bug
+    from calibration_ledger.core.facts import has_wal_reset_bug
 
     if facts.engine_version is None:
         return ""
@@ -129,7 +129,7 @@ def _count(rows: int | None, table: str) -> str:
 
 
 def _file_lines(facts: Facts, file: FileFacts) -> Iterator[tuple[str, str]]:
-    from calibration_ledger.facts import shown_bytes
+    from calibration_ledger.core.facts import shown_bytes
 
     if file.size_bytes is not None:
         yield "size", f"{shown_bytes(file.size_bytes)}; WAL {shown_bytes(file.wal_bytes)}"
@@ -148,7 +148,7 @@ def _file_lines(facts: Facts, file: FileFacts) -> Iterator[tuple[str, str]]:
 
 
 def _server_lines(facts: Facts, server: ServerFacts) -> Iterator[tuple[str, str]]:
-    from calibration_ledger.facts import shown_bytes
+    from calibration_ledger.core.facts import shown_bytes
 
     if server.ledger_bytes is not None and server.database_bytes is not None:
         whole = shown_bytes(server.database_bytes)

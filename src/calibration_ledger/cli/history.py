@@ -9,16 +9,16 @@ import click
 
 from calibration_ledger.cli import text
 from calibration_ledger.cli.options import examples, json_option, model_argument, window_options
-from calibration_ledger.cli.printing import note, print_json_lines, print_table
+from calibration_ledger.cli.output import note, print_json_lines, print_table
 from calibration_ledger.cli.session import Session, pass_session
-from calibration_ledger.cli.shapes import call_dict
 from calibration_ledger.cli.table import MODEL, Cell, Column
+from calibration_ledger.core.values import call_dict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
-    from calibration_ledger.values import Call
+    from calibration_ledger.core.values import Call
 
 LAST = 20
 """So many calls of each model are shown to who did not say what to show."""

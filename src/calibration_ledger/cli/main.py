@@ -13,10 +13,42 @@ from typing import Any
 import click
 
 from calibration_ledger import __version__
-from calibration_ledger.cli.failure import Failure, failure_of
 from calibration_ledger.cli.options import FilePath
 from calibration_ledger.cli.session import Session
-from calibration_ledger.errors import CalibrationLedgerError
+from calibration_ledger.cli.text import escape
+from calibration_ledger.errors import CalibrationLedgerError, InvalidInputError
+
+# -- exit codes, and errors as the command line tells them ----------------------------------
+# Exit codes, and an error as the command line tells it.
+
+EXIT_FAILED = 1
+EXIT_WRONG_INPUT = 2
+EXIT_FINDINGS = 3
+
+
+class Failure(click.ClickException):
+    """A sentence on stderr, and exit code 1."""
+
+    exit_code = EXIT_FAILED
+
+    def __init__(self, message: str) -> None:
+        """Take the sentence; names in it may come from anywhere."""
+        super().__init__(escape(message))
+
+
+class WrongInput(Failure):
+    """The same with exit code 2: what was handed in is wrong, an imported file included."""
+
+    exit_code = EXIT_WRONG_INPUT
+
+
+def failure_of(error: CalibrationLedgerError) -> Failure:
+    """An error of the library as the command line tells it."""
+    kind = WrongInput if isinstance(error, InvalidInputError) else Failure
+    return kind(str(error))
+
+
+# -- the commands ---------------------------------------------------------------------------
 
 COMMANDS = {
     "predict": ("predict:predict", "Predict how long a call will take."),
@@ -29,8 +61,8 @@ COMMANDS = {
     "void": ("void:void", "Void wrong calls: nothing learns from them any more."),
     "reset": ("reset:reset", "Set a model back to its prior; its history stays."),
     "audit": ("audit:audit", "Check that the history explains the calibrations."),
-    "import": ("moving:import_", "Take calls, a ledger or an old state file in."),
-    "export": ("moving:export", "Write the ledger or its calls to a file."),
+    "import": ("files:import_", "Take calls, a ledger or an old state file in."),
+    "export": ("files:export", "Write the ledger or its calls to a file."),
     "archive": ("archive:archive", "Move the oldest entries to a file; the ledger shrinks."),
     "doctor": ("doctor:doctor", "Say how the ledger is, and what needs action."),
     "demo": ("demo:demo", "Show it all on really measured calls, in a ledger of its own."),

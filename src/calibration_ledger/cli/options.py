@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     Command = Callable[..., Any]
 
+
 _NUMBER = re.compile(r"-?[0-9]{1,18}(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 _DATE = re.compile(r"[0-9]{4}-?[0-9]{2}-?[0-9]{2}")
 
@@ -43,7 +44,7 @@ def time_with_zone(text: str) -> datetime:
             f"{text!r} is no time: write it like 2026-11-24T08:30:00Z."
         ) from None
     if time.utcoffset() is None:
-        from calibration_ledger.validation import without_zone
+        from calibration_ledger.core.validation import without_zone
 
         is_date = _DATE.fullmatch(text) is not None
         lacks = "has no time of day and no time zone" if is_date else "has no time zone"

@@ -9,14 +9,13 @@ import click
 
 from calibration_ledger.cli import text
 from calibration_ledger.cli.options import examples, json_option, model_argument
-from calibration_ledger.cli.printing import print_json, say
+from calibration_ledger.cli.output import print_json, say
 from calibration_ledger.cli.session import Session, pass_session
-from calibration_ledger.cli.shapes import prediction_dict
+from calibration_ledger.core.values import prediction_dict
 
 if TYPE_CHECKING:
-    from calibration_ledger.calibration import ModelCalibration
     from calibration_ledger.calibrator import AdaptiveCalibrator
-    from calibration_ledger.values import CostPrediction
+    from calibration_ledger.core.values import CostPrediction, ModelCalibration
 
 
 @click.command(
@@ -77,7 +76,7 @@ def prediction_from(
     calibration: ModelCalibration, prompt_tokens: int, completion_tokens: int
 ) -> CostPrediction:
     """What `AdaptiveCalibrator.predict` gives from this state."""
-    from calibration_ledger.values import CostPrediction
+    from calibration_ledger.core.values import CostPrediction
 
     return CostPrediction(
         calibration.model,

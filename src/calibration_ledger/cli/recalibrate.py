@@ -8,26 +8,25 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from calibration_ledger.cli import text
-from calibration_ledger.cli.asking import confirm_all
 from calibration_ledger.cli.options import examples, json_option, model_argument, rule_options
-from calibration_ledger.cli.printing import note, print_json, print_table, progress
+from calibration_ledger.cli.output import confirm_all, note, print_json, print_table, progress
 from calibration_ledger.cli.replay import entries
 from calibration_ledger.cli.session import Session, pass_session
-from calibration_ledger.cli.shapes import replay_dict
 from calibration_ledger.cli.table import MODEL, Cell, Column
-from calibration_ledger.errors import CalibrationLedgerError
-from calibration_ledger.stopped import RECALIBRATED, tell_models
+from calibration_ledger.core.values import replay_dict
+from calibration_ledger.errors import RECALIBRATED, CalibrationLedgerError, tell_models
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from typing import TypeAlias
 
-    from calibration_ledger.calibration import ModelCalibration
     from calibration_ledger.calibrator import AdaptiveCalibrator
-    from calibration_ledger.values import Replay, Sweep
+    from calibration_ledger.core.values import ModelCalibration, Replay, Sweep
 
     Plan: TypeAlias = dict[str, tuple[float | None, str | None]]
+
     """Which alpha and rule each model is to adopt."""
+
 
 COLUMNS = (
     MODEL,

@@ -16,16 +16,16 @@ from calibration_ledger.cli.options import (
     rule_options,
     time_with_zone,
 )
+from calibration_ledger.cli.output import note, print_json, say
 from calibration_ledger.cli.predict import describe, ground, prediction_from, state_of
-from calibration_ledger.cli.printing import note, print_json, say
 from calibration_ledger.cli.session import Session, pass_session
-from calibration_ledger.cli.shapes import prediction_dict
+from calibration_ledger.core.values import prediction_dict
 from calibration_ledger.errors import NotFiniteError
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from calibration_ledger.calibration import ModelCalibration
+    from calibration_ledger.core.values import ModelCalibration
 
 
 @click.command(
@@ -88,7 +88,7 @@ def record(
     The first record makes the ledger. --alpha and --rule apply to a model that this call opens;
     one that has history keeps its own until it is reset or recalibrated.
     """
-    from calibration_ledger.values import Call
+    from calibration_ledger.core.values import Call
 
     with session.writing(alpha, rule) as calibrator:
         error_ms, is_added = calibrator.record_once(

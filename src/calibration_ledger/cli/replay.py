@@ -14,16 +14,16 @@ from calibration_ledger.cli.options import (
     rule_options,
     window_options,
 )
-from calibration_ledger.cli.printing import note, print_json, print_table, progress
+from calibration_ledger.cli.output import note, print_json, print_table, progress
 from calibration_ledger.cli.session import Session, pass_session
-from calibration_ledger.cli.shapes import replay_dict
 from calibration_ledger.cli.table import MODEL, Cell, Column
+from calibration_ledger.core.values import replay_dict
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from calibration_ledger.calibrator import AdaptiveCalibrator
-    from calibration_ledger.values import Replay
+    from calibration_ledger.core.values import Replay
 
 COLUMNS = (
     MODEL,

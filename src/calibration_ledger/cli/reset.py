@@ -5,9 +5,8 @@ from __future__ import annotations
 import click
 
 from calibration_ledger.cli import text
-from calibration_ledger.cli.asking import confirm_all
 from calibration_ledger.cli.options import examples, json_option, model_argument, rule_options
-from calibration_ledger.cli.printing import note, print_json, say
+from calibration_ledger.cli.output import confirm_all, note, print_json, say
 from calibration_ledger.cli.session import Session, pass_session
 
 

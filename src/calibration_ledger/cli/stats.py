@@ -8,7 +8,7 @@ import click
 
 from calibration_ledger.cli import text
 from calibration_ledger.cli.options import examples, json_option, model_argument
-from calibration_ledger.cli.printing import note, print_json, print_table
+from calibration_ledger.cli.output import note, print_json, print_table
 from calibration_ledger.cli.session import Session, pass_session
 from calibration_ledger.cli.sweep import adopting
 from calibration_ledger.cli.table import MODEL, Cell, Column
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from calibration_ledger.calibrator import AdaptiveCalibrator
-    from calibration_ledger.values import Suggestion
+    from calibration_ledger.core.values import Suggestion
 
 COLUMNS = (
     MODEL,

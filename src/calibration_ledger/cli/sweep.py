@@ -11,16 +11,16 @@ import click
 
 from calibration_ledger.cli import text
 from calibration_ledger.cli.options import examples, json_option, model_argument, window_options
-from calibration_ledger.cli.printing import heading, note, print_json, print_table, progress, say
+from calibration_ledger.cli.output import heading, note, print_json, print_table, progress, say
 from calibration_ledger.cli.replay import entries
 from calibration_ledger.cli.session import Session, pass_session
-from calibration_ledger.cli.shapes import sweep_dict
 from calibration_ledger.cli.table import Cell, Column
+from calibration_ledger.core.values import sweep_dict
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from calibration_ledger.values import Score, Sweep
+    from calibration_ledger.core.values import Score, Sweep
 
 TOP = 5
 STEPS = 20

@@ -11,13 +11,13 @@ import click
 
 from calibration_ledger.cli import text
 from calibration_ledger.cli.options import examples, json_option, model_argument
-from calibration_ledger.cli.printing import note, print_json, print_table, progress
+from calibration_ledger.cli.output import note, print_json, print_table, progress
 from calibration_ledger.cli.replay import entries
 from calibration_ledger.cli.session import Session, pass_session
 from calibration_ledger.cli.table import MODEL, Cell, Column
 
 if TYPE_CHECKING:
-    from calibration_ledger.values import Voiding
+    from calibration_ledger.core.values import Voiding
 
 COLUMNS = (
     MODEL,

@@ -10,12 +10,12 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from calibration_ledger.replay import Runs
+from calibration_ledger.core.replay import Runs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from calibration_ledger.replay import Start
+    from calibration_ledger.core.replay import Start
     from calibration_ledger.rules import Rule
 
 LONG = 1_000_000

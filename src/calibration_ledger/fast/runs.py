@@ -2,27 +2,199 @@
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from calibration_ledger.cores import cores
-from calibration_ledger.damage import damage_told
-from calibration_ledger.errors import NotFiniteError
-from calibration_ledger.fast.blocks import parts, scored_of
-from calibration_ledger.fast.histogram import BUCKETS, FIRST, ArrayHistogram
-from calibration_ledger.figures import SHIFT
-from calibration_ledger.learning import learn_columns
-from calibration_ledger.replay import Columns, Runs
+from calibration_ledger.core.figures import KEPT, SHIFT, Histogram, bucket_at
+from calibration_ledger.core.replay import Columns, Runs
+from calibration_ledger.core.state import learn_columns
+from calibration_ledger.core.validation import TOKENS_LIMIT
+from calibration_ledger.errors import NotFiniteError, damage_told
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
-    from calibration_ledger.fast.blocks import Block
+    from calibration_ledger.core.figures import Accuracy
+    from calibration_ledger.core.replay import Progress, Scoring, Window
+    from calibration_ledger.core.state import State
     from calibration_ledger.fast.compiling import Compiled
-    from calibration_ledger.figures import Accuracy
-    from calibration_ledger.learning import State
-    from calibration_ledger.replay import Progress, Scoring
+
+
+# -- cores ----------------------------------------------------------------------------------
+# How many cores there are to share long work between.
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+# -- pages of calls, as arrays --------------------------------------------------------------
+# Pages of calls, gathered into arrays.
+
+SHORTEST, LONGEST = 8_192, 65_536
+"""Calls to a block: the first is short, so that the cores soon have something to do, and each is
+half as long again as the one before, for each candidate has histograms of its own, which the
+processor fetches for every block anew. With 16,384 throughout, a sweep took a tenth longer."""
+
+
+class Block(NamedTuple):
+    """Calls as arrays."""
+
+    prompt_tokens: Any
+    completion_tokens: Any
+    actual_ms: Any
+    in_window: Any
+    """None: all of them."""
+    last_called_at: int
+
+
+def scored_of(block: Block, scoring: Scoring) -> Any:
+    """Which calls of a block count, as an array."""
+    import numpy as np
+
+    scored = np.ones(len(block.actual_ms), np.bool_) if block.in_window is None else block.in_window
+    scored[: scoring.left_out(len(scored))] = False
+    return scored
+
+
+def parts(pages: Iterable[Columns], window: Window | None) -> Iterator[Block | Columns]:
+    """The pages as blocks; those with values that cannot be are left as they are."""
+    held: list[Block] = []
+    count, enough = 0, SHORTEST
+    for page in pages:
+        block = _block(page, window)
+        if block is not None:
+            held.append(block)
+            count += len(page.actual_ms)
+        if held and (block is None or count >= enough):
+            yield _joined(held)
+            held, count, enough = [], 0, min(3 * enough // 2, LONGEST)
+        if block is None:
+            yield page
+    if held:
+        yield _joined(held)
+
+
+def _block(page: Columns, window: Window | None) -> Block | None:
+    """A page as arrays; None where its values are not what every program of ours writes."""
+    import numpy as np
+
+    columns = [np.array(column) for column in page[1:]]
+    if [column.dtype.kind for column in columns] != ["i", "i", "f"]:
+        return None
+    prompt_tokens, completion_tokens = (c.astype(np.int64, copy=False) for c in columns[:2])
+    actual_ms = columns[2]
+    # Both in one look: a bit that either has is in this, and a negative number is a huge one.
+    either = (prompt_tokens | completion_tokens).view(np.uint64)
+    if either.max() >= TOKENS_LIMIT or not actual_ms.min() >= 0.0:
+        return None
+    in_window = None
+    if window is not None:
+        called_at = np.array(page.called_at)
+        if called_at.dtype.kind != "i":
+            return None
+        since = -1 if window.since is None else window.since
+        in_window = called_at >= since
+        if window.until is not None:
+            in_window &= called_at < window.until
+    return Block(prompt_tokens, completion_tokens, actual_ms, in_window, page.called_at[-1])
+
+
+def _joined(blocks: list[Block]) -> Block:
+    import numpy as np
+
+    prompt_tokens, completion_tokens, actual_ms, in_window, last_called_at = zip(
+        *blocks, strict=True
+    )
+    return Block(
+        np.concatenate(prompt_tokens),
+        np.concatenate(completion_tokens),
+        np.concatenate(actual_ms),
+        None if in_window[0] is None else np.concatenate(in_window),
+        last_called_at[-1],
+    )
+
+
+# -- a histogram that compiled code counts in -----------------------------------------------
+# A histogram whose common buckets lie in an array, where compiled code counts.
+
+LEAST_EXPONENT, MOST_EXPONENT = -14, 24
+FIRST = (1023 + LEAST_EXPONENT) << KEPT
+BUCKETS = (MOST_EXPONENT - LEAST_EXPONENT) << KEPT
+"""The buckets in the array: of numbers from 6e-5 to 1.6e7, be they milliseconds or shares. What
+lies outside is rare, and counted as `Histogram` does."""
+
+
+class ArrayHistogram(Histogram):
+    """The same counts as `Histogram` keeps; the rare buckets outside of the array as it does."""
+
+    def __init__(self, counts: Any) -> None:
+        """Count on in this array of `BUCKETS` whole numbers."""
+        super().__init__()
+        self._array = counts
+
+    def copy(self) -> ArrayHistogram:
+        """See `Histogram`."""
+        other = ArrayHistogram(self._array.copy())
+        other._counts = self._counts.copy()
+        return other
+
+    def add(self, values: Sequence[float]) -> None:
+        """See `Histogram`."""
+        super().add(values)
+        self._settle()
+
+    def add_outside(self, buckets: Iterable[int]) -> None:
+        """Count numbers whose buckets are outside of the array."""
+        self._counts.update(buckets)
+
+    def joined(self, other: Histogram) -> ArrayHistogram:
+        """See `Histogram`."""
+        if isinstance(other, ArrayHistogram):
+            used = other._octaves().nonzero()[0]  # noqa: SLF001 - of its own kind
+            if len(used):
+                some = slice(used[0] << KEPT, (used[-1] + 1) << KEPT)
+                self._array[some] += other._array[some]  # noqa: SLF001 - likewise
+        self._counts.update(other._counts)  # noqa: SLF001 - likewise
+        self._settle()
+        return self
+
+    def _settle(self) -> None:
+        """Move what was counted elsewhere to the array, where it belongs there."""
+        for bucket in [b for b in self._counts if FIRST <= b < FIRST + BUCKETS]:
+            self._array[bucket - FIRST] += self._counts.pop(bucket)
+
+    def _octaves(self) -> Any:
+        """How many numbers lie in each power of two of the array (see `fast.MOST`)."""
+        return self._array.reshape(-1, 1 << KEPT).sum(axis=1, dtype="uint32")
+
+    def total(self) -> int:
+        """See `Histogram`."""
+        return super().total() + int(self._octaves().sum(dtype="int64"))
+
+    def _bucket_at(self, rank: int) -> int:
+        below = {bucket: count for bucket, count in self._counts.items() if bucket < FIRST}
+        low = sum(below.values())
+        if rank <= low:
+            return bucket_at(below, rank)
+        up_to = self._octaves().cumsum(dtype="int64")
+        octave = int(up_to.searchsorted(rank - low))
+        if octave == len(up_to):
+            above = {bucket: count for bucket, count in self._counts.items() if bucket >= FIRST}
+            return bucket_at(above, rank - low - int(up_to[-1]))
+        if octave:
+            low += int(up_to[octave - 1])
+        start = octave << KEPT
+        inside = self._array[start : start + (1 << KEPT)].cumsum(dtype="int64")
+        return FIRST + start + int(inside.searchsorted(rank - low))
+
+
+# -- runs -----------------------------------------------------------------------------------
 
 TASKS_PER_CORE = 4
 """Candidates are dealt out in this many portions for each core, so that none idles for long."""

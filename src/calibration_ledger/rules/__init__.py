@@ -7,11 +7,10 @@ never changes: every old ledger would fail its audit. A change is a new version.
 
 from __future__ import annotations
 
-from calibration_ledger.errors import NoSuchRuleError, StoredRuleError
+from calibration_ledger.errors import NoSuchRuleError, StoredRuleError, shown
 from calibration_ledger.rules.base import Rule, predict_ms
 from calibration_ledger.rules.ema import EMA
 from calibration_ledger.rules.kalman import KALMAN
-from calibration_ledger.validation import shown
 
 RULES: tuple[Rule, ...] = (EMA, KALMAN)
 """Every rule version that this program knows; of one name, the newest is last."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         None,
     ]
 
+
 COMMON_NUMBERS = (
     "ms_per_prompt_token",
     "ms_per_completion_token",

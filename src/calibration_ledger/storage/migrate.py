@@ -17,20 +17,16 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from calibration_ledger.errors import (
-    InvalidInputError,
-    MigrationsNotFoundError,
-    NotALedgerError,
-)
-from calibration_ledger.storage import sqlite_connect
+from calibration_ledger.errors import InvalidInputError, MigrationsNotFoundError, NotALedgerError
 from calibration_ledger.storage.backend import is_newer_ledger, never_written, revision_error
-from calibration_ledger.storage.backups import backup_beside
-from calibration_ledger.storage.faults import DRIVER_ERRORS, sqlite_fault
-from calibration_ledger.storage.forks import no_fork
 from calibration_ledger.storage.place import check_file, check_one_name, find_place
-from calibration_ledger.storage.postgres_tables import FIND_TABLES
-from calibration_ledger.storage.schema import REVISION, TABLES, VERSION_TABLE
-from calibration_ledger.storage.sqlite_migrate import begun_file, locked_file
+from calibration_ledger.storage.postgres.tables import FIND_TABLES
+from calibration_ledger.storage.schema import READABLE_VIEW, REVISION, TABLES, VERSION_TABLE
+from calibration_ledger.storage.sqlite import connections as sqlite_connect
+from calibration_ledger.storage.sqlite.copies import backup_beside
+from calibration_ledger.storage.sqlite.faults import DRIVER_ERRORS, sqlite_fault
+from calibration_ledger.storage.sqlite.forks import no_fork
+from calibration_ledger.storage.sqlite.migrate import begun_file, locked_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,6 +34,9 @@ if TYPE_CHECKING:
     from alembic.config import Config
 
     from calibration_ledger.storage.place import Place
+
+
+# -- migrations -----------------------------------------------------------------------------
 
 # Alembic's context is global to the process.
 _alembic_mutex = threading.Lock()
@@ -146,7 +145,7 @@ def upgrade(place: Place, timeout_s: float) -> Upgrade:
         raise InvalidInputError("a ledger in memory is always new: name a path to upgrade.")
     if place.url is None:
         return upgrade_file(place, timeout_s)
-    from calibration_ledger.storage.postgres_migrate import begun, keep_others_out
+    from calibration_ledger.storage.postgres.migrate import begun, keep_others_out
 
     with begun(place, timeout_s, locked=True) as connection:
         before = read_revision(connection, place.shown)
@@ -225,7 +224,7 @@ def current_revision(place: Place, timeout_s: float) -> str | None:
 def reading(place: Place, timeout_s: float) -> Iterator[sa.Connection]:
     """A connection of SQLAlchemy's that only reads."""
     if place.url is not None:
-        from calibration_ledger.storage.postgres_migrate import begun
+        from calibration_ledger.storage.postgres.migrate import begun
 
         with begun(place, timeout_s, locked=False) as connection:
             yield connection
@@ -257,7 +256,7 @@ def migration_connection(ledger: str | None) -> Iterator[sa.Connection]:
     if place.in_memory:
         raise InvalidInputError("name a ledger: alembic -x ledger=PATH-OR-URL upgrade head")
     if place.url is not None:
-        from calibration_ledger.storage.postgres_migrate import begun, keep_others_out
+        from calibration_ledger.storage.postgres.migrate import begun, keep_others_out
 
         with begun(place, 30.0, locked=True) as connection:
             if read_revision(connection, place.shown) is not None:
@@ -268,3 +267,47 @@ def migration_connection(ledger: str | None) -> Iterator[sa.Connection]:
     with locked_file(place, 30.0), begun_file(place, 30.0) as connection:
         read_revision(connection, place.shown)  # refuses what is no ledger
         yield connection
+
+
+# -- tables that the readable view stands on ------------------------------------------------
+# How a migration builds anew a table that the readable view stands on.
+#
+# With the view in the way the table cannot be dropped or renamed. `env.py` hands `without_view` to
+# every migration, which must import nothing of the program:
+#
+#     with op.get_context().opts["without_view"]():
+#         with op.batch_alter_table("calls", ...) as batch:
+#
+# The view comes back as it was, whatever revision it is of. A migration that changes the view
+# itself drops and creates it in words of its own.
+
+_TEXT = {
+    "sqlite": f"SELECT sql FROM sqlite_master WHERE type = 'view' AND name = '{READABLE_VIEW}'",
+    "postgresql": f"SELECT 'CREATE VIEW {READABLE_VIEW} AS '"
+    f" || pg_catalog.pg_get_viewdef('{READABLE_VIEW}'::regclass)",
+}
+_GRANTS = f"""
+    SELECT 'GRANT ' || given.privilege_type || ' ON {READABLE_VIEW} TO '
+        || CASE given.grantee WHEN 0 THEN 'PUBLIC'
+           ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(given.grantee)) END
+        || CASE WHEN given.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END
+    FROM pg_catalog.pg_class AS found
+    CROSS JOIN LATERAL pg_catalog.aclexplode(found.relacl) AS given
+    WHERE found.oid = '{READABLE_VIEW}'::regclass AND given.grantee <> found.relowner
+"""
+
+
+@contextmanager
+def without_view(connection: sa.Connection) -> Iterator[None]:
+    """Drop the readable view, and create it again behind the block, in the same transaction.
+
+    On PostgreSQL, who may read it may do so afterwards. Should the block fail, the transaction
+    brings the view back.
+    """
+    dialect = connection.dialect.name
+    text = connection.exec_driver_sql(_TEXT[dialect]).scalar_one()
+    grants = connection.exec_driver_sql(_GRANTS).scalars().all() if dialect != "sqlite" else []
+    connection.exec_driver_sql(f"DROP VIEW {READABLE_VIEW}")
+    yield
+    for statement in (text, *grants):
+        connection.exec_driver_sql(statement)

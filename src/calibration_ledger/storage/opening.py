@@ -2,15 +2,66 @@
 
 from __future__ import annotations
 
+import sqlite3
 from typing import TYPE_CHECKING
 
+from calibration_ledger.core.facts import Facts
 from calibration_ledger.errors import InvalidInputError
-from calibration_ledger.storage.sqlite import SQLiteBackend
-from calibration_ledger.storage.sqlite_memory import MemoryBackend
+from calibration_ledger.storage.counts import count_rows, find_last_entry
+from calibration_ledger.storage.schema import REVISION
+from calibration_ledger.storage.sqlite.examine import examine_file
+from calibration_ledger.storage.sqlite.file import SQLiteBackend
+from calibration_ledger.storage.sqlite.memory import MemoryBackend
 
 if TYPE_CHECKING:
     from calibration_ledger.storage.backend import Backend
     from calibration_ledger.storage.place import Place
+
+
+# -- examining ------------------------------------------------------------------------------
+# What the doctor finds out about a ledger, wherever it lies. It changes nothing.
+
+
+def examine(place: Place, durability: str = "full", backend: Backend | None = None) -> Facts:
+    """Everything that can be found out about the ledger at a place, whatever state it is in.
+
+    Args:
+        place: where it lies.
+        durability: how its writers commit.
+        backend: of a ledger in memory: the one that holds it.
+    """
+    if place.path is not None:
+        return examine_file(place, durability)
+    if place.url is None:
+        return _examine_memory(place, backend)
+    try:
+        from calibration_ledger.storage.postgres.examine import examine_server
+    except ModuleNotFoundError as error:
+        raise InvalidInputError(
+            f"a ledger in PostgreSQL needs psycopg, which is not installed ({error}): "
+            f"pip install 'calibration-ledger[postgres]'."
+        ) from None
+    return examine_server(place, durability)
+
+
+def _examine_memory(place: Place, backend: Backend | None) -> Facts:
+    version = sqlite3.sqlite_version
+    if backend is None:
+        return Facts(place.shown, "SQLite", version, "missing", REVISION)
+    return Facts(
+        place.shown,
+        "SQLite",
+        version,
+        "current",
+        REVISION,
+        revision=REVISION,
+        rows=count_rows(backend.read),
+        last_entry=find_last_entry(backend.read),
+        damage=tuple(backend.check_engine()),
+    )
+
+
+# -- opening --------------------------------------------------------------------------------
 
 
 def open_backend(place: Place, durability: str, timeout_s: float) -> Backend:
@@ -23,7 +74,7 @@ def open_backend(place: Place, durability: str, timeout_s: float) -> Backend:
         return MemoryBackend(place)
     if place.url is not None:
         try:
-            from calibration_ledger.storage.postgres import PostgresBackend
+            from calibration_ledger.storage.postgres.server import PostgresBackend
         except ModuleNotFoundError as error:
             raise InvalidInputError(
                 f"a ledger in PostgreSQL needs psycopg, which is not installed ({error}): "

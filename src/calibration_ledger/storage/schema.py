@@ -14,8 +14,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from calibration_ledger.core.validation import TIME_LIMIT_US, TOKENS_LIMIT
 from calibration_ledger.rules.base import COMMON_NUMBERS
-from calibration_ledger.validation import TIME_LIMIT_US, TOKENS_LIMIT
 
 REVISION = "0002"
 """The revision of the migrations that this module describes; tested against Alembic's head."""

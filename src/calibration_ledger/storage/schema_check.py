@@ -8,7 +8,7 @@ from calibration_ledger.errors import LedgerNotFoundError
 from calibration_ledger.storage.backend import revision_error
 from calibration_ledger.storage.migrate import current_revision, reading
 from calibration_ledger.storage.schema import REVISION
-from calibration_ledger.storage.sqlite_schema import LIST_SCHEMA, damaged_parts, foreign_parts
+from calibration_ledger.storage.sqlite.soundness import LIST_SCHEMA, damaged_parts, foreign_parts
 
 if TYPE_CHECKING:
     from calibration_ledger.storage.place import Place
@@ -32,7 +32,7 @@ def schema_differences(place: Place, timeout_s: float) -> list[str]:
         if place.url is None:
             rows = [tuple(row) for row in connection.exec_driver_sql(LIST_SCHEMA)]
             return [*damaged_parts(rows), *foreign_parts(rows)]
-        from calibration_ledger.storage.postgres_schema import schema_texts
+        from calibration_ledger.storage.postgres.schema import schema_texts
 
         return _compare_texts(*schema_texts(connection))
 

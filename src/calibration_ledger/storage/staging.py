@@ -9,17 +9,16 @@ from __future__ import annotations
 import sqlite3
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from calibration_ledger.entries import Adjustment
+from calibration_ledger.core.entries import Adjustment
 from calibration_ledger.errors import NotRecordedError
-from calibration_ledger.storage.reads import PAGE, archived_seq
+from calibration_ledger.storage.ledger import PAGE, archived_seq
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from types import TracebackType
     from typing import Self
 
-    from calibration_ledger.entries import CallRow
-
+    from calibration_ledger.core.entries import CallRow
 
 _CACHE_KIB = 16 * 1024
 """Memory for the database, and as much again for sorting; what does not fit goes to disk."""

@@ -1,0 +1,186 @@
+"""What commands print, and where: data on stdout, talk and progress on stderr."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import sys
+from contextlib import contextmanager
+from itertools import chain, islice
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from calibration_ledger.cli.table import Column, Table
+from calibration_ledger.cli.text import escape
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from typing import TextIO
+
+    from calibration_ledger.cli.table import Cell
+
+
+# -- printing -------------------------------------------------------------------------------
+
+ROWS_MEASURED = 200
+"""So many rows decide the widths of a long table, and go out at a time."""
+
+PROGRESS_FROM = 200_000
+"""Work on fewer entries than this is over before a progress bar could be read."""
+
+SHOWN_EVERY_S = 0.5
+"""Between two looks at a count that has no known end."""
+
+
+def is_terminal(stream: TextIO | None) -> bool:
+    """Whether somebody is at the other end; a stream that the shell closed is None."""
+    return stream is not None and stream.isatty()
+
+
+def say(text: str) -> None:
+    """Print a result for people, on one line."""
+    click.echo(_encodable(escape(text), sys.stdout))
+
+
+def heading(text: str) -> None:
+    """Print a line above what it is about, and an empty one above that."""
+    click.echo("\n" + _encodable(click.style(escape(text), bold=True), sys.stdout))
+
+
+def note(text: str) -> None:
+    """Say something that is not the result: on stderr, out of the way of pipes."""
+    click.echo(_encodable(escape(text), sys.stderr), err=True)
+
+
+def print_json(value: object, *, err: bool = False) -> None:
+    """Print one JSON document."""
+    click.echo(json_text(value, indent=2), err=err)
+
+
+def print_json_lines(values: Iterable[object]) -> None:
+    """Print JSON lines, as many as there are."""
+    remaining = map(json_text, values)
+    while chunk := list(islice(remaining, ROWS_MEASURED)):
+        click.echo("\n".join(chunk))
+
+
+def json_text(value: object, indent: int | None = None) -> str:
+    """JSON in ASCII, which no terminal obeys; what is not a number becomes null."""
+    return json.dumps(_plain(value), indent=indent, allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+def print_table(columns: Sequence[Column], rows: Iterable[Sequence[str | Cell]]) -> None:
+    """Print a table of any length; the first rows decide the widths. Without rows: nothing."""
+    remaining = iter(rows)
+    first = list(islice(remaining, ROWS_MEASURED))
+    if not first:
+        return
+    width = shutil.get_terminal_size().columns if is_terminal(sys.stdout) else None
+    table = Table(columns, first, width)
+    _echo_lines(chain([table.header()], map(table.line, first)))
+    while chunk := list(islice(remaining, ROWS_MEASURED)):
+        _echo_lines(map(table.line, chunk))
+    if table.left_out:
+        note(f"(the terminal is too narrow for: {', '.join(table.left_out)})")
+
+
+def _echo_lines(lines: Iterable[str]) -> None:
+    # echo() flushes each time: a call for each line would be a write for each line.
+    click.echo(_encodable("\n".join(lines), sys.stdout))
+
+
+def _encodable(text: str, stream: Any) -> str:
+    """The text as this stream can take it: a terminal may know less than Unicode."""
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
+
+
+@contextmanager
+def progress(label: str, total: int, *, times: int = 1) -> Iterator[Callable[[int], object] | None]:
+    """A progress bar on stderr for long work, where somebody is watching.
+
+    `times` says how often each of the entries is folded on the way, for whether it is long.
+    """
+    if total * times < PROGRESS_FROM or not is_terminal(sys.stderr):
+        yield None
+        return
+    with click.progressbar(length=total, label=label, file=sys.stderr) as bar:
+        yield bar.update
+
+
+class Count:
+    """A running count on stderr of work of unknown length: `importing: 12000 lines read`."""
+
+    def __init__(self, label: str) -> None:
+        """Begin at nothing; nothing is shown yet."""
+        self._label = label
+        self._steps = "steps"
+        self._done = 0
+        self._shown = ""
+        self._shown_at = monotonic()
+
+    def begin(self, steps: str) -> None:
+        """Count anew, what is called so."""
+        self._steps, self._done = steps, 0
+
+    def __call__(self, steps: int) -> None:
+        """Count so many more."""
+        self._done += steps
+        if monotonic() - self._shown_at >= SHOWN_EVERY_S:
+            self._show(f"{self._label}: {self._done} {self._steps}")
+
+    def _show(self, text: str) -> None:
+        click.echo(f"\r{text:<{len(self._shown)}}", err=True, nl=False)
+        self._shown, self._shown_at = text, monotonic()
+
+    def clear(self) -> None:
+        """Leave an empty line to what comes next."""
+        if self._shown:
+            self._show("")
+            click.echo("\r", err=True, nl=False)
+
+
+@contextmanager
+def counting(label: str) -> Iterator[Count | None]:
+    """A running count on stderr, where somebody is watching."""
+    if not is_terminal(sys.stderr):
+        yield None
+        return
+    count = Count(label)
+    try:
+        yield count
+    finally:
+        count.clear()
+
+
+# -- asking ---------------------------------------------------------------------------------
+# Asking before a command changes much at once.
+
+
+def confirm_all(what: str, *, yes: bool, way_out: str = "name one MODEL, or give --yes") -> None:
+    """Go on only with `--yes`, or when somebody at the terminal agrees.
+
+    `way_out` is what to do where nobody can be asked.
+
+    Raises:
+        click.UsageError: nobody is there to be asked.
+        click.Abort: they said no.
+    """
+    if yes:
+        return
+    if not is_terminal(sys.stdin):
+        raise click.UsageError(f"this would {what}, and nobody can be asked: {way_out}.")
+    click.confirm(f"{what[:1].upper()}{what[1:]}? The history stays.", abort=True, err=True)

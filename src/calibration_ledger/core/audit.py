@@ -1,0 +1,440 @@
+"""Audit: history must explain the calibrations, to the last bit.
+
+`ModelAudit` folds one model's entries as they were lived and compares what it gets with what the
+ledger holds. It returns findings; it does not raise for them, print or repair. The same fold
+checks a file that `import ledger` is about to take in.
+"""
+
+from __future__ import annotations
+
+import struct
+from array import array
+from itertools import compress
+from math import isfinite
+from typing import TYPE_CHECKING, Any
+
+from calibration_ledger.core.entries import (
+    CALL_TYPES,
+    OPENINGS,
+    adjustment_head,
+    archived_digest,
+    call_head,
+    first_head,
+    is_typed,
+)
+from calibration_ledger.core.history import (
+    CLAIMS,
+    FIRST_VOIDABLE,
+    Ranges,
+    covers,
+    rule_in_force,
+    setting,
+    voided_ranges,
+    voids_ranges,
+)
+from calibration_ledger.core.state import State, unpack_numbers
+from calibration_ledger.core.validation import request_key
+from calibration_ledger.core.values import NO_MORE, Finding
+from calibration_ledger.errors import NotFiniteError, StoredRuleError
+from calibration_ledger.rules import stored_rule
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from calibration_ledger.core.entries import Adjustment, CallRow
+    from calibration_ledger.rules import Rule
+
+
+# -- what an entry's own values must be -----------------------------------------------------
+# What an entry's own values must be, whatever stands before it.
+
+
+def adjustment_faults(entry: Adjustment) -> Iterator[tuple[str, str]]:
+    """What is wrong with an adjustment, as (expected, found).
+
+    Raises:
+        TypeError: a value is of another type, or a voided entry names no entries.
+        struct.error: the rule's further numbers are none.
+    """
+    numbers = [*entry[4:10], *unpack_numbers(entry.rule_state)]
+    if not all(map(isfinite, numbers)) or not 0.0 < entry.alpha <= 1.0:
+        yield "finite numbers, 0 < alpha <= 1", repr(numbers)
+    if entry.kind in {"opened", "reset"} and (
+        entry.sample_count or entry.total_absolute_error_ms or entry.total_predicted_ms
+    ):
+        yield "counts and totals of 0", repr(entry[8:11])
+    archived = (entry.archived_head, entry.archived_through, entry.archived_digest)
+    if entry.kind != "archived" and archived != (None, None, None):
+        yield "nothing of an archived entry", repr(archived)
+    if entry.kind == "voided":
+        named = voids_ranges(entry.voids)
+        if named[0][0] < FIRST_VOIDABLE or named[-1][1] >= entry.seq:
+            yield f"entries from {FIRST_VOIDABLE} to {entry.seq - 1}", entry.voids or ""
+    elif entry.voids is not None:
+        yield "no entries that it voids", entry.voids
+
+
+def cause_of(seq: int) -> str:
+    """What the first prediction that differs tells: its own entry, or what it rests on, changed."""
+    before = "1" if seq <= 2 else f"{seq - 1}, or an earlier one,"  # noqa: PLR2004 - what is before 2 is 1
+    return f" (the first that differs: entry {seq} or {before} was changed)"
+
+
+def whole(value: object) -> int | None:
+    """The value, if it is a whole number."""
+    return value if isinstance(value, int) else None
+
+
+# -- the replays that a history claims ------------------------------------------------------
+# The replays that a history claims, folded beside it while it is audited.
+#
+# A `recalibrated` or `voided` entry says: this is what a replay of the entries before me gives. One
+# fold more checks all claims of the same rule, alpha and voided entries.
+
+
+class _Replay:
+    """A fold under one rule and alpha, with some entries voided."""
+
+    __slots__ = ("_voided", "alpha", "last", "rule", "settings", "state")
+
+    def __init__(self, rule: Rule, alpha: float, voided: Ranges, settings: set[int]) -> None:
+        self.rule = rule
+        self.alpha = alpha
+        self._voided = voided
+        self.settings = settings
+        self.last = 0
+        """The seq of the last entry that claims it."""
+        self.state: State | None = None
+
+    def learn(self, seqs: Sequence[int], columns: Sequence[Sequence[float]]) -> None:
+        """Fold consecutive calls: called_at, prompt tokens, completion tokens, actual ms."""
+        if self.state is None:
+            return
+        if self._voided and any(a <= seqs[-1] and b >= seqs[0] for a, b in self._voided):
+            counts = [not covers(self._voided, seq) for seq in seqs]
+            columns = [list(compress(column, counts)) for column in columns]
+        try:
+            self.state.learn(*columns)  # type: ignore[arg-type]  # whole numbers, but for the last
+        except NotFiniteError:
+            self.state = None
+
+
+class Claims:
+    """All claims of a model's history. Feed them as `ModelAudit` is fed."""
+
+    def __init__(self, adjustments: Iterable[Adjustment]) -> None:
+        """Look at all its adjustments, to know beforehand which replays are claimed."""
+        self._of: dict[int, _Replay | None] = {}
+        self._choices: dict[int, tuple[str, float]] = {}
+        known = list(adjustments)
+        folds: dict[tuple[str, float, Ranges], _Replay | None] = {}
+        voided: Ranges = ()
+        settings = {entry.seq for entry in setting(known)}
+        for count, entry in enumerate(known, 1):
+            if entry.kind == "voided":
+                before = known[:count]
+                try:
+                    voided = voided_ranges(before)
+                    self._choices[entry.seq] = rule_in_force(before, voided)
+                except TypeError:
+                    pass  # a finding of the entry's own
+                settings = {one.seq for one in setting(known, voided)}
+            if entry.kind in CLAIMS and entry.seq not in settings:
+                key = (entry.rule, entry.alpha, voided)
+                if key not in folds:
+                    folds[key] = _replay(*key, settings)
+                fold = self._of[entry.seq] = folds[key]
+                if fold is not None:
+                    fold.last = entry.seq
+        self._folds = [fold for fold in folds.values() if fold is not None]
+
+    def learn(
+        self,
+        seqs: Sequence[int],
+        called_at: Sequence[int],
+        prompts: Sequence[int],
+        completions: Sequence[int],
+        actual: Sequence[float],
+    ) -> None:
+        """Fold consecutive calls."""
+        columns = (called_at, prompts, completions, actual)
+        for fold in self._folds:
+            if fold.last > seqs[-1]:
+                fold.learn(seqs, columns)
+
+    def adjust(self, entry: Adjustment) -> None:
+        """Fold an adjustment; raises as `State.from_adjustment` does."""
+        for fold in self._folds:
+            if fold.last > entry.seq and entry.seq in fold.settings:
+                fold.state = State.from_adjustment(entry, fold.rule, fold.alpha)
+
+    def clear(self) -> None:
+        """Give up: what was fed could not be read."""
+        for fold in self._folds:
+            fold.state = None
+
+    def is_claim(self, seq: int) -> bool:
+        """Whether this entry's state follows from those before it."""
+        return seq in self._of
+
+    def differences(self, entry: Adjustment, state: State) -> Iterator[tuple[str, str]]:
+        """In what the state that a claim sets is not what it claims, as (expected, found)."""
+        rule, alpha = self._choices.get(entry.seq, (entry.rule, entry.alpha))
+        if (rule, alpha) != (entry.rule, entry.alpha):
+            yield f"{rule} at alpha {alpha!r}", f"{entry.rule} at alpha {entry.alpha!r}"
+        fold = self._of[entry.seq]
+        if fold is None or fold.state is None:
+            yield "no state that stays finite", "one"
+            return
+        found = state.columns()
+        for name, value in fold.state.columns().items():
+            if bits(value) != bits(found[name]):
+                yield f"{name} {value!r}", repr(found[name])
+
+
+def bits(value: object) -> object:
+    """A value in a form that compares bit by bit."""
+    return struct.pack(">d", value) if isinstance(value, float) else value
+
+
+def _replay(version: str, alpha: float, voided: Ranges, settings: set[int]) -> _Replay | None:
+    """None for a rule that this program does not know: a finding of its own."""
+    try:
+        return _Replay(stored_rule(version), alpha, voided, settings)
+    except StoredRuleError:
+        return None
+
+
+# -- the audit ------------------------------------------------------------------------------
+
+CHECKS = (
+    "sequence",  # seq runs 1 ... last_seq without a gap, and nothing lies behind it
+    "opening",  # the first entry is an opening, and there is one
+    "archived",  # an archived entry begins the history, and is what it was
+    "entry",  # an entry's own values are of their type and in their bounds
+    "rule",  # this program knows the rule and its version
+    "prediction",  # the stored prediction of a call is what the state before it predicts
+    "recalibrated",  # a recalibrated entry's state is the replay that it claims
+    "voided",  # a voided entry's state is the replay without what is voided
+    "calibration",  # the live calibration is the state behind the last entry
+    "head",  # the stored head is the digest over the entries
+    "noted head",  # a head noted earlier is still on the way
+    "request key",  # a request id is found under its own key
+    "foreign row",  # every row belongs to a model, every detail to a call
+    "storage",  # the database engine itself finds the file sound
+)
+"""The names of all checks. Each finding carries one."""
+
+FINDINGS_MAX = 20
+"""Findings of one check on one model beyond this many are counted, not listed."""
+
+_OPENING = "an opened, imported or archived entry"
+
+_UNREADABLE = (TypeError, ValueError, OverflowError, AttributeError, struct.error)
+
+
+class ModelAudit:
+    """The fold of one model's entries with all its checks. Feed it in order, then `finish`."""
+
+    def __init__(
+        self,
+        model: str,
+        adjustments: Iterable[Adjustment] = (),
+        noted: Mapping[int, str] | None = None,
+    ) -> None:
+        """Begin before the first entry.
+
+        Args:
+            model: the model's name; the first head depends on it.
+            adjustments: all its adjustments, to know beforehand which replays are claimed.
+            noted: digests that the user noted earlier, by seq.
+        """
+        self.model = model
+        self.findings: list[Finding] = []
+        self.seq = 0
+        self.head: bytes | None = first_head(model)
+        self.state: State | None = None
+        self._counts: dict[str, int] = {}
+        self._noted = dict(noted or {})
+        self._claims = Claims(adjustments)
+
+    def report(self, check: str, seq: int | None, expected: object, found: object) -> None:
+        """Add a finding, or only count it where there are very many of its kind."""
+        count = self._counts[check] = self._counts.get(check, 0) + 1
+        if count <= FINDINGS_MAX:
+            self.findings.append(Finding(self.model, seq, check, str(expected), str(found)))
+
+    # -- feeding ----------------------------------------------------------------------------
+
+    def calls(self, rows: Sequence[CallRow]) -> None:
+        """Fold consecutive calls."""
+        if not rows:
+            return
+        try:
+            seqs, called_at, prompts, completions, actual, predicted, _, _ = zip(*rows, strict=True)
+            self._follow(seqs)
+            self._digest_calls(rows)
+            self._learn(seqs, called_at, prompts, completions, actual, predicted)
+        except _UNREADABLE:
+            self._unreadable_calls(rows)
+
+    def _follow(self, seqs: Sequence[int]) -> None:
+        if self.seq == 0:
+            self.report("opening", 1, _OPENING, "a call")
+        if tuple(range(self.seq + 1, self.seq + 1 + len(seqs))) != tuple(seqs):
+            for seq in seqs:
+                if seq != self.seq + 1:
+                    self.report("sequence", seq, f"entry {self.seq + 1}", f"entry {seq}")
+                self.seq = seq
+        self.seq = seqs[-1]
+
+    def _digest_calls(self, rows: Sequence[CallRow]) -> None:
+        head = self.head
+        if head is None:
+            return
+        self.head = None  # should a row not be readable, there is no head behind it
+        noted = self._noted
+        for row in rows:
+            head = call_head(head, row)
+            if noted and row[0] in noted:
+                self._compare_noted(row[0], head)
+        self.head = head
+
+    def _learn(
+        self,
+        seqs: Sequence[int],
+        called_at: Sequence[int],
+        prompts: Sequence[int],
+        completions: Sequence[int],
+        actual: Sequence[float],
+        stored: Sequence[float],
+    ) -> None:
+        self._claims.learn(seqs, called_at, prompts, completions, actual)
+        if self.state is None:
+            return
+        try:
+            predicted = self.state.learn(called_at, prompts, completions, actual)
+        except NotFiniteError as error:
+            self.report("prediction", seqs[0], "a calibration that stays finite", error)
+            self.state = None
+            return
+        if array("d", predicted).tobytes() == array("d", stored).tobytes():
+            return
+        for seq, mine, theirs in zip(seqs, predicted, stored, strict=True):
+            if bits(mine) != bits(theirs):
+                first = "" if "prediction" in self._counts else cause_of(seq)
+                self.report("prediction", seq, f"{mine!r} ms", f"{theirs!r} ms{first}")
+
+    def _unreadable_calls(self, rows: Sequence[CallRow]) -> None:
+        for row in rows:
+            if not is_typed(row, CALL_TYPES):
+                self.report("entry", whole(row[0]), "numbers and texts", repr(tuple(row)))
+        if "entry" not in self._counts:
+            self.report("entry", whole(rows[0][0]), "values in their bounds", repr(rows[0]))
+        self.seq = next((r[0] for r in reversed(rows) if isinstance(r[0], int)), self.seq)
+        self.head = self.state = None
+        self._claims.clear()
+
+    def adjust(self, entry: Adjustment) -> None:
+        """Fold an adjustment."""
+        before, self.seq = self.seq, entry.seq
+        if before == 0 and entry.kind not in OPENINGS:
+            self.report("opening", entry.seq, _OPENING, repr(entry.kind))
+        if entry.seq != before + 1 and not (before == 0 and entry.kind == "archived"):
+            self.report("sequence", entry.seq, f"entry {before + 1}", f"entry {entry.seq}")
+        try:
+            if entry.kind == "archived":
+                self._go_on_from(entry, before)
+            elif self.head is not None:
+                head, self.head = self.head, None
+                self.head = adjustment_head(head, entry)
+                self._compare_noted(entry.seq, self.head)
+            for expected, found in adjustment_faults(entry):
+                self.report("entry", entry.seq, expected, found)
+            self._apply(entry)
+        except (*_UNREADABLE, KeyError):
+            self.report("entry", entry.seq, "an adjustment", repr(tuple(entry)))
+            self.state = None
+
+    def _go_on_from(self, entry: Adjustment, before: int) -> None:
+        """The chain goes on from the head that an archived entry carries."""
+        self.head = None
+        digest = archived_digest(self.model, entry)
+        if digest != entry.archived_digest:
+            self.report("archived", entry.seq, digest.hex(), _hex(entry.archived_digest))
+        if before:
+            self.report("archived", entry.seq, "the first entry", f"entry {before} before it")
+        elif entry.archived_head is not None:
+            self.head = entry.archived_head
+            # What was noted of entries that are in the archive can only be held against that.
+            self._noted = {seq: noted for seq, noted in self._noted.items() if seq >= entry.seq}
+            self._compare_noted(entry.seq, self.head)
+
+    def _apply(self, entry: Adjustment) -> None:
+        try:
+            rule = stored_rule(entry.rule)
+        except StoredRuleError as error:
+            self.report("rule", entry.seq, "a rule that this program knows", error)
+            self.state = None
+        else:
+            self.state = State.from_adjustment(entry, rule, entry.alpha)
+        if self.state is not None and self._claims.is_claim(entry.seq):
+            for expected, found in self._claims.differences(entry, self.state):
+                self.report(entry.kind, entry.seq, expected, found)
+        self._claims.adjust(entry)
+
+    # -- comparing --------------------------------------------------------------------------
+
+    def _compare_noted(self, seq: int, head: bytes) -> None:
+        digest = self._noted.pop(seq, None)
+        if digest is not None and digest != head.hex():
+            self.report("noted head", seq, digest, head.hex())
+
+    def check_keys(self, keys: Iterable[tuple[int, str | None, bytes | None]]) -> None:
+        """Check that every request id lies under its own key: `(seq, request_id, key)`."""
+        for seq, request_id, key in keys:
+            try:
+                expected = None if request_id is None else request_key(request_id)
+            except _UNREADABLE:
+                expected = None
+            if key != expected:
+                self.report("request key", seq, _hex(expected), _hex(key))
+
+    def finish(
+        self, stored: Mapping[str, Any], last_seq: int, head: bytes, newest_seq: int
+    ) -> list[Finding]:
+        """Compare the end with the live calibration; gives all findings.
+
+        Args:
+            stored: the live calibration's columns by name; see `State.columns`.
+            last_seq: its `last_seq`.
+            head: its `head`.
+            newest_seq: the highest seq of any entry, read in the same moment.
+        """
+        if self.seq != last_seq:
+            self.report("sequence", last_seq, f"entries up to {last_seq}", f"up to {self.seq}")
+        if newest_seq > last_seq:
+            self.report("sequence", newest_seq, f"no entry behind {last_seq}", "one")
+        if self.seq == 0:
+            self.report("opening", None, _OPENING, "no entry at all")
+        if self.state is not None:
+            for name, value in self.state.columns().items():
+                if bits(value) != bits(stored[name]):
+                    self.report("calibration", last_seq, f"{name} {value!r}", repr(stored[name]))
+        if self.head is not None and self.head != head:
+            self.report("head", last_seq, self.head.hex(), _hex(head))
+        return self.close()
+
+    def close(self) -> list[Finding]:
+        """The findings, with those summed up that were too many, and the noted heads missed."""
+        for seq, digest in sorted(self._noted.items()):
+            self.report("noted head", seq, digest, f"a history that ends at entry {self.seq}")
+        for check, count in self._counts.items():
+            if count > FINDINGS_MAX:
+                more = f"{count - FINDINGS_MAX} more findings of this check"
+                self.findings.append(Finding(self.model, None, check, NO_MORE, more))
+        return self.findings
+
+
+def _hex(value: object) -> str:
+    return value.hex() if isinstance(value, bytes) else repr(value)

@@ -1,0 +1,185 @@
+"""Entries, and the running digest (head) over them.
+
+head(0) = SHA-256("calibration-ledger/1" || model name), and
+head(n) = SHA-256(head(n-1) || entry n). An entry is its kind byte, its fixed fields big-endian in
+the order below (floats as their 64 bits), then its optional texts: a byte 0 where one is absent,
+a byte 1, the length in four bytes and the text where it is there. Database ids are not in it, so
+the same history has the same head in every database. Golden vectors lie in `tests/`.
+
+The fixed fields, and the optional texts behind them, are
+
+    call        seq, called_at, prompt_tokens, completion_tokens, actual_ms, predicted_ms;
+                request_id, details
+    adjustment  seq, recorded_at, alpha, ms_per_prompt_token, ms_per_completion_token,
+                base_overhead_ms, total_absolute_error_ms, total_predicted_ms, sample_count,
+                updated_at; rule, rule_state, note, and of `voided` entries alone voids
+
+with integers and times in 64 bits, signed. The totals stand before the count, as in the state of a
+rule (`COMMON_NUMBERS`), and `rule` is written as one of the texts, though it is always there.
+
+One kind is no link of that chain: `archived` stands for the entries up to its seq, which were
+moved to a file, and carries the head behind the last of them, so that every later head stays what
+it was. A digest of its own covers it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import struct
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+DIGEST_SIZE = 32
+CALL_KIND = 0
+ADJUSTMENT_KINDS = {
+    "opened": 1,
+    "imported": 2,
+    "reset": 3,
+    "recalibrated": 4,
+    "archived": 5,
+    "voided": 6,
+}
+"""The kind byte of each adjustment."""
+
+OPENINGS = frozenset({"opened", "imported", "archived"})
+"""What a model's first entry may be."""
+
+CallRow: TypeAlias = tuple[int, int, int, int, float, float, "str | None", "str | None"]
+"""seq, called_at (us), prompt_tokens, completion_tokens, actual_ms, predicted_ms, request_id,
+details: a call without its model, in the order of the digest."""
+
+
+_TEXT = (str, type(None))
+_BYTES = (bytes, type(None))
+CALL_TYPES = (int, int, int, int, float, float, _TEXT, _TEXT)
+
+
+class Adjustment(NamedTuple):
+    """An entry that sets a calibration explicitly.
+
+    Times are integer microseconds since the epoch (UTC). `updated_at` is when the calibration
+    that it sets last changed; `rule_state` holds the rule's further numbers as big-endian
+    binary64, or None.
+
+    Three are of `archived` entries only: `archived_head` is the head at `seq`, `archived_through`
+    the model's newest entry when it was archived, `archived_digest` the digest of all the others.
+    The last is of `voided` entries only: the entries that it voids (see `voids`).
+    """
+
+    seq: int
+    kind: str
+    recorded_at: int
+    rule: str
+    alpha: float
+    ms_per_prompt_token: float
+    ms_per_completion_token: float
+    base_overhead_ms: float
+    total_absolute_error_ms: float
+    total_predicted_ms: float
+    sample_count: int
+    rule_state: bytes | None
+    updated_at: int
+    note: str | None
+    archived_head: bytes | None = None
+    archived_through: int | None = None
+    archived_digest: bytes | None = None
+    voids: str | None = None
+
+
+ADJUSTMENT_TYPES = (
+    *(int, str, int, str, float, float, float, float, float, float, int),
+    *(_BYTES, int, _TEXT, _BYTES, (int, type(None)), _BYTES, _TEXT),
+)
+
+
+def is_typed(row: Sequence[object], types: Sequence[Any]) -> bool:
+    """Whether each value of a row is of its column's type.
+
+    Databases see to it when a row is written. A bit that flips in a SQLite file later can make
+    another type of a value, and none of the value itself.
+    """
+    return all(map(isinstance, row, types))
+
+
+_CALL = struct.Struct(">Bqqqqdd")
+_ADJUSTMENT = struct.Struct(">Bqqddddddqq")
+_SEQ = struct.Struct(">q")
+_LENGTH = struct.Struct(">BI")
+_NO_TEXTS = b"\0\0"
+
+
+def first_head(model: str) -> bytes:
+    """The head of a model before its first entry."""
+    return hashlib.sha256(b"calibration-ledger/1" + model.encode()).digest()
+
+
+def _optional(value: str | bytes | None) -> bytes:
+    if value is None:
+        return b"\0"
+    data = value.encode() if isinstance(value, str) else value
+    return _LENGTH.pack(1, len(data)) + data
+
+
+def call_head(head: bytes, row: Sequence[Any]) -> bytes:
+    """The head after a call: `row` is a `CallRow`."""
+    seq, called_at, prompt_tokens, completion_tokens, actual, predicted, request_id, details = row
+    entry = _CALL.pack(
+        CALL_KIND, seq, called_at, prompt_tokens, completion_tokens, actual, predicted
+    )
+    if request_id is None and details is None:
+        return hashlib.sha256(head + entry + _NO_TEXTS).digest()
+    texts = _optional(request_id) + _optional(details)
+    return hashlib.sha256(head + entry + texts).digest()
+
+
+def adjustment_head(head: bytes, entry: Adjustment) -> bytes:
+    """The head after an adjustment, of every kind but `archived`."""
+    return hashlib.sha256(head + _packed(entry)).digest()
+
+
+def archived_digest(model: str, entry: Adjustment) -> bytes:
+    """The digest of an `archived` entry.
+
+    SHA-256(head(0) || the head that it carries || entry || `archived_through`). The name is in it
+    through head(0): in what is left of the history, nothing else would hold it.
+
+    Raises:
+        TypeError: a part is missing.
+    """
+    if entry.archived_head is None or entry.archived_through is None:
+        raise TypeError("an archived entry carries a head, and the seq of the newest entry")
+    heads = first_head(model) + entry.archived_head
+    through = _SEQ.pack(entry.archived_through)
+    return hashlib.sha256(heads + _packed(entry) + through).digest()
+
+
+def _packed(entry: Adjustment) -> bytes:
+    fixed = _ADJUSTMENT.pack(
+        ADJUSTMENT_KINDS[entry.kind],
+        entry.seq,
+        entry.recorded_at,
+        entry.alpha,
+        entry.ms_per_prompt_token,
+        entry.ms_per_completion_token,
+        entry.base_overhead_ms,
+        entry.total_absolute_error_ms,
+        entry.total_predicted_ms,
+        entry.sample_count,
+        entry.updated_at,
+    )
+    texts = _optional(entry.rule) + _optional(entry.rule_state) + _optional(entry.note)
+    # Only there, so that the digest of no other kind changed when this one came.
+    return fixed + texts + (_optional(entry.voids) if entry.kind == "voided" else b"")
+
+
+_DIGEST = re.compile("[0-9a-fA-F]{64}")  # of SHA-256
+
+
+def is_head(model: object, seq: object, digest: object) -> bool:
+    """Whether `heads()` could give this."""
+    if not isinstance(model, str) or type(seq) is not int or not isinstance(digest, str):
+        return False
+    return seq > 0 and _DIGEST.fullmatch(digest) is not None

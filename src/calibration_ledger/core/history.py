@@ -1,0 +1,148 @@
+"""Which entries of a history count: voiding, and what a replay starts from.
+
+A `voided` entry names earlier entries by their seq, as ranges in a text: `2..80,95`. From there on
+the model's state is as if they had never been: calls are not learnt, a reset is undone, a
+recalibration loses its rule and alpha, and what a voided `voided` entry named counts again.
+Nothing is taken out of the history, and the first entry cannot be voided.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from calibration_ledger.core.entries import Adjustment
+
+Ranges: TypeAlias = tuple[tuple[int, int], ...]
+"""Ranges of seq, first and last included; in order, and no two of them touch."""
+
+CLAIMS = frozenset({"recalibrated", "voided"})
+"""Adjustments that add no knowledge: their state follows from the entries before them."""
+
+FIRST_VOIDABLE = 2
+"""The first entry of a history begins it, and cannot be voided."""
+
+VOIDS_LENGTH_MAX = 65_536
+"""The characters that name the entries of one `voided` entry."""
+
+_SEQ = r"[1-9][0-9]{0,18}"
+_RANGE = rf"{_SEQ}(\.\.{_SEQ})?"
+_TEXT = re.compile(rf"{_RANGE}(,{_RANGE})*")
+
+
+def merged(ranges: Iterable[tuple[int, int]]) -> Ranges:
+    """The same seqs in order, with what overlaps or touches made one."""
+    found: list[tuple[int, int]] = []
+    for first, last in sorted(ranges):
+        if found and first <= found[-1][1] + 1:
+            found[-1] = (found[-1][0], max(last, found[-1][1]))
+        else:
+            found.append((first, last))
+    return tuple(found)
+
+
+def voids_text(ranges: Ranges) -> str:
+    """The ranges as an entry holds them: `2..80,95`."""
+    return ",".join(str(a) if a == b else f"{a}..{b}" for a, b in ranges)
+
+
+def voids_ranges(text: str | None) -> Ranges:
+    """The opposite of `voids_text`.
+
+    Raises:
+        TypeError: it did not write this text.
+    """
+    found: list[tuple[int, int]] = []
+    if isinstance(text, str) and len(text) <= VOIDS_LENGTH_MAX and _TEXT.fullmatch(text):
+        for part in text.split(","):
+            first, _, last = part.partition("..")
+            found.append((int(first), int(last or first)))
+    ranges = tuple(found)
+    is_right = merged(ranges) == ranges and all(first <= last for first, last in ranges)
+    if not ranges or not is_right or voids_text(ranges) != text:
+        raise TypeError(f"{text!r} names no entries")
+    return ranges
+
+
+def covers(ranges: Ranges, seq: int) -> bool:
+    """Whether an entry is in these ranges."""
+    place = bisect_right(ranges, seq, key=lambda one: one[0])
+    return place > 0 and seq <= ranges[place - 1][1]
+
+
+def left_of(ranges: Ranges, after: int, through: int) -> Iterator[tuple[int, int]]:
+    """What is left of after < seq <= through without these ranges, as such pairs."""
+    for first, last in ranges:
+        if last <= after:
+            continue
+        if first > through:
+            break
+        if first - 1 > after:
+            yield after, first - 1
+        after = last
+    if after < through:
+        yield after, through
+
+
+def voided_ranges(adjustments: Sequence[Adjustment]) -> Ranges:
+    """The entries that are voided, by all of a model's adjustments up to some entry.
+
+    Raises:
+        TypeError: a `voided` entry names no entries.
+    """
+    return ranges_in_force([(e.seq, e.voids) for e in adjustments if e.kind == "voided"])
+
+
+def ranges_in_force(voidings: Sequence[tuple[int, str | None]]) -> Ranges:
+    """The same, by the seqs and texts of a model's `voided` entries, in order."""
+    voided: Ranges = ()
+    # From the newest: it can only be voided by a newer one, and names only older ones.
+    for seq, text in reversed(voidings):
+        if not covers(voided, seq):
+            named = voids_ranges(text)
+            voided = named if not voided else merged((*voided, *named))
+    return voided
+
+
+def setting(adjustments: Iterable[Adjustment], voided: Ranges = ()) -> list[Adjustment]:
+    """The adjustments that set the state of a replay where these entries are voided.
+
+    The others are claims that it can check: the state that a replay of the entries before them
+    gives. But a claim that was there when these entries were archived is all that is left of what
+    they taught, and stands for them, until a reset begins anew.
+    """
+    found, through = [], 0
+    for entry in adjustments:
+        if not _counts(entry, voided):
+            continue
+        if entry.kind == "archived":
+            through = entry.archived_through or 0
+        elif entry.kind not in CLAIMS:
+            through = 0
+        if entry.kind not in CLAIMS or entry.seq <= through:
+            found.append(entry)
+    return found
+
+
+def _counts(entry: Adjustment, voided: Ranges) -> bool:
+    # An archived one shares its seq with the last entry that it stands for, which may be voided.
+    return entry.kind == "archived" or not covers(voided, entry.seq)
+
+
+def rule_in_force(adjustments: Iterable[Adjustment], voided: Ranges = ()) -> tuple[str, float]:
+    """The rule's version and alpha that the newest adjustment chose, of those that count.
+
+    Raises:
+        TypeError: there is none.
+    """
+    adjustments = list(adjustments)
+    settled = {entry.seq for entry in setting(adjustments, voided)}
+    for entry in reversed(adjustments):
+        is_choice = entry.kind != "voided" or entry.seq in settled
+        if is_choice and _counts(entry, voided):
+            return entry.rule, entry.alpha
+    raise TypeError("no adjustment is left")

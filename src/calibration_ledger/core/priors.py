@@ -1,0 +1,86 @@
+"""The coefficients that a model starts from, before its first call.
+
+A prior is only where learning starts, but it is also what users see for a model never seen, so it
+should be of the right order of magnitude. The one that was used is written into the ledger.
+"""
+
+from __future__ import annotations
+
+import numbers
+from math import inf
+from typing import TYPE_CHECKING, NamedTuple
+
+from calibration_ledger.errors import InvalidInputError, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Prior(NamedTuple):
+    """The coefficients of a model never seen: ms per prompt token, per completion token, base."""
+
+    ms_per_prompt_token: float
+    ms_per_completion_token: float
+    base_overhead_ms: float
+
+
+LOCAL_PRIOR = Prior(0.5, 8.0, 300.0)
+"""A local model under Ollama on ordinary hardware."""
+
+GROQ_PRIOR = Prior(0.05, 0.3, 150.0)
+"""A model in Groq's cloud."""
+
+_GROQ_PREFIXES = ("llama", "mixtral", "gemma", "whisper")
+
+
+def default_prior(model: str) -> Prior:
+    """The built-in prior of a model name.
+
+    Groq names its models without a tag (`llama3-8b-8192`), Ollama with one (`llama3:8b`).
+    """
+    if ":" not in model and model.lower().startswith(_GROQ_PREFIXES):
+        return GROQ_PRIOR
+    return LOCAL_PRIOR
+
+
+def check_prior(
+    prior: Callable[[str], tuple[float, float, float]],
+) -> Callable[[str], tuple[float, float, float]]:
+    """A function from a model's name to its prior; what it gives is checked where it is asked."""
+    if not callable(prior):
+        raise InvalidInputError(
+            f"prior must be a function of the model's name, not {shown(prior)}: pass one that "
+            f"gives three coefficients, or leave it out."
+        )
+    return prior
+
+
+def checked_prior(prior: Callable[[str], tuple[float, float, float]], model: str) -> Prior:
+    """What the user's function says of this model, checked.
+
+    Raises:
+        InvalidInputError: it did not give three finite numbers that are not negative.
+    """
+    try:
+        given = prior(model)
+    except Exception as error:
+        raise InvalidInputError(
+            f"the prior function failed for the model {model!r} ({type(error).__name__}: {error}): "
+            f"mend it, or give it an answer for every name."
+        ) from error
+    try:
+        numbers_given = [
+            float(value) + 0.0
+            for value in given
+            if isinstance(value, numbers.Real) and not isinstance(value, bool)
+        ]
+        complete = len(numbers_given) == len(given) == len(Prior._fields)
+    except (TypeError, OverflowError):
+        numbers_given, complete = [], False
+    if not complete or not all(0.0 <= value < inf for value in numbers_given):
+        raise InvalidInputError(
+            f"the prior function gave {shown(given)} for the model {model!r}: it must give three "
+            f"finite numbers that are not negative, (ms_per_prompt_token, ms_per_completion_token, "
+            f"base_overhead_ms), such as (0.5, 8.0, 300.0)."
+        )
+    return Prior(*numbers_given)

@@ -1,0 +1,246 @@
+"""The state of one model while entries are folded into it: what record, replay and audit share."""
+
+from __future__ import annotations
+
+import struct
+from math import isfinite
+from typing import TYPE_CHECKING, Any
+
+from calibration_ledger.core.entries import Adjustment
+from calibration_ledger.core.values import ModelCalibration
+from calibration_ledger.errors import NotFiniteError
+from calibration_ledger.rules import stored_rule
+from calibration_ledger.rules.base import COMMON_NUMBERS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from calibration_ledger.core.priors import Prior
+    from calibration_ledger.rules import Rule
+
+_COMMON = len(COMMON_NUMBERS)
+
+
+class State:
+    """A calibration in motion.
+
+    Attributes:
+        rule: the rule that learns.
+        alpha: its speed.
+        numbers: `COMMON_NUMBERS`, then the rule's further state; changed in place.
+        sample_count: how many calls are in it.
+        updated_at: the called_at of the last call that it learnt, by the caller's clock, in
+            microseconds since the epoch; before that, when it was set.
+    """
+
+    __slots__ = ("alpha", "numbers", "rule", "sample_count", "updated_at")
+
+    def __init__(
+        self, rule: Rule, alpha: float, numbers: list[float], sample_count: int, updated_at: int
+    ) -> None:
+        """Take the parts as they are; `numbers` is not copied."""
+        self.rule = rule
+        self.alpha = alpha
+        self.numbers = numbers
+        self.sample_count = sample_count
+        self.updated_at = updated_at
+
+    @classmethod
+    def from_prior(cls, rule: Rule, alpha: float, prior: Prior, updated_at: int) -> State:
+        """The state of a model before its first call."""
+        return cls(rule, alpha, [*prior, 0.0, 0.0, *rule.extra_start(prior)], 0, updated_at)
+
+    @classmethod
+    def from_row(cls, row: Sequence[Any]) -> State:
+        """A stored calibration: `(id, rule, alpha, five numbers, count, rule_state, updated_at)`.
+
+        Raises:
+            StoredRuleError: it learns by a rule that this program does not know.
+            struct.error: its further state is not that of its rule.
+        """
+        rule = stored_rule(row[1])
+        numbers = [*row[3:8], *_further_numbers(rule, row[9])]
+        return cls(rule, row[2], numbers, row[8], row[10])
+
+    def row(self) -> tuple[Any, ...]:
+        """The opposite: the same columns without the id."""
+        numbers = self.numbers
+        return (
+            self.rule.version,
+            self.alpha,
+            *numbers[:_COMMON],
+            self.sample_count,
+            pack_numbers(numbers[_COMMON:]),
+            self.updated_at,
+        )
+
+    @classmethod
+    def from_adjustment(cls, entry: Adjustment, rule: Rule, alpha: float) -> State:
+        """What an adjustment sets, under a rule and alpha that need not be its own.
+
+        Its further rule state is taken where it is of the same rule version, else it starts
+        fresh from the coefficients.
+
+        Raises:
+            struct.error: that state is not one of this rule.
+        """
+        numbers = [*entry[5:10]]
+        if entry.rule == rule.version:
+            numbers += _further_numbers(rule, entry.rule_state)
+        else:
+            numbers += rule.extra_start(numbers[:3])
+        return cls(rule, alpha, numbers, entry.sample_count, entry.updated_at)
+
+    def copy(self) -> State:
+        """The same state, to go another way from here."""
+        return State(self.rule, self.alpha, self.numbers.copy(), self.sample_count, self.updated_at)
+
+    def learn(
+        self,
+        called_at: Sequence[int],
+        prompt_tokens: Sequence[int],
+        completion_tokens: Sequence[int],
+        actual_ms: Sequence[float],
+    ) -> list[float]:
+        """Fold a column of calls in order; gives the prediction made before each.
+
+        Raises:
+            NotFiniteError: a number was not finite on the way. The state is then useless.
+        """
+        predicted_ms = learn_columns(
+            self.rule, self.alpha, self.numbers, prompt_tokens, completion_tokens, actual_ms
+        )
+        if called_at:
+            self.updated_at = called_at[-1]
+            self.sample_count += len(actual_ms)
+        return predicted_ms
+
+    def adjustment(
+        self, seq: int, kind: str, recorded_at: int, note: str | None = None
+    ) -> Adjustment:
+        """The entry that sets this state."""
+        a, b, o, total_absolute_error_ms, total_predicted_ms = self.numbers[:_COMMON]
+        return Adjustment(
+            seq,
+            kind,
+            recorded_at,
+            self.rule.version,
+            self.alpha,
+            a,
+            b,
+            o,
+            total_absolute_error_ms,
+            total_predicted_ms,
+            self.sample_count,
+            self.rule_state,
+            self.updated_at,
+            note,
+        )
+
+    @property
+    def rule_state(self) -> bytes | None:
+        """The rule's further numbers as the ledger stores them."""
+        return pack_numbers(self.numbers[_COMMON:])
+
+    def columns(self) -> dict[str, object]:
+        """The state as the columns of `calibrations` that hold it."""
+        return {
+            "rule": self.rule.version,
+            "alpha": self.alpha,
+            **dict(zip(COMMON_NUMBERS, self.numbers, strict=False)),  # further ones: rule_state
+            "sample_count": self.sample_count,
+            "rule_state": self.rule_state,
+            "updated_at": self.updated_at,
+        }
+
+    def same_as(self, other: State) -> bool:
+        """Whether two states are equal to the bit."""
+        return self.bits() == other.bits()
+
+    def bits(self) -> tuple[object, ...]:
+        """Every part of the state in a form that compares bit by bit."""
+        return (
+            self.rule.version,
+            pack_numbers([self.alpha, *self.numbers]),
+            self.sample_count,
+            self.updated_at,
+        )
+
+    def calibration(self, model: str) -> ModelCalibration:
+        """The frozen value to hand out."""
+        a, b, o, total_absolute_error_ms, total_predicted_ms = self.numbers[:_COMMON]
+        return ModelCalibration(
+            model,
+            self.rule.version,
+            self.alpha,
+            a,
+            b,
+            o,
+            self.sample_count,
+            total_absolute_error_ms,
+            total_predicted_ms,
+            tuple(self.numbers[_COMMON:]),
+            self.updated_at / 1e6,
+        )
+
+
+def learn_columns(
+    rule: Rule,
+    alpha: float,
+    numbers: list[float],
+    prompt_tokens: Sequence[int],
+    completion_tokens: Sequence[int],
+    actual_ms: Sequence[float],
+) -> list[float]:
+    """Fold a column of calls into `numbers`, in place; gives the prediction before each.
+
+    Raises:
+        NotFiniteError: a number was not finite on the way. `numbers` is then useless.
+    """
+    predicted_ms = [0.0] * len(actual_ms)
+    before = numbers.copy()
+    rule.fold(numbers, alpha, prompt_tokens, completion_tokens, actual_ms, predicted_ms)
+    # The sum is finite only if all are; where it is not, it may only have overflowed itself.
+    if not isfinite(sum(numbers)) and not all(map(isfinite, numbers)):
+        _refuse(rule, alpha, before, zip(prompt_tokens, completion_tokens, actual_ms, strict=True))
+    return predicted_ms
+
+
+def _refuse(
+    rule: Rule, alpha: float, numbers: list[float], calls: Iterable[tuple[int, int, float]]
+) -> None:
+    """Fold again call by call, to name the one that does not fit."""
+    for p, c, y in calls:
+        predicted = [0.0]
+        rule.fold(numbers, alpha, (p,), (c,), (y,), predicted)
+        if not all(map(isfinite, numbers)):
+            raise NotFiniteError(
+                f"a call of {p} prompt tokens, {c} completion tokens and {y!r} ms cannot be "
+                f"learnt: it was predicted to take {predicted[0]!r} ms, and the calibration would "
+                f"not stay finite. Check the measurement; if an earlier call was absurd, reset the "
+                f"model first."
+            )
+
+
+def pack_numbers(numbers: Sequence[float]) -> bytes | None:
+    """Floats as big-endian binary64; None for none."""
+    return struct.pack(f">{len(numbers)}d", *numbers) if numbers else None
+
+
+def unpack_numbers(data: bytes | None) -> list[float]:
+    """The opposite of `pack_numbers`.
+
+    Raises:
+        struct.error: the length is no multiple of eight.
+    """
+    return list(struct.unpack(f">{len(data) // 8}d", data)) if data else []
+
+
+def _further_numbers(rule: Rule, data: bytes | None) -> list[float]:
+    numbers = unpack_numbers(data)
+    if len(numbers) != len(rule.extra_numbers):
+        raise struct.error(
+            f"the rule {rule.version} keeps {len(rule.extra_numbers)} further numbers, not "
+            f"{len(numbers)}"
+        )
+    return numbers

@@ -1,0 +1,189 @@
+"""Files of others as numbered, bounded lines of UTF-8. They are only ever opened for reading.
+
+A line that cannot be text (not UTF-8, or far too long) is a `Line` with a fault, so that its
+number can be told and the lines behind it still be read. gzip is undone, and a byte order mark
+dropped. What ends the reading (a missing file, damaged compression) is an `ImportRefusedError`.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import sys
+import zlib
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+
+from calibration_ledger.core.files import is_ledger_file
+from calibration_ledger.errors import ImportRefusedError, InvalidInputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+    from typing import TextIO
+
+LINE_MAX = 2**20
+"""Bytes to a line. The largest row that could be recorded takes a hundredth of it."""
+
+WHOLE_MAX = 64 * 2**20
+"""Bytes to a file that can only be read as a whole: a JSON document of 200,000 models."""
+
+_GZIP = b"\x1f\x8b"
+_BOM = "\ufeff"
+_DAMAGED = (OSError, EOFError, zlib.error, ValueError)
+"""What reading raises: the system, gzip, zlib, and a file that was closed."""
+
+
+class Line(NamedTuple):
+    """A line of a file.
+
+    Attributes:
+        number: from 1.
+        text: the line with its end; empty where there is a fault.
+        fault: why it is no text, or None.
+    """
+
+    number: int
+    text: str
+    fault: str | None = None
+
+
+class Source:
+    """An open file with the name that it is shown by."""
+
+    def __init__(self, name: str, file: Any) -> None:
+        """Wrap a file of bytes or of text."""
+        self.name = name
+        self._file = file
+
+    def refuse(self, line: int | None, reason: str) -> NoReturn:
+        """Refuse the whole file."""
+        raise ImportRefusedError(self.name, line, reason)
+
+    def lines(self) -> Iterator[Line]:
+        """All lines, in constant memory."""
+        number = 0
+        while True:
+            data = self._read(number + 1)
+            if not data:
+                return
+            number += 1
+            if len(data) > LINE_MAX:
+                while data and not data.endswith(_end_of(data)):
+                    data = self._read(number)
+                yield Line(number, "", f"the line is longer than {LINE_MAX} bytes")
+                continue
+            if isinstance(data, bytes):
+                try:
+                    text = data.decode()
+                except UnicodeDecodeError as error:
+                    yield Line(number, "", _not_text(error))
+                    continue
+            else:
+                text = data
+            yield Line(number, text.removeprefix(_BOM) if number == 1 else text)
+
+    def _read(self, line: int) -> Any:
+        try:
+            return self._file.readline(LINE_MAX + 1)
+        except UnicodeDecodeError as error:  # of a text file that the caller opened
+            self.refuse(line, f"{_not_text(error)}. Nothing was recorded: save the file as UTF-8.")
+        except _DAMAGED as error:
+            self.refuse(
+                line, f"the file cannot be read from here on ({error}). Nothing was recorded."
+            )
+
+    def whole(self) -> str:
+        """The whole text of a file that is one document."""
+        try:
+            data = self._file.read(WHOLE_MAX + 1)
+            if len(data) > WHOLE_MAX:
+                self.refuse(None, f"the file is larger than {WHOLE_MAX} bytes: it is no state.")
+            text: str = data.decode() if isinstance(data, bytes) else data
+        except UnicodeDecodeError as error:
+            self.refuse(None, f"{_not_text(error)}. Nothing was recorded: save the file as UTF-8.")
+        except _DAMAGED as error:
+            self.refuse(None, f"the file cannot be read ({error}). Nothing was recorded.")
+        return text.removeprefix(_BOM)
+
+
+@contextmanager
+def open_source(
+    source: str | os.PathLike[str] | TextIO | None, ledger: Path | None
+) -> Iterator[Source]:
+    """Open what the user named; an open file is read on from where it stands, and not closed.
+
+    Args:
+        source: a path or an open file.
+        ledger: the file of the ledger itself, which is refused without being opened: closing it
+            again would drop SQLite's locks on it.
+
+    Raises:
+        ImportRefusedError: there is no such file, or it cannot be read.
+        InvalidInputError: nothing is named.
+    """
+    if source is None or source == "":
+        raise InvalidInputError("name the file to import, or `-` for what comes on stdin.")
+    name = shown_name(source)
+    if not isinstance(source, str | os.PathLike):
+        if not hasattr(source, "readline"):
+            raise InvalidInputError(f"a file to import is a path or an open file, not {source!r}.")
+        yield Source(name, _undo_gzip(_bytes_of(source)))
+        return
+    try:
+        if ledger is not None and is_ledger_file(source, ledger):
+            raise ImportRefusedError(name, None, "this is the ledger itself: name another file.")
+        file = open(source, "rb")  # noqa: PTH123, SIM115 - a NUL in a name is a ValueError here
+    except (OSError, ValueError) as error:
+        if isinstance(error, ImportRefusedError):
+            raise
+        reason = getattr(error, "strerror", None) or error
+        raise ImportRefusedError(name, None, f"the file cannot be opened: {reason}.") from None
+    with file:
+        yield Source(name, _undo_gzip(file))
+
+
+def shown_name(file: object) -> str:
+    """A path or an open file as it may be printed."""
+    if isinstance(file, str | os.PathLike):
+        return os.fsdecode(file).encode("utf-8", "backslashreplace").decode()
+    name = getattr(file, "name", None)
+    return name if isinstance(name, str) else "<stream>"
+
+
+def _bytes_of(stream: Any) -> Any:
+    """The bytes below a text file, where they are UTF-8 and none of them was read yet.
+
+    Standard input in an ASCII locale is one such: what is in it is UTF-8 all the same, and a line
+    that is not can be told by its number.
+    """
+    if not isinstance(stream, io.TextIOWrapper):
+        return stream
+    is_utf8 = stream.encoding.lower().replace("_", "-") in {"utf-8", "utf8", "utf-8-sig"}
+    if not is_utf8 and stream is not sys.stdin:
+        return stream
+    try:
+        stream.reconfigure(encoding=stream.encoding)  # refused once something was read
+    except ValueError:
+        return stream
+    return stream.buffer
+
+
+def _undo_gzip(file: Any) -> Any:
+    peek = getattr(file, "peek", None)
+    if peek is None:
+        return file
+    try:
+        zipped = peek(2)[:2] == _GZIP
+    except (OSError, ValueError):
+        return file  # reading it will say what is the matter
+    return gzip.open(file) if zipped else file
+
+
+def _end_of(data: str | bytes) -> Any:
+    return "\n" if isinstance(data, str) else b"\n"
+
+
+def _not_text(error: UnicodeDecodeError) -> str:
+    return f"the text is not UTF-8 (byte 0x{error.object[error.start]:02x})"

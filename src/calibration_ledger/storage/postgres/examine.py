@@ -1,0 +1,192 @@
+"""What the doctor finds out about a ledger in PostgreSQL, on a connection that only reads.
+
+It asks for no more than any role may see: what the server keeps to itself is None, or left out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import sqlalchemy as sa
+
+from calibration_ledger.core.facts import Blocked, Facts, ServerFacts
+from calibration_ledger.errors import (
+    LedgerCorruptError,
+    LedgerOutdatedError,
+    LedgerTooNewError,
+    NotALedgerError,
+)
+from calibration_ledger.storage.backend import check_is_ledger
+from calibration_ledger.storage.counts import count_rows, find_last_entry
+from calibration_ledger.storage.postgres.connections import make_engine
+from calibration_ledger.storage.postgres.faults import no_connection, postgres_fault
+from calibration_ledger.storage.postgres.tables import FIND_TABLES, check_tables
+from calibration_ledger.storage.schema import REVISION, TABLES, VERSION_TABLE
+
+if TYPE_CHECKING:
+    from calibration_ledger.storage.place import Place
+
+TIMEOUT_S = 10.0
+"""How long to wait for a connection."""
+
+LOCK_TIMEOUT_MS = 2_000
+"""How long a question may wait for a lock: an upgrade that runs keeps all tables."""
+
+_SETTINGS = """
+    SELECT pg_catalog.current_setting('server_version'),
+        pg_catalog.current_setting('default_transaction_isolation'),
+        pg_catalog.current_setting('synchronous_commit'),
+        pg_catalog.current_setting('fsync'),
+        pg_catalog.current_setting('full_page_writes'),
+        pg_catalog.pg_is_in_recovery()
+        OR pg_catalog.current_setting('default_transaction_read_only') = 'on'
+"""
+_DATABASE_BYTES = "SELECT pg_catalog.pg_database_size(pg_catalog.current_database())"
+_LEDGER_BYTES = """
+    SELECT sum(pg_catalog.pg_total_relation_size(found.oid))::bigint
+    FROM pg_catalog.pg_class AS found
+    WHERE found.relname = ANY (%s) AND found.relkind IN ('r', 'p')
+    AND pg_catalog.pg_table_is_visible(found.oid)
+"""
+_GRANTS = """
+    SELECT needed.what || ' on ' || needed.name
+    FROM unnest(%s::text[], %s::text[]) AS needed (name, what)
+    WHERE NOT pg_catalog.has_table_privilege(needed.name, needed.what)
+"""
+_NEEDED = {
+    VERSION_TABLE: ("SELECT",),
+    "models": ("SELECT", "INSERT"),
+    "calls": ("SELECT", "INSERT"),
+    "call_details": ("SELECT", "INSERT"),
+    "adjustments": ("SELECT", "INSERT"),
+    "calibrations": ("SELECT", "INSERT", "UPDATE"),
+}
+"""What a role that records must be allowed."""
+
+_BLOCKED = """
+    SELECT waiting.pid, blocker.pid, blocking.application_name, blocking.state,
+        coalesce(extract(epoch FROM pg_catalog.clock_timestamp() - waiting.query_start), 0)::float
+    FROM pg_catalog.pg_stat_activity AS waiting
+    CROSS JOIN LATERAL unnest(pg_catalog.pg_blocking_pids(waiting.pid)) AS blocker (pid)
+    LEFT JOIN pg_catalog.pg_stat_activity AS blocking ON blocking.pid = blocker.pid
+    WHERE waiting.datname = pg_catalog.current_database()
+    ORDER BY 5 DESC LIMIT 100
+"""
+
+
+def examine_server(place: Place, durability: str) -> Facts:
+    """Everything that can be found out about the ledger at a URL."""
+    assert place.url is not None  # noqa: S101 - `examine` has looked
+    facts = Facts(place.shown, "PostgreSQL", None, "unreadable", REVISION, synchronous=durability)
+    engine = make_engine(place.url, TIMEOUT_S)
+    try:
+        try:
+            connection = engine.raw_connection()
+        except (psycopg.Error, sa.exc.DBAPIError) as error:
+            return replace(facts, trouble=str(no_connection(error, place.shown, "read")))
+        try:
+            return _Examination(connection.cursor()).read(facts)
+        except psycopg.Error as error:
+            return replace(facts, trouble=str(postgres_fault(error, place.shown, "read")))
+        finally:
+            connection.invalidate()
+    finally:
+        engine.dispose()
+
+
+class _Examination:
+    """The reading of one database, question by question."""
+
+    def __init__(self, cursor: Any) -> None:
+        """Take a cursor in autocommit mode."""
+        self._cursor = cursor
+        self._damage: list[str] = []
+
+    def read(self, facts: Facts) -> Facts:
+        """The facts.
+
+        Raises:
+            psycopg.Error: the connection ended.
+        """
+        facts = replace(facts, **self._server())
+        facts = replace(facts, **self._state(facts.ledger))
+        if facts.state in {"current", "older", "newer"} and facts.server is not None:
+            facts = replace(
+                facts,
+                rows=count_rows(self._ask),
+                last_entry=find_last_entry(self._ask),
+                server=replace(facts.server, missing_grants=self._missing_grants()),
+            )
+        if self._damage:
+            damage = tuple(self._damage)
+            return replace(facts, state="damaged", trouble=damage[0], damage=damage)
+        return facts
+
+    def _insist(self, query: str, *parameters: Any) -> list[Any]:
+        """The rows of a query, in a transaction of its own that can change nothing."""
+        # A setting outside of a transaction would reach other sessions behind PgBouncer.
+        self._cursor.execute(f"BEGIN READ ONLY; SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}")
+        try:
+            rows: list[Any] = self._cursor.execute(query, parameters).fetchall()
+        finally:
+            if not self._cursor.connection.closed:
+                self._cursor.execute("ROLLBACK")
+        return rows
+
+    def _ask(self, query: str, *parameters: Any) -> list[Any]:
+        """The same; no rows where the server refuses, and damage is noted."""
+        try:
+            return self._insist(query, *parameters)
+        except psycopg.Error as error:
+            if self._cursor.connection.closed:
+                raise
+            fault = postgres_fault(error, "", "read")
+            if isinstance(fault, LedgerCorruptError):
+                self._damage.append(str(error).splitlines()[0])
+            return []
+
+    def _server(self) -> dict[str, Any]:
+        """What the server says of itself: fields of `Facts`."""
+        version, isolation, commit, fsync, full_pages, is_read_only = self._insist(_SETTINGS)[0]
+        settings = {"fsync": fsync, "full_page_writes": full_pages}
+        database, ledger = self._ask(_DATABASE_BYTES), self._ask(_LEDGER_BYTES, sorted(TABLES))
+        server = ServerFacts(
+            database_bytes=database[0][0] if database else None,
+            ledger_bytes=ledger[0][0] if ledger else None,
+            isolation=isolation,
+            synchronous_commit=commit,
+            unsafe=tuple(f"{name} = off" for name, value in settings.items() if value == "off"),
+            is_read_only=is_read_only,
+            blocked=tuple(Blocked(*row) for row in self._ask(_BLOCKED)),
+        )
+        return {"engine_version": version.split(" ")[0], "server": server}
+
+    def _state(self, ledger: str) -> dict[str, Any]:
+        """What there is, from its tables: fields of `Facts`."""
+        try:
+            tables, _ = check_tables(ledger, self._insist(FIND_TABLES, sorted(TABLES)))
+            query = f"SELECT version_num FROM {VERSION_TABLE}"
+            revisions = self._insist(query) if VERSION_TABLE in tables else []
+            if tables <= {VERSION_TABLE} and not revisions:
+                return {"state": "missing"}
+            revision = str(revisions[0][0]) if revisions else None
+            check_is_ledger(ledger, tables, revisions)
+        except LedgerOutdatedError:
+            return {"state": "older", "revision": revision}
+        except LedgerTooNewError:
+            return {"state": "newer", "revision": revision}
+        except NotALedgerError as error:
+            return {"state": "foreign", "trouble": str(error)}
+        except psycopg.Error as error:
+            if self._cursor.connection.closed:
+                raise
+            return {"state": "unreadable", "trouble": str(postgres_fault(error, ledger, "read"))}
+        return {"state": "current", "revision": revision}
+
+    def _missing_grants(self) -> tuple[str, ...]:
+        """What this role would have to be allowed, to record."""
+        pairs = [(table, what) for table, needed in _NEEDED.items() for what in needed]
+        names, grants = zip(*pairs, strict=True)
+        return tuple(text for (text,) in self._ask(_GRANTS, list(names), list(grants)))

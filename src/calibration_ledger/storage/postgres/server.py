@@ -1,0 +1,256 @@
+"""A ledger in PostgreSQL, for several machines: the same statements behind the same `Backend`.
+
+A writing transaction locks the model's row before it reads it (`FOR UPDATE`), under READ
+COMMITTED, which is asked for by name because a database may default to another level. So `seq` is
+the order of application, as on SQLite. What undoes a transaction before its COMMIT was sent (a
+deadlock, a serialisation failure, a connection that died) left nothing behind, and it is run again
+whole, until the deadline. A COMMIT without an answer is the one case that stays open.
+
+Works behind PgBouncer in transaction mode: no session locks, and no setting outlives its
+transaction.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+
+from calibration_ledger.errors import InvalidInputError, LedgerNotFoundError, NotRecordedError
+from calibration_ledger.storage.backend import Raced, check_is_ledger
+from calibration_ledger.storage.postgres.connections import Connections, NoConnectionError
+from calibration_ledger.storage.postgres.faults import (
+    in_the_way,
+    is_changed_schema,
+    is_crowded,
+    is_ended,
+    is_lost_connection,
+    is_worth_a_retry,
+    no_connection,
+    postgres_fault,
+    unknown_outcome,
+)
+from calibration_ledger.storage.postgres.tables import FIND_TABLES, check_tables
+from calibration_ledger.storage.postgres.transaction import PostgresTransaction, left_ms
+from calibration_ledger.storage.schema import TABLES, VERSION_TABLE
+from calibration_ledger.storage.sqlite.forks import open_backends
+from calibration_ledger.storage.statements import statements
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from calibration_ledger.storage.backend import Result
+    from calibration_ledger.storage.place import Place
+    from calibration_ledger.storage.postgres.connections import Held
+
+_PAUSE_S_MAX = 0.25
+_LOSSES_MAX = 2
+"""Connections that may die under one call: once the server restarted, and once in its recovery."""
+_REFUSALS_MAX = 3
+
+
+class PostgresBackend:
+    """The `Backend` of one PostgreSQL database."""
+
+    def __init__(self, place: Place, durability: str, timeout_s: float) -> None:
+        """Look whether there is a ledger, to refuse at once what is none.
+
+        Raises:
+            LedgerError: the server cannot be reached, or its database is of something else.
+        """
+        assert place.url is not None  # noqa: S101 - `open_backend` has looked
+        self.place = place
+        self.durability = durability
+        self._timeout_s = timeout_s
+        self._begin = _begin(durability)
+        self._ready = False
+        self._ids: dict[str, int] = {}
+        self._connections = Connections(place.url, place.shown, timeout_s)
+        self.sql = statements(self._connections.dialect)
+        open_backends.add(self)
+        try:
+            self._look()
+        except LedgerNotFoundError:
+            pass  # the first write makes it
+        except BaseException:
+            self.close()
+            raise
+
+    # -- reading ----------------------------------------------------------------------------
+
+    def read(self, text: str, parameters: Sequence[Any] = ()) -> list[Any]:
+        """See `Backend.read`."""
+        if not self._ready:
+            self._look()
+        return self._read(text, parameters)
+
+    def _read(self, text: str, parameters: Sequence[Any] = ()) -> list[Any]:
+        def attempt(held: Held, _: float) -> list[Any]:
+            rows: list[Any] = held.cursor.execute(text, parameters).fetchall()
+            return rows
+
+        return self._persist(attempt, "read")
+
+    def _look(self) -> None:
+        """Check that the database holds a ledger of this program's revision."""
+        found = self._read(FIND_TABLES, (sorted(TABLES),))
+        tables, _ = check_tables(self.place.shown, found)
+        revisions = self._read(self.sql.revision) if VERSION_TABLE in tables else []
+        if tables <= {VERSION_TABLE} and not revisions:
+            raise LedgerNotFoundError(
+                f"there is no ledger in {self.place.shown} yet: the first call recorded makes it, "
+                f"as does `calib db upgrade`."
+            )
+        check_is_ledger(self.place.shown, tables, revisions)
+        self._ready = True
+
+    # -- writing ----------------------------------------------------------------------------
+
+    def write(self, work: Callable[..., Result], *arguments: Any, makes: bool = True) -> Result:
+        """See `Backend.write`."""
+        if not self._ready:
+            self._make_ready(makes=makes)
+
+        def attempt(held: Held, deadline: float) -> Result:
+            return self._run(held, deadline, work, arguments)
+
+        return self._persist(attempt, "write")
+
+    def _make_ready(self, *, makes: bool) -> None:
+        try:
+            self._look()
+        except LedgerNotFoundError:
+            if not makes:
+                raise
+            from calibration_ledger.storage.migrate import upgrade
+
+            upgrade(self.place, self._timeout_s)
+            self._look()
+
+    def _run(
+        self, held: Held, deadline: float, work: Callable[..., Result], arguments: Sequence[Any]
+    ) -> Result:
+        try:
+            limited_at = time.monotonic()
+            held.control.execute(self._begin.format(milliseconds=left_ms(deadline)))
+            transaction = PostgresTransaction(
+                held.cursor, self.sql, self.place.shown, self._ids, deadline, limited_at
+            )
+            result = work(transaction, *arguments)
+        except BaseException:
+            self._roll_back(held)
+            raise
+        self._commit(held)
+        return result
+
+    def _commit(self, held: Held) -> None:
+        try:
+            held.control.execute("COMMIT")
+        except psycopg.Error as error:
+            if held.is_gone or is_lost_connection(error):
+                self._connections.drop()
+                raise unknown_outcome(error, self.place.shown) from error
+            raise  # the server says that it undid the transaction
+        except BaseException:
+            self._connections.drop()  # interrupted: it may be in the middle of an answer
+            raise
+        if held.control.statusmessage != "COMMIT":
+            raise NotRecordedError(
+                f"{self.place.shown} answered {held.control.statusmessage} to COMMIT. Nothing was "
+                f"recorded: try again."
+            )
+
+    def _roll_back(self, held: Held) -> None:
+        try:
+            held.control.execute("ROLLBACK")
+        except psycopg.Error:
+            self._connections.drop()  # the server undoes it when the connection ends
+
+    # -- going on ---------------------------------------------------------------------------
+
+    def _persist(self, attempt: Callable[[Held, float], Result], doing: str) -> Result:
+        """Attempt it on this thread's connection, again while what stopped it may pass.
+
+        Nothing that comes here as an error of psycopg has left a trace in the ledger.
+        """
+        shown = self.place.shown
+        deadline = time.monotonic() + self._timeout_s
+        pause_s, losses, refusals = 0.005, 0, 0
+        while True:
+            try:
+                return self._attempt(attempt, deadline)
+            except NoConnectionError as error:
+                cause = error.__cause__ or error
+                answer = self._connections.ping()
+                # One that has just come up knew us before, or ended what PgBouncer had for us. In
+                # the middle of its recovery there is a moment when it does not answer at all.
+                refusals += answer != "reject"
+                is_known = self._ready or is_ended(cause)
+                is_up_again = is_known and refusals <= _REFUSALS_MAX
+                # A server that starts, also after a crash of its own, is worth waiting for.
+                may_pass = answer == "reject" or is_up_again or is_crowded(cause)
+                if not may_pass or time.monotonic() + pause_s > deadline:
+                    raise no_connection(cause, shown, doing) from cause
+            except (Raced, psycopg.Error) as error:
+                lost = is_lost_connection(error)
+                losses += lost
+                if not (is_worth_a_retry(error) or (lost and losses <= _LOSSES_MAX)):
+                    self._look_at_changed(error)
+                    raise postgres_fault(error, shown, doing) from error
+                if time.monotonic() + pause_s > deadline:
+                    raise in_the_way(shown, self._timeout_s, doing) from error
+            # With jitter: two that collided would collide again.
+            time.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
+            pause_s = min(2 * pause_s, _PAUSE_S_MAX)
+
+    def _attempt(self, attempt: Callable[[Held, float], Result], deadline: float) -> Result:
+        held = self._connections.take()
+        try:
+            held.in_use = True
+            self._connections.check_open()
+            return attempt(held, deadline)
+        finally:
+            held.in_use = False  # a store that nothing can come between, unlike a call
+            self._connections.give_back(held)
+
+    def _look_at_changed(self, error: BaseException) -> None:
+        """Say that the ledger was upgraded, or is gone, where its tables are others now."""
+        if self._ready and is_changed_schema(error):
+            self._ready = False
+            self._look()
+
+    # -- the end ----------------------------------------------------------------------------
+
+    def check_engine(self) -> list[str]:
+        """See `Backend.check_engine`: PostgreSQL checks its pages itself, as it reads them."""
+        return []
+
+    def backup(self, copy: str | os.PathLike[str]) -> Path:
+        """See `Backend.backup`."""
+        raise InvalidInputError(
+            f"{os.fspath(copy)} was not written: back a PostgreSQL ledger up with pg_dump, or move "
+            f"it whole with `calib export jsonl`."
+        )
+
+    def close(self) -> None:
+        """Close every connection of this process."""
+        open_backends.discard(self)
+        self._connections.close()
+
+    def after_fork_in_child(self) -> None:
+        """Put the parent's connections aside."""
+        self._connections.after_fork_in_child()
+
+
+def _begin(durability: str) -> str:
+    """One round trip that begins; what it sets ends with the transaction."""
+    commit = "on" if durability == "full" else "off"
+    return (
+        "BEGIN ISOLATION LEVEL READ COMMITTED;"
+        " SET LOCAL lock_timeout = {milliseconds};"
+        f" SET LOCAL synchronous_commit = {commit}"
+    )

@@ -1,0 +1,188 @@
+"""Copies of a ledger file that are whole, made while others go on writing.
+
+Copying the file itself would miss what is still in the write-ahead log, and reading it with
+`open()` would drop SQLite's locks on it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import sqlite3
+from contextlib import closing, suppress
+from typing import TYPE_CHECKING
+
+from calibration_ledger.core.files import COMPANIONS, copy_mode, create, is_ledger_file, publish
+from calibration_ledger.errors import (
+    InvalidInputError,
+    LedgerError,
+    LedgerNotFoundError,
+    LedgerPathError,
+    LedgerPermissionError,
+)
+from calibration_ledger.storage.place import check_file
+from calibration_ledger.storage.sqlite import connections as sqlite_connect
+from calibration_ledger.storage.sqlite.faults import DRIVER_ERRORS, sqlite_fault
+from calibration_ledger.storage.sqlite.forks import no_fork
+from calibration_ledger.storage.sqlite.migrate import locked_file
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from calibration_ledger.storage.place import Place
+
+
+# -- copies ---------------------------------------------------------------------------------
+
+VACUUM_INTO = "VACUUM INTO ?"
+"""Its parameter is a URI of mode `rw`: SQLite shall fill our file, never make one of its own."""
+
+_NAME_KEPT = 40
+"""Characters of the copy's name in that of the unfinished one: names have an end."""
+
+
+def backup_beside(place: Place, revision: str, timeout_s: float) -> Path:
+    """Copy the ledger beside itself, under a name that says of which revision it is."""
+    assert place.path is not None  # noqa: S101 - only files are upgraded here
+    number = 1
+    while True:
+        suffix = f".{revision}.backup" if number == 1 else f".{revision}.backup-{number}"
+        copy = place.path.with_name(place.path.name + suffix)
+        if not copy.exists():
+            backup_file(place, copy, timeout_s)
+            return copy
+        number += 1
+
+
+def backup_file(place: Place, copy: Path, timeout_s: float) -> None:
+    """Write a consistent copy of the ledger while others go on writing.
+
+    Raises:
+        InvalidInputError: there is something at the copy's path already.
+        LedgerNotFoundError: there is no ledger to copy.
+    """
+    assert place.path is not None  # noqa: S101 - `AdaptiveCalibrator.backup` has looked
+    if not check_file(place):
+        raise LedgerNotFoundError(f"there is no ledger at {place.shown}: nothing to back up.")
+    ledger = place.path
+
+    def fill(partial: Path) -> None:
+        with no_fork(), closing(sqlite_connect.connect_reader(ledger, timeout_s)) as reader:
+            reader.execute(VACUUM_INTO, (sqlite_connect.uri(partial, "rw"),))
+        # Who may not read the ledger may not read its copy either.
+        copy_mode(partial, ledger)
+
+    try:
+        new_copy(copy, ledger, fill)
+    except sqlite3.Error as error:
+        raise sqlite_fault(error, place.shown, "read") from error
+
+
+def new_copy(copy: Path, ledger: Path | None, fill: Callable[[Path], object]) -> None:
+    """Give `fill` an empty file that nobody else may read, and that its name once it is whole.
+
+    Raises:
+        InvalidInputError: there is something at the copy's path already.
+        LedgerPermissionError: it cannot be written there.
+        LedgerPathError: there is no room for it.
+    """
+    check_copy(copy, ledger)
+    # A name of its own: whatever bears one that can be guessed may be somebody else's.
+    partial = copy.with_name(f"{copy.name[:_NAME_KEPT]}.{secrets.token_hex(8)}.partial")
+    try:
+        os.close(create(partial, ledger, private=True))
+        fill(partial)
+        sync(partial)
+        publish(partial, copy)
+    except FileExistsError:
+        raise _taken(copy) from None
+    except (OSError, LedgerError, sqlite3.Error) as error:
+        if _finds_no_room(error):
+            # It is the copy's disk that is full, not the ledger's, which is only read.
+            raise LedgerPathError(
+                f"{copy} could not be written, for its disk is full: nothing is left of it. Make "
+                f"room, or name another place."
+            ) from error
+        if isinstance(error, LedgerError | sqlite3.Error):
+            raise
+        raise LedgerPermissionError(f"{copy} cannot be written: {error.strerror}.") from error
+    finally:
+        for suffix in ("", *COMPANIONS):  # SQLite fills it under a journal, which a fault leaves
+            partial.with_name(partial.name + suffix).unlink(missing_ok=True)
+
+
+def _finds_no_room(error: BaseException) -> bool:
+    for one in (error, error.__cause__):
+        if getattr(one, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+            return True
+        if isinstance(one, OSError) and one.errno in {errno.ENOSPC, errno.EDQUOT}:
+            return True
+    return False
+
+
+def _taken(copy: Path) -> InvalidInputError:
+    return InvalidInputError(f"{copy} exists already: name a file that does not.")
+
+
+def check_copy(copy: Path, ledger: Path | None) -> None:
+    """Refuse to write a copy over anything, into nowhere, or under a name of the ledger's own."""
+    if os.path.lexists(copy):
+        raise _taken(copy)
+    if ledger is not None and is_ledger_file(copy, ledger):
+        raise InvalidInputError(f"{copy} is a name that belongs to the ledger: name another file.")
+    if not copy.parent.is_dir():
+        raise InvalidInputError(f"{copy} cannot be written, for its folder does not exist.")
+
+
+def sync(path: Path) -> None:
+    """Wait until a file that no SQLite connection of ours has open is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+# -- giving space back ----------------------------------------------------------------------
+# Giving the space back that removed rows took in a file.
+#
+# SQLite keeps it for rows to come. `VACUUM` writes the file anew without it, through the write-
+# ahead log, so that others go on reading, and a kill leaves the file as it was. A server looks
+# after its own space.
+
+TIMEOUT_S = 30.0
+"""How long to wait for other writers of ours."""
+
+_BUSY_S = 1.0
+"""How long to wait for readers that keep the log, and for other programs: ours wait meanwhile."""
+
+
+def size_of(place: Place) -> int | None:
+    """The bytes that a ledger's file and its log take; None where it is not in a file."""
+    if place.path is None:
+        return None
+    size = 0
+    for suffix in ("", "-wal"):
+        with suppress(OSError):
+            size += os.stat(f"{os.path.realpath(place.path)}{suffix}").st_size  # noqa: PTH116 - a name beside a path
+    return size
+
+
+def shrink(place: Place) -> str | None:
+    """Give the space back, as far as it lies in a file; gives what went wrong, or None."""
+    if place.path is None:
+        return None
+    try:
+        with locked_file(place, TIMEOUT_S), no_fork():
+            connection = sqlite_connect.connect_writer(place.path, "full", _BUSY_S)
+            with closing(connection):
+                connection.execute("VACUUM")
+                # A reader that keeps the log does no harm: the next to write cuts it back.
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    except DRIVER_ERRORS as error:
+        return str(sqlite_fault(error, place.shown, "read"))
+    except LedgerError as error:
+        return str(error)
+    return None

@@ -1,0 +1,224 @@
+"""What the doctor finds out about a SQLite file. It changes nothing, and makes no file.
+
+Reading a file in WAL mode makes a `-wal` and a `-shm` beside it. Where neither is there, nobody
+has it open: then it is read as if it could not change, which makes none. Should that turn out
+wrong, because somebody opened it meanwhile, it is read again in the ordinary way.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from calibration_ledger.core.facts import Facts, Readable
+from calibration_ledger.errors import (
+    LedgerError,
+    LedgerOutdatedError,
+    LedgerTooNewError,
+    NotALedgerError,
+)
+from calibration_ledger.storage.backend import CORE_TABLES, check_is_ledger
+from calibration_ledger.storage.counts import count_rows, find_last_entry
+from calibration_ledger.storage.place import check_file
+from calibration_ledger.storage.schema import REVISION, VERSION_TABLE
+from calibration_ledger.storage.sqlite import connections as sqlite_connect
+from calibration_ledger.storage.sqlite.faults import DRIVER_ERRORS, sqlite_fault
+from calibration_ledger.storage.sqlite.forks import forgotten, no_fork, open_backends
+from calibration_ledger.storage.sqlite.salvage import is_damage, salvage_of, survey
+
+if TYPE_CHECKING:
+    from calibration_ledger.storage.place import Place
+
+TIMEOUT_S = 2.0
+"""How long to wait for others. Readers of a ledger never wait, but those of other modes do."""
+
+LOOKED_AT_BYTES = 64 * 2**20
+"""So much of a file that is no database is looked at for what is left of a ledger."""
+
+DAMAGE_SHOWN = 10
+"""So much damage is listed; the rest is not different."""
+
+
+def examine_file(place: Place, durability: str) -> Facts:
+    """Everything that can be found out about the file at a place."""
+    assert place.path is not None  # noqa: S101 - `examine` has looked
+    path = Path(os.path.realpath(place.path))
+    facts = Facts(
+        place.shown,
+        "SQLite",
+        sqlite3.sqlite_version,
+        "missing",
+        REVISION,
+        synchronous=durability,
+    )
+    try:
+        if not check_file(place):
+            return replace(facts, state="empty" if path.exists() else "missing")
+    except NotALedgerError as error:
+        return replace(facts, state="no database", trouble=str(error))
+    except LedgerError as error:
+        return replace(facts, state="unreadable", trouble=str(error))
+    if _is_still(path):
+        before = _stamp(path)
+        found = _Examination(path, facts, is_still=True).facts
+        if _stamp(path) == before and _is_still(path):
+            return found
+    return _Examination(path, facts, is_still=False).facts
+
+
+def _is_still(path: Path) -> bool:
+    """Whether nobody has the file open, this process included.
+
+    A connection to a file that "cannot change" takes no locks, and closing it would drop those
+    that this process holds on the file otherwise.
+    """
+    beside = (f"{path}{suffix}" for suffix in ("-wal", "-shm", "-journal"))
+    is_ours = any(True for _ in open_backends) or bool(forgotten)
+    return not is_ours and not any(map(os.path.lexists, beside))
+
+
+def _stamp(path: Path) -> tuple[int, int, int]:
+    status = path.stat()
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+class _Examination:
+    """The reading of one file, which goes on behind every error."""
+
+    def __init__(self, path: Path, facts: Facts, *, is_still: bool) -> None:
+        """Read it, into `facts`."""
+        self._path = path
+        self._is_still = is_still
+        self._damage: list[str] = []
+        try:
+            with no_fork(), closing(self._connect()) as self._connection:
+                try:
+                    self.facts = self._read(facts)
+                except DRIVER_ERRORS as error:
+                    self.facts = self._left(facts, error)
+        except DRIVER_ERRORS as error:
+            trouble = str(sqlite_fault(error, facts.ledger, "read"))
+            self.facts = replace(facts, state="unreadable", trouble=trouble)
+        if self.facts.state == "damaged":
+            # Only now that the connection is closed: see `_is_still`.
+            self.facts = replace(self.facts, stray_log=self._stray_log())
+
+    def _connect(self) -> sqlite3.Connection:
+        if self._is_still:
+            target = sqlite_connect.uri(self._path, "ro", immutable=True)
+            return sqlite_connect.connect(target, TIMEOUT_S, sqlite_connect.StillConnection)
+        return sqlite_connect.connect_reader(self._path, TIMEOUT_S)
+
+    def _read(self, facts: Facts) -> Facts:
+        tables = sqlite_connect.list_tables(self._ask)
+        facts = replace(facts, **self._state(facts.ledger, tables))
+        facts = replace(facts, journal_mode=self._journal_mode())
+        if facts.state in {"empty", "foreign"} and not self._damage:
+            return facts
+        found = self._ask(f"PRAGMA quick_check({DAMAGE_SHOWN})")
+        # The list of free pages is checked with this one alone: see `sqlite_soundness`.
+        found += self._ask("PRAGMA quick_check(sqlite_schema)")
+        lines = [line for (text,) in found for line in str(text).splitlines()]
+        self._damage += [line for line in lines if line != "ok" and not line.startswith("***")]
+        if facts.state == "newer":
+            # Its tables may be others; those that it shares with today's can be counted.
+            facts = replace(facts, rows=count_rows(self._ask, tables))
+        else:
+            rows, last_entry = count_rows(self._ask), find_last_entry(self._ask)
+            facts = replace(facts, rows=rows, last_entry=last_entry)
+        if not self._damage:
+            return facts
+        damage = tuple(dict.fromkeys(self._damage))[:DAMAGE_SHOWN]
+        return replace(
+            facts, state="damaged", trouble=damage[0], damage=damage, readable=self._survey()
+        )
+
+    def _left(self, facts: Facts, error: Exception) -> Facts:
+        """What there is where nothing could be read in order."""
+        trouble = str(sqlite_fault(error, facts.ledger, "read"))
+        if getattr(error, "sqlite_errorcode", 0) != sqlite3.SQLITE_NOTADB:
+            return replace(facts, state="unreadable", trouble=trouble)
+        readable = self._survey()
+        if readable is None or readable.calls == 0:
+            return replace(facts, state="no database", trouble=trouble)
+        lost = "the first page of the file, which says what it is, is damaged"
+        return replace(facts, state="damaged", trouble=lost, damage=(lost,), readable=readable)
+
+    def _ask(self, query: str) -> list[Any]:
+        """The rows of a query, up to the first damage, which is noted."""
+        rows: list[Any] = []
+        try:
+            rows.extend(self._connection.execute(query))
+        except DRIVER_ERRORS as error:
+            is_no_database = getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_NOTADB
+            if is_no_database or not is_damage(error):
+                raise
+            self._damage.append(str(error))
+        return rows
+
+    def _state(self, ledger: str, tables: set[str]) -> dict[str, Any]:
+        """What it is, from its tables: the fields of `Facts`."""
+        if self._damage:
+            return {"state": "damaged"}
+        is_core = tables >= CORE_TABLES or tables == {VERSION_TABLE}
+        rows = self._ask(f"SELECT version_num FROM {VERSION_TABLE}") if is_core else []
+        if tables <= {VERSION_TABLE} and not rows:
+            return {"state": "damaged" if self._damage else "empty"}
+        revision = str(rows[0][0]) if rows else None
+        try:
+            check_is_ledger(ledger, tables, rows)
+        except LedgerOutdatedError:
+            return {"state": "older", "revision": revision}
+        except LedgerTooNewError:
+            return {"state": "newer", "revision": revision}
+        except NotALedgerError as error:
+            return {"state": "foreign", "trouble": str(error)}
+        return {"state": "current", "revision": revision}
+
+    def _journal_mode(self) -> str | None:
+        """The journal mode, which a connection to a file that "cannot change" does not know.
+
+        A connection without locks refuses WAL mode, before it makes any file, and no other one.
+        """
+        if not self._is_still:
+            if sqlite_connect.is_still(self._connection):
+                return None
+            rows = self._ask("PRAGMA journal_mode")
+            return str(rows[0][0]) if rows else None
+        target = sqlite_connect.uri(self._path, "ro") + "&nolock=1"
+        try:
+            with closing(sqlite_connect.connect(target, TIMEOUT_S)) as connection:
+                connection.execute("PRAGMA schema_version").fetchone()
+                return str(connection.execute("PRAGMA journal_mode").fetchone()[0])
+        except DRIVER_ERRORS as error:
+            code = getattr(error, "sqlite_errorcode", None)
+            return "wal" if code == sqlite3.SQLITE_CANTOPEN else None
+
+    def _stray_log(self) -> str | None:
+        """The log beside the file, if the file is sound without it: then it may be another's."""
+        log = f"{self._path}-wal"
+        try:
+            if any(True for _ in open_backends) or forgotten or not Path(log).stat().st_size:
+                return None
+            target = sqlite_connect.uri(self._path, "ro", immutable=True)
+            connection = sqlite_connect.connect(target, TIMEOUT_S, sqlite_connect.StillConnection)
+            with closing(connection):
+                found = connection.execute("PRAGMA quick_check(1)").fetchall()
+        except (OSError, *DRIVER_ERRORS):
+            return None
+        return log if found == [("ok",)] else None
+
+    def _survey(self) -> Readable | None:
+        try:
+            salvage = salvage_of(self._connection, self._path, LOOKED_AT_BYTES)
+            if salvage is None:
+                return None
+            with closing(salvage):
+                models, calls, lost = survey(salvage)
+        except DRIVER_ERRORS:
+            return None
+        return Readable(models, calls, tuple(lost))

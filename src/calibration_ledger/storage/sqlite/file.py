@@ -1,0 +1,295 @@
+"""A ledger in a SQLite file (or in memory): connections, transactions, forks.
+
+Each thread holds one reading and one writing connection. Writers queue on the lock of the file
+(`lock`), then `BEGIN IMMEDIATE`: a deferred transaction that reads first and then writes fails at
+once when another process wrote meanwhile, or loses its update.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from calibration_ledger.errors import (
+    LedgerClosedError,
+    LedgerError,
+    LedgerNotFoundError,
+    LedgerPermissionError,
+    LedgerRevisionError,
+    NotALedgerError,
+    ReentrantCallError,
+)
+from calibration_ledger.storage.backend import CORE_TABLES, check_is_ledger
+from calibration_ledger.storage.place import check_file, check_one_name, make_folder
+from calibration_ledger.storage.schema import VERSION_TABLE
+from calibration_ledger.storage.sqlite.connections import Connections, list_tables
+from calibration_ledger.storage.sqlite.faults import DRIVER_ERRORS, sqlite_fault
+from calibration_ledger.storage.sqlite.forks import close_forgotten, forgotten, open_backends
+from calibration_ledger.storage.sqlite.lock import OtherLock, hold_now, wait_for, writer_lock
+from calibration_ledger.storage.sqlite.soundness import unsound_parts
+from calibration_ledger.storage.statements import statements
+from calibration_ledger.storage.transaction import Transaction
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable, Sequence
+
+    from calibration_ledger.storage.backend import Result
+    from calibration_ledger.storage.place import Place
+    from calibration_ledger.storage.sqlite.connections import Held
+    from calibration_ledger.storage.sqlite.lock import Turn, WriterLock
+
+
+class SQLiteBackend:
+    """The `Backend` of one SQLite file."""
+
+    def __init__(self, place: Place, durability: str, timeout_s: float) -> None:
+        """Open the ledger if there is one, to refuse at once what is none.
+
+        Raises:
+            LedgerError: what lies at the place cannot be used as a ledger.
+        """
+        assert place.path is not None  # noqa: S101 - `open_backend` has looked
+        self.place = place
+        self.durability = durability
+        self._path = place.path
+        self._timeout_s = timeout_s
+        self._lock = writer_lock(str(self._path))
+        self._closed = False
+        self._has_written = False
+        self._connections = Connections(self._path, durability, timeout_s)
+        self.sql = statements(self._connections.dialect)
+        open_backends.add(self)
+        if check_file(place):
+            try:
+                self._reader()
+            except LedgerNotFoundError:
+                pass  # an empty database: another process is just making the ledger
+            except BaseException:
+                self.close()
+                raise
+
+    # -- reading ----------------------------------------------------------------------------
+
+    def read(self, text: str, parameters: Sequence[Any] = ()) -> list[Any]:
+        """See `Backend.read`."""
+        while True:
+            held = self._reader()
+            try:
+                with held.busy:
+                    if held.is_open:  # a fork or a close() may just have come between
+                        held.inside = True
+                        try:
+                            # fetchall() steps to the end, which also ends the snapshot: a
+                            # statement left open would keep the WAL from being cut back.
+                            rows: list[Any] = held.cursor.execute(text, parameters).fetchall()
+                            return rows
+                        finally:
+                            held.inside = False
+                            if self._closed:  # by a signal handler, in the middle of this
+                                held.shut()
+            except DRIVER_ERRORS as error:
+                self._look_at_revision()
+                raise sqlite_fault(error, self.place.shown, "read") from error
+
+    def _reader(self, doing: str = "read") -> Held:
+        """This thread's reading connection, to the file that lies at the path now.
+
+        `doing` is what for, as `sqlite_fault` tells it.
+        """
+        held = self._connections.held("reader")
+        if held is not None:
+            return held
+        self._check_open()
+        if not check_file(self.place):
+            raise LedgerNotFoundError(
+                f"there is no ledger at {self.place.shown}: the first call recorded makes it, "
+                f"as does `calib db upgrade`."
+            )
+        try:
+            held = self._connections.check_out("reader")
+            with held.busy:
+                held.inside = True
+                try:
+                    if held.is_open:
+                        self._check_is_ledger(held.cursor)
+                finally:
+                    held.inside = False
+        except DRIVER_ERRORS as error:
+            raise sqlite_fault(error, self.place.shown, doing) from error
+        self._keep("reader", held)
+        return held
+
+    def _keep(self, kind: str, held: Held) -> None:
+        self._connections.keep(kind, held)
+        if self._closed:  # by another thread, in this moment
+            self._connections.drop(kind)
+            self._check_open()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise LedgerClosedError(f"this calibrator of {self.place.shown} is closed: open one.")
+
+    def _check_is_ledger(self, cursor: sqlite3.Cursor) -> None:
+        tables = list_tables(lambda query: cursor.execute(query).fetchall())
+        is_core = tables >= CORE_TABLES or tables == {VERSION_TABLE}
+        revisions = cursor.execute(self.sql.revision).fetchall() if is_core else []
+        if tables <= {VERSION_TABLE} and not revisions:
+            raise LedgerNotFoundError(
+                f"{self.place.shown} is an empty database, no ledger yet: the first call recorded "
+                f"makes it one, as does `calib db upgrade`."
+            )
+        check_is_ledger(self.place.shown, tables, revisions)
+
+    def _look_at_revision(self) -> None:
+        """A statement failed: perhaps because the ledger was upgraded under our feet."""
+        self._connections.drop("reader")
+        try:
+            self._reader()
+        except (LedgerRevisionError, NotALedgerError):
+            raise
+        except LedgerError:
+            return  # the statement's own error says more
+
+    # -- writing ----------------------------------------------------------------------------
+
+    def write(self, work: Callable[..., Result], *arguments: Any, makes: bool = True) -> Result:
+        """See `Backend.write`."""
+        while True:
+            lock = self._lock
+            try:
+                result: Result = lock.hold(
+                    self._wait_for_lock, self._write, lock, work, arguments, makes
+                )
+            except OtherLock:
+                self._lock = writer_lock(str(self._path))
+            else:
+                return result
+
+    def _write(
+        self, lock: WriterLock, work: Callable[..., Result], arguments: Any, makes: bool
+    ) -> Result:
+        try:
+            while True:
+                held = self._connections.held("writer") or self._open_writer(lock, makes)
+                try:
+                    with held.busy:
+                        if held.is_open:  # a fork or a close() may just have come between
+                            held.inside = True
+                            try:
+                                return held.run(self.place.shown, work, arguments)
+                            finally:
+                                held.inside = False
+                except DRIVER_ERRORS as error:
+                    self._connections.drop("writer")
+                    self._look_at_revision()
+                    raise sqlite_fault(error, self.place.shown, "write") from error
+        finally:
+            if self._closed:  # by a signal handler, in the middle of this
+                self._connections.close()
+
+    def _wait_for_lock(self, lock: WriterLock, turn: Turn) -> None:
+        self._check_open()
+        make_folder(self.place)
+        wait_for(self.place, lock, self._timeout_s, lock.acquire, turn)
+
+    def _open_writer(self, lock: WriterLock, makes: bool) -> Held:
+        """This thread's writing connection, opened under the lock."""
+        self._check_open()
+        if writer_lock(str(self._path)) is not lock:  # the path is a link, and was switched
+            self._connections.close()  # under the lock of the file that it led to
+            raise OtherLock
+        # Where a whole ledger was moved away, its lock file was too, and others lock a new one.
+        wait_for(self.place, lock, self._timeout_s, lock.follow)
+        close_forgotten(lock)
+        is_there = check_file(self.place)
+        if makes and not is_there:
+            self._create()
+        elif is_there and not os.access(self._path, os.W_OK):
+            raise LedgerPermissionError(
+                f"{self.place.shown} may not be written by this user. Nothing was recorded: check "
+                f"its permissions."
+            )
+        check_one_name(self.place)
+        try:
+            self._reader("write")
+        except LedgerNotFoundError:
+            if not makes:
+                raise
+            self._create()
+            self._reader("write")
+        try:
+            held = self._connections.check_out("writer")
+        except DRIVER_ERRORS as error:
+            raise sqlite_fault(error, self.place.shown, "write") from error
+        held.transaction = Transaction(held.cursor, self.sql, self.place.shown)
+        self._has_written = True
+        self._keep("writer", held)
+        return held
+
+    def _create(self) -> None:
+        from calibration_ledger.storage.migrate import upgrade_file
+
+        upgrade_file(self.place, self._timeout_s, locked=True)
+
+    # -- the end ----------------------------------------------------------------------------
+
+    def check_engine(self) -> list[str]:
+        """See `Backend.check_engine`."""
+        return unsound_parts(self.place, self._timeout_s, self.read)
+
+    def backup(self, copy: str | os.PathLike[str]) -> Path:
+        """See `Backend.backup`."""
+        from calibration_ledger.storage.sqlite.copies import backup_file
+
+        path = Path(copy)
+        backup_file(self.place, path, self._timeout_s)
+        return path
+
+    def close(self) -> None:
+        """Close every connection of this process; a thread still in a call finishes it."""
+        if self._closed and self not in forgotten:
+            return
+        self._closed = True
+        open_backends.discard(self)
+        # The last connection to close checkpoints, and no two may do that at once. Who has only
+        # read cannot checkpoint, and shall not leave a lock file behind.
+        if not self._has_written:
+            self._connections.close()
+            return
+        if self not in forgotten:
+            forgotten.append(self)  # for whoever comes next, should this be stopped
+        try:
+            self._lock.hold(self._wait_to_close, self._connections.close)
+        except ReentrantCallError:
+            # Out of the middle of a write of this thread: that closes on its way out.
+            self._connections.forget()
+        else:
+            with suppress(ValueError):  # somebody came next
+                forgotten.remove(self)
+
+    def _wait_to_close(self, lock: WriterLock, turn: Turn) -> None:
+        with suppress(OSError):  # the folder of the lock is gone, and with it the ledger
+            lock.acquire(self._timeout_s, turn)
+
+    def close_under(self, held: WriterLock) -> bool:
+        """See `live.Forgotten`."""
+        if held is self._lock:
+            self._connections.close()
+            return True
+        return hold_now(self._lock, self._connections.close)
+
+    def __del__(self) -> None:
+        """See `live.forgotten`."""
+        if getattr(self, "_closed", True):
+            return
+        if self._has_written:
+            forgotten.append(self)
+        else:
+            self.close()
+
+    def after_fork_in_child(self) -> None:
+        """Put the parent's connections aside: a child must neither use nor close them."""
+        self._connections.after_fork_in_child()

@@ -1,0 +1,179 @@
+"""No SQLite connection crosses a fork, not even one that nobody uses.
+
+To put inherited connections aside is not enough. SQLite keeps what a process has locked in the
+process's own memory, which a child inherits without the locks. A connection that the child opens
+then takes itself for protected and is not: when the parent closes the ledger, it deletes the
+write-ahead log under the child, whose calls are lost without an error (measured). And where
+another thread was in the middle of a write, the child finds the ledger locked for ever.
+
+So before a fork every connection of ours is closed, each between two calls; parent and child open
+their own when they need them. Where a call does not end in time, or the fork comes out of the
+middle of a call (a signal handler), the child cannot use SQLite ledgers, and is told so.
+
+The writers' lock is not taken for it. The last connection to close takes the log into the file, but
+under a lock of SQLite's own on the whole file, which it gets only where no other process has it
+open. So none can write at that instant, and a fork waits for no writer that stands still.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+import weakref
+from contextlib import contextmanager, suppress
+from time import monotonic, sleep
+from typing import TYPE_CHECKING, Protocol
+
+from calibration_ledger.errors import LedgerError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from calibration_ledger.storage.sqlite.lock import WriterLock
+
+
+# -- forks ----------------------------------------------------------------------------------
+
+WAIT_S = 30.0
+"""How long a fork waits for calls under way; only an upgrade of a large ledger takes longer."""
+
+_POLL_EVERY_S = 0.002
+
+
+class Pausable(Protocol):
+    """What holds connections over several calls."""
+
+    def pause(self, deadline: float) -> bool:
+        """Close them all, each between two calls, and open none; False: not in time."""
+
+    def resume(self) -> None:
+        """Open connections again when they are needed."""
+
+
+pausables: weakref.WeakSet[Pausable] = weakref.WeakSet()
+"""All of this process."""
+
+_paused: list[Pausable] = []
+_mutex = threading.RLock()
+_passing: list[int] = []  # the threads inside `no_fork`
+_is_quiet = True
+_unsafe = False
+
+
+@contextmanager
+def no_fork() -> Iterator[None]:
+    """Hold forks off while a connection is open that ends with the block."""
+    me = threading.get_ident()
+    check_safe()
+    if me in _passing:
+        _passing.append(me)  # a fork that waits for this thread must not be waited for
+    else:
+        with _mutex:
+            _passing.append(me)
+    try:
+        yield
+    finally:
+        _passing.remove(me)
+
+
+def check_safe() -> None:
+    """Refuse to open a connection where SQLite's memory is a copy of another process's.
+
+    Raises:
+        LedgerError: this process was forked in the middle of a call.
+    """
+    if _unsafe:
+        raise LedgerError(
+            "this process was forked while the ledger was in use, and SQLite does not survive "
+            "that. Nothing was recorded: fork at another moment, or start processes with spawn."
+        )
+
+
+def _before() -> None:
+    global _is_quiet  # noqa: PLW0603 - for the child
+    deadline = monotonic() + WAIT_S
+    _mutex.acquire()
+    _is_quiet = _wait_for_passing(deadline)
+    for pausable in list(pausables):
+        _paused.append(pausable)
+        _is_quiet = pausable.pause(deadline) and _is_quiet
+
+
+def _wait_for_passing(deadline: float) -> bool:
+    me = threading.get_ident()
+    while set(_passing) - {me} and monotonic() < deadline:
+        sleep(_POLL_EVERY_S)
+    return not _passing
+
+
+def _after_in_parent() -> None:
+    while _paused:
+        _paused.pop().resume()
+    _mutex.release()
+
+
+def _after_in_child() -> None:
+    global _mutex, _unsafe  # noqa: PLW0603 - of the whole process, as SQLite's memory is
+    _mutex = threading.RLock()  # other threads may have waited for it
+    _unsafe = _unsafe or not _is_quiet
+    _passing.clear()
+    while _paused:
+        _paused.pop().resume()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_before, after_in_parent=_after_in_parent, after_in_child=_after_in_child
+    )
+
+
+# -- the open backends of this process ------------------------------------------------------
+# The backends that are open in this process, for what happens to all of them at once.
+
+
+class _Forked(Protocol):
+    def after_fork_in_child(self) -> None:
+        """Put what was inherited aside: a child must neither use nor close it."""
+
+    def close(self) -> None:
+        """Close every connection."""
+
+
+class Forgotten(_Forked, Protocol):
+    """One that was dropped, or could not be closed, and has written."""
+
+    def close_under(self, held: WriterLock) -> bool:
+        """Close every connection, if its lock is `held`, or free; False: it is neither."""
+
+
+open_backends: weakref.WeakSet[_Forked] = weakref.WeakSet()
+
+forgotten: list[Forgotten] = []
+"""Those that were dropped without being closed. The collector may come at any moment, also in the
+middle of a write, when their lock cannot be taken: whoever writes next, to any ledger, closes
+them, for each keeps files open."""
+
+
+def close_forgotten(held: WriterLock) -> None:
+    """Close those whose lock is `held`, or free."""
+    for backend in forgotten[:]:
+        if backend.close_under(held):
+            with suppress(ValueError):  # another thread was as quick
+                forgotten.remove(backend)
+
+
+def _after_fork_in_child() -> None:
+    for backend in list(open_backends):
+        backend.after_fork_in_child()
+
+
+@atexit.register
+def _close_all() -> None:
+    """Close what programs left open: the checkpoint of a last connection needs its lock."""
+    for backend in [*open_backends, *forgotten]:
+        backend.close()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,0 +1,106 @@
+"""The transaction in which a SQLite file is made or upgraded, and the lock around it."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import contextmanager
+from threading import get_ident
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from calibration_ledger.errors import LedgerBusyError, LedgerCorruptError, LedgerPermissionError
+from calibration_ledger.storage.place import check_file, make_folder
+from calibration_ledger.storage.sqlite import connections as sqlite_connect
+from calibration_ledger.storage.sqlite.faults import DRIVER_ERRORS, sqlite_fault
+from calibration_ledger.storage.sqlite.forks import no_fork
+from calibration_ledger.storage.sqlite.lock import Turn, writer_lock
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from calibration_ledger.storage.place import Place
+    from calibration_ledger.storage.sqlite.lock import WriterLock
+
+
+@contextmanager
+def begun_file(place: Place, timeout_s: float) -> Iterator[sa.Connection]:
+    """One write transaction on an own connection with foreign keys off; the lock is held."""
+    assert place.path is not None  # noqa: S101 - only files are upgraded here
+    path = place.path
+    make_folder(place)
+    engine = sa.create_engine(
+        "sqlite://",
+        creator=lambda: sqlite_connect.connect_migrator(path, timeout_s),
+        poolclass=sa.NullPool,
+    )
+    sa.event.listen(engine, "begin", lambda begun: begun.exec_driver_sql("BEGIN IMMEDIATE"))
+    try:
+        with no_fork():
+            yield from _begun(place, engine)
+    except DRIVER_ERRORS as error:
+        raise sqlite_fault(error, place.shown, "write") from error
+    except sa.exc.IntegrityError as error:
+        # No program of ours wrote that row. A table that is built anew looks at each again.
+        raise LedgerCorruptError(
+            f"{place.shown} was not upgraded, because a row in it is not what its table allows "
+            f"({error.orig}): restore a backup, or write down the calls that can be read with "
+            f"`calib export csv FILE --salvage`."
+        ) from error
+    except sa.exc.DBAPIError as error:
+        if isinstance(error.orig, sqlite3.Error):
+            raise sqlite_fault(error.orig, place.shown, "write") from error
+        raise
+    finally:
+        engine.dispose()
+
+
+def _begun(place: Place, engine: sa.Engine) -> Iterator[sa.Connection]:
+    raw: Any = engine.raw_connection()
+    try:
+        tables = raw.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+        if not tables:  # only ever a database of our own; foreign ones are not touched
+            sqlite_connect.set_wal(raw)
+    finally:
+        raw.close()
+    with engine.begin() as connection:
+        yield connection
+        broken = connection.exec_driver_sql("PRAGMA foreign_key_check").fetchall()
+        if broken:
+            raise LedgerCorruptError(
+                f"{place.shown} was not upgraded, because rows in it refer to rows that are "
+                f"missing ({broken[0][0]}): run `calib audit` and restore a backup."
+            )
+
+
+@contextmanager
+def locked_file(place: Place, timeout_s: float) -> Iterator[None]:
+    """Hold the writers' lock of a file that may not be there yet.
+
+    Raises:
+        LedgerBusyError: others held it until the deadline.
+    """
+    make_folder(place)
+    check_file(place)
+    lock = writer_lock(str(place.path))
+    turn = Turn(get_ident())
+    try:
+        yield from _held(place, lock, turn, timeout_s)
+    finally:
+        try:
+            lock.unlock(turn)
+        finally:
+            turn.over = True
+
+
+def _held(place: Place, lock: WriterLock, turn: Turn, timeout_s: float) -> Iterator[None]:
+    try:
+        got = lock.acquire(timeout_s, turn)
+    except OSError as error:
+        raise LedgerPermissionError(
+            f"{place.shown} cannot be made or upgraded: its lock file {lock.path} cannot be used "
+            f"({error.strerror}). Check the permissions of the folder."
+        ) from None
+    if not got:
+        raise LedgerBusyError(f"others held {place.shown} for {timeout_s:g} s: try again.")
+    yield

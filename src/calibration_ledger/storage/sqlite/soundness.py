@@ -1,0 +1,209 @@
+"""Whether a SQLite file is sound: the engine's own check, and what it leaves out.
+
+`PRAGMA integrity_check` looks at less than the whole file where the newest thing in the schema is
+a view: the page that a view does not have comes first in its list, which it takes for a partial
+check, and then neither the free pages nor those that nothing refers to are looked at, without a
+word. A free page that is also in use would be written over by the next call that needs one.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from contextlib import closing
+from functools import cache
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.schema import CreateTable
+
+from calibration_ledger.storage.schema import VERSION_TABLE, metadata, readable_view, version
+from calibration_ledger.storage.sqlite import connections as sqlite_connect
+from calibration_ledger.storage.sqlite.faults import DRIVER_ERRORS, sqlite_fault
+from calibration_ledger.storage.sqlite.forks import no_fork
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from calibration_ledger.storage.place import Place
+
+
+# -- are the tables as expected? ------------------------------------------------------------
+# Whether the tables of a SQLite ledger are what this program expects; it takes no Alembic.
+#
+# What SQLite keeps of a table or a view is the statement that made it, and a bit that flips there
+# can take a CHECK away without harming a row. The statements are compared word by word. Layout,
+# quotes around names and the order of constraints may differ: a table that a migration rebuilt, or
+# that another version of SQLAlchemy wrote, is none the worse for that.
+
+LIST_SCHEMA = "SELECT type, name, tbl_name, sql FROM sqlite_master"
+
+_WORD = re.compile(r"""'(?:[^']|'')*'|"\w+"|[\w.]+|\S""")
+_NUMBER = re.compile(r"_\d+\Z")
+
+
+class Part(NamedTuple):
+    """One table, index, view or trigger.
+
+    Attributes:
+        kind: which of them.
+        table: the table that it belongs to; a table's or a view's own name.
+        clauses: its statement; of a table each column, then each constraint, these sorted. Empty
+            for an index that a constraint makes.
+    """
+
+    kind: str
+    table: str
+    clauses: tuple[str, ...]
+
+
+def read_parts(rows: Iterable[tuple[Any, ...]]) -> dict[str, Part]:
+    """The rows of `LIST_SCHEMA`, as parts by name."""
+    parts = {}
+    for kind, name, table, statement in rows:
+        # The number of a constraint's index depends on the order of the constraints.
+        key = _NUMBER.sub("", str(name)) if statement is None else str(name)
+        parts[key] = Part(str(kind), str(table), _clauses(str(statement or "")))
+    return parts
+
+
+def _clauses(statement: str) -> tuple[str, ...]:
+    words = [_unquoted(word) for word in _WORD.findall(statement)]
+    if words[:2] != ["CREATE", "TABLE"]:
+        return (" ".join(words),)
+    clauses: list[list[str]] = [[]]
+    depth = 0
+    for word in words:
+        depth -= word == ")"
+        if (word == "," and depth == 1) or (word in "()" and depth == 0):
+            clauses.append([])
+        else:
+            clauses[-1].append(word)
+        depth += word == "("
+    texts = [" ".join(clause) for clause in clauses]
+    return tuple(sorted(texts, key=lambda text: text if text.startswith("CONSTRAINT ") else ""))
+
+
+def _unquoted(word: str) -> str:
+    return word[1:-1] if word.startswith('"') and len(word) > 1 else word
+
+
+@cache
+def expected_parts() -> Mapping[str, Part]:
+    """Those of a new ledger."""
+    dialect = sqlite.dialect()
+    with closing(sqlite3.connect(":memory:")) as connection:
+        for table in (*metadata.sorted_tables, version):
+            connection.execute(str(CreateTable(table).compile(dialect=dialect)))
+        connection.execute(readable_view("sqlite"))
+        return read_parts(connection.execute(LIST_SCHEMA))
+
+
+def damaged_parts(rows: Iterable[tuple[Any, ...]]) -> list[str]:
+    """What an audit minds: a part of the ledger that is missing or changed, and any trigger.
+
+    Tables, indexes and views of the user's own beside them change no entry.
+
+    Args:
+        rows: those of `LIST_SCHEMA`.
+    """
+    found = read_parts(rows)
+    expected = _expected_beside(found)
+    missing = sorted(expected.keys() - found.keys())
+    changed = sorted(name for name in expected.keys() & found if found[name] != expected[name])
+    triggers = sorted(name for name, part in found.items() if part.kind == "trigger")
+    return [
+        *(f"{expected[name].kind} {name} is missing" for name in missing),
+        *(_difference(name, found[name], expected[name]) for name in changed),
+        *(f"trigger {name} is not the ledger's" for name in triggers),
+    ]
+
+
+def foreign_parts(rows: Iterable[tuple[Any, ...]]) -> list[str]:
+    """What is there besides, but for triggers; SQLite's own tables of statistics are nobody's."""
+    found = read_parts(rows)
+    names = sorted(found.keys() - expected_parts().keys())
+    names = [name for name in names if not name.startswith("sqlite_")]
+    others = [(name, found[name].kind) for name in names if found[name].kind != "trigger"]
+    return [f"{kind} {name} is not the ledger's" for name, kind in others]
+
+
+def _expected_beside(found: Mapping[str, Part]) -> dict[str, Part]:
+    """What is expected of these; Alembic's own table may be without a key, as some make it."""
+    expected = dict(expected_parts())
+    with_key = expected[VERSION_TABLE]
+    clauses = tuple(text for text in with_key.clauses if not text.startswith("CONSTRAINT "))
+    if found.get(VERSION_TABLE) == with_key._replace(clauses=clauses):
+        mine = [name for name, part in expected.items() if part.table == VERSION_TABLE]
+        for name in mine:
+            del expected[name]
+    return expected
+
+
+def _difference(name: str, found: Part, expected: Part) -> str:
+    here = [text for text in found.clauses if text not in expected.clauses]
+    there = [text for text in expected.clauses if text not in found.clauses]
+    if found[:2] != expected[:2]:
+        here, there = [f"a {found.kind} of {found.table}"], [f"a {expected.kind}"]
+    elif not here and not there:
+        here, there = ["its columns"], ["another order of them"]
+    return (
+        f"{expected.kind} {name} is not as this program made it: "
+        f"{'; '.join(here) or 'nothing'} in place of {'; '.join(there) or 'nothing'}"
+    )
+
+
+# -- is the file sound? ---------------------------------------------------------------------
+
+_CHECK = "PRAGMA integrity_check(100)"
+_CHECK_FREE_LIST = "PRAGMA integrity_check(sqlite_schema)"
+"""Of one table alone, and of that one the list of free pages is checked with it."""
+
+
+def unsound_parts(
+    place: Place, timeout_s: float, read: Callable[[str], Sequence[Any]]
+) -> list[str]:
+    """What is wrong with the file of a ledger; empty where all is well.
+
+    Args:
+        place: where it lies.
+        timeout_s: how long to wait for others.
+        read: runs one statement on a connection that only reads, and gives all its rows.
+
+    Raises:
+        LedgerError: it cannot be read.
+    """
+    assert place.path is not None  # noqa: S101 - the callers have looked
+    found = _complaints(read(_CHECK))
+    ((free,),) = read("PRAGMA freelist_count")
+    found += _copy_check(place, timeout_s) if free else _complaints(read(_CHECK_FREE_LIST))
+    ((page_size,),) = read("PRAGMA page_size")
+    cut = sqlite_connect.cut_page(place.path, page_size)
+    return [*dict.fromkeys(found), *cut, *damaged_parts(read(LIST_SCHEMA))]
+
+
+def _complaints(rows: Sequence[Any]) -> list[str]:
+    return [line for (text,) in rows for line in str(text).splitlines() if _is_complaint(line)]
+
+
+def _is_complaint(line: str) -> bool:
+    return line != "ok" and not line.startswith("***")
+
+
+def _copy_check(place: Place, timeout_s: float) -> list[str]:
+    """The check of a copy, page by page, that has no view any more and so is checked whole.
+
+    A ledger has free pages only after its tables were rebuilt or shortened: few ever do. The copy
+    is a temporary file of SQLite's own, and in memory while it is small.
+    """
+    assert place.path is not None  # noqa: S101 - the callers have looked
+    try:
+        with no_fork(), closing(sqlite3.connect("", isolation_level=None)) as copy:
+            with closing(sqlite_connect.connect_reader(place.path, timeout_s)) as reader:
+                reader.backup(copy)
+            views = copy.execute("SELECT name FROM sqlite_master WHERE type = 'view'").fetchall()
+            for (name,) in views:
+                copy.execute('DROP VIEW "{}"'.format(name.replace('"', '""')))
+            return _complaints(copy.execute(_CHECK).fetchall())
+    except DRIVER_ERRORS as error:
+        raise sqlite_fault(error, place.shown, "read") from error

@@ -1,0 +1,157 @@
+"""What a transaction can do to a ledger. Nothing here commits: the backend does.
+
+Rows of `calls`, `call_details` and `adjustments` are only ever inserted, but for what `archive`
+moves to a file and `import ledger` brings back.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from calibration_ledger.core.entries import Adjustment
+from calibration_ledger.errors import COUNT_LIMIT, IMPOSSIBLE, damaged, impossible
+from calibration_ledger.storage.backend import Raced, check_is_ledger, revision_error
+from calibration_ledger.storage.schema import REVISION, TABLES
+from calibration_ledger.storage.statements import REQUESTS_AT_ONCE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from calibration_ledger.storage.backend import Cursor
+    from calibration_ledger.storage.statements import Statements
+
+
+def request_pages(model_id: int, request_keys: Sequence[bytes]) -> Iterator[list[Any]]:
+    """The parameters of `find_requests`, for each twenty of these."""
+    for start in range(0, len(request_keys), REQUESTS_AT_ONCE):
+        keys = list(request_keys[start : start + REQUESTS_AT_ONCE])
+        keys += keys[-1:] * (REQUESTS_AT_ONCE - len(keys))
+        yield [value for key in keys for value in (model_id, key)]
+
+
+class Transaction:
+    """The writing statements of one open transaction."""
+
+    __slots__ = ("_cursor", "_execute", "_ledger", "_sql")
+
+    def __init__(self, cursor: Cursor, sql: Statements, ledger: str) -> None:
+        """Wrap a cursor; `ledger` is the place as it may be shown."""
+        self._cursor = cursor
+        self._execute = cursor.execute
+        self._sql = sql
+        self._ledger = ledger
+
+    def load(self, model: str) -> Any:
+        """A model's row, locked until the end: `(id, *calibration, revision)`, or None.
+
+        Raises:
+            LedgerRevisionError: the ledger was upgraded since it was opened.
+            LedgerCorruptError: the row cannot be what a program of ours wrote.
+        """
+        row = self._lock(model)
+        try:
+            if row is None:
+                self.check_revision()
+            elif row[-1] != REVISION:
+                raise revision_error(row[-1], self._ledger)
+            elif not (0 <= row[8] < COUNT_LIMIT and 0 < row[11] < COUNT_LIMIT):
+                raise damaged(model, "the calibration holds an impossible count or seq")
+            elif row[9] is not None and len(row[9]) % 8:
+                raise damaged(model, "the calibration holds an impossible rule state")
+        except IMPOSSIBLE as error:
+            raise impossible(model, error) from error
+        return row
+
+    def _lock(self, model: str) -> Any:
+        """A model's row as it is stored, locked until the end, or None."""
+        return self._execute(self._sql.load, (model,)).fetchone()
+
+    def check_revision(self) -> None:
+        """Refuse to write into a ledger of another revision."""
+        rows = self._execute(self._sql.revision).fetchall()
+        check_is_ledger(self._ledger, set(TABLES), rows)
+
+    def models(self) -> list[str]:
+        """The names of all models, sorted."""
+        rows = self._execute(self._sql.list_calibrations).fetchall()
+        return [row[-1] for row in rows]
+
+    def add_model(self, model: str) -> int:
+        """Add a model's name; gives its id.
+
+        Raises:
+            Raced: another transaction added it in the same moment; load it again.
+            LedgerCorruptError: it is there, but nobody can have added it.
+        """
+        rows = self._execute(self._sql.add_model, (model,)).fetchall()
+        if rows:
+            return int(rows[0][0])
+        if self._lock(model) is not None:
+            raise Raced(model)
+        raise damaged(model, "the calibration is missing")
+
+    def add_call(self, row: tuple[Any, ...]) -> None:
+        """Append a call: `(model_id, seq, called_at, prompt, completion, actual, predicted)`."""
+        self._execute(self._sql.add_call, row)
+
+    def add_calls(self, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Append calls; see `add_call`."""
+        self._cursor.executemany(self._sql.add_call, rows)
+
+    def add_details(self, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Append details: `(model_id, seq, request_key, request_id, details)`."""
+        if rows:
+            self._cursor.executemany(self._sql.add_detail, rows)
+
+    def add_adjustment(self, model_id: int, entry: Adjustment) -> None:
+        """Append an adjustment."""
+        self._execute(self._sql.add_adjustment, (model_id, *entry))
+
+    def add_calibration(self, row: tuple[Any, ...]) -> None:
+        """Add a new model's calibration: `(model_id, *CALIBRATION_NAMES)`."""
+        self._execute(self._sql.add_calibration, row)
+
+    def save(self, row: tuple[Any, ...]) -> None:
+        """Replace a model's calibration: `(*CALIBRATION_NAMES, model_id)`."""
+        self._execute(self._sql.save, row)
+
+    def find_request(self, model_id: int, request_key: bytes) -> Any:
+        """The call of a request id, `(request_id, seq, called_at, ..., predicted_ms)`, or None."""
+        return self._execute(self._sql.find_request, (model_id, request_key)).fetchone()
+
+    def find_requests(self, model_id: int, request_keys: Sequence[bytes]) -> dict[bytes, Any]:
+        """Which of these the model has: `(prompt_tokens, ..., predicted_ms)` of each.
+
+        A statement asks for twenty, which pays from a few of them on.
+        """
+        return {
+            bytes(key): numbers
+            for values in request_pages(model_id, request_keys)
+            for key, _, *numbers in self._execute(self._sql.find_requests, values).fetchall()
+        }
+
+    def last_adjustment(self, model_id: int) -> int:
+        """The seq of a model's newest adjustment."""
+        row = self._execute(self._sql.last_adjustment, (model_id,)).fetchone()
+        return int(row[0])
+
+    def first_adjustment(self, model_id: int) -> Adjustment | None:
+        """A model's oldest adjustment, which begins its history."""
+        row = self._execute(self._sql.first_adjustment, (model_id,)).fetchone()
+        return None if row is None else Adjustment(*row)
+
+    def remove_through(self, model_id: int, seq: int) -> None:
+        """Remove a model's entries up to one: for what stands in their place, see `archiving`."""
+        for text in (
+            self._sql.remove_details,
+            self._sql.remove_calls,
+            self._sql.remove_adjustments,
+        ):
+            self._execute(text, (model_id, seq))
+
+    def columns(self, model_id: int, after: int, through: int) -> list[Any]:
+        """Calls with after < seq <= through, as rows for `replay.Columns` (seq first)."""
+        page = through - after
+        self._execute(self._sql.page_columns, (model_id, after, through, page))
+        rows: list[Any] = self._cursor.fetchall()
+        return rows

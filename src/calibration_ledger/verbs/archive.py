@@ -1,0 +1,252 @@
+"""Archive: the one way in which a ledger shrinks.
+
+The oldest entries of each model are written to a file, as an export writes a whole ledger. The
+file is read back from the disk and verified as an import would, and then, in one transaction, an
+`archived` entry takes their place, with their seq, their head and the state behind them. So seq,
+heads and audit go on, and importing the file brings the entries back. A kill at any moment leaves
+every entry in the ledger, in the complete file, or in both.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from calibration_ledger.core.audit import ModelAudit
+from calibration_ledger.core.entries import archived_digest
+from calibration_ledger.core.validation import NOTE_LENGTH_MAX, check_time
+from calibration_ledger.core.values import ArchivedModel, ArchiveReport
+from calibration_ledger.errors import (
+    ExportFailedError,
+    ImportRefusedError,
+    InvalidInputError,
+    LedgerError,
+    LedgerPermissionError,
+    NotRecordedError,
+    OutcomeUnknownError,
+    damaged,
+    shown,
+)
+from calibration_ledger.formats.ledger import HEADER, end_line, head_line
+from calibration_ledger.formats.source import open_source, shown_name
+from calibration_ledger.formats.target import check_target, open_target
+from calibration_ledger.storage import ledger as reads
+from calibration_ledger.storage.sqlite.copies import shrink, size_of
+from calibration_ledger.storage.staging import StagedEntries
+from calibration_ledger.verbs.calls import list_live
+from calibration_ledger.verbs.export import Written, entry_texts
+from calibration_ledger.verbs.import_ledger import check_fold, feed, stage
+from calibration_ledger.verbs.record import now_us
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from datetime import datetime
+
+    from calibration_ledger.core.replay import Progress
+    from calibration_ledger.core.state import State
+    from calibration_ledger.storage.backend import Backend
+    from calibration_ledger.storage.transaction import Transaction
+
+
+class _Part:
+    """What is archived of one model: its entries up to `seq`.
+
+    Attributes:
+        history: its entries in the ledger.
+        seq: the number of the last one to archive.
+        head: the head behind it, and
+        state: the calibration, once they were folded.
+    """
+
+    def __init__(self, history: reads.ModelHistory, seq: int) -> None:
+        self.history = history
+        self.model = history.model
+        self.seq = seq
+        self.calls = history.count_calls(0, seq)
+        self.head = b""
+        self.state: State | None = None
+
+    def bits(self) -> tuple[object, ...]:
+        """The state in a form that compares bit by bit."""
+        return () if self.state is None else self.state.bits()
+
+    def report(self) -> ArchivedModel:
+        """What is told of it."""
+        adjustments = self.seq - self.history.archived - self.calls
+        return ArchivedModel(self.model, self.calls, adjustments, self.seq, self.head.hex())
+
+
+def archivable(backend: Backend, before: datetime, model: str | None) -> ArchiveReport:
+    """See `AdaptiveCalibrator.archivable`."""
+    parts = _parts(backend, check_time("before", before), model)
+    return ArchiveReport("", tuple(part.report() for part in parts))
+
+
+def archive(
+    backend: Backend,
+    before: datetime,
+    target: str | os.PathLike[str],
+    *,
+    model: str | None,
+    progress: Progress | None,
+) -> ArchiveReport:
+    """See `AdaptiveCalibrator.archive`."""
+    time = check_time("before", before)
+    if not isinstance(target, str | os.PathLike):
+        raise InvalidInputError(f"an archive goes to a path, not {shown(target)}: name a file.")
+    path, name = Path(target), shown_name(target)
+    backend.read(backend.sql.revision)  # is there a ledger at all? Before anything is created
+    check_target(path, backend.place.path, overwrite=False)
+    parts = _parts(backend, time, model)
+    if not parts:
+        return ArchiveReport(name)
+    _check_rights(backend)
+    bytes_before = size_of(backend.place)
+    with open_target(path, backend.place.path, overwrite=False) as write:
+        for text in _texts(backend, parts, progress):
+            write(text)
+    _verify(path, parts, progress)
+    _take_out(backend, parts, path)
+    trouble = shrink(backend.place)
+    return ArchiveReport(
+        name,
+        tuple(part.report() for part in parts),
+        bytes_before,
+        size_of(backend.place),
+        trouble,
+    )
+
+
+def _parts(backend: Backend, time: int, model: str | None) -> list[_Part]:
+    """What was made before a time (us), of the models of which that is a call at least."""
+    parts = []
+    for live in list_live(backend, model):
+        history = reads.ModelHistory(backend, live)
+        part = _Part(history, history.first_from(time) - 1)
+        if part.calls:
+            parts.append(part)
+    return parts
+
+
+def _check_rights(backend: Backend) -> None:
+    """Find out before the long work whether this user may do what is done at its end."""
+
+    def work(transaction: Transaction) -> None:
+        transaction.check_revision()
+        transaction.remove_through(0, 0)  # of no model, and no entry
+
+    try:
+        backend.write(work)
+    except LedgerPermissionError as error:
+        if backend.place.path is None:
+            error.args = (f"{error} Archiving takes DELETE on the tables of history.",)
+        raise
+
+
+# -- the file -------------------------------------------------------------------------------------
+
+
+def _texts(backend: Backend, parts: Sequence[_Part], progress: Progress | None) -> Iterator[str]:
+    """The lines of the file. What is in the ledger is audited on the way, up to its newest entry.
+
+    Raises:
+        LedgerCorruptError: an entry does not follow from those before it.
+    """
+    written = Written(progress)
+    yield HEADER + "\n"
+    for part in parts:
+        live = part.history.live
+        fold = ModelAudit(part.model, part.history.adjustments)
+        yield from entry_texts(backend, part.history, part.seq, written, fold)
+        if fold.state is not None and fold.head is not None and not fold.findings:
+            part.state, part.head = fold.state.copy(), fold.head
+            feed(fold, part.history, live.last_seq)
+        for finding in fold.finish(live._asdict(), live.last_seq, live.head, live.last_seq):
+            raise damaged(part.model, f"the history does not explain itself ({finding})")
+        yield head_line(part.model, part.seq, part.head) + "\n"
+    yield end_line(len(parts), written.calls + written.adjustments) + "\n"
+
+
+def _verify(path: Path, parts: Sequence[_Part], progress: Progress | None) -> None:
+    """Read the file back, from the disk where that can be, and fold it as an import would.
+
+    Raises:
+        ExportFailedError: it is not what was to be archived. It is removed.
+    """
+    report = progress or (lambda _: None)
+    try:
+        _sync(path)
+        with StagedEntries() as staged, open_source(path, None) as file:
+            stage(file, staged, report)
+            for part, model in zip(parts, staged.models(), strict=True):
+                fold = ModelAudit(model.model, model.adjustments)
+                feed(fold, model, model.last_seq)
+                check_fold(fold, model, file)
+                is_same = (model.model, model.last_seq, fold.head) == (
+                    part.model,
+                    part.seq,
+                    part.head,
+                )
+                if not is_same or fold.state is None or fold.state.bits() != part.bits():
+                    raise ValueError(f"{model.model}: another history")  # noqa: TRY301 - told below
+    except BaseException as error:
+        path.unlink(missing_ok=True)
+        if isinstance(error, OSError | ValueError | ImportRefusedError):
+            raise ExportFailedError(
+                f"{shown_name(path)} does not read back as it was written ({error}). It was "
+                f"removed, and nothing was taken out of the ledger: name another place."
+            ) from error
+        raise
+
+
+def _sync(path: Path) -> None:
+    """Wait until the file's name is on the disk, too, and let its content be read from there."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+    finally:
+        os.close(descriptor)
+    if os.name == "posix":  # elsewhere a folder cannot be opened
+        folder = os.open(path.absolute().parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+# -- the ledger -----------------------------------------------------------------------------------
+
+
+def _take_out(backend: Backend, parts: Sequence[_Part], path: Path) -> None:
+    """Put archived entries in the place of what is in the file, in one transaction."""
+    note, now = f"to {shown_name(path.name)}"[:NOTE_LENGTH_MAX], now_us()
+
+    def work(transaction: Transaction) -> None:
+        for part in parts:  # sorted by model: models are locked in one order everywhere
+            _replace(transaction, part, note, now)
+
+    try:
+        backend.write(work)
+    except LedgerError as error:
+        told = "Nothing was taken out of the ledger, so it may be deleted."
+        if isinstance(error, OutcomeUnknownError):
+            told = "Keep it: its entries may not be in the ledger any more (`calib audit`)."
+        error.args = (f"{error} The archive {shown_name(path)} is complete. {told}",)
+        raise
+
+
+def _replace(transaction: Transaction, part: _Part, note: str, now: int) -> None:
+    row = transaction.load(part.model)
+    if row is None or transaction.first_adjustment(row[0]) != part.history.beginning:
+        raise NotRecordedError(
+            f"other entries of the model {part.model!r} were archived, or brought back, meanwhile. "
+            f"Nothing was changed: try again."
+        )
+    assert part.state is not None  # noqa: S101 - it was folded
+    entry = part.state.adjustment(part.seq, "archived", now, note)
+    entry = entry._replace(archived_head=part.head, archived_through=row[11])
+    entry = entry._replace(archived_digest=archived_digest(part.model, entry))
+    transaction.remove_through(row[0], part.seq)
+    transaction.add_adjustment(row[0], entry)

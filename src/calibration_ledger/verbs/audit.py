@@ -1,0 +1,187 @@
+"""The audit of a whole ledger: `audit.ModelAudit` fed from the database, page by page.
+
+While others write, a model's calibration is read first, then its entries up to the `last_seq` in
+it: entries are never changed, so there is no false finding and no long transaction. A model whose
+beginning is archived meanwhile is audited once more.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from calibration_ledger.core.audit import ModelAudit
+from calibration_ledger.core.entries import Adjustment, is_head
+from calibration_ledger.core.values import Finding, Head
+from calibration_ledger.errors import (
+    HistoryArchivedError,
+    InvalidInputError,
+    LedgerCorruptError,
+    damage_told,
+    shown,
+)
+from calibration_ledger.storage import ledger as reads
+from calibration_ledger.verbs.calls import list_existing, list_live
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from calibration_ledger.core.replay import Progress
+    from calibration_ledger.storage.backend import Backend
+    from calibration_ledger.storage.ledger import Stored
+
+
+# -- heads that the user noted earlier ------------------------------------------------------
+# Heads that the user noted earlier: what they say before any history is looked at.
+
+
+def checked_head(head: Head | tuple[str, int, str]) -> Head:
+    """A head as `heads()` gives them.
+
+    Raises:
+        InvalidInputError: it is none.
+    """
+    try:
+        model, seq, digest = head
+        valid = is_head(model, seq, digest)
+    except (TypeError, ValueError):
+        valid = False
+    if not valid:
+        raise InvalidInputError(
+            f"{shown(head)} is no head: pass what heads() gave, (model, seq, 64 hexadecimal "
+            f"digits)."
+        )
+    return Head(model, seq, digest.lower())
+
+
+def checked_heads(heads: Iterable[Head | tuple[str, int, str]]) -> list[Head]:
+    """The heads that an audit was given; raises as `checked_head` does."""
+    try:
+        given = list(heads)
+    except TypeError:
+        raise InvalidInputError(
+            f"heads must be a list of heads, as heads() gives them, not {shown(heads)}."
+        ) from None
+    return [checked_head(head) for head in given]
+
+
+def missing_models(noted: Iterable[Head], present: Iterable[str]) -> list[Finding]:
+    """A finding for each noted head whose model is not in the ledger."""
+    models = set(present)
+    return [
+        Finding(head.model, head.seq, "noted head", head.digest, "no such model in the ledger")
+        for head in noted
+        if head.model not in models
+    ]
+
+
+def contradictions(noted: Iterable[Head]) -> list[Finding]:
+    """A finding for each noted head that says otherwise than one before it."""
+    digests: dict[tuple[str, int], str] = {}
+    return [
+        Finding(head.model, head.seq, "noted head", first, f"{head.digest}, noted as well")
+        for head in noted
+        if (first := digests.setdefault((head.model, head.seq), head.digest)) != head.digest
+    ]
+
+
+# -- heads and audit ------------------------------------------------------------------------
+
+
+def heads(backend: Backend) -> list[Head]:
+    """See `AdaptiveCalibrator.heads`."""
+    return [Head(live.model, live.last_seq, live.head.hex()) for live in list_live(backend)]
+
+
+def audit(
+    backend: Backend,
+    model: str | None,
+    *,
+    heads: Iterable[Head | tuple[str, int, str]] | None,
+    progress: Progress | None,
+) -> list[Finding]:
+    """See `AdaptiveCalibrator.audit`."""
+    noted = checked_heads(heads or ())
+    if model is not None:
+        noted = [head for head in noted if head.model == model]
+    try:
+        found = list_existing(backend, model)
+    except LedgerCorruptError as error:
+        finding = Finding(model, None, "storage", "a readable ledger", str(error))
+        return [finding, *([] if model is not None else _audit_whole(backend))]
+    findings = [] if model is not None else _audit_whole(backend)
+    if model is None:
+        findings += missing_models(noted, (live.model for live in found))
+    findings += contradictions(noted)
+    for live in found:
+        of_model = {head.seq: head.digest for head in noted if head.model == live.model}
+        findings += _audit_model(backend, live, of_model, progress)
+    return findings
+
+
+def archived(backend: Backend) -> list[Head]:
+    """See `AdaptiveCalibrator.archived`."""
+    found = []
+    for live in list_live(backend):
+        rows = backend.read(backend.sql.first_adjustment, (live.model_id,))
+        entry = Adjustment(*rows[0]) if rows else None
+        if entry is not None and entry.archived_head is not None:
+            found.append(Head(live.model, entry.seq, entry.archived_head.hex()))
+    return found
+
+
+def _audit_model(
+    backend: Backend, live: Stored, noted: dict[int, str], progress: Progress | None
+) -> list[Finding]:
+    while True:
+        try:
+            return _audit_once(backend, live, noted, progress)
+        except HistoryArchivedError:
+            (live,) = list_live(backend, live.model)
+
+
+def _audit_once(
+    backend: Backend, live: Stored, noted: dict[int, str], progress: Progress | None
+) -> list[Finding]:
+    try:
+        history = reads.ModelHistory(backend, live)
+        fold = ModelAudit(live.model, history.adjustments, noted)
+        done = 0
+        for entry in [*history.adjustments, None]:
+            # Through the adjustment's own seq: a call that shares it shall not slip through.
+            end = live.last_seq if entry is None else entry.seq
+            for rows, keys in history.calls(done, end):
+                fold.calls(rows)
+                fold.check_keys(keys)
+                if progress is not None:
+                    progress(len(rows))
+            if entry is not None:
+                fold.adjust(entry)
+                done = entry.seq
+        with damage_told(live.model):
+            last_seq, lowest, newest = reads.ends(backend, live.model_id)
+        if lowest < 1:
+            fold.report("sequence", lowest, "entries from 1 on", f"entry {lowest}")
+        behind = max(newest - last_seq, 0)
+        return fold.finish(live._asdict(), live.last_seq, live.head, live.last_seq + behind)
+    except LedgerCorruptError as error:
+        return [Finding(live.model, None, "storage", "readable entries", str(error))]
+
+
+def _audit_whole(backend: Backend) -> list[Finding]:
+    """What concerns no single model: foreign rows, and the engine's own check."""
+    try:
+        engine = backend.check_engine()
+        foreign = reads.foreign_rows(backend)
+    except LedgerCorruptError as error:
+        return [Finding(None, None, "storage", "a readable ledger", str(error))]
+    findings = [Finding(None, None, "storage", "a sound file", text) for text in engine]
+    for table, model_id, count in foreign.unknown_models:
+        expected = f"no rows of {table} without a model"
+        found = f"{count} of the unknown model id {model_id}"
+        findings.append(Finding(None, None, "foreign row", expected, found))
+    for model_id, seq in foreign.unknown_calls:
+        found = f"details of the missing call ({model_id}, {seq})"
+        findings.append(Finding(None, seq, "foreign row", "details of a call", found))
+    for _, model in foreign.uncalibrated:
+        findings.append(Finding(model, None, "calibration", "a calibration", "none"))
+    return findings

@@ -1,0 +1,171 @@
+"""Listing models and calls, as frozen values, in bounded pages."""
+
+from __future__ import annotations
+
+import json
+from itertools import compress
+from typing import TYPE_CHECKING, Any
+
+from calibration_ledger.core.entries import CALL_TYPES, is_typed
+from calibration_ledger.core.replay import Window
+from calibration_ledger.core.state import unpack_numbers
+from calibration_ledger.core.validation import check_model, check_window, time_from_us
+from calibration_ledger.core.values import Call, ModelCalibration, frozen
+from calibration_ledger.errors import (
+    HistoryArchivedError,
+    InvalidInputError,
+    LedgerNotFoundError,
+    ModelNotFoundError,
+    damage_told,
+    damaged,
+)
+from calibration_ledger.storage import ledger as reads
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import datetime
+
+    from calibration_ledger.core.entries import CallRow
+    from calibration_ledger.storage.backend import Backend
+    from calibration_ledger.storage.ledger import Stored
+
+
+def calibration_of(live: Stored) -> ModelCalibration:
+    """The frozen value of a stored calibration.
+
+    Raises:
+        LedgerCorruptError: it cannot be what a program of ours wrote.
+    """
+    a, b, o, total_absolute_error_ms, total_predicted_ms = live.numbers
+    if live.sample_count < 0:
+        raise damaged(live.model, f"the calibration counts {live.sample_count} calls")
+    with damage_told(live.model):
+        return ModelCalibration(
+            live.model,
+            live.rule,
+            live.alpha,
+            a,
+            b,
+            o,
+            live.sample_count,
+            total_absolute_error_ms,
+            total_predicted_ms,
+            tuple(unpack_numbers(live.rule_state)),
+            live.updated_at / 1e6,
+        )
+
+
+def list_existing(backend: Backend, model: str | None = None) -> list[Stored]:
+    """The calibrations of one model or of all, sorted by model.
+
+    Raises:
+        LedgerNotFoundError: there is no ledger.
+        ModelNotFoundError: the one model has no entry.
+    """
+    if model is None:
+        return reads.list_all(backend)
+    live = reads.find(backend, check_model(model))
+    if live is None:
+        raise _no_entry(backend, model)
+    return [live]
+
+
+def list_live(backend: Backend, model: str | None = None) -> list[Stored]:
+    """The same, where a missing ledger is an empty one."""
+    try:
+        return list_existing(backend, model)
+    except LedgerNotFoundError:
+        if model is None:
+            return []
+        raise _no_entry(backend, model) from None
+
+
+def _no_entry(backend: Backend, model: str) -> ModelNotFoundError:
+    return ModelNotFoundError(
+        f"the ledger {backend.place.shown} has no entry of a model {model!r}: "
+        f"`calib stats` lists those it has."
+    )
+
+
+def iterate_calls(
+    backend: Backend,
+    model: str | None,
+    *,
+    since: datetime | None,
+    until: datetime | None,
+    last: int | None,
+) -> Iterator[Call]:
+    """See `AdaptiveCalibrator.calls`. The arguments are checked now, not at the first call."""
+    window = Window(*check_window(since, until))
+    if last is not None and (isinstance(last, bool) or not isinstance(last, int) or last < 1):
+        raise InvalidInputError(f"last must be a whole number from 1, not {last!r}.")
+    return _iterate(backend, list_live(backend, model), window, last)
+
+
+def _iterate(
+    backend: Backend, models: list[Stored], window: Window, last: int | None
+) -> Iterator[Call]:
+    for live in models:
+        newest, is_done, given = live, False, False
+        while not is_done:
+            try:
+                history = reads.ModelHistory(backend, newest)
+                for row in _rows(history, window, last):
+                    given = True
+                    yield call_of(live.model, row, voided=history.is_voided(row[0]))
+                is_done = True
+            except HistoryArchivedError:
+                if given:  # what comes next does not follow what was handed out
+                    raise
+                (newest,) = list_live(backend, live.model)
+
+
+def _rows(history: reads.ModelHistory, window: Window, last: int | None) -> Iterator[CallRow]:
+    live, everything = history.live, window == (None, None)
+    after, through = 0, live.last_seq
+    if not everything:  # times may go backwards, so no more than the ends are known
+        after, through = history.first_scored(window) - 1, history.last_scored(window)
+    if last is not None and last < live.last_seq:
+        after = max(after, history.nth_newest(last, window) - 1)
+    for rows, _ in history.calls(after, through):
+        if everything:
+            yield from rows
+        else:
+            yield from compress(rows, window.holds([row[1] for row in rows]))
+
+
+def call_of(model: str, row: Any, *, voided: bool = False) -> Call:
+    """The frozen value of a `CallRow`.
+
+    Raises:
+        LedgerCorruptError: it cannot be what a program of ours wrote.
+    """
+    seq, called_at, prompt_tokens, completion_tokens, actual, predicted, request_id, text = row
+    if not is_typed(row, CALL_TYPES):
+        raise damaged(model, f"entry {seq} holds a value of another type")
+    try:
+        details = None if text is None else frozen(_DECODER.decode(text))
+        at = time_from_us(called_at)
+    except (ValueError, OverflowError, RecursionError) as error:
+        raise damaged(model, f"entry {seq} cannot be read ({error})") from error
+    if text is not None and not isinstance(details, dict):
+        raise damaged(model, f"the details of entry {seq} are no object")
+    return Call(
+        model,
+        prompt_tokens,
+        completion_tokens,
+        actual,
+        at,
+        request_id,
+        details,
+        seq,
+        predicted,
+        voided,
+    )
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)

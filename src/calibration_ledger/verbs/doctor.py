@@ -1,0 +1,38 @@
+"""The doctor: from what the storage and the system tell of a ledger to a diagnosis."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from calibration_ledger.core.advice import diagnose
+from calibration_ledger.storage.opening import examine
+from calibration_ledger.storage.place import find_place
+from calibration_ledger.storage.system import file_facts
+
+if TYPE_CHECKING:
+    import os
+
+    from calibration_ledger.core.facts import Diagnosis
+    from calibration_ledger.storage.backend import Backend
+    from calibration_ledger.storage.place import Place
+
+
+def doctor(backend: Backend) -> Diagnosis:
+    """See `AdaptiveCalibrator.doctor`."""
+    return _diagnosis(backend.place, backend.durability, backend)
+
+
+def doctor_of(ledger: str | os.PathLike[str] | None) -> Diagnosis:
+    """The same for a ledger that need not be one that can be opened, nor be there.
+
+    Raises:
+        InvalidInputError: the name is none of a ledger.
+    """
+    return _diagnosis(find_place(ledger), "full", None)
+
+
+def _diagnosis(place: Place, durability: str, backend: Backend | None) -> Diagnosis:
+    # First who uses the file: reading it is a use, too.
+    file = None if place.path is None else file_facts(place.path)
+    return diagnose(replace(examine(place, durability, backend), file=file))

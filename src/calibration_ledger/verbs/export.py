@@ -1,0 +1,322 @@
+"""Export: the whole ledger as JSON lines, or its calls as CSV, streamed in pages.
+
+Each model is written up to the entry, and with the head, that it had when the export began: a
+consistent prefix, however many others write meanwhile. Nothing is verified here; `audit` does.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from calibration_ledger.core.validation import check_model, iso_from_us
+from calibration_ledger.core.values import ExportReport
+from calibration_ledger.errors import (
+    HistoryArchivedError,
+    InvalidInputError,
+    LedgerCorruptError,
+    ModelNotFoundError,
+)
+from calibration_ledger.formats.json_text import encode
+from calibration_ledger.formats.ledger import (
+    HEADER,
+    adjustment_line,
+    call_line,
+    end_line,
+    head_line,
+)
+from calibration_ledger.formats.source import shown_name
+from calibration_ledger.formats.target import open_target
+from calibration_ledger.storage import ledger as reads
+from calibration_ledger.storage.sqlite.salvage import opened
+from calibration_ledger.verbs.calls import list_live
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from typing import TextIO
+
+    from calibration_ledger.core.audit import ModelAudit
+    from calibration_ledger.core.entries import CallRow
+    from calibration_ledger.core.facts import LostRange
+    from calibration_ledger.core.replay import Progress
+    from calibration_ledger.storage.backend import Backend
+    from calibration_ledger.storage.ledger import Stored
+    from calibration_ledger.storage.place import Place
+    from calibration_ledger.storage.sqlite.salvage import Found, Salvage
+
+
+# -- exports --------------------------------------------------------------------------------
+
+CSV_COLUMNS = (
+    "model",
+    "seq",
+    "called_at",
+    "prompt_tokens",
+    "completion_tokens",
+    "actual_ms",
+    "predicted_ms",
+    "request_id",
+    "details",
+    "voided",
+)
+
+_UNREADABLE = (TypeError, ValueError, OverflowError, AttributeError)
+"""What a row raises whose values are not of their types: only a foreign hand can have made it."""
+
+
+class Written:
+    """Counts what was written, and reports it."""
+
+    def __init__(self, progress: Progress | None) -> None:
+        """Begin with none."""
+        self.calls = self.adjustments = 0
+        self._progress = progress
+
+    def add(self, calls: int, adjustments: int) -> None:
+        """Count some more."""
+        self.calls += calls
+        self.adjustments += adjustments
+        if self._progress is not None:
+            self._progress(calls + adjustments)
+
+
+def export(
+    backend: Backend,
+    kind: str,
+    target: str | os.PathLike[str] | TextIO,
+    *,
+    model: str | None,
+    overwrite: bool,
+    progress: Progress | None,
+) -> ExportReport:
+    """Write the ledger to a file; see `AdaptiveCalibrator.export_ledger`."""
+    backend.read(backend.sql.revision)  # is there a ledger at all? Before anything is created
+    texts = _ledger_texts if kind == "jsonl" else _csv_texts
+    is_done = False
+    while not is_done:
+        models, written = list_live(backend, model), Written(progress)
+        try:
+            with open_target(target, backend.place.path, overwrite=overwrite) as write:
+                for text in texts(backend, models, written):
+                    write(text)
+            is_done = True
+        except HistoryArchivedError:
+            if not isinstance(target, str | os.PathLike):  # what was written cannot be taken back
+                raise
+    return ExportReport(kind, shown_name(target), len(models), written.calls, written.adjustments)
+
+
+@contextmanager
+def _readable(backend: Backend) -> Iterator[None]:
+    try:
+        yield
+    except _UNREADABLE as error:
+        raise LedgerCorruptError(
+            f"{backend.place.shown} holds an entry that cannot be written down ({error}): "
+            f"`calib audit` says which."
+        ) from error
+
+
+def entry_texts(
+    backend: Backend,
+    history: reads.ModelHistory,
+    through: int,
+    written: Written,
+    fold: ModelAudit | None = None,
+) -> Iterator[str]:
+    """The lines of a model's entries up to one, some at once; each is folded, too."""
+    model, after = history.model, 0
+    for entry in [*(e for e in history.adjustments if e.seq <= through), None]:
+        end = through if entry is None else entry.seq - 1
+        for rows, keys in history.calls(after, end):
+            if fold is not None:
+                fold.calls(rows)
+                fold.check_keys(keys)
+            with _readable(backend):
+                text = "".join(call_line(model, row) + "\n" for row in rows)
+            yield text
+            written.add(len(rows), 0)
+        if entry is not None:
+            if fold is not None:
+                fold.adjust(entry)
+            with _readable(backend):
+                text = adjustment_line(model, entry) + "\n"
+            yield text
+            written.add(0, 1)
+            after = entry.seq
+
+
+def _ledger_texts(backend: Backend, models: list[Stored], written: Written) -> Iterator[str]:
+    """The lines of `ledger_file`, some at once."""
+    yield HEADER + "\n"
+    for live in models:
+        history = reads.ModelHistory(backend, live)
+        yield from entry_texts(backend, history, live.last_seq, written)
+        yield head_line(live.model, live.last_seq, live.head) + "\n"
+    yield end_line(len(models), written.calls + written.adjustments) + "\n"
+
+
+def csv_lines(model: str, rows: Iterable[Sequence[Any]], is_voided: Callable[[int], bool]) -> str:
+    """Calls as lines of CSV; floats are written so that they come back exactly.
+
+    Args:
+        model: the model's name.
+        rows: its calls.
+        is_voided: whether a call is voided, by its seq.
+    """
+    buffer = io.StringIO()
+    plain = csv.writer(buffer, lineterminator="\n")
+    # Left to itself, the module quotes a carriage return only if it ends lines, and refuses to
+    # read one that is not quoted.
+    quoting = csv.writer(buffer, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
+    for seq, at, *numbers, request_id, text in rows:
+        writer = quoting if "\r" in model or "\r" in (request_id or "") else plain
+        voided = "true" if is_voided(seq) else None
+        writer.writerow((model, seq, iso_from_us(at), *numbers, request_id, text, voided))
+    return buffer.getvalue()
+
+
+def _csv_texts(backend: Backend, models: list[Stored], written: Written) -> Iterator[str]:
+    """The calls as CSV, some lines at once."""
+    yield ",".join(CSV_COLUMNS) + "\n"
+    for live in models:
+        history = reads.ModelHistory(backend, live)
+        for rows, _ in history.calls(0, live.last_seq):
+            with _readable(backend):
+                text = csv_lines(live.model, rows, history.is_voided)
+            yield text
+            written.add(len(rows), 0)
+
+
+# -- salvage: what can still be read of a damaged ledger ------------------------------------
+# Salvage: the calls of a damaged ledger that can still be read, as files to import again.
+#
+# Of a damaged history the heads no longer hold, so what is written are calls, not a ledger: they
+# are learnt anew where they are imported. Every number of an entry that is missing is told.
+
+
+@dataclass(frozen=True, slots=True)
+class SalvageReport(ExportReport):
+    """What a salvage wrote, and what it could not.
+
+    Attributes:
+        lost: the entries that could not be read, by model and in order.
+        incomplete: the calls whose request ids and details may be missing, for some of them could
+            not be read.
+        stand_ins: the names that stand for those of models whose own could not be read.
+    """
+
+    lost: tuple[LostRange, ...] = ()
+    incomplete: tuple[LostRange, ...] = ()
+    stand_ins: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every field as JSON can hold it."""
+        return {
+            **ExportReport.to_dict(self),
+            "lost": [lost._asdict() for lost in self.lost],
+            "incomplete": [lost._asdict() for lost in self.incomplete],
+            "stand_ins": list(self.stand_ins),
+        }
+
+
+def salvage(
+    place: Place,
+    kind: str,
+    target: str | os.PathLike[str] | TextIO,
+    *,
+    model: str | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> SalvageReport:
+    """Write what can be read; see `AdaptiveCalibrator.export_ledger`.
+
+    The ledger need not be one that can be opened.
+    """
+    if place.path is None:
+        raise InvalidInputError(
+            f"{place.shown} is no file, and only files are salvaged: leave --salvage out."
+        )
+    with opened(place) as source:
+        models = source.models() if model is None else [_one(source, model, place)]
+        written = _Written(source, models, progress)
+        lines = _json_lines if kind == "jsonl" else csv_lines
+        with open_target(target, place.path, overwrite=overwrite) as write:
+            if kind == "csv":
+                write(",".join(CSV_COLUMNS) + "\n")
+            written.write(lines, write)
+    return SalvageReport(
+        kind,
+        shown_name(target),
+        len(models),
+        written.calls,
+        0,
+        tuple(written.lost),
+        tuple(written.incomplete),
+        tuple(found.model for found in models if not found.is_named),
+    )
+
+
+def _one(source: Salvage, model: str, place: Place) -> Found:
+    model = check_model(model)
+    for found in source.models():
+        if found.model == model:
+            return found
+    raise ModelNotFoundError(
+        f"nothing of a model {model!r} can be read in {place.shown}: leave --model out, and see "
+        f"which there are."
+    )
+
+
+class _Written:
+    """Writes the calls of one model after the other, and counts."""
+
+    def __init__(self, source: Salvage, models: list[Found], progress: Progress | None) -> None:
+        self.calls = 0
+        self.lost: list[LostRange] = []
+        self.incomplete: list[LostRange] = []
+        self._source = source
+        self._models = models
+        self._progress = progress
+
+    def write(
+        self,
+        lines: Callable[[str, Iterable[CallRow], Callable[[int], bool]], Iterable[str]],
+        write: Callable[[str], object],
+    ) -> None:
+        for found in self._models:
+            model = self._source.model(found)
+            for rows in model.pages():
+                write("".join(lines(found.model, rows, model.is_voided)))
+                if self._progress is not None:
+                    self._progress(len(rows))
+            self.calls += model.calls
+            self.lost += model.lost
+            self.incomplete += model.incomplete
+
+
+def _json_lines(
+    model: str, rows: Iterable[CallRow], is_voided: Callable[[int], bool]
+) -> Iterator[str]:
+    for seq, at, prompt_tokens, completion_tokens, actual_ms, predicted_ms, key, text in rows:
+        values: dict[str, Any] = {
+            "model": model,
+            "seq": seq,
+            "called_at": iso_from_us(at),
+            "prompt_tokens": prompt_tokens,
+            "completion_tokens": completion_tokens,
+            "actual_ms": actual_ms,
+            "predicted_ms": predicted_ms,
+        }
+        if key is not None:
+            values["request_id"] = key
+        if text is not None:
+            values["details"] = json.loads(text)
+        if is_voided(seq):
+            values["voided"] = True
+        yield encode(values) + "\n"

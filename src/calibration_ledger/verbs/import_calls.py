@@ -1,0 +1,407 @@
+"""Import of calls: a file of rows is checked whole, then recorded in bounded transactions.
+
+Reading: every line is parsed into a temporary database. Checking: in the order of recording, each
+row is held against the ledger (its request id may be there already, with the same numbers or with
+others) and learnt in a trial, so that what recording would refuse is refused before. Recording:
+through the same functions as `record_many`. A crash leaves a prefix, and the request id that every
+row gets makes the same import complete it. What is recorded bears the id of the import, which the
+file alone decides; a row that is in the ledger already keeps what it has.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from calibration_ledger.core.state import State, unpack_numbers
+from calibration_ledger.core.validation import request_key
+from calibration_ledger.core.values import ImportReport, SkippedLine
+from calibration_ledger.errors import (
+    ImportRefusedError,
+    LedgerError,
+    LedgerNotFoundError,
+    NotFiniteError,
+    RequestConflictError,
+    add_progress,
+    replace_nothing,
+)
+from calibration_ledger.formats.csv import csv_rows
+from calibration_ledger.formats.jsonl import jsonl_rows
+from calibration_ledger.formats.row import BadRow, ImportDigest, content_key, with_import_id
+from calibration_ledger.formats.source import open_source, shown_name
+from calibration_ledger.rules import stored_rule
+from calibration_ledger.storage import ledger as reads
+from calibration_ledger.storage.staging import StagedCalls
+from calibration_ledger.verbs.record import NewCall, Unopened, now_us, record_calls
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import TextIO
+
+    from calibration_ledger.core.entries import Adjustment
+    from calibration_ledger.core.replay import Progress
+    from calibration_ledger.formats.row import Row
+    from calibration_ledger.formats.source import Source
+    from calibration_ledger.storage.backend import Backend
+    from calibration_ledger.storage.staging import StagedCall
+    from calibration_ledger.storage.transaction import Transaction
+
+
+# -- what an import is doing ----------------------------------------------------------------
+# What an import is doing while it counts its steps, for who shows that to somebody.
+#
+# A `progress` is any function of a number of steps. One that has a method `begin` as well is told
+# what the steps that follow are, such as "lines read", and of the checking in between, too.
+
+
+def begin(progress: Progress, steps: str) -> None:
+    """Say what the steps that follow are."""
+    told = getattr(progress, "begin", None)
+    if told is not None:
+        told(steps)
+
+
+def for_checks(progress: Progress) -> Progress:
+    """Where to count what is neither read nor recorded: whoever asked for plain steps does not."""
+    return progress if hasattr(progress, "begin") else lambda _: None
+
+
+# -- recording what was checked -------------------------------------------------------------
+# The last part of an import of calls: recording, in bounded transactions, what was checked.
+#
+# Others may write meanwhile: what they recorded of the same file counts as theirs.
+
+BATCH = 1_000
+"""Calls to a transaction, and rows to a step of reading and checking."""
+
+
+def record_staged(
+    backend: Backend,
+    opening: Callable[[str], Adjustment],
+    staged: StagedCalls,
+    name: str,
+    import_id: str,
+    progress: Progress,
+) -> tuple[Counter[str], int, set[str]]:
+    """Record what is left; each call bears the id of the import in its details.
+
+    Gives how many were added of each model, how many others added meanwhile, and what was opened.
+    """
+    recorded: Counter[str] = Counter()
+    opened: set[str] = set()
+    met = 0
+    for page in staged.pages(BATCH):
+        calls = {
+            model: [NewCall(*row[3:8], with_import_id(row[8], import_id)) for row in rows]
+            for model, rows in groupby(page, key=lambda row: row.model)
+        }
+        try:
+            added, new = _record_page(backend, opening, calls)
+        except (RequestConflictError, NotFiniteError) as error:
+            replace_nothing(error, "Its transaction was not recorded")
+            raise ImportRefusedError(
+                name,
+                None,
+                f"others wrote to the ledger meanwhile, and a call fits no more: {error} "
+                f"{recorded.total()} calls of the file were recorded before it.",
+            ) from error
+        except LedgerError as error:
+            add_progress(error, recorded.total(), f"calls of {name}")
+            raise
+        recorded += added
+        opened |= new
+        met += len(page) - added.total()
+        progress(len(page))
+    return recorded, met, opened
+
+
+def _record_page(
+    backend: Backend, opening: Callable[[str], Adjustment], calls: Mapping[str, list[NewCall]]
+) -> tuple[Counter[str], set[str]]:
+    def work(transaction: Transaction) -> tuple[Counter[str], set[str]]:
+        added, new = Counter[str](), set[str]()
+        for model, some in calls.items():  # sorted, as everywhere where models are locked
+            row = transaction.load(model)
+            record_calls(transaction, model, some, openings.get(model))
+            if row is None:
+                new.add(model)
+            before = 1 if row is None else row[-3]
+            added[model] = transaction.load(model)[-3] - before
+        return added, new
+
+    openings: dict[str, Adjustment] = {}
+    try:
+        return backend.write(work)
+    except Unopened:
+        openings = {model: opening(model) for model in calls}
+        return backend.write(work)
+
+
+# -- bad lines ------------------------------------------------------------------------------
+# What happens to a bad line: it refuses the whole file, or is left out and counted.
+
+LINES_MAX = 20
+"""Skipped lines that are listed; the others are counted."""
+
+REASONS_MAX = 50
+"""Kinds of reasons that are told apart; the others are counted together."""
+
+_REASON_LENGTH_MAX = 300
+_ADVICE = " Nothing was recorded: mend the line, or leave bad lines out (skip_bad, --skip-bad)."
+_OTHERS = "other reasons"
+
+# What differs from line to line in one and the same reason: quoted values, then numbers.
+_VALUES = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|(?<![\w*])-?[0-9][\w.+-]*""")
+
+
+class Skips:
+    """The bad lines of one file."""
+
+    def __init__(self, source: str, *, skip_bad: bool) -> None:
+        """Begin with none; without `skip_bad` the first one is raised."""
+        self._source = source
+        self._skip_bad = skip_bad
+        self._reasons: Counter[str] = Counter()
+        self._lines: list[SkippedLine] = []
+        self.count = 0
+
+    def add(self, line: int, reason: str) -> None:
+        """A bad line.
+
+        Raises:
+            ImportRefusedError: bad lines are not to be skipped.
+        """
+        reason = reason.rstrip(".")
+        if len(reason) > _REASON_LENGTH_MAX:
+            reason = reason[:_REASON_LENGTH_MAX] + " ..."
+        if not self._skip_bad:
+            raise ImportRefusedError(self._source, line, f"{reason}.{_ADVICE}")
+        self.count += 1
+        kind = _VALUES.sub("...", reason)
+        if kind not in self._reasons and len(self._reasons) >= REASONS_MAX:
+            kind = _OTHERS
+        self._reasons[kind] += 1
+        if len(self._lines) < LINES_MAX:
+            self._lines.append(SkippedLine(line, reason))
+
+    @property
+    def reasons(self) -> tuple[tuple[str, int], ...]:
+        """Why, most frequent first: (reason without its values, lines)."""
+        return tuple(self._reasons.most_common())
+
+    @property
+    def lines(self) -> tuple[SkippedLine, ...]:
+        """The first of them, by line number."""
+        return tuple(sorted(self._lines))
+
+
+# -- the import -----------------------------------------------------------------------------
+
+_PARSERS = {"jsonl": jsonl_rows, "csv": csv_rows}
+
+
+def import_rows(
+    backend: Backend,
+    opening: Callable[[str], Adjustment],
+    kind: str,
+    source: str | os.PathLike[str] | TextIO | None,
+    *,
+    skip_bad: bool,
+    progress: Progress | None,
+) -> ImportReport:
+    """Import a file of calls; see `AdaptiveCalibrator.import_calls`."""
+    name = "" if source is None else shown_name(source)
+    skips = Skips(name, skip_bad=skip_bad)
+    report = progress or (lambda _: None)
+    with StagedCalls() as staged:
+        with open_source(source, backend.place.path) as file:
+            begin(report, "lines read")
+            import_id, voided = _read(file, kind, staged, skips, report)
+        _settle(staged, skips)
+        begin(report, "calls checked")
+        trials = _check(backend, opening, staged, skips, for_checks(report))
+        present = staged.count_present()
+        begin(report, "calls recorded")
+        recorded, met, opened = record_staged(backend, opening, staged, name, import_id, report)
+    extended = len(recorded.keys() - opened)
+    return ImportReport(
+        kind,
+        name,
+        recorded=recorded.total(),
+        already=present + met,
+        already_voided=sum(trial.voided for trial in trials),
+        older=sum(trial.older for trial in trials),
+        skipped=skips.count,
+        skipped_reasons=skips.reasons,
+        skipped_lines=skips.lines,
+        models=len(trials),
+        models_opened=len(opened),
+        models_extended=extended,
+        models_unchanged=len(trials) - len(opened) - extended,
+        voided=voided,
+        import_id=import_id if recorded else None,
+    )
+
+
+# -- reading ------------------------------------------------------------------------------------
+
+
+def _read(
+    file: Source, kind: str, staged: StagedCalls, skips: Skips, progress: Progress
+) -> tuple[str, int]:
+    """Stage the good rows; gives the id of the import, and how many rows are voided."""
+    now = now_us()
+    digest = ImportDigest()
+    batch: list[tuple[Any, ...]] = []
+    good: list[Row] = []
+    lines = voided = 0
+    for line, row in _PARSERS[kind](file):
+        lines += 1
+        if isinstance(row, BadRow):
+            skips.add(line, row.reason)
+        elif row.voided:
+            voided += 1
+        else:
+            key = content_key(row) if row.request_id is None else None
+            called_at = now if row.called_at is None else row.called_at
+            batch.append((line, row.model, called_at, *row[2:7], key))
+            good.append(row)
+        if lines == BATCH:
+            staged.add(batch)
+            digest.add(good)
+            progress(lines)
+            batch, good, lines = [], [], 0
+    staged.add(batch)
+    digest.add(good)
+    progress(lines)
+    return digest.import_id(), voided
+
+
+def _settle(staged: StagedCalls, skips: Skips) -> None:
+    staged.settle()
+    for line, first, model, request_id in staged.conflicts():
+        skips.add(
+            line,
+            f"the request id {request_id!r} of the model {model!r} is in line {first} with other "
+            f"numbers: give each call an id of its own",
+        )
+    staged.drop_conflicts()
+
+
+# -- checking -----------------------------------------------------------------------------------
+
+
+class _Trial:
+    """One model of the file, learnt on trial from where the ledger stands."""
+
+    def __init__(self, backend: Backend, opening: Callable[[str], Adjustment], model: str) -> None:
+        self.backend = backend
+        self.model = model
+        self.model_id: int | None = None
+        self.newest_at = -1
+        self.new = self.present = self.older = self.voided = 0
+        try:
+            live = reads.find(backend, model)
+        except LedgerNotFoundError:
+            live = None
+        if live is None:
+            entry = opening(model)
+            self.state = State.from_adjustment(entry, stored_rule(entry.rule), entry.alpha)
+            return
+        self.model_id = live.model_id
+        numbers = [*live.numbers, *unpack_numbers(live.rule_state)]
+        self.state = State(
+            stored_rule(live.rule), live.alpha, numbers, live.sample_count, live.updated_at
+        )
+        self.history = reads.ModelHistory(backend, live)
+        newest_at = self.history.newest_call_at()
+        self.newest_at = -1 if newest_at is None else newest_at
+
+    def check(self, rows: Sequence[StagedCall], staged: StagedCalls, skips: Skips) -> None:
+        """Take the next rows of this model, in the order of recording."""
+        new = self._unknown(rows, staged, skips)
+        if not new:
+            return
+        before = self.state.copy()
+        try:
+            self.state.learn(*_columns(new))
+        except NotFiniteError:
+            self.state = before
+            new = self._learn_each(new, staged, skips)
+        self.new += len(new)
+        self.older += sum(row.called_at < self.newest_at for row in new)
+
+    def _unknown(
+        self, rows: Sequence[StagedCall], staged: StagedCalls, skips: Skips
+    ) -> list[StagedCall]:
+        """The rows that are not in the ledger."""
+        if self.model_id is None:
+            return list(rows)
+        keys = [request_key(row.request_id) for row in rows]
+        found = reads.find_requests(self.backend, self.model_id, keys)
+        if not found:
+            return list(rows)
+        new, present, bad = [], [], []
+        for row, key in zip(rows, keys, strict=True):
+            known = found.get(key)
+            if known is None:
+                new.append(row)
+            elif known[1:] == row[4:7]:
+                present.append(row.place)
+                self.voided += self.history.is_voided(known[0])
+            else:
+                skips.add(
+                    row.line,
+                    f"the request id {row.request_id!r} of the model {self.model!r} is in the "
+                    f"ledger with other numbers: give each call an id of its own, also one that "
+                    f"corrects a voided call",
+                )
+                bad.append(row.place)
+        staged.set_present(present)
+        staged.drop(bad)
+        self.present += len(present)
+        return new
+
+    def _learn_each(
+        self, rows: Sequence[StagedCall], staged: StagedCalls, skips: Skips
+    ) -> list[StagedCall]:
+        """Find the rows that cannot be learnt; gives the others."""
+        learnt, bad = [], []
+        for row in rows:
+            state = self.state.copy()
+            try:
+                state.learn(*_columns([row]))
+            except NotFiniteError as error:
+                skips.add(row.line, str(error))
+                bad.append(row.place)
+            else:
+                self.state = state
+                learnt.append(row)
+        staged.drop(bad)
+        return learnt
+
+
+def _columns(rows: Sequence[StagedCall]) -> tuple[Sequence[int], ...]:
+    _, _, _, *columns, _, _ = zip(*rows, strict=True)
+    return tuple(columns)
+
+
+def _check(
+    backend: Backend,
+    opening: Callable[[str], Adjustment],
+    staged: StagedCalls,
+    skips: Skips,
+    progress: Progress,
+) -> list[_Trial]:
+    """Check everything against the ledger; gives the models of which something is left."""
+    trials: list[_Trial] = []
+    for page in staged.pages(BATCH):
+        for model, rows in groupby(page, key=lambda row: row.model):
+            if not trials or trials[-1].model != model:
+                trials.append(_Trial(backend, opening, model))
+            trials[-1].check(list(rows), staged, skips)
+        progress(len(page))
+    return [trial for trial in trials if trial.new or trial.present]

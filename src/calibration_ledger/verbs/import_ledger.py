@@ -1,0 +1,469 @@
+"""Import of a whole ledger: restore what has no history here, continue what has the same.
+
+The file is verified whole first, and held against the ledger (`ledger_check`, `ledger_plan`).
+Entries go in verbatim, in bounded transactions, each of which leaves a whole ledger that the same
+import continues; those of an archive that come back, in one for each model.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from calibration_ledger.core.audit import ModelAudit
+from calibration_ledger.core.entries import Adjustment
+from calibration_ledger.core.validation import request_key
+from calibration_ledger.core.values import ImportReport
+from calibration_ledger.errors import LedgerError, NotRecordedError, add_progress, damaged
+from calibration_ledger.formats.ledger import LedgerReader, ModelEnd
+from calibration_ledger.formats.source import open_source, shown_name
+from calibration_ledger.storage import ledger as reads
+from calibration_ledger.storage.staging import StagedEntries
+from calibration_ledger.verbs.calls import list_live
+from calibration_ledger.verbs.import_calls import begin
+from calibration_ledger.verbs.record import NewCall, OpenModel
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator, Sequence
+    from typing import Any, TextIO
+
+    from calibration_ledger.core.entries import CallRow
+    from calibration_ledger.core.replay import Progress
+    from calibration_ledger.core.state import State
+    from calibration_ledger.formats.source import Source
+    from calibration_ledger.storage.backend import Backend
+    from calibration_ledger.storage.ledger import Stored
+    from calibration_ledger.storage.staging import StagedModel
+    from calibration_ledger.storage.transaction import Transaction
+
+    Place = tuple[int, bytes | None, Adjustment | None]
+
+    """Where a model must stand when its entries are appended: its seq, head and first entry."""
+
+
+# -- a ledger file held against itself ------------------------------------------------------
+# A ledger file held against itself, by the fold that audits a ledger.
+#
+# Sequence, openings, predictions, recalibrations, archived entries and heads: what an import takes
+# in, and what an archive was found to be before anything is taken out of the ledger.
+
+BATCH = 1_000
+"""Calls that are staged at once, and entries to a transaction of an import."""
+
+
+class History(Protocol):
+    """What `reads.ModelHistory` and `StagedModel` have in common."""
+
+    adjustments: list[Adjustment]
+
+    def calls(self, after: int, through: int) -> Iterator[tuple[list[CallRow], list[Any]]]:
+        """Pages of calls with after < seq <= through."""
+
+
+def stage(file: Source, staged: StagedEntries, progress: Progress) -> int:
+    """Stage the whole file; gives how many calls it holds."""
+    number = calls = 0
+    batch: list[tuple[int, int, CallRow]] = []
+    for line, model, item in LedgerReader(file).items():
+        if isinstance(item, ModelEnd):
+            staged.add_model(number, model, item.seq, item.digest, line)
+            number += 1
+        elif isinstance(item, Adjustment):
+            staged.add_adjustment(number, line, item)
+        else:
+            batch.append((number, line, item))
+            calls += 1
+        if len(batch) == BATCH:
+            staged.add_calls(batch)
+            batch = []
+            progress(BATCH)
+    staged.add_calls(batch)
+    progress(len(batch))
+    repeated = staged.repeated_request()
+    if repeated is not None:
+        line, model, request_id = repeated
+        file.refuse(
+            line,
+            f"the request id {request_id!r} of the model {model!r} is there twice. Nothing was "
+            f"recorded: export the ledger again.",
+        )
+    return calls
+
+
+def feed(fold: ModelAudit, history: History, through: int) -> None:
+    """Fold the entries up to one."""
+    due = [entry for entry in history.adjustments if fold.seq < entry.seq <= through]
+    for entry in [*due, None]:
+        end = through if entry is None else entry.seq - 1
+        for rows, _ in history.calls(fold.seq, end):
+            fold.calls(rows)
+        if entry is not None:
+            fold.adjust(entry)
+
+
+def check_fold(fold: ModelAudit, model: StagedModel, file: Source) -> None:
+    """Refuse a file whose entries of a model do not explain themselves, or its head.
+
+    Raises:
+        ImportRefusedError: they do not.
+    """
+    advice = "Nothing was recorded: export the ledger again, and audit the one it came from."
+    for finding in fold.close():
+        file.refuse(model.line_of(finding.seq), f"{finding}. {advice}")
+    if fold.head != model.head:
+        file.refuse(
+            model.head_line,
+            f"{model.model}: this is not the head of the entries above. {advice}",
+        )
+
+
+# -- what the models of a file become in the ledger -----------------------------------------
+# What the models of a ledger file become in a ledger: looked at before anything is written.
+#
+# A model without history here gets all of its entries, one with the same history those that it
+# lacks. They may be lacking at the end, or at the beginning, where they were archived: an archive
+# is brought back by importing it. Where the two do not fit, nothing changes for any model.
+
+_SHOWN_MAX = 5
+_CHANGED = "Nothing was changed"
+
+_CLAIMED = {"recalibrated": "was recalibrated", "voided": "had entries voided"}
+"""What made the entries that rest on what came before them, by the check that minds them."""
+
+
+class Plan(NamedTuple):
+    """What a model of the file gets.
+
+    Attributes:
+        staged: the model.
+        live: its calibration in the ledger, if it has history there.
+        beginning: the first entry that the ledger has of it.
+        restored: the seq up to which entries of the file take the place of that one; 0: none do.
+    """
+
+    staged: StagedModel
+    live: Stored | None = None
+    beginning: Adjustment | None = None
+    restored: int = 0
+
+
+def plan_import(backend: Backend, staged: StagedEntries, file: Source) -> list[Plan]:
+    """Verify every model and hold it against the ledger.
+
+    Raises:
+        ImportRefusedError: the file does not explain itself, or a model has another history here.
+    """
+    here = {live.model: live for live in list_live(backend)}
+    plans: list[Plan] = []
+    diverged: list[str] = []
+    for model in staged.models():
+        live = here.get(model.model)
+        fold = ModelAudit(model.model, model.adjustments)
+        if live is None:
+            feed(fold, model, model.last_seq)
+            check_fold(fold, model, file)
+            plans.append(Plan(model))
+            continue
+        history = reads.ModelHistory(backend, live)
+        common = min(live.last_seq, model.last_seq)
+        feed(fold, model, common)
+        head = fold.head
+        feed(fold, model, model.last_seq)
+        check_fold(fold, model, file)
+        _check_overlap(model, history, file)
+        if head != _head_at(history, common):
+            diverged.append(model.model)
+            continue
+        restored = history.archived if model.archived < history.archived else 0
+        if model.archived or history.archived:
+            _check_fit(backend, _Merged(model, history, restored), file)
+        plans.append(Plan(model, live, history.beginning, restored))
+    if diverged:
+        names = ", ".join(repr(name) for name in diverged[:_SHOWN_MAX])
+        more = f" and {len(diverged) - _SHOWN_MAX} more" if len(diverged) > _SHOWN_MAX else ""
+        file.refuse(
+            None,
+            f"{names}{more}: the ledger {backend.place.shown} has another history. {_CHANGED}: "
+            f"import into a fresh ledger, or export the other models alone, each with "
+            f"--model.",
+        )
+    return plans
+
+
+def _head_at(history: reads.ModelHistory, seq: int) -> bytes | None:
+    """The head that the ledger's own history had at an entry."""
+    if seq == history.live.last_seq:
+        return history.live.head
+    fold = ModelAudit(history.model)
+    feed(fold, history, seq)
+    return fold.head
+
+
+# -- archives -------------------------------------------------------------------------------------
+
+
+class _Merged:
+    """The history of a model that its part of the file and the ledger's own make together.
+
+    The ledger's own entries stand between the file's older and newer ones.
+    """
+
+    def __init__(self, staged: StagedModel, history: reads.ModelHistory, restored: int) -> None:
+        """Put them together."""
+        self.staged = staged
+        self.history = history
+        self.restored = restored
+        self.last_seq = max(staged.last_seq, history.live.last_seq)
+        end = history.live.last_seq
+        self.parts: tuple[tuple[History, int, int], ...] = (
+            (staged, 0, restored),
+            (history, restored, end),
+            (staged, end, self.last_seq),
+        )
+        self.adjustments = [
+            entry
+            for part, after, through in self.parts
+            for entry in part.adjustments
+            if after < entry.seq <= through
+        ]
+
+    def calls(self, after: int, through: int) -> Iterator[tuple[list[CallRow], list[Any]]]:
+        """Pages of calls with after < seq <= through."""
+        for part, first, last in self.parts:
+            yield from part.calls(max(after, first), min(through, last))
+
+    def new_requests(self) -> Iterator[list[str]]:
+        """The request ids of the file's entries that the ledger does not have, in pages."""
+        for part, after, through in (self.parts[0], self.parts[2]):
+            for rows, _ in part.calls(after, through):
+                yield [row[6] for row in rows if row[6] is not None]
+
+
+def _check_overlap(model: StagedModel, history: reads.ModelHistory, file: Source) -> None:
+    """Refuse entries that do not reach up to those of the ledger, or do not begin among them."""
+    name, end = repr(model.model), history.live.last_seq
+    if model.last_seq < history.archived:
+        file.refuse(
+            model.head_line,
+            f"the entries of {name} end with {model.last_seq}, and in the ledger those up to "
+            f"{history.archived} are archived. {_CHANGED}: import the archive that ends with "
+            f"entry {history.archived} first.",
+        )
+    if end < model.archived:
+        file.refuse(
+            model.head_line,
+            f"of {name} the entries up to {model.archived} were archived before the file was "
+            f"written, and the ledger ends with entry {end}. {_CHANGED}: import that archive "
+            f"first.",
+        )
+
+
+def _check_fit(backend: Backend, merged: _Merged, file: Source) -> None:
+    """Refuse what would not explain itself together, though each part does.
+
+    Raises:
+        ImportRefusedError: a recalibration or voiding rests on the archived entry, or a request
+            id was used again.
+    """
+    staged, history, restored = merged.staged, merged.history, merged.restored
+    if not restored and staged.last_seq <= history.live.last_seq:
+        return
+    fold = ModelAudit(staged.model, merged.adjustments)
+    if restored:
+        if any(rows for rows, _ in history.calls(0, restored)):
+            raise damaged(staged.model, "calls are there that were archived")
+        feed(fold, merged, restored)
+        _check_same_state(fold.state, history)
+    feed(fold, merged, merged.last_seq)
+    for finding in fold.close():
+        if finding.check not in _CLAIMED:
+            raise damaged(staged.model, f"entry {finding.seq} does not follow from the file")
+        file.refuse(
+            None,
+            f"{staged.model!r} {_CLAIMED[finding.check]} (entry {finding.seq}), and its state was "
+            f"worked out from what was left after archiving: that would not hold with the archived "
+            f"entries back. {_CHANGED}: import the file into a ledger of its own.",
+        )
+    for ids in merged.new_requests():
+        keys = {request_key(request_id): request_id for request_id in ids}
+        known = reads.find_requests(backend, history.live.model_id, list(keys))
+        if known:
+            file.refuse(
+                None,
+                f"the request id {keys[next(iter(known))]!r} of {staged.model!r} was recorded "
+                f"anew after its call was archived. {_CHANGED}: import the file into a ledger of "
+                f"its own.",
+            )
+
+
+def _check_same_state(state: State | None, history: reads.ModelHistory) -> None:
+    """Refuse a ledger whose archived entry is not the state behind the entries it stands for."""
+    assert state is not None  # noqa: S101 - the file was verified
+    mine = state.adjustment(history.archived, "archived", 0)[3:13]
+    assert history.beginning is not None  # noqa: S101 - it is the archived entry
+    if mine != history.beginning[3:13]:
+        raise damaged(history.model, "the archived entry is not what the archive ends in")
+
+
+# -- the import -----------------------------------------------------------------------------
+
+
+def import_entries(
+    backend: Backend,
+    source: str | os.PathLike[str] | TextIO | None,
+    *,
+    progress: Progress | None,
+) -> ImportReport:
+    """Import a ledger file; see `AdaptiveCalibrator.import_calls`."""
+    report = progress or (lambda _: None)
+    name = "" if source is None else shown_name(source)
+    with StagedEntries() as staged:
+        with open_source(source, backend.place.path) as file:
+            begin(report, "calls read")
+            calls = stage(file, staged, report)
+            plans = plan_import(backend, staged, file)
+        begin(report, "entries recorded")
+        done: Counter[str] = Counter()
+        for plan in plans:
+            try:
+                if plan.restored:
+                    _restore(backend, plan, done, report)
+                _append(backend, plan, done, report)
+            except LedgerError as error:
+                add_progress(error, done.total(), f"entries of {name}")
+                raise
+    opened = sum(plan.live is None for plan in plans)
+    unchanged = sum(_is_unchanged(plan) for plan in plans)
+    return ImportReport(
+        "ledger",
+        name,
+        recorded=done["calls"],
+        already=calls - done["calls"],
+        adjustments=done["adjustments"],
+        models=len(plans),
+        models_opened=opened,
+        models_extended=len(plans) - opened - unchanged,
+        models_unchanged=unchanged,
+    )
+
+
+def _is_unchanged(plan: Plan) -> bool:
+    is_whole = plan.live is not None and plan.live.last_seq >= plan.staged.last_seq
+    return is_whole and not plan.restored
+
+
+def _runs(model: StagedModel, after: int, through: int) -> Iterator[Adjustment | list[Any]]:
+    """The entries in order: each adjustment, and pages of the calls between two of them."""
+    due = [entry for entry in model.adjustments if after < entry.seq <= through]
+    for entry in [*due, None]:
+        end = through if entry is None else entry.seq - 1
+        for rows, _ in model.calls(after, end):
+            yield rows
+        if entry is not None:
+            yield entry
+            after = entry.seq
+
+
+# -- at the beginning -----------------------------------------------------------------------------
+
+
+def _restore(backend: Backend, plan: Plan, done: Counter[str], progress: Progress) -> None:
+    """Bring the entries back that the ledger's archived entry stands for: all, or none."""
+    model, live = plan.staged, plan.live
+    assert live is not None  # noqa: S101 - it has an archived entry
+
+    def work(transaction: Transaction) -> Counter[str]:
+        row = transaction.load(model.model)
+        if (
+            row is None
+            or transaction.first_adjustment(row[0]) != plan.beginning
+            or transaction.last_adjustment(row[0]) > live.last_seq
+        ):
+            raise _written_to(model.model)
+        transaction.remove_through(row[0], plan.restored)
+        written: Counter[str] = Counter()
+        for run in _runs(model, 0, plan.restored):
+            if isinstance(run, Adjustment):
+                transaction.add_adjustment(row[0], run)
+                written["adjustments"] += 1
+            else:
+                _put_back(transaction, row[0], run)
+                written["calls"] += len(run)
+        return written
+
+    written = backend.write(work)
+    done.update(written)
+    progress(written.total())
+
+
+def _put_back(transaction: Transaction, model_id: int, rows: Sequence[Any]) -> None:
+    transaction.add_calls([(model_id, *row[:6]) for row in rows])
+    transaction.add_details(
+        [
+            (model_id, seq, None if rid is None else request_key(rid), rid, text)
+            for seq, *_, rid, text in rows
+            if rid is not None or text is not None
+        ]
+    )
+
+
+# -- at the end -----------------------------------------------------------------------------------
+
+
+def _append(backend: Backend, plan: Plan, done: Counter[str], progress: Progress) -> None:
+    """Append what the ledger lacks of one model."""
+    model, live = plan.staged, plan.live
+    seq, head = (0, None) if live is None else (live.last_seq, live.head)
+    beginning = model.adjustments[0] if plan.restored else plan.beginning
+    while seq < model.last_seq:
+        after = max(seq, model.archived - 1)
+        through = min(after + BATCH, model.last_seq)
+        runs = list(_runs(model, after, through))
+
+        def work(
+            transaction: Transaction,
+            runs: list[Adjustment | list[Any]] = runs,
+            at: Place = (seq, head, beginning),
+        ) -> bytes:
+            return _append_runs(transaction, model.model, at, runs)
+
+        head = backend.write(work)
+        adjustments = sum(isinstance(run, Adjustment) for run in runs)
+        done["adjustments"] += adjustments
+        done["calls"] += through - after - adjustments
+        progress(through - after)
+        seq = through
+        beginning = beginning or model.adjustments[0]
+
+
+def _append_runs(
+    transaction: Transaction, model: str, at: Place, runs: Sequence[Adjustment | list[Any]]
+) -> bytes:
+    """Append in one transaction, if the model still stands where it stood; gives the head."""
+    row = transaction.load(model)
+    opened = None if row is None else OpenModel(transaction, model, row)
+    found: Place = (0, None, None)
+    if opened is not None:
+        beginning = transaction.first_adjustment(opened.model_id)
+        found = (opened.seq, opened.head, beginning)
+    if at != found:
+        raise _written_to(model)
+    for run in runs:
+        if opened is None:
+            assert isinstance(run, Adjustment)  # noqa: S101 - verified: the first is an opening
+            opened = OpenModel.create(transaction, model, run)
+        elif isinstance(run, Adjustment):
+            opened.append(run)
+        else:
+            opened.learn([NewCall(at, p, c, y, rid, text) for _, at, p, c, y, _, rid, text in run])
+    assert opened is not None  # noqa: S101 - there is at least one entry to append
+    opened.save()
+    return opened.head
+
+
+def _written_to(model: str) -> NotRecordedError:
+    return NotRecordedError(
+        f"the model {model!r} was written to while its import ran. Nothing of this transaction "
+        f"was recorded: stop what writes to it."
+    )

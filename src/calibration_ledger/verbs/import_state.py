@@ -1,0 +1,69 @@
+"""Import of the predecessor's state: each model becomes an `imported` opening balance.
+
+All of them in one transaction: where one has history already, nothing changes.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from calibration_ledger.core.values import ImportReport
+from calibration_ledger.errors import ImportRefusedError, InvalidInputError
+from calibration_ledger.formats.predecessor import parse_state
+from calibration_ledger.formats.source import open_source, shown_name
+from calibration_ledger.verbs.record import OpenModel, now_us
+
+if TYPE_CHECKING:
+    from typing import TextIO
+
+    from calibration_ledger.storage.backend import Backend
+    from calibration_ledger.storage.transaction import Transaction
+
+_SHOWN_MAX = 5
+
+
+def default_state() -> str:
+    """Where the predecessor kept its state."""
+    return os.path.expanduser("~/.nexus/calibrator_state.json")  # noqa: PTH111 - knows no error
+
+
+def import_state(backend: Backend, source: str | os.PathLike[str] | TextIO | None) -> ImportReport:
+    """Import the predecessor's state; see `AdaptiveCalibrator.import_calls`."""
+    given = default_state() if source is None else source
+    now = now_us()
+    name = shown_name(given)
+    with open_source(given, backend.place.path) as file:
+        try:
+            states = parse_state(file.whole(), now)
+        except ImportRefusedError:
+            raise
+        except InvalidInputError as error:
+            reason = str(error).rstrip(".")
+            file.refuse(None, f"{reason}. Nothing was imported: mend the file, or name another.")
+    note = f"from {Path(name).name}"
+
+    def work(transaction: Transaction) -> None:
+        rows = {model: transaction.load(model) for model in sorted(states)}
+        taken = [model for model, row in rows.items() if row is not None]
+        if taken:
+            shown = ", ".join(repr(model) for model in taken[:_SHOWN_MAX])
+            more = f" and {len(taken) - _SHOWN_MAX} more" if len(taken) > _SHOWN_MAX else ""
+            it = "it" if len(taken) == 1 else "them"
+            raise ImportRefusedError(
+                name,
+                None,
+                f"{shown}{more}: the ledger has history of {it} already, and an opening balance "
+                f"stands before all history. Nothing was changed: import into a fresh ledger, or "
+                f"remove {it} from the file.",
+            )
+        for model in rows:
+            entry = states[model].adjustment(1, "imported", now, note)
+            OpenModel.create(transaction, model, entry).save()
+
+    if states:
+        backend.write(work)
+    return ImportReport(
+        "state", name, adjustments=len(states), models=len(states), models_opened=len(states)
+    )

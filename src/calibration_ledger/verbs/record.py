@@ -1,0 +1,493 @@
+"""Recording: what happens to a model's row inside one transaction.
+
+Everything here runs while the model's row is locked, so that `seq` is the order of application.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from calibration_ledger.core.entries import adjustment_head, call_head, first_head
+from calibration_ledger.core.state import State, learn_columns
+from calibration_ledger.core.validation import (
+    check_details,
+    check_milliseconds,
+    check_model,
+    check_request_id,
+    check_time,
+    check_tokens,
+    request_key,
+)
+from calibration_ledger.core.values import Call
+from calibration_ledger.errors import (
+    IMPOSSIBLE,
+    InvalidInputError,
+    LedgerError,
+    LedgerNotFoundError,
+    ModelNotFoundError,
+    RequestConflictError,
+    damage_told,
+    damaged,
+    impossible,
+    shown,
+    tell_recorded,
+)
+from calibration_ledger.rules import stored_rule
+from calibration_ledger.storage import ledger as reads
+from calibration_ledger.verbs.calls import list_live
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from calibration_ledger.core.entries import Adjustment
+    from calibration_ledger.storage.backend import Backend
+    from calibration_ledger.storage.transaction import Transaction
+
+    Opening = Callable[[str], Adjustment]
+
+    """Gives the first entry of a model that has no history yet."""
+
+
+# -- what callers hand in, checked part by part ---------------------------------------------
+# Calls on their way into the ledger: what callers hand in, checked part by part.
+
+_FIELDS = tuple(field.name for field in fields(Call))
+_REQUIRED = ("model", "prompt_tokens", "actual_ms")
+
+
+class NewCall(NamedTuple):
+    """A checked call on its way into the ledger; times in microseconds."""
+
+    called_at: int
+    prompt_tokens: int
+    completion_tokens: int
+    actual_ms: float
+    request_id: str | None
+    details: str | None
+
+
+def now_us() -> int:
+    """The time in microseconds since the epoch."""
+    return time.time_ns() // 1000
+
+
+def new_call(
+    prompt_tokens: object,
+    completion_tokens: object,
+    actual_ms: object,
+    called_at: object,
+    request_id: object,
+    details: Mapping[str, Any] | None,
+) -> NewCall:
+    """Check the parts of a call.
+
+    Raises:
+        InvalidInputError: one of them is not what it must be.
+    """
+    return NewCall(
+        now_us() if called_at is None else check_time("called_at", called_at),
+        check_tokens("prompt_tokens", prompt_tokens),
+        check_tokens("completion_tokens", completion_tokens),
+        check_milliseconds("actual_ms", actual_ms),
+        None if request_id is None else check_request_id(request_id),
+        None if details is None else check_details(details),
+    )
+
+
+def checked_calls(calls: object) -> list[tuple[str, NewCall]]:
+    """Check several `Call`s, or mappings with their fields; gives the model and the rest of each.
+
+    Raises:
+        InvalidInputError: one of them is neither, or a part of it is not what it must be; the
+            sentence says which. Or they are not several.
+    """
+    if isinstance(calls, Call | Mapping | str | bytes) or not isinstance(calls, Iterable):
+        raise InvalidInputError(
+            f"record_many takes several calls, not {shown(calls)} ({type(calls).__name__}): pass a "
+            f"list of Calls, or of mappings with their fields."
+        )
+    checked = []
+    for place, call in enumerate(calls, 1):
+        try:
+            checked.append(checked_call(call))
+        except InvalidInputError as error:
+            model = call.get("model") if isinstance(call, dict) else getattr(call, "model", None)
+            of_model = f", of the model {shown(model)}" if isinstance(model, str) else ""
+            raise InvalidInputError(f"call {place}{of_model}: {error}") from None
+    return checked
+
+
+def checked_call(call: object) -> tuple[str, NewCall]:
+    """Check a `Call`, or a mapping with its fields; gives the model and the rest.
+
+    Raises:
+        InvalidInputError: it is neither, or a part of it is not what it must be.
+    """
+    new = call if isinstance(call, Call) else _as_call(call)
+    return check_model(new.model), new_call(
+        new.prompt_tokens,
+        new.completion_tokens,
+        new.actual_ms,
+        new.called_at,
+        new.request_id,
+        new.details,
+    )
+
+
+def _as_call(given: object) -> Call:
+    if not isinstance(given, Mapping):
+        raise InvalidInputError(
+            f"record_many takes Calls, or mappings with their fields, not {shown(given)}."
+        )
+    missing = [name for name in _REQUIRED if name not in given]
+    if missing:
+        raise InvalidInputError(f"{' and '.join(missing)} must be there, in {shown(given)}.")
+    unknown = [name for name in given if name not in _FIELDS]
+    if unknown:
+        raise InvalidInputError(
+            f"{shown(unknown[0])} is no field of a call: leave it out, or put what was measured "
+            f"into details. The fields are {', '.join(_FIELDS)}."
+        )
+    return Call(**{"completion_tokens": 0, **given})
+
+
+# -- recording ------------------------------------------------------------------------------
+
+_MANY = 4
+"""So many request ids are looked up together."""
+
+
+class Unopened(Exception):  # noqa: N818 - a signal inside the package, not an error
+    """The model has no history yet, and its prior is not worked out inside a transaction."""
+
+
+class OpenModel:
+    """A model's locked row in motion: append entries to it, then `save`."""
+
+    __slots__ = ("head", "is_new", "model_id", "seq", "state", "transaction")
+
+    @classmethod
+    def load(cls, transaction: Transaction, model: str) -> OpenModel:
+        """A model that has history.
+
+        Raises:
+            ModelNotFoundError: it has none any more: the ledger was replaced meanwhile.
+            StoredRuleError: the model learns by a rule that this program does not know.
+            LedgerCorruptError: its row is not what a program of ours wrote.
+        """
+        row = transaction.load(model)
+        if row is None:
+            raise ModelNotFoundError(
+                f"the model {model!r} was there, and is gone: the ledger was replaced meanwhile. "
+                f"Nothing was changed: look at `calib stats`, and try again."
+            )
+        return cls(transaction, model, row)
+
+    def __init__(self, transaction: Transaction, model: str, row: Any) -> None:
+        """Take a row of `Transaction.load`; raises as `load` does."""
+        self.transaction = transaction
+        self.is_new = False
+        self.model_id: int = row[0]
+        with damage_told(model):
+            self.state = State.from_row(row)
+        self.seq: int = row[11]
+        self.head: bytes = row[12]
+
+    @classmethod
+    def create(cls, transaction: Transaction, model: str, opening: Adjustment) -> OpenModel:
+        """A model without history, with its first entry.
+
+        An `archived` one keeps its seq, and the head that it carries.
+        """
+        self = cls.__new__(cls)
+        self.transaction = transaction
+        self.is_new = True
+        self.model_id = transaction.add_model(model)
+        self.seq = 0
+        self.head = first_head(model)
+        if opening.archived_head is None:
+            self.append(opening)
+            return self
+        transaction.add_adjustment(self.model_id, opening)
+        self.state = State.from_adjustment(opening, stored_rule(opening.rule), opening.alpha)
+        self.seq, self.head = opening.seq, opening.archived_head
+        return self
+
+    def append(self, entry: Adjustment) -> None:
+        """Append an adjustment, which sets the state.
+
+        Raises:
+            StoredRuleError: this program does not know its rule.
+        """
+        entry = entry._replace(seq=self.seq + 1)
+        self.transaction.add_adjustment(self.model_id, entry)
+        self.head = adjustment_head(self.head, entry)
+        self.state = State.from_adjustment(entry, stored_rule(entry.rule), entry.alpha)
+        self.seq = entry.seq
+
+    def learn(self, calls: Sequence[NewCall]) -> list[float]:
+        """Append calls, all of them new; gives their errors.
+
+        Raises:
+            NotFiniteError: the calibration would not stay finite.
+        """
+        called_at, prompts, completions, actual, _, _ = zip(*calls, strict=True)
+        predicted = self.state.learn(called_at, prompts, completions, actual)
+        model_id, seq, head = self.model_id, self.seq, self.head
+        rows: list[tuple[Any, ...]] = []
+        details: list[tuple[Any, ...]] = []
+        for call, prediction in zip(calls, predicted, strict=True):
+            seq += 1
+            at, p, c, y, request_id, text = call
+            head = call_head(head, (seq, at, p, c, y, prediction, request_id, text))
+            rows.append((model_id, seq, at, p, c, y, prediction))
+            if request_id is not None or text is not None:
+                key = None if request_id is None else request_key(request_id)
+                details.append((model_id, seq, key, request_id, text))
+        self.transaction.add_calls(rows)
+        if details:
+            self.transaction.add_details(details)
+        self.seq, self.head = seq, head
+        return [call.actual_ms - mine for call, mine in zip(calls, predicted, strict=True)]
+
+    def save(self) -> None:
+        """Write the calibration behind the last entry."""
+        columns = (*self.state.row(), self.seq, self.head)
+        if self.is_new:
+            self.transaction.add_calibration((self.model_id, *columns))
+        else:
+            self.transaction.save((*columns, self.model_id))
+
+
+def _open(transaction: Transaction, model: str, opening: Adjustment | None) -> OpenModel:
+    row = transaction.load(model)
+    if row is not None:
+        return OpenModel(transaction, model, row)
+    if opening is None:
+        raise Unopened
+    return OpenModel.create(transaction, model, opening)
+
+
+def record_call(
+    transaction: Transaction, model: str, call: NewCall, opening: Adjustment | None = None
+) -> float:
+    """`record_calls` for a single call: the same, unrolled, because `record()` is the hot path."""
+    at, p, c, y, request_id, details = call
+    row = None if request_id is not None or details is not None else transaction.load(model)
+    if row is None or row[9] is not None:
+        return record_calls(transaction, model, (call,), opening)[0]
+    model_id, rule, alpha, a, b, o, absolute, total, count, _, _, seq, head, _ = row
+    numbers = [a, b, o, absolute, total]
+    try:
+        found = stored_rule(rule)
+        if found.extra_numbers:
+            raise damaged(model, f"the further state of its rule {rule} is missing")
+        predicted = learn_columns(found, alpha, numbers, (p,), (c,), (y,))[0]
+        seq += 1
+        head = call_head(head, (seq, at, p, c, y, predicted, None, None))
+    except IMPOSSIBLE as error:
+        raise impossible(model, error) from error
+    transaction.add_call((model_id, seq, at, p, c, y, predicted))
+    transaction.save((rule, alpha, *numbers, count + 1, None, at, seq, head, model_id))
+    return y - predicted
+
+
+def record_calls(
+    transaction: Transaction, model: str, calls: Sequence[NewCall], opening: Adjustment | None
+) -> list[float]:
+    """Record calls of one model in order; gives the error of each.
+
+    A call whose request id the model has already, with the same tokens and milliseconds, adds no
+    row and gives its first error.
+
+    Args:
+        transaction: the open transaction.
+        model: the model's name.
+        calls: what to record.
+        opening: the entry that opens the model should it have no history; see `Unopened`.
+
+    Raises:
+        Unopened: the model has no history, and no opening was given.
+        RequestConflictError: a request id is there with other numbers.
+        NotFiniteError: the calibration would not stay finite.
+    """
+    try:
+        opened = _open(transaction, model, opening)
+        if all(call.request_id is None for call in calls):
+            errors = opened.learn(calls)
+        else:
+            errors = _record_once(opened, model, calls)
+    except IMPOSSIBLE as error:
+        raise impossible(model, error) from error
+    opened.save()
+    return errors
+
+
+def _record_once(opened: OpenModel, model: str, calls: Sequence[NewCall]) -> list[float]:
+    """The same, where some calls carry request ids."""
+    stored = _stored(opened, calls)
+    known: dict[str, tuple[NewCall, int]] = {}  # request id: the call, its place among the new
+    new: list[NewCall] = []
+    errors = [0.0] * len(calls)
+    places: list[int | None] = [None] * len(calls)
+    for i, call in enumerate(calls):
+        if call.request_id is None:
+            places[i] = len(new)
+            new.append(call)
+            continue
+        if call.request_id in known:
+            first, places[i] = known[call.request_id]
+            _check_same(model, call, first[1:4])
+            continue
+        row = stored.get(call.request_id)
+        if row is not None:
+            _check_same(model, call, row[:3])
+            errors[i] = row[2] - row[3]
+            continue
+        known[call.request_id] = (call, len(new))
+        places[i] = len(new)
+        new.append(call)
+    learnt = opened.learn(new) if new else []
+    return [
+        learnt[place] if place is not None else error
+        for place, error in zip(places, errors, strict=True)
+    ]
+
+
+def _stored(opened: OpenModel, calls: Sequence[NewCall]) -> dict[str, Sequence[Any]]:
+    """Of the request ids of calls, those that the model has: the numbers of each.
+
+    They are (prompt_tokens, completion_tokens, actual_ms, predicted_ms).
+    """
+    if opened.is_new:
+        return {}
+    ids = {call.request_id for call in calls if call.request_id is not None}
+    keys = {request_key(request_id): request_id for request_id in ids}
+    if len(keys) < _MANY:
+        rows = [(key, opened.transaction.find_request(opened.model_id, key)) for key in keys]
+        return {keys[key]: row[3:7] for key, row in rows if row is not None}
+    found = opened.transaction.find_requests(opened.model_id, list(keys))
+    return {keys[key]: numbers for key, numbers in found.items()}
+
+
+def _check_same(model: str, call: NewCall, first: Sequence[Any]) -> None:
+    """Refuse a request id that comes back with other numbers."""
+    if (call.prompt_tokens, call.completion_tokens, call.actual_ms) != tuple(first):
+        p, c, y = first
+        raise RequestConflictError(
+            f"the request id {call.request_id!r} of the model {model!r} was recorded with {p} "
+            f"prompt tokens, {c} completion tokens and {y!r} ms, and now comes with "
+            f"{call.prompt_tokens}, {call.completion_tokens} and {call.actual_ms!r}. Nothing was "
+            f"recorded: give each call an id of its own, also one that corrects a voided call."
+        )
+
+
+# -- the front door's larger writes ---------------------------------------------------------
+# The front door's larger writes: one transaction each, with priors worked out before it.
+#
+# A prior is the user's own code: it runs before a transaction begins, never inside one, and before
+# a ledger is made, so that one that fails leaves nothing behind.
+
+BATCH = 1_000
+"""Calls to a transaction in `record_many`."""
+
+
+def exists(backend: Backend) -> bool:
+    """Whether there is a ledger yet."""
+    try:
+        backend.read(backend.sql.revision)
+    except LedgerNotFoundError:
+        return False
+    except LedgerError:
+        pass  # the write will tell what is the matter, and that nothing was recorded
+    return True
+
+
+def _openings_of_new(
+    backend: Backend, opening: Opening, models: Iterable[str]
+) -> dict[str, Adjustment]:
+    """The first entries of those of these models that the ledger does not have."""
+    return {model: opening(model) for model in models if reads.find(backend, model) is None}
+
+
+def record_batches(
+    backend: Backend, opening: Opening, calls: Sequence[tuple[str, NewCall]]
+) -> list[float]:
+    """See `AdaptiveCalibrator.record_many`."""
+    errors: list[float] = []
+    for start in range(0, len(calls), BATCH):
+        batch = calls[start : start + BATCH]
+        by_model: dict[str, list[NewCall]] = {}
+        for model, call in batch:
+            by_model.setdefault(model, []).append(call)
+        try:
+            found = {m: iter(some) for m, some in _record_batch(backend, opening, by_model).items()}
+        except BaseException as error:
+            if errors:
+                tell_recorded(error, errors)
+            raise
+        errors += [next(found[model]) for model, _ in batch]
+    return errors
+
+
+def _record_batch(
+    backend: Backend, opening: Opening, by_model: Mapping[str, Sequence[NewCall]]
+) -> dict[str, list[float]]:
+    """Record calls of several models in one transaction."""
+
+    def work(transaction: Transaction) -> dict[str, list[float]]:
+        # Models are locked in one order everywhere, so that batches cannot deadlock.
+        return {
+            model: record_calls(transaction, model, by_model[model], openings.get(model))
+            for model in sorted(by_model)
+        }
+
+    openings = {} if exists(backend) else {model: opening(model) for model in by_model}
+    try:
+        return backend.write(work)
+    except Unopened:
+        openings = _openings_of_new(backend, opening, by_model)
+        return backend.write(work)
+
+
+def record_once(
+    backend: Backend, opening: Opening, model: str, call: NewCall
+) -> tuple[float, bool]:
+    """See `HistoryMethods.record_once`."""
+
+    def work(transaction: Transaction, entry: Adjustment | None) -> tuple[float, bool]:
+        before = transaction.load(model)
+        (error_ms,) = record_calls(transaction, model, (call,), entry)
+        is_added = before is None or transaction.load(model)[-3] > before[-3]  # last_seq
+        return error_ms, is_added
+
+    try:
+        return backend.write(work, None if exists(backend) else opening(model))
+    except Unopened:
+        return backend.write(work, opening(model))
+
+
+def reset_models(backend: Backend, opening: Opening, model: str | None) -> None:
+    """See `AdaptiveCalibrator.reset`; the one model has history."""
+    openings: dict[str, Adjustment] = {}
+
+    def work(transaction: Transaction) -> list[str]:
+        names = transaction.models() if model is None else [model]
+        missing = [name for name in names if name not in openings]
+        if missing:
+            return missing
+        for name in sorted(names):
+            with damage_told(name):
+                opened = OpenModel.load(transaction, name)
+                opened.append(openings[name]._replace(kind="reset"))
+            opened.save()
+        return []
+
+    missing = [live.model for live in list_live(backend)] if model is None else [model]
+    while missing:
+        openings.update({name: opening(name) for name in missing})
+        # A ledger that is gone by now is not made anew: nothing in it could be reset.
+        missing = backend.write(work, makes=False)  # others may have opened models meanwhile

@@ -1,0 +1,262 @@
+"""Replays over a ledger, and the adoption of what they gave."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from calibration_ledger.core.figures import Accuracy
+from calibration_ledger.core.replay import Runs, Window, fold_history, replay_history, replay_of
+from calibration_ledger.core.validation import check_alpha, check_window
+from calibration_ledger.errors import (
+    RECALIBRATED,
+    CalibrationLedgerError,
+    HistoryArchivedError,
+    damage_told,
+    damaged,
+    tell_models,
+)
+from calibration_ledger.fast import how_to_run
+from calibration_ledger.rules import find_rule, stored_rule
+from calibration_ledger.storage import ledger as reads
+from calibration_ledger.verbs import workers
+from calibration_ledger.verbs.calls import list_existing
+from calibration_ledger.verbs.record import OpenModel, now_us
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from datetime import datetime
+
+    from calibration_ledger.core.entries import Adjustment
+    from calibration_ledger.core.replay import Progress, Start
+    from calibration_ledger.core.state import State
+    from calibration_ledger.core.values import Replay
+    from calibration_ledger.rules import Rule
+    from calibration_ledger.storage.backend import Backend
+    from calibration_ledger.storage.ledger import Stored
+    from calibration_ledger.storage.transaction import Transaction
+
+
+# -- adopting a replay ----------------------------------------------------------------------
+# Adopting a replay: it was folded without the lock, and history may have gone on meanwhile.
+
+
+class Trial(NamedTuple):
+    """A replay that is to be adopted."""
+
+    live: Stored
+    beginning: Adjustment | None
+    state: State
+    accuracy: Accuracy
+
+
+class Adopted(NamedTuple):
+    """A replay that was: with the calls in it that came meanwhile."""
+
+    state: State
+    accuracy: Accuracy
+    seq: int
+    """The newest entry of the model."""
+
+
+def adopt(
+    backend: Backend, trial: Trial, entry_of: Callable[[State, State], Adjustment | None]
+) -> Adopted | None:
+    """Take the lock, fold what came since the replay, and write.
+
+    `entry_of(rebuilt, live)` gives the entry to append, or None for none.
+
+    Gives None where an adjustment came meanwhile, or the beginning was archived: the replay no
+    longer holds.
+    """
+    live, beginning, state, accuracy = trial
+
+    def work(transaction: Transaction) -> Adopted | None:
+        opened = OpenModel.load(transaction, live.model)
+        newest = transaction.last_adjustment(opened.model_id)
+        if newest > opened.seq:
+            raise damaged(live.model, f"entry {newest} lies behind the last, {opened.seq}")
+        is_same = transaction.first_adjustment(opened.model_id) == beginning
+        if newest > live.last_seq or not is_same:
+            return None
+        rebuilt, figures = state.copy(), accuracy.copy()
+        after = live.last_seq
+        while after < opened.seq:
+            rows = transaction.columns(opened.model_id, after, min(opened.seq, after + reads.PAGE))
+            if not rows:
+                raise damaged(live.model, f"entry {after + 1} is missing")
+            seqs, *columns = zip(*rows, strict=True)
+            figures.add(columns[3], rebuilt.learn(*columns))
+            after = seqs[-1]
+        entry = entry_of(rebuilt, opened.state)
+        if entry is not None:
+            opened.append(entry)
+            opened.save()
+        return Adopted(rebuilt, figures, opened.seq)
+
+    with damage_told(live.model):
+        return backend.write(work, makes=False)
+
+
+# -- replay and recalibrate -----------------------------------------------------------------
+
+
+class _Plan(NamedTuple):
+    """What all models of a request are replayed under, where it says so."""
+
+    rule: Rule | None
+    alpha: float | None
+    calls: int
+    """How many calls there are, of all models: many are worth compiling for."""
+    progress: Progress | None
+
+    def start(self, rule: Rule) -> Start:
+        """How to run it: compiled, or plain."""
+        return how_to_run([rule], self.calls, 1)
+
+    def chosen(self, live: Stored) -> tuple[Rule, float]:
+        """The rule and alpha of one model: what is left out is the model's live one.
+
+        But the alpha of one rule says nothing to another: there it is the rule's own default.
+        """
+        rule = stored_rule(live.rule) if self.rule is None else self.rule
+        if self.alpha is not None:
+            return rule, self.alpha
+        is_its_own = rule.name == live.rule.partition(".")[0]
+        return rule, live.alpha if is_its_own else rule.default_alpha
+
+
+def _checked(rule: str | None, alpha: float | None) -> tuple[Rule | None, float | None]:
+    return (
+        None if rule is None else find_rule(rule),
+        None if alpha is None else check_alpha(alpha),
+    )
+
+
+def replay(
+    backend: Backend,
+    alpha: float | None,
+    rule: str | None,
+    model: str | None,
+    *,
+    since: datetime | None,
+    until: datetime | None,
+    progress: Progress | None,
+) -> list[Replay]:
+    """See `AdaptiveCalibrator.replay`."""
+    checked = _checked(rule, alpha)
+    asked = Window(*check_window(since, until))
+    window = None if asked == (None, None) else asked
+    lives = list_existing(backend, model)
+    plan = _Plan(*checked, sum(live.last_seq for live in lives), progress)
+    replays = []
+    for live, done in zip(lives, _by_workers(backend, lives, plan, window), strict=True):
+        replayed, newest = done, live
+        while replayed is None:
+            try:
+                replayed = _replay(backend, newest, plan, window)
+            except HistoryArchivedError:
+                (newest,) = list_existing(backend, live.model)
+        replays.append(replayed)
+    return replays
+
+
+def _replay(backend: Backend, live: Stored, plan: _Plan, window: Window | None) -> Replay:
+    history = reads.ModelHistory(backend, live)
+    rule, alpha = plan.chosen(live)
+    replayed, _ = replay_history(
+        history,
+        rule,
+        alpha,
+        _through(history, window),
+        window=window,
+        progress=plan.progress,
+        start=plan.start(rule),
+    )
+    return replayed
+
+
+def _through(history: reads.ModelHistory, window: Window | None) -> int:
+    """The last entry to learn."""
+    return history.live.last_seq if window is None else max(1, history.last_scored(window))
+
+
+def _by_workers(
+    backend: Backend, lives: Sequence[Stored], plan: _Plan, window: Window | None
+) -> list[Replay | None]:
+    """The replays that other processes did; None for those to do here."""
+    nothing: list[Replay | None] = [None] * len(lives)
+    if not workers.pays(backend.place, plan.calls, 1, len(lives)):
+        return nothing
+    chosen = [plan.chosen(live) for live in lives]
+    if any(plan.start(rule) is not Runs for rule, _ in chosen):
+        return nothing
+    tasks = []
+    try:
+        for live, candidate in zip(lives, chosen, strict=True):
+            through = _through(reads.ModelHistory(backend, live), window)
+            tasks.append(workers.Task(live.model, through, live.last_seq, [candidate], window))
+    except HistoryArchivedError:  # just now: who does it here looks again
+        return nothing
+    done = workers.fold_in_workers(backend.place, tasks, plan.progress)
+    return [
+        replay_of(live.model, some[0].state, some[0].accuracy)
+        if some is not None and some[0].state is not None and some[0].accuracy is not None
+        else None
+        for live, some in zip(lives, done, strict=True)
+    ]
+
+
+def recalibrate(
+    backend: Backend,
+    alpha: float | None,
+    rule: str | None,
+    model: str | None,
+    *,
+    progress: Progress | None,
+) -> list[Replay]:
+    """See `AdaptiveCalibrator.recalibrate`."""
+    checked = _checked(rule, alpha)
+    lives = list_existing(backend, model)
+    plan = _Plan(*checked, sum(live.last_seq for live in lives), progress)
+    # All are replayed before the first is written: one that cannot be leaves the others alone.
+    trials = [_try(backend, live, plan) for live in lives]
+    adopted: list[Replay] = []
+    for trial in trials:
+        try:
+            done = adopt(backend, trial, _recalibrated)
+            while done is None:  # a reset, recalibration or archive came between: start over
+                (newest,) = list_existing(backend, trial.live.model)
+                done = adopt(backend, _try(backend, newest, plan), _recalibrated)
+        except CalibrationLedgerError as error:
+            if adopted:
+                tell_models(error, RECALIBRATED, [replayed.model for replayed in adopted])
+            raise
+        adopted.append(replay_of(trial.live.model, done.state, done.accuracy))
+    return adopted
+
+
+def _try(backend: Backend, live: Stored, plan: _Plan) -> Trial:
+    """Replay a model, without the lock."""
+    while True:
+        try:
+            history = reads.ModelHistory(backend, live)
+            accuracy = Accuracy()
+            rule, alpha = plan.chosen(live)
+            state = fold_history(
+                history,
+                rule,
+                alpha,
+                live.last_seq,
+                accuracy=accuracy,
+                progress=plan.progress,
+                start=plan.start(rule),
+            )
+        except HistoryArchivedError:
+            (live,) = list_existing(backend, live.model)
+        else:
+            return Trial(live, history.beginning, state, accuracy)
+
+
+def _recalibrated(rebuilt: State, live: State) -> Adjustment | None:
+    """What to append: nothing where nothing would change."""
+    return None if rebuilt.same_as(live) else rebuilt.adjustment(0, "recalibrated", now_us())

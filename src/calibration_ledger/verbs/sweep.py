@@ -1,0 +1,372 @@
+"""Sweeps over a ledger: `sweep` fed from the database."""
+
+from __future__ import annotations
+
+from functools import partial
+from math import inf, isnan, nan
+from typing import TYPE_CHECKING, NamedTuple
+
+from calibration_ledger.core.history import voided_ranges
+from calibration_ledger.core.priors import Prior
+from calibration_ledger.core.replay import Runs, Scoring, Window, counting, fold_states
+from calibration_ledger.core.state import State
+from calibration_ledger.core.validation import check_alpha, check_window
+from calibration_ledger.core.values import Score, Suggestion, Sweep
+from calibration_ledger.errors import (
+    HistoryArchivedError,
+    InvalidInputError,
+    StoredRuleError,
+    damage_told,
+    shown,
+)
+from calibration_ledger.fast import how_to_run
+from calibration_ledger.rules import NEWEST_RULES, find_rule, stored_rule
+from calibration_ledger.storage import ledger as reads
+from calibration_ledger.verbs import workers
+from calibration_ledger.verbs.calls import list_existing, list_live
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from datetime import datetime
+
+    from calibration_ledger.core.figures import Accuracy
+    from calibration_ledger.core.replay import History, Progress, Start
+    from calibration_ledger.rules import Rule
+    from calibration_ledger.storage.backend import Backend
+    from calibration_ledger.storage.ledger import Stored
+
+
+# -- many rules and alphas at once, ranked --------------------------------------------------
+# Sweep: replay a history under many rules and alphas at once, and rank them by their error.
+#
+# Every call is predicted before it is learnt, as in a replay; here each page of calls is read once
+# and folded under all candidates. The first calls of a model say more of its prior than of a rule:
+# they are learnt, but left out of the figures. Nothing here knows a database.
+
+ALPHAS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5)
+"""Swept where none are named: from hardly learning to hardly remembering."""
+
+WARM_UP = 20
+"""Calls of each model that are learnt but not scored, where no other number is named."""
+
+
+class Candidate(NamedTuple):
+    """A rule and alpha to try."""
+
+    rule: Rule
+    alpha: float
+
+
+def candidates_of(rules: Iterable[Rule], alphas: Iterable[float]) -> list[Candidate]:
+    """Every rule with every alpha, each once."""
+    return list(dict.fromkeys(Candidate(rule, alpha) for rule in rules for alpha in alphas))
+
+
+def sweep_history(
+    history: History,
+    candidates: Sequence[Candidate],
+    through: int,
+    *,
+    warm_up: int,
+    window: Window | None = None,
+    progress: Progress | None = None,
+    start: Start = Runs,
+) -> list[Accuracy | None]:
+    """The figures of each candidate; None for one that would not stay finite.
+
+    Raises:
+        LedgerCorruptError: the history does not begin with an opening.
+    """
+    begin = partial(start, keeps_sizes=True)
+    runs = fold_states(history, candidates, through, begin, Scoring(window, warm_up), progress)
+    return [None if i in runs.errors else one for i, one in enumerate(runs.figures)]
+
+
+def ranked(
+    model: str | None,
+    candidates: Sequence[Candidate],
+    figures: Sequence[Accuracy | None],
+    live: Score,
+    warm_up: int,
+) -> Sweep:
+    """The value of a finished sweep: the smallest mean absolute error first."""
+    scores = [
+        score_of(candidate.rule.version, candidate.alpha, accuracy)
+        for candidate, accuracy in zip(candidates, figures, strict=True)
+    ]
+    scores.sort(key=lambda score: _key(score.mean_absolute_error_ms))
+    return Sweep(model=model, warm_up=warm_up, scores=tuple(scores), live=live)
+
+
+def _key(error_ms: float) -> float:
+    return inf if isnan(error_ms) else error_ms
+
+
+def score_of(rule: str | None, alpha: float | None, accuracy: Accuracy | None) -> Score:
+    """The frozen figures of one candidate."""
+    if accuracy is None:
+        return Score(rule, alpha, 0, nan, nan, nan, nan, nan)
+    return Score(
+        rule=rule,
+        alpha=alpha,
+        n=accuracy.n,
+        mean_absolute_error_ms=accuracy.mean_absolute_error_ms,
+        relative_error=accuracy.relative_error,
+        median_absolute_percentage_error=accuracy.median_absolute_percentage_error,
+        bias_ms=accuracy.bias_ms,
+        p90_absolute_error_ms=accuracy.quantile_absolute_error_ms(0.9),
+    )
+
+
+class Together:
+    """The figures of each candidate over several models; None where one would not stay finite.
+
+    They are added up model by model, so that no more than two models' are ever kept.
+    """
+
+    def __init__(self) -> None:
+        """Start with no model."""
+        self.figures: list[Accuracy | None] = []
+        self.models = 0
+
+    def add(self, figures: Sequence[Accuracy | None]) -> None:
+        """Take in the figures of one model."""
+        self.models += 1
+        if self.models == 1:
+            self.figures = [None if one is None else one.copy() for one in figures]
+            return
+        for index, one in enumerate(figures):
+            total = self.figures[index]
+            if one is None or total is None:
+                self.figures[index] = None
+            else:
+                total.join(one)
+
+
+# -- a quick look at the newest calls -------------------------------------------------------
+# A quick look at the newest calls: would another rule or alpha have been clearly better?
+#
+# It must not slow `calib stats` down, so it looks at no more than the newest 2,000 calls of a
+# model, from its first prior, under a handful of candidates: a hint to run `sweep`, which knows
+# for sure. The live rule and alpha start from the same prior, so that none has the better start.
+
+NEWEST = 2_000
+"""Calls of a model that are looked at."""
+
+IN_ALL = 20 * NEWEST
+"""Calls of all models that are looked at; those with the most calls come first."""
+
+LEAST = 100
+"""Calls that must be scored: of fewer, nothing can be said."""
+
+CLEARLY = 0.85
+"""A candidate is clearly better when its error is less than this share of the live one's."""
+
+CANDIDATES = tuple(Candidate(rule, alpha) for rule in NEWEST_RULES for alpha in rule.quick_alphas)
+
+
+def suggest(backend: Backend, model: str | None) -> list[Suggestion]:
+    """See `AdaptiveCalibrator.suggest`."""
+    left, found = IN_ALL, []
+    for live in sorted(list_live(backend, model), key=lambda one: -one.sample_count):
+        if left <= 0:
+            break
+        left -= min(live.sample_count, NEWEST)
+        if live.sample_count > LEAST:
+            try:
+                found.append(_suggestion(backend, live))
+            except HistoryArchivedError:
+                continue  # just now, while it was read: the next look will see
+    return sorted(filter(None, found), key=lambda one: one.model)
+
+
+def _suggestion(backend: Backend, live: Stored) -> Suggestion | None:
+    try:
+        own = Candidate(stored_rule(live.rule), live.alpha)
+    except StoredRuleError:
+        return None
+    history = reads.ModelHistory(backend, live)
+    after = max(0, history.nth_newest(NEWEST, Window(None, None)) - 1)
+    with damage_told(live.model):
+        voided = voided_ranges(history.adjustments)
+        pages = list(counting(history, voided, after, live.last_seq))
+    count = sum(len(page.actual_ms) for page in pages)
+    warm_up = count // 10
+    if count - warm_up < LEAST or not history.adjustments:
+        return None
+    first = history.adjustments[0]
+    prior = Prior(first.ms_per_prompt_token, first.ms_per_completion_token, first.base_overhead_ms)
+    candidates = list(dict.fromkeys([*CANDIDATES, own]))
+    states = [State.from_prior(*one, prior, first.updated_at) for one in candidates]
+    runs = Runs(live.model, states)
+    runs.learn(pages, Scoring(warm_up=warm_up))
+    errors = {
+        one: inf if i in runs.errors else runs.figures[i].mean_absolute_error_ms
+        for i, one in enumerate(candidates)
+    }
+    best = min(CANDIDATES, key=lambda one: errors[one])
+    if not errors[best] < CLEARLY * errors[own]:
+        return None
+    n = count - warm_up
+    return Suggestion(live.model, best.rule.version, best.alpha, n, errors[best], errors[own])
+
+
+# -- the sweep ------------------------------------------------------------------------------
+
+CANDIDATES_MAX = 10_000
+WARM_UP_MAX = 1_000_000
+
+
+def sweep(
+    backend: Backend,
+    alphas: Iterable[float] | None,
+    rules: Iterable[str] | str | None,
+    model: str | None,
+    *,
+    since: datetime | None,
+    until: datetime | None,
+    warm_up: int,
+    progress: Progress | None,
+) -> list[Sweep]:
+    """See `AdaptiveCalibrator.sweep`."""
+    candidates = candidates_of(_checked_rules(rules), _checked_alphas(alphas))
+    if len(candidates) > CANDIDATES_MAX:
+        raise InvalidInputError(
+            f"{len(candidates)} rules and alphas are too many: try {CANDIDATES_MAX} at most."
+        )
+    _check_warm_up(warm_up)
+    window = Window(*check_window(since, until))
+    lives = list_existing(backend, model)
+    plan = _Plan(candidates, warm_up, window, sum(live.last_seq for live in lives), progress)
+    found, together = [], Together()
+    for live, done in zip(lives, _by_workers(backend, lives, plan), strict=True):
+        newest, figures = live, done
+        while figures is None:
+            try:
+                figures = _of_model(backend, newest, plan)
+            except HistoryArchivedError:
+                (newest,) = list_existing(backend, live.model)
+        *scored, its_own = figures
+        score = score_of(newest.rule, newest.alpha, its_own)
+        found.append(ranked(live.model, candidates, scored, score, warm_up))
+        together.add(figures)
+    if model is None and together.models > 1:
+        *scored, all_live = together.figures
+        score = score_of(None, None, all_live)
+        found.append(ranked(None, candidates, scored, score, warm_up))
+    return found
+
+
+class _Plan(NamedTuple):
+    """What all models of a sweep are tried under."""
+
+    candidates: list[Candidate]
+    warm_up: int
+    window: Window
+    calls: int
+    """How many calls there are, of all models."""
+    progress: Progress | None
+
+    def tried(self, live: Stored) -> list[Candidate]:
+        """The candidates of a model, the live rule and alpha among them."""
+        own = Candidate(stored_rule(live.rule), live.alpha)
+        return self.candidates if own in self.candidates else [*self.candidates, own]
+
+    def start(self, tried: list[Candidate]) -> Start:
+        """Whether to run them compiled."""
+        return how_to_run({one.rule for one in tried}, self.calls, len(tried))
+
+    def chosen_window(self) -> Window | None:
+        """None where every call is scored."""
+        return None if self.window == (None, None) else self.window
+
+    def through(self, history: reads.ModelHistory) -> int:
+        """The last entry to learn."""
+        if self.chosen_window() is None:
+            return history.live.last_seq
+        return max(1, history.last_scored(self.window))
+
+    def told(self, live: Stored, figures: Sequence[Accuracy | None]) -> list[Accuracy | None]:
+        """The figures of all candidates, and behind them those of the live rule and alpha."""
+        own = self.tried(live).index(Candidate(stored_rule(live.rule), live.alpha))
+        return [*figures[: len(self.candidates)], figures[own]]
+
+
+def _of_model(backend: Backend, live: Stored, plan: _Plan) -> list[Accuracy | None]:
+    history = reads.ModelHistory(backend, live)
+    tried = plan.tried(live)
+    figures = sweep_history(
+        history,
+        tried,
+        plan.through(history),
+        warm_up=plan.warm_up,
+        window=plan.chosen_window(),
+        progress=plan.progress,
+        start=plan.start(tried),
+    )
+    return plan.told(live, figures)
+
+
+def _by_workers(
+    backend: Backend, lives: Sequence[Stored], plan: _Plan
+) -> list[list[Accuracy | None] | None]:
+    """The figures of the models that other processes worked out; None for those to do here."""
+    pays = workers.pays(backend.place, plan.calls, len(plan.candidates), len(lives))
+    if not pays or plan.start(plan.candidates) is not Runs:
+        return [None] * len(lives)
+    try:
+        tasks = [
+            workers.Task(
+                live.model,
+                plan.through(reads.ModelHistory(backend, live)),
+                live.last_seq,
+                plan.tried(live),
+                plan.chosen_window(),
+                plan.warm_up,
+                keeps_sizes=True,
+            )
+            for live in lives
+        ]
+    except HistoryArchivedError:  # just now: who does it here looks again
+        return [None] * len(lives)
+    done = workers.fold_in_workers(backend.place, tasks, plan.progress)
+    return [
+        None if some is None else plan.told(live, [one.accuracy for one in some])
+        for live, some in zip(lives, done, strict=True)
+    ]
+
+
+def _checked_rules(rules: Iterable[str] | str | None) -> list[Rule]:
+    if rules is None:
+        return list(NEWEST_RULES)
+    try:
+        named = [rules] if isinstance(rules, str) else list(rules)
+    except TypeError:
+        raise InvalidInputError(
+            f"rules must be a name or a list of names, not {shown(rules)}: ['ema', 'kalman'], say."
+        ) from None
+    if not named:
+        raise InvalidInputError("no rule to try: name one, or leave rules out for all of them.")
+    return [find_rule(rule) for rule in named]
+
+
+def _checked_alphas(alphas: Iterable[float] | None) -> list[float]:
+    if alphas is None:
+        return list(ALPHAS)
+    try:
+        named = list(alphas)
+    except TypeError:
+        raise InvalidInputError(
+            f"alphas must be a list of numbers, not {shown(alphas)}: [0.05, 0.15], say."
+        ) from None
+    if not named:
+        raise InvalidInputError("no alpha to try: name one, or leave alphas out for some.")
+    return [check_alpha(alpha) for alpha in named]
+
+
+def _check_warm_up(warm_up: object) -> None:
+    is_whole = isinstance(warm_up, int) and not isinstance(warm_up, bool)
+    if not is_whole or not 0 <= warm_up <= WARM_UP_MAX:  # type: ignore[operator]  # just looked
+        raise InvalidInputError(
+            f"warm_up must be a whole number from 0 to {WARM_UP_MAX}, not {shown(warm_up)}."
+        )

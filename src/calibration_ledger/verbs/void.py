@@ -1,0 +1,461 @@
+"""Voiding entries of a ledger: see `voids` for what that means."""
+
+from __future__ import annotations
+
+from collections import Counter
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+from calibration_ledger.core.figures import Accuracy
+from calibration_ledger.core.history import (
+    CLAIMS,
+    FIRST_VOIDABLE,
+    VOIDS_LENGTH_MAX,
+    covers,
+    left_of,
+    merged,
+    rule_in_force,
+    setting,
+    voided_ranges,
+    voids_text,
+)
+from calibration_ledger.core.replay import fold_history
+from calibration_ledger.core.validation import (
+    NOTE_LENGTH_MAX,
+    check_model,
+    check_request_id,
+    check_text,
+    request_key,
+)
+from calibration_ledger.core.values import Voiding
+from calibration_ledger.errors import (
+    CalibrationLedgerError,
+    HistoryArchivedError,
+    InvalidInputError,
+    NoSuchEntryError,
+    damage_told,
+    damaged,
+    shown,
+    tell_models,
+)
+from calibration_ledger.fast import how_to_run
+from calibration_ledger.formats.row import import_id_of
+from calibration_ledger.rules import stored_rule
+from calibration_ledger.storage import ledger as reads
+from calibration_ledger.verbs.calls import calibration_of, list_existing
+from calibration_ledger.verbs.record import now_us
+from calibration_ledger.verbs.replay import Trial, adopt
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from calibration_ledger.core.entries import Adjustment
+    from calibration_ledger.core.history import Ranges
+    from calibration_ledger.core.replay import Columns, Progress
+    from calibration_ledger.core.state import State
+    from calibration_ledger.storage.backend import Backend
+    from calibration_ledger.storage.ledger import ModelHistory, Stored
+
+
+# -- naming entries: by seq, request id or import -------------------------------------------
+# Naming entries of a model: by seq, by request id, or by the import that brought them.
+
+Seqs: TypeAlias = "int | tuple[int, int] | list[int | tuple[int, int]]"
+"""An entry, a pair of the first and last of several, or a list of these."""
+
+_LISTED = 5
+"""So many of the imports that there are an error names."""
+
+
+class Names(NamedTuple):
+    """How entries were named, each part checked."""
+
+    seqs: Ranges
+    request_ids: tuple[str, ...]
+    import_ids: tuple[str, ...]
+
+    @classmethod
+    def of(
+        cls,
+        seq: Seqs | None,
+        request_id: str | Iterable[str] | None,
+        import_id: str | Iterable[str] | None,
+    ) -> Names:
+        """Check what the user gave.
+
+        Raises:
+            InvalidInputError: a part is not what it must be, or there is none.
+        """
+        names = cls(
+            tuple(_seqs(seq)),
+            tuple(check_request_id(one) for one in _listed("request_id", request_id)),
+            tuple(_import_id(one) for one in _listed("import_id", import_id)),
+        )
+        if names == ((), (), ()):
+            raise InvalidInputError(
+                "no entries are named: give their seq, a request id, or the import that brought "
+                "them."
+            )
+        return names
+
+    def only_imports(self) -> bool:
+        """Whether nothing else is named: an import may have brought calls of several models."""
+        return not self.seqs and not self.request_ids
+
+
+class Named(NamedTuple):
+    """What names name in one model."""
+
+    ranges: Ranges
+    import_ids: frozenset[str]
+    """The imports that brought some of it."""
+
+
+def entries_named(
+    backend: Backend, history: ModelHistory, names: Names, *, is_one_of_many: bool = False
+) -> Named:
+    """The entries of a model that are named, all of which are there.
+
+    Where other models are meant, too, one of several imports is enough.
+
+    Raises:
+        NoSuchEntryError: one of the names names nothing.
+        InvalidInputError: one cannot be voided.
+    """
+    last = history.live.last_seq
+    for first, end in names.seqs:
+        if end > last:
+            raise NoSuchEntryError(
+                f"the model {history.model!r} has entries 1 to {last}, and none of the number "
+                f"{max(first, last + 1)}: `calib history` shows the seq of each call."
+            )
+        if first < FIRST_VOIDABLE:
+            raise InvalidInputError(
+                f"entry 1 of the model {history.model!r} begins its history, and cannot be "
+                f"voided: name entries from {FIRST_VOIDABLE} on."
+            )
+    found = [*names.seqs, *_of_requests(backend, history, names.request_ids)]
+    met: frozenset[str] = frozenset()
+    if names.import_ids:
+        brought, met = _of_imports(history, names.import_ids, needs_all=not is_one_of_many)
+        found += brought
+    return Named(merged(found), met)
+
+
+def _of_requests(
+    backend: Backend, history: ModelHistory, request_ids: tuple[str, ...]
+) -> Iterator[tuple[int, int]]:
+    for request_id in request_ids:
+        key = request_key(request_id)
+        rows = backend.read(backend.sql.find_request, (history.live.model_id, key))
+        if not rows:
+            raise NoSuchEntryError(
+                f"the model {history.model!r} has no call of the request id {shown(request_id)}: "
+                f"`calib history --json` shows those it has.{_archived(history)}"
+            )
+        yield rows[0][1], rows[0][1]
+
+
+def _of_imports(
+    history: ModelHistory, import_ids: tuple[str, ...], *, needs_all: bool
+) -> tuple[list[tuple[int, int]], frozenset[str]]:
+    found: list[tuple[int, int]] = []
+    there: Counter[str] = Counter()
+    for rows, _ in history.calls(0, history.live.last_seq):
+        for row in rows:
+            mark = import_id_of(row[7])
+            if mark is None:
+                continue
+            there[mark] += 1
+            if mark in import_ids:
+                if found and found[-1][1] == row[0] - 1:
+                    found[-1] = (found[-1][0], row[0])
+                else:
+                    found.append((row[0], row[0]))
+    met = frozenset(import_ids) & there.keys()
+    for import_id in import_ids:
+        if import_id not in met and (needs_all or not met):
+            known = [f"{mark} ({count} calls)" for mark, count in there.most_common(_LISTED)]
+            has = f"it has {', '.join(known)}" if known else "it has none of any import"
+            raise NoSuchEntryError(
+                f"the model {history.model!r} has no call of the import {shown(import_id)}: {has}. "
+                f"`calib import` says the id of each, and `calib history --json` shows it."
+                f"{_archived(history)}"
+            )
+    return found, met
+
+
+def _archived(history: ModelHistory) -> str:
+    """A sentence for whoever names what may have been archived, where something was."""
+    if not history.archived:
+        return ""
+    return (
+        f" Entries up to {history.archived} were archived: if it was among them, bring them back "
+        f"with `calib import ledger ARCHIVE`, and try again."
+    )
+
+
+def _seqs(seq: object) -> Iterator[tuple[int, int]]:
+    if seq is None:
+        return
+    for one in seq if isinstance(seq, list) else [seq]:
+        pair = one if isinstance(one, tuple) else (one, one)
+        is_right = len(pair) == 2 and all(type(part) is int and part > 0 for part in pair)  # noqa: PLR2004 - a pair
+        if not is_right or pair[0] > pair[1]:
+            raise InvalidInputError(
+                f"seq must be the number of an entry, a pair of the first and last of several, or "
+                f"a list of these, not {shown(one)}: 12, say, or (2, 80)."
+            )
+        yield pair[0], pair[1]
+
+
+def _listed(name: str, value: object) -> list[object]:
+    if value is None:
+        return []
+    if isinstance(value, str):
+        return [value]
+    try:
+        return list(value)  # type: ignore[call-overload, no-any-return]  # others are a TypeError
+    except TypeError:
+        raise InvalidInputError(f"{name} must be a text or a list, not {shown(value)}.") from None
+
+
+def _import_id(value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise InvalidInputError(
+            f"import_id must be the id of an import, such as 3f2a9c01d4e7, not {shown(value)}."
+        )
+    return value
+
+
+# -- voiding --------------------------------------------------------------------------------
+
+
+def void(
+    backend: Backend,
+    model: str | None,
+    *,
+    seq: Seqs | None,
+    request_id: str | Iterable[str] | None,
+    import_id: str | Iterable[str] | None,
+    note: str | None,
+    dry_run: bool,
+    progress: Progress | None,
+) -> list[Voiding]:
+    """See `AdaptiveCalibrator.void`."""
+    names = Names.of(seq, request_id, import_id)
+    if model is None and not names.only_imports():
+        raise InvalidInputError(
+            "a seq or request id says nothing without its model: name the model."
+        )
+    note = None if note is None else check_text("note", note, NOTE_LENGTH_MAX)
+    lives = list_existing(backend, None if model is None else check_model(model))
+    ask = _Ask(names, note, progress, is_one_of_many=model is None)
+    drafts = []
+    # All are worked out before the first is written: one that cannot be leaves the others alone.
+    for live in lives:
+        try:
+            drafts.append(_draft(backend, live, ask))
+        except NoSuchEntryError:
+            if model is not None:
+                raise
+    _check_all_met(lives, drafts, names)
+    return [draft.told(None) for draft in drafts] if dry_run else _adopt_all(backend, drafts, ask)
+
+
+class _Ask(NamedTuple):
+    """What is asked of each model."""
+
+    names: Names
+    note: str | None
+    progress: Progress | None
+    is_one_of_many: bool
+
+
+def _check_all_met(lives: Sequence[Stored], drafts: Sequence[_Draft], names: Names) -> None:
+    if not lives:
+        raise NoSuchEntryError("there is no model yet of which to void anything.")
+    met = {import_id for draft in drafts for import_id in draft.import_ids}
+    for import_id in names.import_ids:
+        if import_id not in met:
+            raise NoSuchEntryError(
+                f"there is no call of the import {shown(import_id)}, in no model: `calib import` "
+                f"says the id of each, and `calib history --json` shows it."
+            )
+
+
+def _adopt_all(backend: Backend, drafts: Sequence[_Draft], ask: _Ask) -> list[Voiding]:
+    done: list[Voiding] = []
+    for first in drafts:
+        draft, voiding = first, None
+        try:
+            while voiding is None:
+                voiding = draft.adopted(backend)
+                if voiding is None:  # an adjustment or archive came between: start over
+                    (newest,) = list_existing(backend, draft.trial.live.model)
+                    draft = _draft(backend, newest, ask)
+        except CalibrationLedgerError as error:
+            if done:
+                stay = "of the models before, the entries stay voided"
+                tell_models(error, stay, [one.model for one in done])
+            raise
+        done.append(voiding)
+    return done
+
+
+class _Draft(NamedTuple):
+    """A voiding of one model that is worked out, and not written yet."""
+
+    trial: Trial
+    entry: Adjustment
+    """What is to be appended, but for its seq, time and state."""
+    ranges: Ranges
+    """The entries named; none where all of them are voided already."""
+    calls: int
+    adjustments: tuple[tuple[int, str], ...]
+    import_ids: frozenset[str]
+
+    def told(self, seq: int | None, state: State | None = None) -> Voiding:
+        """The value to hand out."""
+        live = self.trial.live
+        state = self.trial.state if state is None else state
+        return Voiding(
+            model=live.model,
+            seq=seq,
+            voids=voids_text(self.ranges),
+            calls=self.calls,
+            adjustments=self.adjustments,
+            before=calibration_of(live),
+            calibration=state.calibration(live.model) if self.ranges else calibration_of(live),
+        )
+
+    def adopted(self, backend: Backend) -> Voiding | None:
+        """Write it; None where the history is another one meanwhile."""
+        if not self.ranges:
+            return self.told(None)
+        done = adopt(backend, self.trial, partial(_entry, self.entry))
+        return None if done is None else self.told(done.seq, done.state)
+
+
+def _entry(draft: Adjustment, rebuilt: State, _: State) -> Adjustment:
+    entry = rebuilt.adjustment(0, "voided", now_us(), draft.note)
+    return entry._replace(voids=draft.voids)
+
+
+class _AsIf:
+    """A history as if one entry more were there."""
+
+    def __init__(self, history: ModelHistory, entry: Adjustment) -> None:
+        self._history = history
+        self.model = history.model
+        self.adjustments = [*history.adjustments, entry]
+
+    def columns(self, after: int, through: int) -> Iterator[Columns]:
+        """See `replay.History`."""
+        return self._history.columns(after, through)
+
+
+def _draft(backend: Backend, live: Stored, ask: _Ask) -> _Draft:
+    """Rebuild a model's state without the entries named, without the lock.
+
+    Raises:
+        NoSuchEntryError, InvalidInputError, HistoryArchivedError: see `AdaptiveCalibrator.void`.
+        LedgerCorruptError: the model has no adjustment.
+    """
+    while True:
+        try:
+            return _draft_of(backend, reads.ModelHistory(backend, live), ask)
+        except HistoryArchivedError as error:
+            (newest,) = list_existing(backend, live.model)
+            if newest == live:  # what was named is in an archive
+                raise error from None
+            live = newest
+
+
+def _draft_of(backend: Backend, history: ModelHistory, ask: _Ask) -> _Draft:
+    live = history.live
+    if not history.adjustments:
+        raise damaged(live.model, "the history does not begin with an opening")
+    named, import_ids = entries_named(
+        backend, history, ask.names, is_one_of_many=ask.is_one_of_many
+    )
+    before = history.voided
+    new = [pair for a, b in named for pair in left_of(before, a - 1, b)]
+    ranges = named if new else ()
+    entry = history.adjustments[-1]._replace(
+        seq=live.last_seq + 1, kind="voided", note=ask.note, voids=_text(ranges)
+    )
+    as_if = _AsIf(history, entry) if ranges else history
+    with damage_told(live.model):
+        voided = voided_ranges(as_if.adjustments)
+        _check_archived(history, as_if.adjustments, (before, voided), named)
+        version, alpha = rule_in_force(as_if.adjustments, voided)
+    rule, accuracy = stored_rule(version), Accuracy()
+    start = how_to_run([rule], live.last_seq, 1)
+    state = fold_history(
+        as_if, rule, alpha, live.last_seq, accuracy=accuracy, progress=ask.progress, start=start
+    )
+    return _Draft(
+        Trial(live, history.beginning, state, accuracy),
+        entry,
+        ranges,
+        sum(history.count_calls(after, through) for after, through in new),
+        tuple(
+            (one.seq, one.kind)
+            for one in history.adjustments
+            if covers(named, one.seq) and not covers(before, one.seq)
+        ),
+        import_ids,
+    )
+
+
+def _text(ranges: Ranges) -> str:
+    text = voids_text(ranges)
+    if len(text) > VOIDS_LENGTH_MAX:
+        raise InvalidInputError(
+            f"these are {len(ranges)} separate pieces of the history, too many for one entry: "
+            f"void them in several steps, by seq."
+        )
+    return text
+
+
+def _check_archived(
+    history: ModelHistory,
+    adjustments: Sequence[Adjustment],
+    before_and_after: tuple[Ranges, Ranges],
+    named: Ranges,
+) -> None:
+    """Refuse what only archived entries could undo.
+
+    Raises:
+        HistoryArchivedError: what is named was archived, or is in a state that stands for archived
+            entries; or the calibration would start from such a state that no longer holds.
+    """
+    standing = [
+        one.seq
+        for voided in before_and_after
+        for one in setting(adjustments, voided)
+        if one.kind in CLAIMS
+    ]
+    behind = max([history.archived, *standing])
+    _, after = before_and_after
+    if named and (named[0][0] <= behind or not _stands(adjustments, after)):
+        raise HistoryArchivedError(
+            f"entry {named[0][0]} of the model {history.model!r} cannot be voided: what was learnt "
+            f"up to entry {behind} stands for entries that were archived. Nothing was changed: "
+            f"bring them back with `calib import ledger ARCHIVE`, and try again."
+        )
+
+
+def _stands(adjustments: Sequence[Adjustment], voided: Ranges) -> bool:
+    """Whether the state that a replay starts from at last rests on just the entries that count.
+
+    It need not where it is a claim that stands for archived entries: what came before it may have
+    been voided while it was voided itself, or while a reset behind it made it matter no more.
+    """
+    found = setting(adjustments, voided)
+    if not found or found[-1].kind not in CLAIMS:
+        return True
+    seq = found[-1].seq
+    then = voided_ranges([one for one in adjustments if one.seq <= seq])
+    return [*left_of(then, 0, seq)] == [*left_of(voided, 0, seq)]
