@@ -16,10 +16,10 @@ from collections import Counter
 from functools import reduce
 from itertools import compress, repeat
 from operator import add, rshift, sub, truediv
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
 KEPT = 10
 """Of binary64's 52 bits of fraction, those that stay in the number of a bucket."""
@@ -54,17 +54,6 @@ class Histogram:
             return other.copy().joined(self)
         self._counts.update(other._counts)
         return self
-
-    def to_json(self) -> list[list[int]]:
-        """The counts as (bucket, count)."""
-        return [list(pair) for pair in self._counts.items()]
-
-    @classmethod
-    def from_json(cls, counts: Iterable[Sequence[int]]) -> Histogram:
-        """The opposite of `to_json`."""
-        found = cls()
-        found._counts = Counter(dict(counts))  # type: ignore[arg-type]  # pairs
-        return found
 
     def total(self) -> int:
         """How many numbers were counted."""
@@ -144,25 +133,6 @@ class Accuracy:
         other.shares = self.shares.copy()
         other.sizes = None if self.sizes is None else self.sizes.copy()
         return other
-
-    def to_json(self) -> dict[str, Any]:
-        """All of it as JSON holds it, floats to the bit."""
-        return {
-            "n": self.n,
-            "sums_ms": self.sums_ms,
-            "shares": self.shares.to_json(),
-            "sizes": None if self.sizes is None else self.sizes.to_json(),
-        }
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Accuracy:
-        """The opposite of `to_json`."""
-        found = cls()
-        found.go_on(values["n"], values["sums_ms"])
-        found.shares = Histogram.from_json(values["shares"])
-        if values["sizes"] is not None:
-            found.sizes = Histogram.from_json(values["sizes"])
-        return found
 
     def join(self, other: Accuracy) -> None:
         """Take in the figures of other calls."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from calibration_ledger.core.figures import Accuracy
-from calibration_ledger.core.replay import Runs, Window, fold_history, replay_history, replay_of
+from calibration_ledger.core.replay import Window, fold_history, replay_history, replay_of
 from calibration_ledger.core.validation import check_alpha, check_window
 from calibration_ledger.errors import (
     RECALIBRATED,
@@ -18,12 +18,11 @@ from calibration_ledger.errors import (
 from calibration_ledger.fast import how_to_run
 from calibration_ledger.rules import find_rule, stored_rule
 from calibration_ledger.storage import ledger as reads
-from calibration_ledger.verbs import workers
 from calibration_ledger.verbs.calls import list_existing
 from calibration_ledger.verbs.record import OpenModel, now_us
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from datetime import datetime
 
     from calibration_ledger.core.entries import Adjustment
@@ -149,8 +148,8 @@ def replay(
     lives = list_existing(backend, model)
     plan = _Plan(*checked, sum(live.last_seq for live in lives), progress)
     replays = []
-    for live, done in zip(lives, _by_workers(backend, lives, plan, window), strict=True):
-        replayed, newest = done, live
+    for live in lives:
+        replayed, newest = None, live
         while replayed is None:
             try:
                 replayed = _replay(backend, newest, plan, window)
@@ -178,32 +177,6 @@ def _replay(backend: Backend, live: Stored, plan: _Plan, window: Window | None) 
 def _through(history: reads.ModelHistory, window: Window | None) -> int:
     """The last entry to learn."""
     return history.live.last_seq if window is None else max(1, history.last_scored(window))
-
-
-def _by_workers(
-    backend: Backend, lives: Sequence[Stored], plan: _Plan, window: Window | None
-) -> list[Replay | None]:
-    """The replays that other processes did; None for those to do here."""
-    nothing: list[Replay | None] = [None] * len(lives)
-    if not workers.pays(backend.place, plan.calls, 1, len(lives)):
-        return nothing
-    chosen = [plan.chosen(live) for live in lives]
-    if any(plan.start(rule) is not Runs for rule, _ in chosen):
-        return nothing
-    tasks = []
-    try:
-        for live, candidate in zip(lives, chosen, strict=True):
-            through = _through(reads.ModelHistory(backend, live), window)
-            tasks.append(workers.Task(live.model, through, live.last_seq, [candidate], window))
-    except HistoryArchivedError:  # just now: who does it here looks again
-        return nothing
-    done = workers.fold_in_workers(backend.place, tasks, plan.progress)
-    return [
-        replay_of(live.model, some[0].state, some[0].accuracy)
-        if some is not None and some[0].state is not None and some[0].accuracy is not None
-        else None
-        for live, some in zip(lives, done, strict=True)
-    ]
 
 
 def recalibrate(

@@ -22,7 +22,6 @@ from calibration_ledger.errors import (
 from calibration_ledger.fast import how_to_run
 from calibration_ledger.rules import NEWEST_RULES, find_rule, stored_rule
 from calibration_ledger.storage import ledger as reads
-from calibration_ledger.verbs import workers
 from calibration_ledger.verbs.calls import list_existing, list_live
 
 if TYPE_CHECKING:
@@ -239,8 +238,8 @@ def sweep(
     lives = list_existing(backend, model)
     plan = _Plan(candidates, warm_up, window, sum(live.last_seq for live in lives), progress)
     found, together = [], Together()
-    for live, done in zip(lives, _by_workers(backend, lives, plan), strict=True):
-        newest, figures = live, done
+    for live in lives:
+        newest, figures = live, None
         while figures is None:
             try:
                 figures = _of_model(backend, newest, plan)
@@ -305,35 +304,6 @@ def _of_model(backend: Backend, live: Stored, plan: _Plan) -> list[Accuracy | No
         start=plan.start(tried),
     )
     return plan.told(live, figures)
-
-
-def _by_workers(
-    backend: Backend, lives: Sequence[Stored], plan: _Plan
-) -> list[list[Accuracy | None] | None]:
-    """The figures of the models that other processes worked out; None for those to do here."""
-    pays = workers.pays(backend.place, plan.calls, len(plan.candidates), len(lives))
-    if not pays or plan.start(plan.candidates) is not Runs:
-        return [None] * len(lives)
-    try:
-        tasks = [
-            workers.Task(
-                live.model,
-                plan.through(reads.ModelHistory(backend, live)),
-                live.last_seq,
-                plan.tried(live),
-                plan.chosen_window(),
-                plan.warm_up,
-                keeps_sizes=True,
-            )
-            for live in lives
-        ]
-    except HistoryArchivedError:  # just now: who does it here looks again
-        return [None] * len(lives)
-    done = workers.fold_in_workers(backend.place, tasks, plan.progress)
-    return [
-        None if some is None else plan.told(live, [one.accuracy for one in some])
-        for live, some in zip(lives, done, strict=True)
-    ]
 
 
 def _checked_rules(rules: Iterable[str] | str | None) -> list[Rule]:
