@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from calibration_ledger import AdaptiveCalibrator
-from calibration_ledger.storage import backend
+from calibration_ledger.storage import contents
 from calibration_ledger.storage.schema import REVISION
 from calibration_ledger.storage.sqlite import examine as doctor_sqlite
 from newer_program import TOMORROW
@@ -98,7 +98,7 @@ def test_where_there_is_no_ledger_there_is_nothing_to_do(calib, ledger_path):
 def test_what_needs_action_is_exit_code_1(run, filled, tmp_path, monkeypatch):
     other = tmp_path / "other.db"
     shutil.copy(filled, other)
-    for module in (backend, doctor_sqlite):
+    for module in (contents, doctor_sqlite):
         monkeypatch.setattr(module, "REVISION", TOMORROW)  # a program of tomorrow
     result = run("--ledger", other, "doctor")
     assert result.exit_code == 1

@@ -12,7 +12,7 @@ import pytest
 
 from calibration_ledger import AdaptiveCalibrator
 from calibration_ledger.errors import LedgerOutdatedError, LedgerTooNewError, NotALedgerError
-from calibration_ledger.storage import backend, migrate
+from calibration_ledger.storage import contents, migrate
 from calibration_ledger.storage.migrate import current_revision, migrations_dir, upgrade
 from calibration_ledger.storage.place import find_place
 from calibration_ledger.storage.schema import REVISION
@@ -113,7 +113,7 @@ def test_a_newer_ledger_is_refused_with_both_revisions(ledger, tomorrow):
 
 
 def test_an_older_ledger_is_refused_with_the_command_that_upgrades_it(ledger, monkeypatch):
-    monkeypatch.setattr(backend, "REVISION", TOMORROW)  # a program of tomorrow
+    monkeypatch.setattr(contents, "REVISION", TOMORROW)  # a program of tomorrow
     with pytest.raises(LedgerOutdatedError, match="db upgrade"):
         AdaptiveCalibrator(ledger)
 

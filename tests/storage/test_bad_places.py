@@ -33,7 +33,7 @@ from calibration_ledger.errors import (
     LedgerTooNewError,
     NotALedgerError,
 )
-from calibration_ledger.storage import backend
+from calibration_ledger.storage import contents
 from calibration_ledger.storage.migrate import current_revision, upgrade_file
 from calibration_ledger.storage.place import find_place
 from calibration_ledger.storage.schema import REVISION
@@ -297,7 +297,7 @@ def test_an_older_ledger_is_refused_with_what_upgrades_it(
 ) -> None:
     path = tmp_path / "calls.db"
     path.write_bytes(template)
-    monkeypatch.setattr(backend, "REVISION", TOMORROW)  # a program of tomorrow
+    monkeypatch.setattr(contents, "REVISION", TOMORROW)  # a program of tomorrow
     before = snapshot(tmp_path)
     assert f"`calib --ledger {path} db upgrade`" in refuse(path, LedgerOutdatedError, use)
     assert snapshot(tmp_path) == before
@@ -311,7 +311,7 @@ def test_both_revisions_are_named_and_kept(tmp_path, template, monkeypatch, kind
         execute(path, REVISIONS["newer"][0])
         revisions, error = (TOMORROW, REVISION), LedgerTooNewError
     else:
-        monkeypatch.setattr(backend, "REVISION", TOMORROW)
+        monkeypatch.setattr(contents, "REVISION", TOMORROW)
         revisions, error = (REVISION, TOMORROW), LedgerOutdatedError
     with pytest.raises(error) as caught:
         AdaptiveCalibrator(path)
@@ -345,7 +345,6 @@ def test_a_revision_that_never_was_is_not_upgraded_nor_backed_up(tmp_path, templ
     before = snapshot(tmp_path)
     with pytest.raises(NotALedgerError, match="0000, which no calibration-ledger ever wrote"):
         upgrade_file(find_place(path), 1.0)
-    (tmp_path / "calls.db.lock").unlink()
     assert snapshot(tmp_path) == before
 
 

@@ -20,7 +20,7 @@ import pytest
 from calibration_ledger import AdaptiveCalibrator, Call
 from calibration_ledger.core.advice import diagnose
 from calibration_ledger.core.facts import Process
-from calibration_ledger.storage import backend
+from calibration_ledger.storage import contents
 from calibration_ledger.storage import system as surroundings
 from calibration_ledger.storage.schema import REVISION
 from calibration_ledger.storage.sqlite import examine as doctor_sqlite
@@ -190,7 +190,7 @@ def test_a_database_of_something_else(ledger_path):
 
 @pytest.mark.parametrize(("revision", "state"), [(REVISION, "older"), ("9999", "newer")])
 def test_another_revision(sound, monkeypatch, revision, state):
-    monkeypatch.setattr(backend, "REVISION", TOMORROW)  # a program of tomorrow
+    monkeypatch.setattr(contents, "REVISION", TOMORROW)  # a program of tomorrow
     with closing(sqlite3.connect(sound)) as connection, connection:
         connection.execute("UPDATE alembic_version SET version_num = ?", (revision,))
     diagnosis = doctor_of(sound)
@@ -587,7 +587,7 @@ def test_no_ledger_on_a_server(postgres):
 
 @pytest.mark.parametrize(("revision", "state"), [(REVISION, "older"), ("9999", "newer")])
 def test_another_revision_on_a_server(postgres, database, monkeypatch, revision, state):
-    monkeypatch.setattr(backend, "REVISION", TOMORROW)  # a program of tomorrow
+    monkeypatch.setattr(contents, "REVISION", TOMORROW)  # a program of tomorrow
     postgres.run(f"UPDATE alembic_version SET version_num = '{revision}'", database=database)
     facts = facts_of(postgres.url(database))
     assert (facts.state, facts.revision) == (state, revision)

@@ -17,11 +17,16 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from calibration_ledger.errors import InvalidInputError, MigrationsNotFoundError, NotALedgerError
-from calibration_ledger.storage.backend import is_newer_ledger, never_written, revision_error
+from calibration_ledger.errors import InvalidInputError, MigrationsNotFoundError
+from calibration_ledger.storage.contents import (
+    FIND_REVISIONS,
+    contents_of,
+    may_hold_revision,
+    of_revision,
+)
 from calibration_ledger.storage.place import check_file, check_one_name, find_place
 from calibration_ledger.storage.postgres.tables import FIND_TABLES
-from calibration_ledger.storage.schema import READABLE_VIEW, REVISION, TABLES, VERSION_TABLE
+from calibration_ledger.storage.schema import READABLE_VIEW, REVISION, TABLES
 from calibration_ledger.storage.sqlite import connections as sqlite_connect
 from calibration_ledger.storage.sqlite.copies import backup_beside
 from calibration_ledger.storage.sqlite.faults import DRIVER_ERRORS, sqlite_fault
@@ -40,7 +45,6 @@ if TYPE_CHECKING:
 
 # Alembic's context is global to the process.
 _alembic_mutex = threading.Lock()
-_REVISION = sa.text("SELECT version_num FROM alembic_version")
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,20 +119,12 @@ def read_revision(connection: sa.Connection, ledger: str = "this") -> str | None
         tables = {table for table, _ in rows}
     else:
         tables = sqlite_connect.list_tables(lambda text: connection.exec_driver_sql(text).all())
-    found = connection.execute(_REVISION).scalars().all() if VERSION_TABLE in tables else []
-    if tables <= {VERSION_TABLE} and not found:
-        return None
-    if not tables >= TABLES and not is_newer_ledger(tables, found):
-        raise NotALedgerError(
-            f"{ledger} is a database of something else (its tables: "
-            f"{', '.join(sorted(tables)[:5])}). It was not touched: name another one."
-        )
-    if len(found) != 1:
-        raise NotALedgerError(
-            f"{ledger} has no revision, so it is not a whole ledger. It was not touched: restore a "
-            f"backup."
-        )
-    return str(found[0])
+    asks = may_hold_revision(tables)
+    revisions = connection.exec_driver_sql(FIND_REVISIONS).scalars().all() if asks else []
+    contents = contents_of(tables, revisions)
+    if contents.state == "foreign":
+        raise contents.error(ledger)
+    return contents.revision or None
 
 
 def upgrade(place: Place, timeout_s: float) -> Upgrade:
@@ -181,7 +177,6 @@ def upgrade_file(place: Place, timeout_s: float, *, locked: bool = False) -> Upg
             return Upgrade(place.shown, before, REVISION, None)
         if before is not None:
             _refuse_newer(before, place)
-            _check_leads_on(before, place)
             backup = backup_beside(place, before, timeout_s)
     with begun_file(place, timeout_s) as connection:
         run_migrations(connection)
@@ -195,17 +190,9 @@ def _look(place: Place, timeout_s: float) -> None:
 
 
 def _refuse_newer(found: str, place: Place) -> None:
-    if not (found.isascii() and found.isdigit()) or int(found) > int(REVISION):
-        raise revision_error(found, place.shown)
-
-
-def _check_leads_on(found: str, place: Place) -> None:
-    """Refuse a revision that never was, before anything is done."""
-    from alembic.script import ScriptDirectory
-
-    scripts = ScriptDirectory.from_config(alembic_config()).walk_revisions()
-    if found not in {script.revision for script in scripts}:
-        raise never_written(found, place.shown)
+    contents = of_revision(found)
+    if contents.state == "newer":
+        raise contents.error(place.shown)
 
 
 def current_revision(place: Place, timeout_s: float) -> str | None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from calibration_ledger.core.facts import Facts
 from calibration_ledger.errors import InvalidInputError
-from calibration_ledger.storage.counts import count_rows, find_last_entry
+from calibration_ledger.storage.contents import count_rows, find_last_entry
 from calibration_ledger.storage.schema import REVISION
 from calibration_ledger.storage.sqlite.examine import examine_file
 from calibration_ledger.storage.sqlite.file import SQLiteBackend

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from calibration_ledger.errors import LedgerNotFoundError
-from calibration_ledger.storage.backend import revision_error
+from calibration_ledger.storage.contents import of_revision
 from calibration_ledger.storage.migrate import current_revision, reading
 from calibration_ledger.storage.schema import REVISION
 from calibration_ledger.storage.sqlite.soundness import LIST_SCHEMA, damaged_parts, foreign_parts
@@ -27,7 +27,7 @@ def schema_differences(place: Place, timeout_s: float) -> list[str]:
     if found is None:
         raise LedgerNotFoundError(f"there is no ledger at {place.shown}: nothing to check.")
     if found != REVISION:
-        raise revision_error(found, place.shown)
+        raise of_revision(found).error(place.shown)
     with reading(place, timeout_s) as connection:
         if place.url is None:
             rows = [tuple(row) for row in connection.exec_driver_sql(LIST_SCHEMA)]

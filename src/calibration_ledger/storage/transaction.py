@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from calibration_ledger.core.entries import Adjustment
 from calibration_ledger.errors import COUNT_LIMIT, IMPOSSIBLE, damaged, impossible
-from calibration_ledger.storage.backend import Raced, check_is_ledger, revision_error
+from calibration_ledger.storage.backend import Raced
+from calibration_ledger.storage.contents import contents_of, of_revision
 from calibration_ledger.storage.schema import REVISION, TABLES
 from calibration_ledger.storage.statements import REQUESTS_AT_ONCE
 
@@ -53,7 +54,7 @@ class Transaction:
             if row is None:
                 self.check_revision()
             elif row[-1] != REVISION:
-                raise revision_error(row[-1], self._ledger)
+                raise of_revision(row[-1]).error(self._ledger)
             elif not (0 <= row[8] < COUNT_LIMIT and 0 < row[11] < COUNT_LIMIT):
                 raise damaged(model, "the calibration holds an impossible count or seq")
             elif row[9] is not None and len(row[9]) % 8:
@@ -69,7 +70,7 @@ class Transaction:
     def check_revision(self) -> None:
         """Refuse to write into a ledger of another revision."""
         rows = self._execute(self._sql.revision).fetchall()
-        check_is_ledger(self._ledger, set(TABLES), rows)
+        contents_of(TABLES, [row[0] for row in rows]).check(self._ledger)
 
     def models(self) -> list[str]:
         """The names of all models, sorted."""

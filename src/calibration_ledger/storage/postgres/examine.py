@@ -12,14 +12,14 @@ import psycopg
 import sqlalchemy as sa
 
 from calibration_ledger.core.facts import Blocked, Facts, ServerFacts
-from calibration_ledger.errors import (
-    LedgerCorruptError,
-    LedgerOutdatedError,
-    LedgerTooNewError,
-    NotALedgerError,
+from calibration_ledger.errors import LedgerCorruptError, NotALedgerError
+from calibration_ledger.storage.contents import (
+    FIND_REVISIONS,
+    contents_of,
+    count_rows,
+    find_last_entry,
+    may_hold_revision,
 )
-from calibration_ledger.storage.backend import check_is_ledger
-from calibration_ledger.storage.counts import count_rows, find_last_entry
 from calibration_ledger.storage.postgres.connections import make_engine
 from calibration_ledger.storage.postgres.faults import no_connection, postgres_fault
 from calibration_ledger.storage.postgres.tables import FIND_TABLES, check_tables
@@ -167,23 +167,17 @@ class _Examination:
         """What there is, from its tables: fields of `Facts`."""
         try:
             tables, _ = check_tables(ledger, self._insist(FIND_TABLES, sorted(TABLES)))
-            query = f"SELECT version_num FROM {VERSION_TABLE}"
-            revisions = self._insist(query) if VERSION_TABLE in tables else []
-            if tables <= {VERSION_TABLE} and not revisions:
-                return {"state": "missing"}
-            revision = str(revisions[0][0]) if revisions else None
-            check_is_ledger(ledger, tables, revisions)
-        except LedgerOutdatedError:
-            return {"state": "older", "revision": revision}
-        except LedgerTooNewError:
-            return {"state": "newer", "revision": revision}
+            rows = self._insist(FIND_REVISIONS) if may_hold_revision(tables) else []
         except NotALedgerError as error:
             return {"state": "foreign", "trouble": str(error)}
         except psycopg.Error as error:
             if self._cursor.connection.closed:
                 raise
             return {"state": "unreadable", "trouble": str(postgres_fault(error, ledger, "read"))}
-        return {"state": "current", "revision": revision}
+        contents = contents_of(tables, [revision for (revision,) in rows])
+        if contents.state == "empty":
+            return {"state": "missing"}
+        return contents.facts(ledger)
 
     def _missing_grants(self) -> tuple[str, ...]:
         """What this role would have to be allowed, to record."""

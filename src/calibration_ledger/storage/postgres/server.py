@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 
 from calibration_ledger.errors import InvalidInputError, LedgerNotFoundError, NotRecordedError
-from calibration_ledger.storage.backend import Raced, check_is_ledger
+from calibration_ledger.storage.backend import Raced
+from calibration_ledger.storage.contents import FIND_REVISIONS, contents_of, may_hold_revision
 from calibration_ledger.storage.postgres.connections import Connections, NoConnectionError
 from calibration_ledger.storage.postgres.faults import (
     in_the_way,
@@ -35,7 +36,7 @@ from calibration_ledger.storage.postgres.faults import (
 )
 from calibration_ledger.storage.postgres.tables import FIND_TABLES, check_tables
 from calibration_ledger.storage.postgres.transaction import PostgresTransaction, left_ms
-from calibration_ledger.storage.schema import TABLES, VERSION_TABLE
+from calibration_ledger.storage.schema import TABLES
 from calibration_ledger.storage.sqlite.forks import open_backends
 from calibration_ledger.storage.statements import statements
 
@@ -99,13 +100,14 @@ class PostgresBackend:
         """Check that the database holds a ledger of this program's revision."""
         found = self._read(FIND_TABLES, (sorted(TABLES),))
         tables, _ = check_tables(self.place.shown, found)
-        revisions = self._read(self.sql.revision) if VERSION_TABLE in tables else []
-        if tables <= {VERSION_TABLE} and not revisions:
+        rows = self._read(FIND_REVISIONS) if may_hold_revision(tables) else []
+        contents = contents_of(tables, [revision for (revision,) in rows])
+        if contents.state == "empty":
             raise LedgerNotFoundError(
                 f"there is no ledger in {self.place.shown} yet: the first call recorded makes it, "
                 f"as does `calib db upgrade`."
             )
-        check_is_ledger(self.place.shown, tables, revisions)
+        contents.check(self.place.shown)
         self._ready = True
 
     # -- writing ----------------------------------------------------------------------------

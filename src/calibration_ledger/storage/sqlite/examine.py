@@ -15,16 +15,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from calibration_ledger.core.facts import Facts, Readable
-from calibration_ledger.errors import (
-    LedgerError,
-    LedgerOutdatedError,
-    LedgerTooNewError,
-    NotALedgerError,
+from calibration_ledger.errors import LedgerError, NotALedgerError
+from calibration_ledger.storage.contents import (
+    FIND_REVISIONS,
+    contents_of,
+    count_rows,
+    find_last_entry,
+    may_hold_revision,
 )
-from calibration_ledger.storage.backend import CORE_TABLES, check_is_ledger
-from calibration_ledger.storage.counts import count_rows, find_last_entry
 from calibration_ledger.storage.place import check_file
-from calibration_ledger.storage.schema import REVISION, VERSION_TABLE
+from calibration_ledger.storage.schema import REVISION
 from calibration_ledger.storage.sqlite import connections as sqlite_connect
 from calibration_ledger.storage.sqlite.faults import DRIVER_ERRORS, sqlite_fault
 from calibration_ledger.storage.sqlite.forks import forgotten, no_fork, open_backends
@@ -164,20 +164,11 @@ class _Examination:
         """What it is, from its tables: the fields of `Facts`."""
         if self._damage:
             return {"state": "damaged"}
-        is_core = tables >= CORE_TABLES or tables == {VERSION_TABLE}
-        rows = self._ask(f"SELECT version_num FROM {VERSION_TABLE}") if is_core else []
-        if tables <= {VERSION_TABLE} and not rows:
-            return {"state": "damaged" if self._damage else "empty"}
-        revision = str(rows[0][0]) if rows else None
-        try:
-            check_is_ledger(ledger, tables, rows)
-        except LedgerOutdatedError:
-            return {"state": "older", "revision": revision}
-        except LedgerTooNewError:
-            return {"state": "newer", "revision": revision}
-        except NotALedgerError as error:
-            return {"state": "foreign", "trouble": str(error)}
-        return {"state": "current", "revision": revision}
+        rows = self._ask(FIND_REVISIONS) if may_hold_revision(tables) else []
+        contents = contents_of(tables, [revision for (revision,) in rows])
+        if contents.state == "empty" and self._damage:
+            return {"state": "damaged"}
+        return contents.facts(ledger)
 
     def _journal_mode(self) -> str | None:
         """The journal mode, which a connection to a file that "cannot change" does not know.

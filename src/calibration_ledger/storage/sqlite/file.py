@@ -21,9 +21,8 @@ from calibration_ledger.errors import (
     NotALedgerError,
     ReentrantCallError,
 )
-from calibration_ledger.storage.backend import CORE_TABLES, check_is_ledger
+from calibration_ledger.storage.contents import FIND_REVISIONS, contents_of, may_hold_revision
 from calibration_ledger.storage.place import check_file, check_one_name, make_folder
-from calibration_ledger.storage.schema import VERSION_TABLE
 from calibration_ledger.storage.sqlite.connections import Connections, list_tables
 from calibration_ledger.storage.sqlite.faults import DRIVER_ERRORS, sqlite_fault
 from calibration_ledger.storage.sqlite.forks import close_forgotten, forgotten, open_backends
@@ -134,14 +133,14 @@ class SQLiteBackend:
 
     def _check_is_ledger(self, cursor: sqlite3.Cursor) -> None:
         tables = list_tables(lambda query: cursor.execute(query).fetchall())
-        is_core = tables >= CORE_TABLES or tables == {VERSION_TABLE}
-        revisions = cursor.execute(self.sql.revision).fetchall() if is_core else []
-        if tables <= {VERSION_TABLE} and not revisions:
+        rows = cursor.execute(FIND_REVISIONS).fetchall() if may_hold_revision(tables) else []
+        contents = contents_of(tables, [revision for (revision,) in rows])
+        if contents.state == "empty":
             raise LedgerNotFoundError(
                 f"{self.place.shown} is an empty database, no ledger yet: the first call recorded "
                 f"makes it one, as does `calib db upgrade`."
             )
-        check_is_ledger(self.place.shown, tables, revisions)
+        contents.check(self.place.shown)
 
     def _look_at_revision(self) -> None:
         """A statement failed: perhaps because the ledger was upgraded under our feet."""
