@@ -13,7 +13,6 @@ Where a standard exception says the same, the error is one of those too, so that
 
 from __future__ import annotations
 
-import re
 import struct
 from contextlib import contextmanager
 from functools import partial
@@ -23,20 +22,62 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 
-# -- the errors -----------------------------------------------------------------------------
-
-
 class CalibrationLedgerError(Exception):
     """The root of all errors of this project.
 
+    What `str` gives is put together from the first three.
+
     Attributes:
+        matter: what was wrong.
+        stayed: what the ledger holds of the work now, such as "nothing was recorded"; empty where
+            the matter says all.
+        advice: what to do next; empty where the matter says that.
         recorded: of a `record_many` that stopped between two of its transactions, how many calls
             were recorded and stay: the first ones. 0 everywhere else.
         errors_ms: the errors of those calls, in ms.
     """
 
+    stayed: str = ""
+    advice: str = ""
     recorded: int = 0
     errors_ms: tuple[float, ...] = ()
+
+    def __init__(
+        self, matter: str = "", *, stayed: str | None = None, advice: str | None = None
+    ) -> None:
+        """Keep the parts; what is left out is as the class says."""
+        super().__init__(matter)
+        if stayed is not None:
+            self.stayed = stayed
+        if advice is not None:
+            self.advice = advice
+
+    @property
+    def matter(self) -> str:
+        """What was wrong."""
+        return str(self.args[0]) if self.args else ""
+
+    def __str__(self) -> str:
+        """All of it as sentences: `MATTER. STAYED: ADVICE.`."""
+        if not self.stayed and not self.advice:
+            return self.matter
+        matter = self.matter.removesuffix(".")
+        if not self.stayed:
+            return f"{matter}: {self.advice}."
+        stayed = f"{matter}. {self.stayed[:1].upper()}{self.stayed[1:]}"
+        return f"{stayed}: {self.advice}." if self.advice else f"{stayed}."
+
+    def keep(self, stayed: str, rest: str = "") -> None:
+        """Tell what earlier transactions of the same work recorded, which stays.
+
+        The error speaks of its own transaction alone. Who believes its "nothing was recorded", and
+        sends all of it again, has the first ones twice.
+
+        Args:
+            stayed: what is recorded, such as "the first 1000 calls were recorded".
+            rest: that the transaction that failed is not, such as "the others were not".
+        """
+        self.stayed = f"{stayed}, {rest}" if rest else stayed
 
 
 # -- the input ------------------------------------------------------------------------------
@@ -200,13 +241,15 @@ class ReentrantCallError(LedgerError, RuntimeError):
     A signal handler makes such calls. The other call goes on behind it, undisturbed.
     """
 
-    def __init__(self, message: str | None = None) -> None:
-        """Say what to do."""
-        super().__init__(
-            message
-            or "the ledger was called out of the middle of another call of this thread, as a "
-            "signal handler may do. This call did nothing: let the handler set a flag, and do it "
-            "after the call that it came into."
+    stayed = "this call did nothing"
+    advice = "let the handler set a flag, and do it after the call that it came into"
+
+    @property
+    def matter(self) -> str:
+        """It is always the same."""
+        return super().matter or (
+            "the ledger was called out of the middle of another call of this thread, as a signal "
+            "handler may do"
         )
 
 
@@ -215,6 +258,8 @@ class ReentrantCallError(LedgerError, RuntimeError):
 
 class NotRecordedError(LedgerError):
     """The write failed and certainly left no trace in the ledger."""
+
+    stayed = "nothing was recorded"
 
 
 class LedgerBusyError(NotRecordedError, TimeoutError):
@@ -227,10 +272,17 @@ class OutcomeUnknownError(LedgerError):
     Calls with a `request_id` can simply be recorded again: the ledger knows them.
     """
 
+    stayed = "whether it was recorded cannot be known"
 
-# -- the sentences that several places tell -----------------------------------------------
+    def keep(self, stayed: str, rest: str = "") -> None:  # noqa: ARG002 - nobody knows of the rest
+        """See `CalibrationLedgerError.keep`."""
+        self.stayed = f"{stayed}; whether more was recorded cannot be known"
+
+
+# -- sentences that several places tell -----------------------------------------------------
 
 SHOWN_LENGTH_MAX = 100
+NAMED_MAX = 10
 
 
 def shown(value: object) -> str:
@@ -242,20 +294,25 @@ def shown(value: object) -> str:
     return text if len(text) <= SHOWN_LENGTH_MAX else f"{text[: SHOWN_LENGTH_MAX - 3]}..."
 
 
-# -- damage: rows that no program of ours wrote ---------------------------------------------
-# Damage: rows that no program of ours wrote, where something other than the audit meets them.
-#
-# The audit makes findings of them. Whatever else stumbles over them says so with a typed error.
+def named(names: Sequence[str], most: int = NAMED_MAX) -> str:
+    """The first of several names, and how many more there are: `'a', 'b' and 3 more`."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(map(repr, names[:most])) + more
+
+
+# -- damage: rows that this program cannot have written -------------------------------------
+# The audit reports them as findings; everything else that meets them raises a typed error.
 
 COUNT_LIMIT = 2**60
 """Counts and seqs stay below: no ledger gets there, and there is room above to add."""
 
 
 def damaged(model: str, what: str) -> LedgerCorruptError:
-    """The error of a model whose rows cannot be what a program of ours wrote."""
+    """The error of a model whose rows this program cannot have written."""
     return LedgerCorruptError(
-        f"the ledger was damaged or edited by hand: of the model {model!r}, {what}. Nothing was "
-        f"changed: `calib audit` finds all that is wrong; restore a backup."
+        f"the ledger was damaged or edited by hand: of the model {model!r}, {what}",
+        stayed="nothing was changed",
+        advice="`calib audit` finds all that is wrong; restore a backup",
     )
 
 
@@ -270,83 +327,8 @@ def impossible(model: str, error: Exception) -> LedgerCorruptError:
 
 @contextmanager
 def damage_told(model: str) -> Iterator[None]:
-    """Make `damaged` of what impossible values break inside; no user's code may run there."""
+    """Turn what impossible values raise inside into `damaged`; run no user's code in here."""
     try:
         yield
     except IMPOSSIBLE as error:
         raise impossible(model, error) from error
-
-
-# -- several transactions, of which the first ones stay -------------------------------------
-# The end of several transactions of which the first ones were committed, and stay.
-#
-# What ended them speaks of its own transaction alone. Whoever believes its "nothing was recorded"
-# and sends all of it again has the first ones twice: so the error says what stayed.
-
-_NAMED = 10
-"""So many models an error names."""
-
-RECALIBRATED = "the models before stay recalibrated"
-"""What `tell_models` says of a recalibration."""
-
-_NOTHING = re.compile(r"\bnothing was (?:recorded|changed|written)\b", re.IGNORECASE)
-
-
-def tell_recorded(error: BaseException, errors_ms: Sequence[float]) -> None:
-    """Let the error that ended a `record_many` say which calls stay, and carry their errors.
-
-    Args:
-        error: what ended it. It keeps its type: "not recorded" and "not known" differ.
-        errors_ms: the errors of the calls before; there is at least one.
-    """
-    done = len(errors_ms)
-    first = "the first call was" if done == 1 else f"the first {done} calls were"
-    stay = f"{first} recorded"
-    if not isinstance(error, CalibrationLedgerError):  # Ctrl-C, perhaps just after a commit
-        error.add_note(f"Of this record_many, at least {stay}.")
-        return
-    error.recorded, error.errors_ms = done, tuple(errors_ms)
-    if not isinstance(error, OutcomeUnknownError):
-        stay += f", the transaction from call {done + 1} on was not"
-    replace_nothing(error, stay)
-
-
-def tell_models(error: CalibrationLedgerError, stay: str, models: Sequence[str]) -> None:
-    """Let the error that ended a change of several models say of which it stays.
-
-    Args:
-        error: what ended it, at one of them.
-        stay: what stays of those before, such as "the models before stay recalibrated".
-        models: the names of those before; there is at least one.
-    """
-    more = f" and {len(models) - _NAMED} more" if len(models) > _NAMED else ""
-    stay = f"{stay} ({', '.join(map(repr, models[:_NAMED]))}{more})"
-    if not isinstance(error, OutcomeUnknownError):
-        stay += ", and this one was not changed"
-    replace_nothing(error, stay)
-
-
-def replace_nothing(error: CalibrationLedgerError, stay: str) -> None:
-    """Say `stay` where the error's sentence says that nothing was recorded, else after it."""
-    stay = stay[:1].upper() + stay[1:]
-    text, count = _NOTHING.subn(lambda _: stay, str(error), count=1)
-    error.args = (text if count else f"{text} {stay}.",)
-
-
-# -- an import that failed between two of its transactions ----------------------------------
-# The end of an import that failed between two of its transactions.
-
-
-def add_progress(error: CalibrationLedgerError, done: int, what: str) -> None:
-    """Let the error say what the transactions before it recorded, which stays.
-
-    Args:
-        error: what ended the import. It keeps its type: "not recorded" and "not known" differ.
-        done: how many were recorded before.
-        what: of what, such as `calls of FILE`.
-    """
-    if done:
-        stay = f"{done} {what} were recorded: run the same import again"
-        if not isinstance(error, OutcomeUnknownError):
-            stay += ". The rest was not"
-        replace_nothing(error, stay)

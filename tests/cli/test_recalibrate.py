@@ -121,7 +121,7 @@ def test_an_end_in_the_middle_says_what_was_adopted_before_it(longer):
 
         def run(alpha, rule, *, model):
             if model == "x y":
-                raise LedgerBusyError("it is busy. Nothing was recorded: try again.")
+                raise LedgerBusyError("it is busy", advice="try again")
             return calibrator.recalibrate(alpha, rule, model=model)
 
         with pytest.raises(LedgerBusyError) as caught:
@@ -202,7 +202,7 @@ def test_what_stops_the_best_between_two_models_says_which_were_recalibrated(
 
     def stopped(*arguments, **named):
         if named["model"] == "m1":
-            raise LedgerBusyError("others held it. Nothing was recorded: try again.")
+            raise LedgerBusyError("others held it", advice="try again")
         return recalibrate(*arguments, **named)
 
     monkeypatch.setattr(AdaptiveCalibrator, "recalibrate", stopped)

@@ -65,6 +65,48 @@ def test_an_error_comes_whole_out_of_another_process(error, through):
     assert vars(after) == vars(before)
 
 
+@pytest.mark.parametrize("error", ALL)
+def test_what_stayed_and_what_to_do_are_kept_apart_until_they_are_shown(error):
+    if error is ImportRefusedError or issubclass(error, errors.LedgerRevisionError):
+        pytest.skip("made of other parts")
+    found = error("it broke", stayed="nothing was recorded", advice="mend it")
+    assert (found.matter, found.stayed, found.advice) == (
+        "it broke",
+        "nothing was recorded",
+        "mend it",
+    )
+    assert str(found) == "it broke. Nothing was recorded: mend it."
+    assert str(error("it broke", stayed="", advice="mend it")) == "it broke: mend it."
+    told = str(error("it broke.", stayed="nothing was changed", advice=""))
+    assert told == "it broke. Nothing was changed."
+    assert str(error("it broke: mend it.", stayed="", advice="")) == "it broke: mend it."
+
+
+@pytest.mark.parametrize("error", ALL)
+@pytest.mark.parametrize("through", [copy.copy, lambda e: pickle.loads(pickle.dumps(e))])  # noqa: S301 - our own
+def test_what_earlier_transactions_left_is_told_in_another_process_too(error, through):
+    before = made(error)
+    before.recorded, before.errors_ms = 2, (1.0, -2.0)
+    before.keep("the first 2 calls were recorded", "the third was not")
+    after = through(before)
+    assert str(after) == str(before)
+    assert (after.recorded, after.errors_ms) == (2, (1.0, -2.0))
+    is_known = error is not OutcomeUnknownError
+    assert ("the third was not" in str(after)) is is_known
+    assert ("whether more was recorded cannot be known" in str(after)) is not is_known
+
+
+def test_a_write_that_failed_says_what_became_of_it_by_its_type():
+    assert str(LedgerBusyError("it broke")) == "it broke. Nothing was recorded."
+    told = str(OutcomeUnknownError("it broke", advice="look"))
+    assert told == "it broke. Whether it was recorded cannot be known: look."
+
+
+def test_of_many_names_the_first_are_named_and_the_others_counted():
+    assert errors.named(["a", "b"]) == "'a', 'b'"
+    assert errors.named(list("abcde"), 2) == "'a', 'b' and 3 more"
+
+
 def test_wrong_input_and_failed_writes_can_be_told_apart():
     for error in (NoSuchRuleError, NotFiniteError, RequestConflictError, ImportRefusedError):
         assert issubclass(error, InvalidInputError)

@@ -315,9 +315,9 @@ def test_an_error_in_the_first_transaction_says_that_nothing_was_recorded(calibr
 @pytest.mark.parametrize(
     ("error", "told"),
     [
-        (LedgerBusyError("Others held it. Nothing was recorded: try again."), "call 1001 on was"),
+        (LedgerBusyError("Others held it", advice="try again"), "on was not: try again."),
         (LedgerCorruptError("It is damaged."), "The first 1000 calls were recorded, the trans"),
-        (OutcomeUnknownError("Whether it was recorded cannot be known."), "calls were recorded."),
+        (OutcomeUnknownError("The commit broke off."), "calls were recorded; whether more was"),
     ],
     ids=lambda value: type(value).__name__,
 )

@@ -305,7 +305,7 @@ def test_what_stops_a_recalibration_between_two_models_says_which_were_recalibra
     def stopped(*arguments, **named):
         writes.append(1)
         if len(writes) == 2:
-            raise LedgerBusyError("others held it. Nothing was recorded: try again.")
+            raise LedgerBusyError("others held it", advice="try again")
         return write(*arguments, **named)
 
     monkeypatch.setattr(lived._backend, "write", stopped)

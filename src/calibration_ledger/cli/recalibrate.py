@@ -14,7 +14,7 @@ from calibration_ledger.cli.replay import entries
 from calibration_ledger.cli.session import Session, pass_session
 from calibration_ledger.cli.table import MODEL, Cell, Column
 from calibration_ledger.core.values import replay_dict
-from calibration_ledger.errors import RECALIBRATED, CalibrationLedgerError, tell_models
+from calibration_ledger.errors import CalibrationLedgerError, named
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -145,7 +145,11 @@ def _each(run: Callable[..., list[Replay]], plan: Plan, *, stays: bool) -> list[
             results += run(alpha, rule, model=name)
         except CalibrationLedgerError as error:
             if results and stays:
-                tell_models(error, RECALIBRATED, [one.model for one in results])
+                before = named([one.model for one in results])
+                error.keep(
+                    f"the models before stay recalibrated ({before})",
+                    "and this one was not changed",
+                )
             raise
     return results
 

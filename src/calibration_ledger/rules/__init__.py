@@ -60,7 +60,8 @@ def stored_rule(version: str) -> Rule:
     if found is None:
         raise StoredRuleError(
             f"a model of this ledger learns by the rule {shown(version)}, which this program does "
-            f"not know; it knows {_KNOWN}. Nothing was changed: a newer calibration-ledger wrote "
-            f"it, so upgrade this one."
+            f"not know; it knows {_KNOWN}",
+            stayed="nothing was changed",
+            advice="a newer calibration-ledger wrote it, so upgrade this one",
         )
     return found

@@ -139,7 +139,9 @@ class ModelHistory:
     def _changed(self) -> HistoryArchivedError:
         return HistoryArchivedError(
             f"entries of the model {self.model!r} were archived, or brought back, while they were "
-            f"read. Nothing was changed: do the same again."
+            f"read",
+            stayed="nothing was changed",
+            advice="do the same again",
         )
 
     def _page(self, text: str, after: int, through: int) -> list[Any]:

@@ -223,8 +223,10 @@ def refuse_second_name(shown: str) -> NoReturn:
     """Say that the file has a second name, a hard link."""
     raise LedgerPathError(
         f"{shown} has a second name (a hard link). SQLite keeps a log and locks for each name, so "
-        f"that writing under both loses calls. Nothing was recorded: remove the other name (find "
-        f"-samefile finds it), or make it a copy with `calib db backup` or a symbolic link."
+        f"that writing under both loses calls",
+        stayed="nothing was recorded",
+        advice="remove the other name (find -samefile finds it), or make it a copy with `calib db "
+        "backup` or a symbolic link",
     )
 
 

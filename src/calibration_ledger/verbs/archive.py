@@ -140,7 +140,7 @@ def _check_rights(backend: Backend) -> None:
         backend.write(work)
     except LedgerPermissionError as error:
         if backend.place.path is None:
-            error.args = (f"{error} Archiving takes DELETE on the tables of history.",)
+            error.advice = "archiving takes DELETE on the tables of history: ask for that grant"
         raise
 
 
@@ -230,10 +230,12 @@ def _take_out(backend: Backend, parts: Sequence[_Part], path: Path) -> None:
     try:
         backend.write(work)
     except LedgerError as error:
-        told = "Nothing was taken out of the ledger, so it may be deleted."
+        error.stayed = f"the archive {shown_name(path)} is complete. "
         if isinstance(error, OutcomeUnknownError):
-            told = "Keep it: its entries may not be in the ledger any more (`calib audit`)."
-        error.args = (f"{error} The archive {shown_name(path)} is complete. {told}",)
+            error.stayed += "Its entries may not be in the ledger any more"
+            error.advice = "keep the archive, and look with `calib audit`"
+        else:
+            error.stayed += "Nothing was taken out of the ledger, so the archive may be deleted"
         raise
 
 
@@ -241,8 +243,8 @@ def _replace(transaction: Transaction, part: _Part, note: str, now: int) -> None
     row = transaction.load(part.model)
     if row is None or transaction.first_adjustment(row[0]) != part.history.beginning:
         raise NotRecordedError(
-            f"other entries of the model {part.model!r} were archived, or brought back, meanwhile. "
-            f"Nothing was changed: try again."
+            f"other entries of the model {part.model!r} were archived, or brought back, meanwhile",
+            advice="try again",
         )
     assert part.state is not None  # noqa: S101 - it was folded
     entry = part.state.adjustment(part.seq, "archived", now, note)

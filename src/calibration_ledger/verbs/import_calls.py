@@ -24,8 +24,6 @@ from calibration_ledger.errors import (
     LedgerNotFoundError,
     NotFiniteError,
     RequestConflictError,
-    add_progress,
-    replace_nothing,
 )
 from calibration_ledger.formats.csv import csv_rows
 from calibration_ledger.formats.jsonl import jsonl_rows
@@ -101,7 +99,7 @@ def record_staged(
         try:
             added, new = _record_page(backend, opening, calls)
         except (RequestConflictError, NotFiniteError) as error:
-            replace_nothing(error, "Its transaction was not recorded")
+            error.stayed = "its transaction was not recorded"
             raise ImportRefusedError(
                 name,
                 None,
@@ -109,7 +107,11 @@ def record_staged(
                 f"{recorded.total()} calls of the file were recorded before it.",
             ) from error
         except LedgerError as error:
-            add_progress(error, recorded.total(), f"calls of {name}")
+            if recorded:
+                error.keep(
+                    f"{recorded.total()} calls of {name} were recorded: run the same import again "
+                    f"to add the rest"
+                )
             raise
         recorded += added
         opened |= new

@@ -14,7 +14,7 @@ from calibration_ledger.core.audit import ModelAudit
 from calibration_ledger.core.entries import Adjustment
 from calibration_ledger.core.validation import request_key
 from calibration_ledger.core.values import ImportReport
-from calibration_ledger.errors import LedgerError, NotRecordedError, add_progress, damaged
+from calibration_ledger.errors import LedgerError, NotRecordedError, damaged, named
 from calibration_ledger.formats.ledger import LedgerReader, ModelEnd
 from calibration_ledger.formats.source import open_source, shown_name
 from calibration_ledger.storage import ledger as reads
@@ -180,13 +180,11 @@ def plan_import(backend: Backend, staged: StagedEntries, file: Source) -> list[P
             _check_fit(backend, _Merged(model, history, restored), file)
         plans.append(Plan(model, live, history.beginning, restored))
     if diverged:
-        names = ", ".join(repr(name) for name in diverged[:_SHOWN_MAX])
-        more = f" and {len(diverged) - _SHOWN_MAX} more" if len(diverged) > _SHOWN_MAX else ""
         file.refuse(
             None,
-            f"{names}{more}: the ledger {backend.place.shown} has another history. {_CHANGED}: "
-            f"import into a fresh ledger, or export the other models alone, each with "
-            f"--model.",
+            f"{named(diverged, _SHOWN_MAX)}: the ledger {backend.place.shown} has another "
+            f"history. {_CHANGED}: import into a fresh ledger, or export the other models alone, "
+            f"each with --model.",
         )
     return plans
 
@@ -331,7 +329,11 @@ def import_entries(
                     _restore(backend, plan, done, report)
                 _append(backend, plan, done, report)
             except LedgerError as error:
-                add_progress(error, done.total(), f"entries of {name}")
+                if done:
+                    error.keep(
+                        f"{done.total()} entries of {name} were recorded: run the same import "
+                        f"again to add the rest"
+                    )
                 raise
     opened = sum(plan.live is None for plan in plans)
     unchanged = sum(_is_unchanged(plan) for plan in plans)
@@ -464,6 +466,7 @@ def _append_runs(
 
 def _written_to(model: str) -> NotRecordedError:
     return NotRecordedError(
-        f"the model {model!r} was written to while its import ran. Nothing of this transaction "
-        f"was recorded: stop what writes to it."
+        f"the model {model!r} was written to while its import ran",
+        stayed="nothing of this transaction was recorded",
+        advice="stop what writes to it",
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from calibration_ledger.core.values import ImportReport
-from calibration_ledger.errors import ImportRefusedError, InvalidInputError
+from calibration_ledger.errors import ImportRefusedError, InvalidInputError, named
 from calibration_ledger.formats.predecessor import parse_state
 from calibration_ledger.formats.source import open_source, shown_name
 from calibration_ledger.verbs.record import OpenModel, now_us
@@ -48,15 +48,13 @@ def import_state(backend: Backend, source: str | os.PathLike[str] | TextIO | Non
         rows = {model: transaction.load(model) for model in sorted(states)}
         taken = [model for model, row in rows.items() if row is not None]
         if taken:
-            shown = ", ".join(repr(model) for model in taken[:_SHOWN_MAX])
-            more = f" and {len(taken) - _SHOWN_MAX} more" if len(taken) > _SHOWN_MAX else ""
             it = "it" if len(taken) == 1 else "them"
             raise ImportRefusedError(
                 name,
                 None,
-                f"{shown}{more}: the ledger has history of {it} already, and an opening balance "
-                f"stands before all history. Nothing was changed: import into a fresh ledger, or "
-                f"remove {it} from the file.",
+                f"{named(taken, _SHOWN_MAX)}: the ledger has history of {it} already, and an "
+                f"opening balance stands before all history. Nothing was changed: import into "
+                f"a fresh ledger, or remove {it} from the file.",
             )
         for model in rows:
             entry = states[model].adjustment(1, "imported", now, note)

@@ -24,6 +24,7 @@ from calibration_ledger.core.validation import (
 from calibration_ledger.core.values import Call
 from calibration_ledger.errors import (
     IMPOSSIBLE,
+    CalibrationLedgerError,
     InvalidInputError,
     LedgerError,
     LedgerNotFoundError,
@@ -33,7 +34,6 @@ from calibration_ledger.errors import (
     damaged,
     impossible,
     shown,
-    tell_recorded,
 )
 from calibration_ledger.rules import stored_rule
 from calibration_ledger.storage import ledger as reads
@@ -181,8 +181,9 @@ class OpenModel:
         row = transaction.load(model)
         if row is None:
             raise ModelNotFoundError(
-                f"the model {model!r} was there, and is gone: the ledger was replaced meanwhile. "
-                f"Nothing was changed: look at `calib stats`, and try again."
+                f"the model {model!r} was there, and is gone: the ledger was replaced meanwhile",
+                stayed="nothing was changed",
+                advice="look at `calib stats`, and try again",
             )
         return cls(transaction, model, row)
 
@@ -380,8 +381,9 @@ def _check_same(model: str, call: NewCall, first: Sequence[Any]) -> None:
         raise RequestConflictError(
             f"the request id {call.request_id!r} of the model {model!r} was recorded with {p} "
             f"prompt tokens, {c} completion tokens and {y!r} ms, and now comes with "
-            f"{call.prompt_tokens}, {call.completion_tokens} and {call.actual_ms!r}. Nothing was "
-            f"recorded: give each call an id of its own, also one that corrects a voided call."
+            f"{call.prompt_tokens}, {call.completion_tokens} and {call.actual_ms!r}",
+            stayed="nothing was recorded",
+            advice="give each call an id of its own, also one that corrects a voided call",
         )
 
 
@@ -427,10 +429,21 @@ def record_batches(
             found = {m: iter(some) for m, some in _record_batch(backend, opening, by_model).items()}
         except BaseException as error:
             if errors:
-                tell_recorded(error, errors)
+                _keep(error, errors)
             raise
         errors += [next(found[model]) for model, _ in batch]
     return errors
+
+
+def _keep(error: BaseException, errors_ms: Sequence[float]) -> None:
+    """Let what ended a `record_many` tell which calls stay, and carry their errors."""
+    done = len(errors_ms)
+    stayed = f"the first {done} calls were recorded"
+    if isinstance(error, CalibrationLedgerError):
+        error.recorded, error.errors_ms = done, tuple(errors_ms)
+        error.keep(stayed, f"the transaction from call {done + 1} on was not")
+    else:  # Ctrl-C, perhaps just after a commit
+        error.add_note(f"Of this record_many, at least {stayed}.")
 
 
 def _record_batch(

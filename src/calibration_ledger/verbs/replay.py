@@ -8,12 +8,11 @@ from calibration_ledger.core.figures import Accuracy
 from calibration_ledger.core.replay import Window, fold_history, replay_history, replay_of
 from calibration_ledger.core.validation import check_alpha, check_window
 from calibration_ledger.errors import (
-    RECALIBRATED,
     CalibrationLedgerError,
     HistoryArchivedError,
     damage_told,
     damaged,
-    tell_models,
+    named,
 )
 from calibration_ledger.fast import how_to_run
 from calibration_ledger.rules import find_rule, stored_rule
@@ -202,7 +201,11 @@ def recalibrate(
                 done = adopt(backend, _try(backend, newest, plan), _recalibrated)
         except CalibrationLedgerError as error:
             if adopted:
-                tell_models(error, RECALIBRATED, [replayed.model for replayed in adopted])
+                before = named([replayed.model for replayed in adopted])
+                error.keep(
+                    f"the models before stay recalibrated ({before})",
+                    "and this one was not changed",
+                )
             raise
         adopted.append(replay_of(trial.live.model, done.state, done.accuracy))
     return adopted

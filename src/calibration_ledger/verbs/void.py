@@ -35,8 +35,8 @@ from calibration_ledger.errors import (
     NoSuchEntryError,
     damage_told,
     damaged,
+    named,
     shown,
-    tell_models,
 )
 from calibration_ledger.fast import how_to_run
 from calibration_ledger.formats.row import import_id_of
@@ -296,8 +296,11 @@ def _adopt_all(backend: Backend, drafts: Sequence[_Draft], ask: _Ask) -> list[Vo
                     draft = _draft(backend, newest, ask)
         except CalibrationLedgerError as error:
             if done:
-                stay = "of the models before, the entries stay voided"
-                tell_models(error, stay, [one.model for one in done])
+                before = named([one.model for one in done])
+                error.keep(
+                    f"of the models before, the entries stay voided ({before})",
+                    "and this one was not changed",
+                )
             raise
         done.append(voiding)
     return done
@@ -442,8 +445,9 @@ def _check_archived(
     if named and (named[0][0] <= behind or not _stands(adjustments, after)):
         raise HistoryArchivedError(
             f"entry {named[0][0]} of the model {history.model!r} cannot be voided: what was learnt "
-            f"up to entry {behind} stands for entries that were archived. Nothing was changed: "
-            f"bring them back with `calib import ledger ARCHIVE`, and try again."
+            f"up to entry {behind} stands for entries that were archived",
+            stayed="nothing was changed",
+            advice="bring them back with `calib import ledger ARCHIVE`, and try again",
         )
 
 

@@ -92,60 +92,55 @@ def no_connection(error: BaseException, ledger: str, doing: str) -> LedgerError:
     """The typed error of a connection that could not be made."""
     if is_crowded(error):
         return postgres_fault(error, ledger, doing)
-    kind, recorded = (LedgerError, "") if doing == "read" else _NOT_RECORDED
+    kind = LedgerError if doing == "read" else NotRecordedError
     return kind(
-        f"there is no connection to {ledger} (PostgreSQL: {_said(error)}).{recorded} Check the "
-        f"URL, the user and password, and whether the server runs."
+        f"there is no connection to {ledger} (PostgreSQL: {_said(error)})",
+        advice="check the URL, the user and password, and whether the server runs",
     )
 
 
 def in_the_way(ledger: str, timeout_s: float, doing: str) -> LedgerBusyError:
     """The typed error of what was tried again until its deadline."""
-    recorded = "" if doing == "read" else " Nothing was recorded."
     return LedgerBusyError(
-        f"others got in the way in {ledger} for {timeout_s:g} s.{recorded} Try again, or give a "
-        f"longer timeout_s."
+        f"others got in the way in {ledger} for {timeout_s:g} s",
+        stayed=_stayed(doing),
+        advice=_AGAIN,
     )
 
 
 def unknown_outcome(error: BaseException, ledger: str) -> OutcomeUnknownError:
     """The typed error of a COMMIT that got no answer."""
     return OutcomeUnknownError(
-        f"the commit to {ledger} got no clear answer (PostgreSQL: {_said(error)}): whether it was "
-        f"recorded cannot be known. Record calls that carry a request_id again (none is added "
-        f"twice), and look for others in `calib history`."
+        f"the commit to {ledger} got no clear answer (PostgreSQL: {_said(error)})",
+        advice="record calls that carry a request_id again (none is added twice), and look for "
+        "others in `calib history`",
     )
 
 
 def postgres_fault(error: BaseException, ledger: str, doing: str) -> LedgerError:
     """The typed error of one of psycopg's that left no trace; see `faults.sqlite_fault`."""
     code, said = _code(error), _said(error)
-    recorded = "" if doing == "read" else " Nothing was recorded."
+    kind: type[LedgerError]
     if is_busy(error):
-        return LedgerBusyError(
-            f"{ledger} is held by another program (PostgreSQL: {said}).{recorded} Try again, or "
-            f"give a longer timeout_s."
-        )
-    if code == _DENIED:
-        return LedgerPermissionError(
-            f"{ledger} does not allow this to its user (PostgreSQL: {said}).{recorded} Ask for the "
-            f"grants that the README lists."
-        )
-    if code == _READ_ONLY:
-        return LedgerPermissionError(
-            f"{ledger} is read-only (PostgreSQL: {said}).{recorded} Connect to the primary server, "
-            f"or have default_transaction_read_only set off."
-        )
-    if code.startswith("XX"):
-        return LedgerCorruptError(
-            f"{ledger} is damaged (PostgreSQL: {said}).{recorded} Ask whoever runs the server."
-        )
-    if doing == "read":
-        return LedgerError(f"{ledger} could not be read (PostgreSQL: {said}). Try again.")
-    return NotRecordedError(
-        f"{ledger} could not be written (PostgreSQL: {said}).{recorded} Mend the cause and try "
-        f"again."
-    )
+        kind, matter, advice = LedgerBusyError, "is held by another program", _AGAIN
+    elif code == _DENIED:
+        kind, matter = LedgerPermissionError, "does not allow this to its user"
+        advice = "ask for the grants that the README lists"
+    elif code == _READ_ONLY:
+        kind, matter = LedgerPermissionError, "is read-only"
+        advice = "connect to the primary server, or have default_transaction_read_only set off"
+    elif code.startswith("XX"):
+        kind, matter, advice = LedgerCorruptError, "is damaged", "ask whoever runs the server"
+    elif doing == "read":
+        kind, matter, advice = LedgerError, "could not be read", "try again"
+    else:
+        kind, matter = NotRecordedError, "could not be written"
+        advice = "mend the cause and try again"
+    return kind(f"{ledger} {matter} (PostgreSQL: {said})", stayed=_stayed(doing), advice=advice)
 
 
-_NOT_RECORDED: tuple[type[LedgerError], str] = (NotRecordedError, " Nothing was recorded.")
+_AGAIN = "try again, or give a longer timeout_s"
+
+
+def _stayed(doing: str) -> str:
+    return "" if doing == "read" else "nothing was recorded"

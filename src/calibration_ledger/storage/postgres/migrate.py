@@ -66,8 +66,9 @@ def begun(place: Place, timeout_s: float, *, locked: bool) -> Iterator[sa.Connec
                 if not is_lost_connection(error):
                     raise postgres_fault(error, place.shown, doing) from error
                 raise OutcomeUnknownError(
-                    f"the commit to {place.shown} got no clear answer: run the same command again, "
-                    f"which finds out whether it is done."
+                    f"the commit to {place.shown} got no clear answer",
+                    stayed="whether it is done cannot be known",
+                    advice="run the same command again, which finds out",
                 ) from error
     finally:
         engine.dispose()

@@ -162,8 +162,8 @@ class PostgresBackend:
             raise
         if held.control.statusmessage != "COMMIT":
             raise NotRecordedError(
-                f"{self.place.shown} answered {held.control.statusmessage} to COMMIT. Nothing was "
-                f"recorded: try again."
+                f"{self.place.shown} answered {held.control.statusmessage} to COMMIT",
+                advice="try again",
             )
 
     def _roll_back(self, held: Held) -> None:

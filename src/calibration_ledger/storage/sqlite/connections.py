@@ -321,8 +321,10 @@ class Connections:
         if log is not None and self._logs.get(log, identity) != identity:
             raise LedgerReplacedError(
                 f"{self._path} was replaced or removed while it was in use, and {self._path}-wal "
-                f"beside it belongs to the file before. Nothing was recorded: delete that and "
-                f"{self._path}-shm, then put the file that you want in its place once more."
+                f"beside it belongs to the file before",
+                stayed="nothing was recorded",
+                advice=f"delete that and {self._path}-shm, then put the file that you want in its "
+                f"place once more",
             )
 
     def _is_in_place(self, held: Held) -> bool:

@@ -21,15 +21,15 @@ from calibration_ledger.errors import (
 _PRIMARY = 0xFF
 """Extended result codes carry the primary one in their lowest byte."""
 
-_BUSY = (LedgerBusyError, "is held by another program", "Try again, or give a longer timeout_s.")
-_PERMISSIONS = "Check the permissions of the file and of its folder."
+_BUSY = (LedgerBusyError, "is held by another program", "try again, or give a longer timeout_s")
+_PERMISSIONS = "check the permissions of the file and of its folder"
 _DENIED = (LedgerPermissionError, "may not be written by this user", _PERMISSIONS)
 _DAMAGED = (
     LedgerCorruptError,
     "is damaged",
     (
-        "It was not touched, and `calib doctor` says what can still be read: restore a backup, or "
-        "save that with `calib export jsonl FILE --salvage`."
+        "`calib doctor` says what can still be read; restore a backup, or save that with `calib "
+        "export jsonl FILE --salvage`"
     ),
 )
 
@@ -38,7 +38,7 @@ _MEANINGS: dict[int, tuple[type[LedgerError], str, str]] = {
     sqlite3.SQLITE_NOTADB: (
         NotALedgerError,
         "is not a ledger, nor any SQLite database",
-        "It was not touched: name another path, or ask `calib doctor` if it was a ledger once.",
+        "name another path, or ask `calib doctor` if it was a ledger once",
     ),
     sqlite3.SQLITE_CORRUPT: _DAMAGED,
     sqlite3.SQLITE_BUSY: _BUSY,
@@ -49,12 +49,12 @@ _MEANINGS: dict[int, tuple[type[LedgerError], str, str]] = {
     sqlite3.SQLITE_CANTOPEN: (
         LedgerPermissionError,
         "cannot be opened",
-        f"{_PERMISSIONS} If they allow it, the process may have too many files open (ulimit -n).",
+        f"{_PERMISSIONS}. If they allow it, the process may have too many files open (ulimit -n)",
     ),
     sqlite3.SQLITE_FULL: (
         NotRecordedError,
         "lies on a full disk, or the folder for temporary files (TMPDIR) does",
-        "Make room and try again.",
+        "make room and try again",
     ),
 }
 
@@ -62,15 +62,15 @@ _DOING: dict[str, tuple[type[LedgerError], str, str]] = {
     "read": (
         LedgerError,
         "could not be read",
-        "Try again; if it stays so, `calib doctor` says what it can find out.",
+        "try again; if it stays so, `calib doctor` says what it can find out",
     ),
-    "write": (NotRecordedError, "could not be written", "Mend the cause and try again."),
+    "write": (NotRecordedError, "could not be written", "mend the cause and try again"),
     "commit": (
         OutcomeUnknownError,
         "could not be committed to",
         (
-            "Whether it was recorded cannot be known: record calls that carry a request_id again "
-            "(none is added twice), and look for others in `calib history`."
+            "record calls that carry a request_id again (none is added twice), and look for "
+            "others in `calib history`"
         ),
     ),
 }
@@ -93,5 +93,10 @@ def sqlite_fault(error: Exception, ledger: str, doing: str) -> LedgerError:
     if isinstance(error, UnicodeDecodeError) or "decode to UTF-8" in str(error):
         code = sqlite3.SQLITE_CORRUPT
     kind, matter, advice = _MEANINGS.get(code) or _DOING[doing]
-    recorded = "" if doing == "read" or kind is OutcomeUnknownError else " Nothing was recorded."
-    return kind(f"{ledger} {matter} (SQLite: {error}).{recorded} {advice}")
+    said = f"{ledger} {matter} (SQLite: {error})"
+    if kind is OutcomeUnknownError:
+        return kind(said, advice=advice)
+    stayed = "nothing was recorded"
+    if doing == "read":
+        stayed = "it was not touched" if kind in {NotALedgerError, LedgerCorruptError} else ""
+    return kind(said, stayed=stayed, advice=advice)

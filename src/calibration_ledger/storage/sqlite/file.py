@@ -208,8 +208,9 @@ class SQLiteBackend:
             self._create()
         elif is_there and not os.access(self._path, os.W_OK):
             raise LedgerPermissionError(
-                f"{self.place.shown} may not be written by this user. Nothing was recorded: check "
-                f"its permissions."
+                f"{self.place.shown} may not be written by this user",
+                stayed="nothing was recorded",
+                advice="check its permissions",
             )
         check_one_name(self.place)
         try:

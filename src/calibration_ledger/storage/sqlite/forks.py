@@ -85,8 +85,9 @@ def check_safe() -> None:
     """
     if _unsafe:
         raise LedgerError(
-            "this process was forked while the ledger was in use, and SQLite does not survive "
-            "that. Nothing was recorded: fork at another moment, or start processes with spawn."
+            "this process was forked while the ledger was in use, and SQLite does not survive that",
+            stayed="nothing was recorded",
+            advice="fork at another moment, or start processes with spawn",
         )
 
 

@@ -214,12 +214,14 @@ def wait_for(
         check_file(place)  # which knows more, where the folder is gone, say
         raise LedgerPermissionError(
             f"{place.shown} cannot be written: its lock file {lock.path} cannot be used "
-            f"({error.strerror}). Nothing was recorded: check the folder's permissions."
+            f"({error.strerror})",
+            stayed="nothing was recorded",
+            advice="check the folder's permissions",
         ) from None
     if not got:
         raise LedgerBusyError(
-            f"others held {place.shown} for {timeout_s:g} s. Nothing was recorded: try again, or "
-            f"give a longer timeout_s."
+            f"others held {place.shown} for {timeout_s:g} s",
+            advice="try again, or give a longer timeout_s",
         )
 
 
