@@ -82,7 +82,14 @@ def test_the_sdist_holds_what_builds_and_tests_it(built):
     (sdist,) = built.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
         names = {name.split("/", 1)[1] for name in archive.getnames() if "/" in name}
-    for name in ("alembic.ini", "README.md", "LICENSE", "tests/conftest.py", "migrations/env.py"):
+    for name in (
+        "alembic.ini",
+        "README.md",
+        "docs/index.md",
+        "LICENSE",
+        "tests/conftest.py",
+        "migrations/env.py",
+    ):
         assert name in names
     assert [name for name in names if "shared" in name.split("/")] == []
 

@@ -665,7 +665,7 @@ class AdaptiveCalibrator:
 
         The file is checked whole before anything of it is recorded; then it is recorded in
         transactions of at most 1,000 entries (`state`: in one). Should that be cut short, the
-        same import completes it: no call is added twice. The formats are in the README.
+        same import completes it: no call is added twice. The formats are in docs/files.md.
 
         Args:
             kind: `jsonl` or `csv`: calls, a row each; `ledger`: what `export_ledger("jsonl", ...)`

@@ -217,7 +217,7 @@ def test_without_psycopg_a_sentence_says_what_to_install(url):
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
     )
-    assert "pip install 'calibration-ledger[postgres]'" in done.stderr.splitlines()[-1]
+    assert "pip install 'psycopg[binary]'" in done.stderr.splitlines()[-1]
 
 
 def test_a_closed_calibrator_says_so_and_leaves_no_connection(postgres, database, url):

@@ -1,4 +1,4 @@
-"""Who may do what: the grants of the README, no more and no less, for a writer and for a reader."""
+"""Who may do what: the grants of docs/postgresql.md, no more and no less, by role."""
 
 from __future__ import annotations
 
@@ -218,7 +218,7 @@ def test_a_reader_reads_everything_and_writes_nothing(reader, url, calibrator):
             lambda: looking.reset("m"),
             lambda: looking.recalibrate(0.9),
         ):
-            with pytest.raises(LedgerPermissionError, match=r"does not allow this.*README lists"):
+            with pytest.raises(LedgerPermissionError, match="listed in docs/postgresql"):
                 use()
         read_in_every_way(looking)
     assert dump(url) == rows

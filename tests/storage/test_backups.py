@@ -172,7 +172,7 @@ def test_copies_made_while_others_write_hold_all_that_was_acknowledged(ledger_pa
     for copy, acknowledged in copies:
         for beside in ("", "-wal", "-shm"):
             ledger_path.with_name(ledger_path.name + beside).unlink(missing_ok=True)
-        shutil.copyfile(copy, ledger_path)  # as the README says
+        shutil.copyfile(copy, ledger_path)  # as docs/several-processes.md says
         with AdaptiveCalibrator(ledger_path) as calibrator:
             stored = [call.request_id for call in calibrator.calls()]
             assert len(stored) == len(set(stored))

@@ -86,8 +86,8 @@ def check_state(facts: Facts) -> Iterator[Advice]:
         case "newer":
             yield _act(
                 f"A newer calibration-ledger upgraded it to revision {facts.revision}, and this "
-                f"one only knows {facts.expected_revision}: upgrade the program.",
-                "pip install -U calibration-ledger",
+                f"one only knows {facts.expected_revision}: install the newer program, from where "
+                f"you got this one."
             )
         case "foreign" | "unreadable":
             yield _act(facts.trouble or "It cannot be used as a ledger: name another place.")
@@ -234,8 +234,8 @@ def check_wal_reset_bug(facts: Facts) -> Iterator[Advice]:
     if affected:
         yield _know(
             f"SQLite {facts.engine_version} has the WAL-reset bug, which can corrupt a ledger: "
-            f"other programs must not write to it or checkpoint it beside us (README, Several "
-            f"processes)."
+            f"other programs must not write to it or checkpoint it beside us "
+            f"(docs/several-processes.md)."
         )
 
 

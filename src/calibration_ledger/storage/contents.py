@@ -54,8 +54,8 @@ class Contents(NamedTuple):
             )
         return LedgerTooNewError(
             f"{ledger} is of revision {self.revision}, and this program only knows {REVISION}: a "
-            f"newer calibration-ledger wrote it. Upgrade this one (pip install -U "
-            f"calibration-ledger).",
+            f"newer calibration-ledger wrote it. Install the newer program, from where you got "
+            f"this one.",
             found=self.revision,
             expected=REVISION,
         )

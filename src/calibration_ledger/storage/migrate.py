@@ -75,8 +75,8 @@ def migrations_dir() -> Path:
         if (folder / "env.py").is_file():
             return folder
     raise MigrationsNotFoundError(
-        "this installation of calibration-ledger lacks its migrations: install it again "
-        "(pip install --force-reinstall calibration-ledger)."
+        "this installation of calibration-ledger lacks its migrations: install it again from where "
+        "you got it (pip install --force-reinstall PATH-OR-GIT-URL)."
     )
 
 

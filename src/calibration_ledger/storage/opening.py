@@ -39,7 +39,7 @@ def examine(place: Place, durability: str = "full", backend: Backend | None = No
     except ModuleNotFoundError as error:
         raise InvalidInputError(
             f"a ledger in PostgreSQL needs psycopg, which is not installed ({error}): "
-            f"pip install 'calibration-ledger[postgres]'."
+            f"pip install 'psycopg[binary]'."
         ) from None
     return examine_server(place, durability)
 
@@ -78,7 +78,7 @@ def open_backend(place: Place, durability: str, timeout_s: float) -> Backend:
         except ModuleNotFoundError as error:
             raise InvalidInputError(
                 f"a ledger in PostgreSQL needs psycopg, which is not installed ({error}): "
-                f"pip install 'calibration-ledger[postgres]'."
+                f"pip install 'psycopg[binary]'."
             ) from None
         return PostgresBackend(place, durability, timeout_s)
     return SQLiteBackend(place, durability, timeout_s)

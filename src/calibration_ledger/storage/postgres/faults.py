@@ -125,7 +125,7 @@ def postgres_fault(error: BaseException, ledger: str, doing: str) -> LedgerError
         kind, matter, advice = LedgerBusyError, "is held by another program", _AGAIN
     elif code == _DENIED:
         kind, matter = LedgerPermissionError, "does not allow this to its user"
-        advice = "ask for the grants that the README lists"
+        advice = "ask for the grants listed in docs/postgresql.md"
     elif code == _READ_ONLY:
         kind, matter = LedgerPermissionError, "is read-only"
         advice = "connect to the primary server, or have default_transaction_read_only set off"

@@ -1,4 +1,4 @@
-"""The SQL of the README, run as it stands there: the grants for real, Citus's as far as can be."""
+"""The SQL of docs/postgresql.md, run as it stands: the grants for real, Citus with stand-ins."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from calibration_ledger.storage.schema import TABLES
 
 from .test_roles import NEEDED_TO_WRITE, READER, WRITER, read_in_every_way, write_in_every_way
 
-README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(__file__).parents[2] / "docs" / "postgresql.md"
 BLOCK = re.compile(r"^```sql\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
 def statements_with(word):
     """The statements of the one block that has a word in it."""
-    blocks = [block for block in BLOCK.findall(README.read_text("utf-8")) if word in block]
+    blocks = [block for block in BLOCK.findall(PAGE.read_text("utf-8")) if word in block]
     (block,) = blocks
     return [statement.strip() for statement in block.split(";") if statement.strip()]
 
 
 def test_every_block_of_sql_is_run_here():
-    assert len(BLOCK.findall(README.read_text("utf-8"))) == 2
+    assert len(BLOCK.findall(PAGE.read_text("utf-8"))) == 2
     assert statements_with("GRANT")
     assert statements_with("create_distributed_table")
 
 
 @pytest.fixture
 def roles(postgres, database, run):
-    """The URLs of two roles that have what the README grants them, and nothing besides."""
+    """The URLs of two roles that have what the page grants them, and nothing besides."""
     names = {f"calib_{what}": postgres.role(what) for what in ("writer", "reader")}
     run("REVOKE ALL ON SCHEMA public FROM PUBLIC")
     for statement in statements_with("GRANT"):
@@ -48,7 +48,7 @@ def test_the_grants_are_all_that_it_takes_to_record(roles, calibrator):
         read_in_every_way(writer)
     with AdaptiveCalibrator(roles["calib_reader"]) as reader:
         read_in_every_way(reader)
-        with pytest.raises(LedgerPermissionError, match="README lists"):
+        with pytest.raises(LedgerPermissionError, match="listed in docs/postgresql"):
             reader.record("m", 1, 2.0)
 
 
