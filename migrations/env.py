@@ -17,7 +17,7 @@ from calibration_ledger.storage.migrate import (
     reading,
     without_view,
 )
-from calibration_ledger.storage.place import find_place
+from calibration_ledger.storage.place import Memory, find_place
 from calibration_ledger.storage.schema import metadata
 
 TIMEOUT_S = 30.0
@@ -56,7 +56,7 @@ def only_looks():
 
 def run_on_own_connection(ledger):
     place = find_place(ledger)
-    if not place.in_memory:
+    if not isinstance(place, Memory):
         found = current_revision(place, TIMEOUT_S)  # refuses what is no ledger
         if found is None and only_looks():
             raise SystemExit(

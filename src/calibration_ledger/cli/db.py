@@ -15,7 +15,7 @@ from calibration_ledger.cli.session import Session, pass_session
 from calibration_ledger.errors import InvalidInputError, LedgerNotFoundError
 
 if TYPE_CHECKING:
-    from calibration_ledger.storage.place import Place
+    from calibration_ledger.storage.place import File, Server
 
 TIMEOUT_S = 30.0
 """How long to wait for other programs, as everywhere else in the library."""
@@ -26,16 +26,16 @@ def db() -> None:
     """Look after the ledger's database."""
 
 
-def _place(session: Session) -> Place:
-    from calibration_ledger.storage.place import find_place
+def _place(session: Session) -> File | Server:
+    from calibration_ledger.storage.place import Memory, find_place
 
     place = find_place(session.ledger)
-    if place.in_memory:
+    if isinstance(place, Memory):
         raise InvalidInputError("a ledger in memory is always new: name one with --ledger.")
     return place
 
 
-def _current(place: Place) -> str:
+def _current(place: File | Server) -> str:
     """The ledger's revision.
 
     Raises:
@@ -135,7 +135,8 @@ def backup(session: Session, dest: Path, *, as_json: bool) -> None:
     copy = dest.absolute()
     if place.path is None:
         with session.existing() as calibrator:
-            calibrator.backup(copy)  # says how a server's database is backed up
+            calibrator.backup(copy)  # refuses, and says how a server's database is backed up
+        return
     found = _current(place)  # refuses what is no ledger
     backup_file(place, copy, TIMEOUT_S)
     if as_json:

@@ -42,9 +42,12 @@ class Cursor(Protocol):
 class Backend(Protocol):
     """A database with a ledger in it, or with room for one."""
 
-    place: Place
     durability: str
     sql: Statements
+
+    @property
+    def place(self) -> Place:
+        """Where it lies."""
 
     def read(self, text: str, parameters: Sequence[Any] = ()) -> list[Any]:
         """Run one reading statement, a snapshot of its own, and give all its rows.

@@ -24,7 +24,14 @@ from calibration_ledger.storage.contents import (
     may_hold_revision,
     of_revision,
 )
-from calibration_ledger.storage.place import check_file, check_one_name, find_place
+from calibration_ledger.storage.place import (
+    File,
+    Memory,
+    Server,
+    check_file,
+    check_one_name,
+    find_place,
+)
 from calibration_ledger.storage.postgres.tables import FIND_TABLES
 from calibration_ledger.storage.schema import READABLE_VIEW, REVISION, TABLES
 from calibration_ledger.storage.sqlite import connections as sqlite_connect
@@ -137,9 +144,9 @@ def upgrade(place: Place, timeout_s: float) -> Upgrade:
         LedgerTooNewError: a newer program upgraded it.
         LedgerError: it cannot be upgraded; it is as it was.
     """
-    if place.in_memory:
+    if isinstance(place, Memory):
         raise InvalidInputError("a ledger in memory is always new: name a path to upgrade.")
-    if place.url is None:
+    if isinstance(place, File):
         return upgrade_file(place, timeout_s)
     from calibration_ledger.storage.postgres.migrate import begun, keep_others_out
 
@@ -153,7 +160,7 @@ def upgrade(place: Place, timeout_s: float) -> Upgrade:
     return Upgrade(place.shown, before, REVISION, None)
 
 
-def upgrade_file(place: Place, timeout_s: float, *, locked: bool = False) -> Upgrade:
+def upgrade_file(place: File, timeout_s: float, *, locked: bool = False) -> Upgrade:
     """Make the ledger, or bring it to this program's revision; what is there is backed up first.
 
     Args:
@@ -183,7 +190,7 @@ def upgrade_file(place: Place, timeout_s: float, *, locked: bool = False) -> Upg
     return Upgrade(place.shown, before, REVISION, backup)
 
 
-def _look(place: Place, timeout_s: float) -> None:
+def _look(place: File, timeout_s: float) -> None:
     """Refuse what is no ledger before anything is done: a lock file beside it is something, too."""
     if check_file(place):
         current_revision(place, timeout_s)
@@ -195,32 +202,30 @@ def _refuse_newer(found: str, place: Place) -> None:
         raise contents.error(place.shown)
 
 
-def current_revision(place: Place, timeout_s: float) -> str | None:
+def current_revision(place: File | Server, timeout_s: float) -> str | None:
     """The revision of a ledger; None where there is none yet. Changes nothing.
 
     Raises:
         LedgerError: what is there is no ledger, or cannot be read.
     """
-    if place.path is not None and not check_file(place):
+    if isinstance(place, File) and not check_file(place):
         return None
     with reading(place, timeout_s) as connection:
         return read_revision(connection, place.shown)
 
 
 @contextmanager
-def reading(place: Place, timeout_s: float) -> Iterator[sa.Connection]:
+def reading(place: File | Server, timeout_s: float) -> Iterator[sa.Connection]:
     """A connection of SQLAlchemy's that only reads."""
-    if place.url is not None:
+    if isinstance(place, Server):
         from calibration_ledger.storage.postgres.migrate import begun
 
         with begun(place, timeout_s, locked=False) as connection:
             yield connection
         return
-    path = place.path
-    assert path is not None  # noqa: S101 - a ledger in memory is asked for nothing here
     engine = sa.create_engine(
         "sqlite://",
-        creator=lambda: sqlite_connect.connect_reader(path, timeout_s),
+        creator=lambda: sqlite_connect.connect_reader(place.path, timeout_s),
         poolclass=sa.NullPool,
     )
     try:
@@ -240,9 +245,9 @@ def reading(place: Place, timeout_s: float) -> Iterator[sa.Connection]:
 def migration_connection(ledger: str | None) -> Iterator[sa.Connection]:
     """The connection on which `alembic` in a checkout works: locked, and in one transaction."""
     place = find_place(ledger)
-    if place.in_memory:
+    if isinstance(place, Memory):
         raise InvalidInputError("name a ledger: alembic -x ledger=PATH-OR-URL upgrade head")
-    if place.url is not None:
+    if isinstance(place, Server):
         from calibration_ledger.storage.postgres.migrate import begun, keep_others_out
 
         with begun(place, 30.0, locked=True) as connection:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from calibration_ledger.core.facts import Facts
 from calibration_ledger.errors import InvalidInputError
 from calibration_ledger.storage.contents import count_rows, find_last_entry
+from calibration_ledger.storage.place import File, Memory, Server
 from calibration_ledger.storage.schema import REVISION
 from calibration_ledger.storage.sqlite.examine import examine_file
 from calibration_ledger.storage.sqlite.file import SQLiteBackend
@@ -30,9 +31,9 @@ def examine(place: Place, durability: str = "full", backend: Backend | None = No
         durability: how its writers commit.
         backend: of a ledger in memory: the one that holds it.
     """
-    if place.path is not None:
+    if isinstance(place, File):
         return examine_file(place, durability)
-    if place.url is None:
+    if isinstance(place, Memory):
         return _examine_memory(place, backend)
     try:
         from calibration_ledger.storage.postgres.examine import examine_server
@@ -70,9 +71,9 @@ def open_backend(place: Place, durability: str, timeout_s: float) -> Backend:
     Raises:
         LedgerError: what lies there cannot be used as a ledger.
     """
-    if place.in_memory:
+    if isinstance(place, Memory):
         return MemoryBackend(place)
-    if place.url is not None:
+    if isinstance(place, Server):
         try:
             from calibration_ledger.storage.postgres.server import PostgresBackend
         except ModuleNotFoundError as error:

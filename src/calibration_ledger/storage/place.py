@@ -12,7 +12,7 @@ import stat
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NoReturn
+from typing import ClassVar, NoReturn
 
 import sqlalchemy as sa
 
@@ -23,8 +23,6 @@ from calibration_ledger.errors import (
     LedgerPermissionError,
     NotALedgerError,
 )
-
-# -- places ---------------------------------------------------------------------------------
 
 ENVIRONMENT = "CALIBRATION_LEDGER"
 MEMORY = ":memory:"
@@ -42,25 +40,53 @@ _LOG_HEADER_BYTES = 32
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """A ledger's place.
+class File:
+    """A ledger in a SQLite file.
 
     Attributes:
-        path: the absolute path of the file; None for a URL or `:memory:`.
-        url: the URL of a server's database; None for a file.
-        shown: what may be printed: never a password.
+        path: its absolute path.
         ours: whether this is the user's default place, whose folder is made when needed.
     """
 
-    path: Path | None
-    url: str | None = field(repr=False)  # there may be a password in it
-    shown: str
+    path: Path
     ours: bool = False
 
     @property
-    def in_memory(self) -> bool:
-        """Whether the ledger ends with the process."""
-        return self.path is None and self.url is None
+    def shown(self) -> str:
+        """The path, as it may be printed."""
+        return str(self.path)
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A ledger in the database of a PostgreSQL server.
+
+    Attributes:
+        path: there is no file.
+        url: where it is.
+        shown: the same as it may be printed: without a password.
+    """
+
+    path: ClassVar[None] = None
+    url: str = field(repr=False)  # there may be a password in it
+    shown: str
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """A ledger that ends with the process.
+
+    Attributes:
+        path: there is no file.
+        shown: `:memory:`.
+    """
+
+    path: ClassVar[None] = None
+    shown: ClassVar[str] = MEMORY
+
+
+Place = File | Server | Memory
+"""Where a ledger lies. Each has a `path`, None where it is no file, and a text to be `shown`."""
 
 
 def find_place(ledger: str | os.PathLike[str] | None) -> Place:
@@ -77,7 +103,7 @@ def find_place(ledger: str | os.PathLike[str] | None) -> Place:
         import platformdirs
 
         path = platformdirs.user_data_path("calibration-ledger", appauthor=False) / "ledger.db"
-        return Place(path, None, str(path), ours=True)
+        return File(path, ours=True)
     try:
         text = os.fspath(ledger)
     except TypeError:
@@ -89,7 +115,7 @@ def find_place(ledger: str | os.PathLike[str] | None) -> Place:
             f"this {type(ledger).__name__} is none: leave it out for your own."
         )
     if text == MEMORY:
-        return Place(None, None, MEMORY)
+        return Memory()
     if isinstance(ledger, str) and _MISTYPED.match(text):
         # Not repeated either.
         raise InvalidInputError(
@@ -106,7 +132,7 @@ def find_place(ledger: str | os.PathLike[str] | None) -> Place:
             f"the ledger {text} starts with the home of a user who is not known here: write the "
             f"path out, or ./{text} for a file of that name."
         ) from None
-    return Place(path, None, str(path))
+    return File(path)
 
 
 def _can_be_encoded(text: str) -> bool:
@@ -119,20 +145,19 @@ def _can_be_encoded(text: str) -> bool:
 
 
 def _from_url(text: str) -> Place:
-
     url, shown = read_url(text)
     # With two slashes instead of three, the first part of the path would be a host, and lost.
     if url.get_backend_name() == "sqlite" and not (url.query or url.host or url.username):
         return find_place(url.database or MEMORY)
     if url.drivername == "postgresql+psycopg":
-        return Place(None, url.render_as_string(hide_password=False), shown)
+        return Server(url.render_as_string(hide_password=False), shown)
     raise InvalidInputError(
         f"a ledger at {shown} is not supported: name a path, such as calls.db, or a database of a "
         f"PostgreSQL server, such as postgresql+psycopg://host/database."
     )
 
 
-def check_file(place: Place) -> bool:
+def check_file(place: File) -> bool:
     """Whether there is something at the path: False for nothing, or an empty file.
 
     An empty file is what SQLite itself leaves behind when a process dies before its first commit,
@@ -144,7 +169,6 @@ def check_file(place: Place) -> bool:
         LedgerCorruptError: there is nothing, but a log beside it.
         NotALedgerError: it is a single byte; of larger files the database engine tells.
     """
-    assert place.path is not None  # noqa: S101 - the callers have looked
     path = place.path
     try:
         status = path.stat()
@@ -183,13 +207,13 @@ def check_file(place: Place) -> bool:
     return status.st_size > 0
 
 
-def _refuse_log_alone(place: Place) -> None:
+def _refuse_log_alone(place: File) -> None:
     """Refuse a file that is empty or gone while its log still holds what was recorded last.
 
     SQLite takes such a log for a leftover, and deletes it. Who makes a ledger writes a page into
     the file before the log.
     """
-    path = os.path.realpath(place.path or "")
+    path = os.path.realpath(place.path)
     if _size(f"{path}-wal") > _LOG_HEADER_BYTES and _size(path) <= 0:
         matter = "gone" if _size(path) < 0 else "empty"
         raise LedgerCorruptError(
@@ -208,14 +232,14 @@ def _size(path: str) -> int:
         return -1
 
 
-def check_one_name(place: Place) -> None:
+def check_one_name(place: File) -> None:
     """Refuse to write to a file that has a second name.
 
     Raises:
         LedgerPathError: it has.
     """
     with suppress(FileNotFoundError):
-        if place.path is not None and place.path.stat().st_nlink > 1:
+        if place.path.stat().st_nlink > 1:
             refuse_second_name(place.shown)
 
 
@@ -230,8 +254,7 @@ def refuse_second_name(shown: str) -> NoReturn:
     )
 
 
-def _check_folder(place: Place) -> None:
-    assert place.path is not None  # noqa: S101 - the callers have looked
+def _check_folder(place: File) -> None:
     folder = place.path.parent
     if place.path.is_symlink():
         raise LedgerPathError(f"{place.shown} is a link to a file that does not exist: mend it.")
@@ -242,9 +265,9 @@ def _check_folder(place: Place) -> None:
         )
 
 
-def make_folder(place: Place) -> None:
+def make_folder(place: File) -> None:
     """Make the user's own data folder; others' folders are theirs to make."""
-    if place.ours and place.path is not None:
+    if place.ours:
         try:
             place.path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -254,8 +277,7 @@ def make_folder(place: Place) -> None:
             ) from None
 
 
-# -- URLs: what is connected to, and what may be shown --------------------------------------
-# A ledger's URL: what is connected to, and what may be shown to people.
+# -- URLs: what is connected to, and what may be shown to people ------------------------------
 
 _SHOWN = frozenset(
     {

@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING
 from calibration_ledger.errors import LedgerNotFoundError
 from calibration_ledger.storage.contents import of_revision
 from calibration_ledger.storage.migrate import current_revision, reading
+from calibration_ledger.storage.place import File
 from calibration_ledger.storage.schema import REVISION
 from calibration_ledger.storage.sqlite.soundness import LIST_SCHEMA, damaged_parts, foreign_parts
 
 if TYPE_CHECKING:
-    from calibration_ledger.storage.place import Place
+    from calibration_ledger.storage.place import Server
 
 
-def schema_differences(place: Place, timeout_s: float) -> list[str]:
+def schema_differences(place: File | Server, timeout_s: float) -> list[str]:
     """How a ledger's tables differ from what this program expects; empty where they agree.
 
     The whole schema is compared, CHECKs and views included, with that of a new ledger.
@@ -29,7 +30,7 @@ def schema_differences(place: Place, timeout_s: float) -> list[str]:
     if found != REVISION:
         raise of_revision(found).error(place.shown)
     with reading(place, timeout_s) as connection:
-        if place.url is None:
+        if isinstance(place, File):
             rows = [tuple(row) for row in connection.exec_driver_sql(LIST_SCHEMA)]
             return [*damaged_parts(rows), *foreign_parts(rows)]
         from calibration_ledger.storage.postgres.schema import schema_texts

@@ -26,7 +26,7 @@ from calibration_ledger.storage.postgres.tables import FIND_TABLES, check_tables
 from calibration_ledger.storage.schema import REVISION, TABLES, VERSION_TABLE
 
 if TYPE_CHECKING:
-    from calibration_ledger.storage.place import Place
+    from calibration_ledger.storage.place import Server
 
 TIMEOUT_S = 10.0
 """How long to wait for a connection."""
@@ -76,9 +76,8 @@ _BLOCKED = """
 """
 
 
-def examine_server(place: Place, durability: str) -> Facts:
+def examine_server(place: Server, durability: str) -> Facts:
     """Everything that can be found out about the ledger at a URL."""
-    assert place.url is not None  # noqa: S101 - `examine` has looked
     facts = Facts(place.shown, "PostgreSQL", None, "unreadable", REVISION, synchronous=durability)
     engine = make_engine(place.url, TIMEOUT_S)
     try:

@@ -29,14 +29,14 @@ from calibration_ledger.storage.schema import TABLES
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from calibration_ledger.storage.place import Place
+    from calibration_ledger.storage.place import Server
 
 _TURN_S, _PAUSE_S = 1.0, 0.1
 _LOCK_KEY = 0x63616C69625F31  # "calib_1"; one number for all programs that migrate ledgers
 
 
 @contextmanager
-def begun(place: Place, timeout_s: float, *, locked: bool) -> Iterator[sa.Connection]:
+def begun(place: Server, timeout_s: float, *, locked: bool) -> Iterator[sa.Connection]:
     """One transaction on an own connection; `locked`: alone among those that migrate.
 
     Raises:
@@ -44,7 +44,6 @@ def begun(place: Place, timeout_s: float, *, locked: bool) -> Iterator[sa.Connec
         OutcomeUnknownError: the commit got no answer.
         LedgerError: the server refused.
     """
-    assert place.url is not None  # noqa: S101 - only servers' databases come here
     doing = "write" if locked else "read"
     engine = make_engine(place.url, timeout_s).execution_options(isolation_level="READ COMMITTED")
     try:
@@ -74,7 +73,7 @@ def begun(place: Place, timeout_s: float, *, locked: bool) -> Iterator[sa.Connec
         engine.dispose()
 
 
-def _lock(connection: sa.Connection, place: Place) -> None:
+def _lock(connection: sa.Connection, place: Server) -> None:
     # A server's limit for ordinary statements is not meant for the building of tables.
     connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
     connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK_KEY})")

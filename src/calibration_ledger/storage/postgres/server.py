@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from calibration_ledger.storage.backend import Result
-    from calibration_ledger.storage.place import Place
+    from calibration_ledger.storage.place import Server
     from calibration_ledger.storage.postgres.connections import Held
 
 _PAUSE_S_MAX = 0.25
@@ -57,13 +57,12 @@ _REFUSALS_MAX = 3
 class PostgresBackend:
     """The `Backend` of one PostgreSQL database."""
 
-    def __init__(self, place: Place, durability: str, timeout_s: float) -> None:
+    def __init__(self, place: Server, durability: str, timeout_s: float) -> None:
         """Look whether there is a ledger, to refuse at once what is none.
 
         Raises:
             LedgerError: the server cannot be reached, or its database is of something else.
         """
-        assert place.url is not None  # noqa: S101 - `open_backend` has looked
         self.place = place
         self.durability = durability
         self._timeout_s = timeout_s

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from calibration_ledger.storage.place import Place
+    from calibration_ledger.storage.place import File, Place
 
 
 # -- copies ---------------------------------------------------------------------------------
@@ -43,9 +43,8 @@ _NAME_KEPT = 40
 """Characters of the copy's name in that of the unfinished one: names have an end."""
 
 
-def backup_beside(place: Place, revision: str, timeout_s: float) -> Path:
+def backup_beside(place: File, revision: str, timeout_s: float) -> Path:
     """Copy the ledger beside itself, under a name that says of which revision it is."""
-    assert place.path is not None  # noqa: S101 - only files are upgraded here
     number = 1
     while True:
         suffix = f".{revision}.backup" if number == 1 else f".{revision}.backup-{number}"
@@ -56,14 +55,13 @@ def backup_beside(place: Place, revision: str, timeout_s: float) -> Path:
         number += 1
 
 
-def backup_file(place: Place, copy: Path, timeout_s: float) -> None:
+def backup_file(place: File, copy: Path, timeout_s: float) -> None:
     """Write a consistent copy of the ledger while others go on writing.
 
     Raises:
         InvalidInputError: there is something at the copy's path already.
         LedgerNotFoundError: there is no ledger to copy.
     """
-    assert place.path is not None  # noqa: S101 - `AdaptiveCalibrator.backup` has looked
     if not check_file(place):
         raise LedgerNotFoundError(f"there is no ledger at {place.shown}: nothing to back up.")
     ledger = place.path

@@ -31,7 +31,7 @@ from calibration_ledger.storage.sqlite.forks import forgotten, no_fork, open_bac
 from calibration_ledger.storage.sqlite.salvage import is_damage, salvage_of, survey
 
 if TYPE_CHECKING:
-    from calibration_ledger.storage.place import Place
+    from calibration_ledger.storage.place import File
 
 TIMEOUT_S = 2.0
 """How long to wait for others. Readers of a ledger never wait, but those of other modes do."""
@@ -43,9 +43,8 @@ DAMAGE_SHOWN = 10
 """So much damage is listed; the rest is not different."""
 
 
-def examine_file(place: Place, durability: str) -> Facts:
+def examine_file(place: File, durability: str) -> Facts:
     """Everything that can be found out about the file at a place."""
-    assert place.path is not None  # noqa: S101 - `examine` has looked
     path = Path(os.path.realpath(place.path))
     facts = Facts(
         place.shown,

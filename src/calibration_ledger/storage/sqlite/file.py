@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from calibration_ledger.storage.backend import Result
-    from calibration_ledger.storage.place import Place
+    from calibration_ledger.storage.place import File
     from calibration_ledger.storage.sqlite.connections import Held
     from calibration_ledger.storage.sqlite.lock import Turn, WriterLock
 
@@ -44,13 +44,12 @@ if TYPE_CHECKING:
 class SQLiteBackend:
     """The `Backend` of one SQLite file."""
 
-    def __init__(self, place: Place, durability: str, timeout_s: float) -> None:
+    def __init__(self, place: File, durability: str, timeout_s: float) -> None:
         """Open the ledger if there is one, to refuse at once what is none.
 
         Raises:
             LedgerError: what lies at the place cannot be used as a ledger.
         """
-        assert place.path is not None  # noqa: S101 - `open_backend` has looked
         self.place = place
         self.durability = durability
         self._path = place.path

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from calibration_ledger.storage.backend import Result
-    from calibration_ledger.storage.place import Place
+    from calibration_ledger.storage.place import File
 
 
 # -- a fair lock between threads ------------------------------------------------------------
@@ -200,7 +200,7 @@ class OtherLock(Exception):  # noqa: N818 - a signal inside the package, not an 
 
 
 def wait_for(
-    place: Place, lock: WriterLock, timeout_s: float, wait: Callable[..., bool], *arguments: Turn
+    place: File, lock: WriterLock, timeout_s: float, wait: Callable[..., bool], *arguments: Turn
 ) -> None:
     """Run `wait(timeout_s, *arguments)`, one of the lock's methods.
 

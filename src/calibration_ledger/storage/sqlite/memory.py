@@ -28,13 +28,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from calibration_ledger.storage.backend import Result
-    from calibration_ledger.storage.place import Place
+    from calibration_ledger.storage.place import Memory
 
 
 class MemoryBackend:
     """The `Backend` of a database in memory."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Memory) -> None:
         """Make the ledger, by the same migrations as everywhere."""
         self.place = place
         self.durability = "full"

@@ -19,19 +19,17 @@ from calibration_ledger.storage.sqlite.lock import Turn, writer_lock
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from calibration_ledger.storage.place import Place
+    from calibration_ledger.storage.place import File
     from calibration_ledger.storage.sqlite.lock import WriterLock
 
 
 @contextmanager
-def begun_file(place: Place, timeout_s: float) -> Iterator[sa.Connection]:
+def begun_file(place: File, timeout_s: float) -> Iterator[sa.Connection]:
     """One write transaction on an own connection with foreign keys off; the lock is held."""
-    assert place.path is not None  # noqa: S101 - only files are upgraded here
-    path = place.path
     make_folder(place)
     engine = sa.create_engine(
         "sqlite://",
-        creator=lambda: sqlite_connect.connect_migrator(path, timeout_s),
+        creator=lambda: sqlite_connect.connect_migrator(place.path, timeout_s),
         poolclass=sa.NullPool,
     )
     sa.event.listen(engine, "begin", lambda begun: begun.exec_driver_sql("BEGIN IMMEDIATE"))
@@ -55,7 +53,7 @@ def begun_file(place: Place, timeout_s: float) -> Iterator[sa.Connection]:
         engine.dispose()
 
 
-def _begun(place: Place, engine: sa.Engine) -> Iterator[sa.Connection]:
+def _begun(place: File, engine: sa.Engine) -> Iterator[sa.Connection]:
     raw: Any = engine.raw_connection()
     try:
         tables = raw.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
@@ -74,7 +72,7 @@ def _begun(place: Place, engine: sa.Engine) -> Iterator[sa.Connection]:
 
 
 @contextmanager
-def locked_file(place: Place, timeout_s: float) -> Iterator[None]:
+def locked_file(place: File, timeout_s: float) -> Iterator[None]:
     """Hold the writers' lock of a file that may not be there yet.
 
     Raises:
@@ -93,7 +91,7 @@ def locked_file(place: Place, timeout_s: float) -> Iterator[None]:
             turn.over = True
 
 
-def _held(place: Place, lock: WriterLock, turn: Turn, timeout_s: float) -> Iterator[None]:
+def _held(place: File, lock: WriterLock, turn: Turn, timeout_s: float) -> Iterator[None]:
     try:
         got = lock.acquire(timeout_s, turn)
     except OSError as error:

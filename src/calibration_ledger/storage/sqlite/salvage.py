@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from calibration_ledger.core.entries import CallRow
     from calibration_ledger.core.history import Ranges
-    from calibration_ledger.storage.place import Place
+    from calibration_ledger.storage.place import File
 
 
 # -- reading around damage ------------------------------------------------------------------
@@ -440,7 +440,7 @@ _LARGEST = (
 
 
 @contextmanager
-def opened(place: Place) -> Iterator[Salvage]:
+def opened(place: File) -> Iterator[Salvage]:
     """A ledger file to salvage, whatever state it is in.
 
     Raises:
@@ -448,7 +448,6 @@ def opened(place: Place) -> Iterator[Salvage]:
         NotALedgerError: nothing of a ledger can be found in it.
         LedgerError: it cannot be read at all.
     """
-    assert place.path is not None  # noqa: S101 - the caller has looked
     if not check_file(place):
         raise LedgerNotFoundError(f"there is no ledger at {place.shown}: nothing to salvage.")
     try:

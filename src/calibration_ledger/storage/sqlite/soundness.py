@@ -25,7 +25,7 @@ from calibration_ledger.storage.sqlite.forks import no_fork
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from calibration_ledger.storage.place import Place
+    from calibration_ledger.storage.place import File
 
 
 # -- are the tables as expected? ------------------------------------------------------------
@@ -160,9 +160,7 @@ _CHECK_FREE_LIST = "PRAGMA integrity_check(sqlite_schema)"
 """Of one table alone, and of that one the list of free pages is checked with it."""
 
 
-def unsound_parts(
-    place: Place, timeout_s: float, read: Callable[[str], Sequence[Any]]
-) -> list[str]:
+def unsound_parts(place: File, timeout_s: float, read: Callable[[str], Sequence[Any]]) -> list[str]:
     """What is wrong with the file of a ledger; empty where all is well.
 
     Args:
@@ -173,7 +171,6 @@ def unsound_parts(
     Raises:
         LedgerError: it cannot be read.
     """
-    assert place.path is not None  # noqa: S101 - the callers have looked
     found = _complaints(read(_CHECK))
     ((free,),) = read("PRAGMA freelist_count")
     found += _copy_check(place, timeout_s) if free else _complaints(read(_CHECK_FREE_LIST))
@@ -190,13 +187,12 @@ def _is_complaint(line: str) -> bool:
     return line != "ok" and not line.startswith("***")
 
 
-def _copy_check(place: Place, timeout_s: float) -> list[str]:
+def _copy_check(place: File, timeout_s: float) -> list[str]:
     """The check of a copy, page by page, that has no view any more and so is checked whole.
 
     A ledger has free pages only after its tables were rebuilt or shortened: few ever do. The copy
     is a temporary file of SQLite's own, and in memory while it is small.
     """
-    assert place.path is not None  # noqa: S101 - the callers have looked
     try:
         with no_fork(), closing(sqlite3.connect("", isolation_level=None)) as copy:
             with closing(sqlite_connect.connect_reader(place.path, timeout_s)) as reader:
