@@ -210,7 +210,7 @@ def run_child(code, *arguments, **variables):
 LOADING = """
 import time
 start = time.perf_counter()
-from calibration_ledger.fast.compiling import compiled
+from calibration_ledger.fast.compiler import compiled
 from calibration_ledger.rules import RULES
 assert compiled(RULES) is not None
 print(f"{time.perf_counter() - start:.2f}")

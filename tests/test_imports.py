@@ -195,7 +195,7 @@ def test_no_text_of_sql_changes_or_removes_history():
             if isinstance(node, ast.Constant)
             and isinstance(node.value, str)
             and changes.search(node.value)
-            and m != "storage.staging"
+            and m != "storage.stage"
         ]
     )
     assert found == {}

@@ -41,7 +41,7 @@ from calibration_ledger.errors import (
 )
 from calibration_ledger.rules import find_rule
 from calibration_ledger.storage import ledger as reads
-from calibration_ledger.storage.opening import open_backend
+from calibration_ledger.storage.engines import open_backend
 from calibration_ledger.storage.place import find_place
 from calibration_ledger.verbs import audit, calls, replay, sweep, void
 from calibration_ledger.verbs.record import (

@@ -33,7 +33,7 @@ if importlib.util.find_spec("numba") is None:
     )
 
 from calibration_ledger.fast import runs as blocks
-from calibration_ledger.fast.compiling import compiled
+from calibration_ledger.fast.compiler import compiled
 from calibration_ledger.fast.runs import CompiledRuns
 
 CANDIDATES = [(rule, alpha) for rule in RULES for alpha in (5e-324, 0.01, 0.15, 1.0)]
@@ -377,7 +377,7 @@ def test_without_the_extra_plain_python_does_it(missing):
 
 
 COMPILED = """
-from calibration_ledger.fast.compiling import compiled
+from calibration_ledger.fast.compiler import compiled
 from calibration_ledger.rules import EMA
 found = compiled([EMA])
 print(sum(found.folds["ema.1"].stats.cache_hits.values()))
@@ -416,13 +416,13 @@ def test_what_was_kept_is_used_and_a_broken_one_is_not(copied):
 
 
 def test_a_compiler_that_errs_is_not_taken_at_its_word(monkeypatch):
-    from calibration_ledger.fast import compiling
+    from calibration_ledger.fast import compiler
 
     ema = RULES[0]
 
     def nearly(state, alpha, p, c, y, predicted):
         ema.fold(state, alpha * (1 + 2**-50), p, c, y, predicted)
 
-    monkeypatch.setattr(compiling, "_folds", {})
-    monkeypatch.setattr(compiling, "_try_to_compile", lambda _function, _signature: nearly)
-    assert compiling.compiled([ema]) is None
+    monkeypatch.setattr(compiler, "_folds", {})
+    monkeypatch.setattr(compiler, "_try_to_compile", lambda _function, _signature: nearly)
+    assert compiler.compiled([ema]) is None

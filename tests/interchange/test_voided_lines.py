@@ -11,7 +11,7 @@ from calibration_ledger.core.entries import Adjustment
 from calibration_ledger.core.history import VOIDS_LENGTH_MAX
 from calibration_ledger.errors import InvalidInputError
 from calibration_ledger.formats.ledger import adjustment_line, adjustment_of
-from calibration_ledger.storage.staging import StagedEntries
+from calibration_ledger.storage.stage import StagedEntries
 
 VOIDED = Adjustment(
     *(96, "voided", 1_767_323_045_000_001, "ema.1", 0.3),

@@ -32,7 +32,7 @@ def how_to_run(rules: Iterable[Rule], calls: int, candidates: int) -> Start:
     """What learns so many calls under so many candidates of these rules: compiled, or plain."""
     if calls * candidates < LONG or calls >= MOST:
         return Runs
-    from calibration_ledger.fast.compiling import compiled
+    from calibration_ledger.fast.compiler import compiled
 
     found = compiled(rules)
     if found is None:

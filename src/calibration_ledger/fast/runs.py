@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from calibration_ledger.core.figures import Accuracy
     from calibration_ledger.core.replay import Progress, Scoring, Window
     from calibration_ledger.core.state import State
-    from calibration_ledger.fast.compiling import Compiled
+    from calibration_ledger.fast.compiler import Compiled
 
 
 # -- cores ----------------------------------------------------------------------------------

@@ -32,7 +32,6 @@ from calibration_ledger.storage.place import (
     check_one_name,
     find_place,
 )
-from calibration_ledger.storage.postgres.tables import FIND_TABLES
 from calibration_ledger.storage.schema import READABLE_VIEW, REVISION, TABLES
 from calibration_ledger.storage.sqlite import connections as sqlite_connect
 from calibration_ledger.storage.sqlite.copies import backup_beside
@@ -121,6 +120,8 @@ def read_revision(connection: sa.Connection, ledger: str = "this") -> str | None
         NotALedgerError: it is a database of something else.
     """
     if connection.dialect.name == "postgresql":
+        from calibration_ledger.storage.postgres.connections import FIND_TABLES
+
         # A schema may be shared with other programs: only names of ours are looked for.
         rows = connection.exec_driver_sql(FIND_TABLES, (sorted(TABLES),)).fetchall()
         tables = {table for table, _ in rows}

@@ -33,7 +33,7 @@ from calibration_ledger.formats.source import open_source, shown_name
 from calibration_ledger.formats.target import check_target, open_target
 from calibration_ledger.storage import ledger as reads
 from calibration_ledger.storage.sqlite.copies import shrink, size_of
-from calibration_ledger.storage.staging import StagedEntries
+from calibration_ledger.storage.stage import StagedEntries
 from calibration_ledger.verbs.calls import list_live
 from calibration_ledger.verbs.export import Written, entry_texts
 from calibration_ledger.verbs.import_ledger import check_fold, feed, stage

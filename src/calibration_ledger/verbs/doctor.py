@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from calibration_ledger.core.advice import diagnose
-from calibration_ledger.storage.opening import examine
+from calibration_ledger.storage.engines import examine
 from calibration_ledger.storage.place import find_place
 from calibration_ledger.storage.system import file_facts
 

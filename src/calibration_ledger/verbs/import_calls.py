@@ -31,7 +31,7 @@ from calibration_ledger.formats.row import BadRow, ImportDigest, content_key, wi
 from calibration_ledger.formats.source import open_source, shown_name
 from calibration_ledger.rules import stored_rule
 from calibration_ledger.storage import ledger as reads
-from calibration_ledger.storage.staging import StagedCalls
+from calibration_ledger.storage.stage import StagedCalls
 from calibration_ledger.verbs.record import NewCall, Unopened, now_us, record_calls
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from calibration_ledger.formats.row import Row
     from calibration_ledger.formats.source import Source
     from calibration_ledger.storage.backend import Backend
-    from calibration_ledger.storage.staging import StagedCall
+    from calibration_ledger.storage.stage import StagedCall
     from calibration_ledger.storage.transaction import Transaction
 
 

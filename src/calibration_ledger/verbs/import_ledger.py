@@ -18,7 +18,7 @@ from calibration_ledger.errors import LedgerError, NotRecordedError, damaged, na
 from calibration_ledger.formats.ledger import LedgerReader, ModelEnd
 from calibration_ledger.formats.source import open_source, shown_name
 from calibration_ledger.storage import ledger as reads
-from calibration_ledger.storage.staging import StagedEntries
+from calibration_ledger.storage.stage import StagedEntries
 from calibration_ledger.verbs.calls import list_live
 from calibration_ledger.verbs.import_calls import begin
 from calibration_ledger.verbs.record import NewCall, OpenModel
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from calibration_ledger.formats.source import Source
     from calibration_ledger.storage.backend import Backend
     from calibration_ledger.storage.ledger import Stored
-    from calibration_ledger.storage.staging import StagedModel
+    from calibration_ledger.storage.stage import StagedModel
     from calibration_ledger.storage.transaction import Transaction
 
     Place = tuple[int, bytes | None, Adjustment | None]

@@ -18,9 +18,11 @@ import sqlalchemy as sa
 from psycopg import pq
 from psycopg.conninfo import make_conninfo
 
-from calibration_ledger.errors import LedgerClosedError, ReentrantCallError
+from calibration_ledger.errors import LedgerClosedError, NotALedgerError, ReentrantCallError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sqlalchemy.engine import Dialect
     from sqlalchemy.pool import PoolProxiedConnection
 
@@ -188,3 +190,34 @@ class Connections:
         """Put the parent's connections aside, still referenced, so that nothing closes them."""
         self._inherited.append((self._engine, self._local, list(self._all)))
         self._open_pool()
+
+
+# -- which tables the statements would find -------------------------------------------------
+# A name without a schema is looked for along the search_path, so a ledger may lie in any schema
+# of it, beside other programs' tables. All tables of a ledger must be found in one and the same.
+
+FIND_TABLES = """
+    SELECT found.relname::text, schemas.nspname::text
+    FROM pg_catalog.pg_class AS found
+    JOIN pg_catalog.pg_namespace AS schemas ON schemas.oid = found.relnamespace
+    WHERE found.relname = ANY (%s) AND found.relkind IN ('r', 'p', 'v', 'm', 'f')
+    AND pg_catalog.pg_table_is_visible(found.oid)
+"""
+"""Not information_schema, which hides what a user has no grant for: a ledger that may not be read
+would look like none, and be made anew."""
+
+
+def check_tables(ledger: str, rows: Sequence[Any]) -> tuple[set[str], str | None]:
+    """The tables and their schema (None for no table) in rows of `FIND_TABLES`.
+
+    Raises:
+        NotALedgerError: they lie in several schemas.
+    """
+    schemas = {schema for _, schema in rows}
+    if len(schemas) > 1:
+        found = ", ".join(sorted(f"{schema}.{table}" for table, schema in rows))
+        raise NotALedgerError(
+            f"{ledger}: its search_path mixes tables of several schemas ({found}). Nothing was "
+            f"touched: name the one to use, by ?options=-csearch_path%3DSCHEMA behind the URL."
+        )
+    return {table for table, _ in rows}, schemas.pop() if schemas else None

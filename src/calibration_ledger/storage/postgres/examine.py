@@ -20,9 +20,12 @@ from calibration_ledger.storage.contents import (
     find_last_entry,
     may_hold_revision,
 )
-from calibration_ledger.storage.postgres.connections import make_engine
+from calibration_ledger.storage.postgres.connections import (
+    FIND_TABLES,
+    check_tables,
+    make_engine,
+)
 from calibration_ledger.storage.postgres.faults import no_connection, postgres_fault
-from calibration_ledger.storage.postgres.tables import FIND_TABLES, check_tables
 from calibration_ledger.storage.schema import REVISION, TABLES, VERSION_TABLE
 
 if TYPE_CHECKING:

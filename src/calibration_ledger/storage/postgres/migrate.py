@@ -15,7 +15,11 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from calibration_ledger.errors import OutcomeUnknownError
-from calibration_ledger.storage.postgres.connections import make_engine
+from calibration_ledger.storage.postgres.connections import (
+    FIND_TABLES,
+    check_tables,
+    make_engine,
+)
 from calibration_ledger.storage.postgres.faults import (
     is_busy,
     is_lost_connection,
@@ -23,7 +27,6 @@ from calibration_ledger.storage.postgres.faults import (
     no_connection,
     postgres_fault,
 )
-from calibration_ledger.storage.postgres.tables import FIND_TABLES, check_tables
 from calibration_ledger.storage.schema import TABLES
 
 if TYPE_CHECKING:

@@ -22,7 +22,12 @@ import psycopg
 from calibration_ledger.errors import InvalidInputError, LedgerNotFoundError, NotRecordedError
 from calibration_ledger.storage.backend import Raced
 from calibration_ledger.storage.contents import FIND_REVISIONS, contents_of, may_hold_revision
-from calibration_ledger.storage.postgres.connections import Connections, NoConnectionError
+from calibration_ledger.storage.postgres.connections import (
+    FIND_TABLES,
+    Connections,
+    NoConnectionError,
+    check_tables,
+)
 from calibration_ledger.storage.postgres.faults import (
     in_the_way,
     is_changed_schema,
@@ -34,7 +39,6 @@ from calibration_ledger.storage.postgres.faults import (
     postgres_fault,
     unknown_outcome,
 )
-from calibration_ledger.storage.postgres.tables import FIND_TABLES, check_tables
 from calibration_ledger.storage.postgres.transaction import PostgresTransaction, left_ms
 from calibration_ledger.storage.schema import TABLES
 from calibration_ledger.storage.sqlite.forks import open_backends
