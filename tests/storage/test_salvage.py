@@ -232,6 +232,41 @@ def test_without_calibrations_the_end_is_unknown_only_where_it_is_damaged(truth,
     assert len(whole.calls) == len(truth)
 
 
+def test_the_last_pages_of_a_ledger_whose_beginning_is_gone(truth, pages, damaged):
+    """Their numbers are higher than the rows that are left could be."""
+    last = [number for number in pages["calls"] if number > pages["calls"][-2]]
+    gone = {1, *pages["calibrations"], *pages["calls"]} - set(last)
+    salvaged = Salvaged(damaged(*gone))
+    check(salvaged, truth)
+    assert len(salvaged.calls) > 30
+
+
+@pytest.fixture(scope="module", name="wordy")
+def _wordy(tmp_path_factory):
+    """400 calls whose details each go on on a page of their own, which no harvest follows."""
+    path = tmp_path_factory.mktemp("wordy") / "calls.db"
+    details = {"x": "y" * 2000}
+    with AdaptiveCalibrator(path) as calibrator:
+        calibrator.record_many(
+            [Call("m", i, 1, 2.0, request_id=f"m-{i}", details=details) for i in range(400)]
+        )
+    return path
+
+
+def test_long_details_between_two_damaged_pages_are_read(wordy, tmp_path):
+    path = tmp_path / "damaged.db"
+    data = wordy.read_bytes()
+    numbered = [data[at : at + PAGE] for at in range(0, len(data), PAGE)]
+    leaves = [n for n, page in enumerate(numbered) if page[0] == 0x0A and b"yyyy" in page]
+    for at in (len(leaves) // 4, len(leaves) * 3 // 4):
+        numbered[leaves[at]] = b"\xa5" * PAGE
+    path.write_bytes(b"".join(numbered))
+    salvaged = Salvaged(path)
+    assert len(salvaged.calls) == 400
+    assert sum(call.details is not None for call in salvaged.calls.values()) >= 380
+    assert sum(call.request_id is not None for call in salvaged.calls.values()) >= 380
+
+
 def test_adjustments_that_are_lost_are_lost_entries(damaged, pages):
     lost = Salvaged(damaged(*pages["adjustments"])).report.lost
     assert lost == tuple(LostRange(model, 1, 1) for model in MODELS)

@@ -34,39 +34,114 @@ from calibration_ledger.storage.sqlite.forks import no_fork
 from calibration_ledger.storage.sqlite.raw_pages import harvest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from calibration_ledger.core.entries import CallRow
     from calibration_ledger.core.history import Ranges
     from calibration_ledger.storage.place import File
 
-
-# -- reading around damage ------------------------------------------------------------------
-# Reading rows by their key from tables of which some pages cannot be read.
-#
-# SQLite reports a damaged page when a query gets there. Rows on either side of it lie on pages of
-# their own, and a query that starts behind it finds its way past: so a walk goes on behind an
-# error, at the first key from where reading works again. Rows themselves may be garbage: whoever
-# asked checks them, and only the order of the keys is relied upon here.
+TIMEOUT_S = 5.0
+"""How long to wait for others; readers of a ledger in WAL mode never wait."""
 
 PAGE = 500
-"""Rows to a page, as in `reads`."""
+"""Rows to a page."""
 
-STRIDE = 8
+STAND_IN = "unreadable-model-{}"
+"""The name of a model whose own is lost, from its id in the ledger."""
+
+_ROW_BYTES = 16
+"""No row takes fewer, so that a file's size says how many it can hold at most."""
+
+_NUMBER_LIMIT = 2**53
+"""A larger id or seq is garbage."""
+
+
+@contextmanager
+def opened(place: File) -> Iterator[Salvage]:
+    """A ledger file to salvage, whatever state it is in.
+
+    Raises:
+        LedgerNotFoundError: there is none.
+        NotALedgerError: nothing of a ledger can be found in it.
+        LedgerError: it cannot be read at all.
+    """
+    if not check_file(place):
+        raise LedgerNotFoundError(f"there is no ledger at {place.shown}: nothing to salvage.")
+    try:
+        with no_fork(), closing(connect_reader(place.path, TIMEOUT_S)) as connection:
+            salvage = salvage_of(connection, place.path)
+            if salvage is None:
+                raise NotALedgerError(
+                    f"nothing of a ledger can be found in {place.shown}: name another path, or "
+                    f"restore a backup."
+                )
+            with closing(salvage):
+                yield salvage
+    except DRIVER_ERRORS as error:
+        raise sqlite_fault(error, place.shown, "read") from error
+
+
+def salvage_of(
+    connection: sqlite3.Connection, path: Path, most_bytes: int = sys.maxsize
+) -> Salvage | None:
+    """What a file holds of a ledger, to be closed; None: nothing.
+
+    Args:
+        connection: to the file; it only reads, and serves nothing else afterwards.
+        path: the file.
+        most_bytes: how much to look at of a file that is no database any more.
+
+    Raises:
+        sqlite3.Error: it cannot be read for another reason than damage.
+    """
+    try:
+        salvage = Salvage(connection, path)
+        if salvage.has_calls():
+            return salvage
+    except DRIVER_ERRORS as error:
+        if not is_damage(error):
+            raise
+    salvage = Salvage(harvest(path, most_bytes=most_bytes), None)
+    if salvage.is_empty():
+        salvage.close()
+        return None
+    return salvage
+
+
+def survey(salvage: Salvage) -> tuple[int, int, list[LostRange]]:
+    """Read everything that can be read: how many models and calls, and what is lost."""
+    models, calls = salvage.models(), 0
+    lost: list[LostRange] = []
+    for found in models:
+        model = salvage.model(found)
+        for _ in model.pages():
+            pass
+        calls += model.calls
+        lost += model.lost
+    return len(models), calls, lost
+
+
+# -- reading around damage ------------------------------------------------------------------
+# SQLite reports a damaged page when a query gets there. Rows on either side of it lie on pages of
+# their own, and a query that starts behind it finds its way past. So reading goes on at the first
+# key from where it works again.
+#
+# Reading from both ends, and taking what lies between from the page harvest, is shorter and loses
+# more: the harvest does not follow a row onto further pages, nor see the log. Of 400 calls with
+# details of 2,000 bytes, two damaged pages cost 18 details and 15 request ids this way, and 209
+# and 126 the other.
+
+_STRIDE = 8
 """Behind an error, every eighth key is tried, and the exact one found by halving. A page holds
 fifty calls and more, so no readable one is stepped over."""
 
-GROWTH = 16
-"""Where the last key is only a guess, the stride grows to this part of the way, so that looking
-for an end that is not there does not take as many tries as a file could hold rows."""
+_GROWTH = 16
+"""The stride grows to this part of the way: to find the end of much damage, or that there is none,
+shall not take as many tries as a file could hold rows."""
 
 _DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOTADB})
 _PRIMARY = 0xFF
-
-
-class OutOfOrder(Exception):  # noqa: N818 - a signal inside this module
-    """A page gave rows that do not belong where they were found."""
 
 
 def is_damage(error: Exception) -> bool:
@@ -77,44 +152,34 @@ def is_damage(error: Exception) -> bool:
     return code in _DAMAGE or (code == sqlite3.SQLITE_ERROR and "no such table" in str(error))
 
 
-class Walk:
-    """A walk over the rows of one table with `after < key <= through`, in order.
+class _Walk:
+    """The rows of a query with `after < key <= through` that can be read, in order.
 
     Attributes:
-        skipped: the ranges (first, last) of keys behind which reading went on.
+        skipped: the ranges (first, last) of keys that could not be read.
     """
 
     def __init__(
         self,
         connection: sqlite3.Connection,
         text: str,
-        fixed: Sequence[Any],
         after: int,
         through: int,
-        *,
-        is_guess: bool = False,
+        fixed: Sequence[Any] = (),
     ) -> None:
-        """Prepare a walk.
+        """Prepare a query whose first column is the key.
 
-        Args:
-            connection: only reads.
-            text: a query whose first column is the key; it binds `fixed`, then the key to start
-                behind, the last key, and a limit.
-            fixed: its first parameters.
-            after: the key to start behind.
-            through: the last key.
-            is_guess: whether the last key may be far behind the last row.
+        It binds `fixed`, then the key to start behind, the last key, and a limit.
         """
         self._connection = connection
         self._text = text
-        self._fixed = tuple(fixed)
+        self._fixed = fixed
         self._after = after
         self._through = through
-        self._is_guess = is_guess
         self.skipped: list[tuple[int, int]] = []
 
-    def pages(self) -> Iterator[list[Any]]:
-        """The rows that can be read.
+    def __iter__(self) -> Iterator[Any]:
+        """The rows.
 
         Raises:
             sqlite3.Error: nothing can be read for another reason than damage.
@@ -122,9 +187,8 @@ class Walk:
         after = self._after
         while after < self._through:
             rows, is_sound = self._read(after, PAGE)
-            if rows:
-                yield rows
-                after = rows[-1][0]
+            yield from rows
+            after = rows[-1][0] if rows else after
             if not is_sound and after < self._through:
                 behind = self._behind_damage(after)
                 self.skipped.append((after + 1, behind))
@@ -135,20 +199,18 @@ class Walk:
     def _read(self, after: int, limit: int) -> tuple[list[Any], bool]:
         """The rows up to the first that cannot be read, and whether there was none such."""
         rows: list[Any] = []
-        found = after
+        values = (*self._fixed, after, self._through, limit)
         try:
-            cursor = self._connection.execute(
-                self._text, (*self._fixed, after, self._through, limit)
-            )
-            for row in cursor:
-                _check_order(row[0], found, self._through)
-                found = row[0]
+            for row in self._connection.execute(self._text, values):
+                # Rows may be garbage. Whoever asked checks them; here it is their order that
+                # must be right, or the page does not belong here.
+                if type(row[0]) is not int or not after < row[0] <= self._through:
+                    return rows, False
+                after = row[0]
                 rows.append(row)
         except DRIVER_ERRORS as error:
             if not is_damage(error):
                 raise
-            return rows, False
-        except OutOfOrder:
             return rows, False
         return rows, True
 
@@ -156,8 +218,7 @@ class Walk:
         """The key from behind which reading works again; `through` where it does not."""
         bad, good = after, after
         while True:
-            stride = max(STRIDE, (bad - after) // GROWTH) if self._is_guess else STRIDE
-            good = min(bad + stride, self._through)
+            good = min(bad + max(_STRIDE, (bad - after) // _GROWTH), self._through)
             if good == self._through or self._read(good, 1)[1]:
                 break
             bad = good
@@ -170,13 +231,171 @@ class Walk:
         return good
 
 
-def _check_order(key: object, after: int, through: int) -> None:
-    if type(key) is not int or not after < key <= through:
-        raise OutOfOrder
+# -- the whole ledger -----------------------------------------------------------------------
+
+_MODELS = "SELECT id, model FROM models WHERE id > ? AND id <= ? ORDER BY id LIMIT ?"
+_NAMES = "SELECT id, model FROM models INDEXED BY sqlite_autoindex_models_1 ORDER BY model "
+_ENDS = (
+    "SELECT model_id, last_seq FROM calibrations"
+    " WHERE model_id > ? AND model_id <= ? ORDER BY model_id LIMIT ?"
+)
+
+
+class Found(NamedTuple):
+    """A model of which there are traces; `last_seq` is None where its calibration is lost."""
+
+    model_id: int
+    model: str
+    is_named: bool
+    last_seq: int | None
+
+
+class Salvage:
+    """A ledger to salvage.
+
+    Attributes:
+        connection: to the ledger; it serves nothing else.
+        is_harvest: whether it is to what was found page by page, because the file can be read no
+            other way: then nothing tells what was on the pages that are lost.
+        limit: the highest id or seq that the ledger can hold.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, path: Path | None) -> None:
+        """Take a connection; without a path, it is to what was found page by page, and closed here.
+
+        Raises:
+            sqlite3.Error: the file cannot be read at all.
+        """
+        self.connection = connection
+        self.is_harvest = path is None
+        self._path = path
+        self._harvest: sqlite3.Connection | None = None
+        self._is_damaged = False
+        # A damaged page of the schema would fail every query; so, only what is on it is missing.
+        connection.execute("PRAGMA writable_schema=ON")
+        connection.execute("PRAGMA cell_size_check=ON")
+        # Texts are decoded one by one, so that one that is damaged does not cost its whole page.
+        connection.text_factory = bytes
+        (pages,) = connection.execute("PRAGMA page_count").fetchone()
+        (self._page_bytes,) = connection.execute("PRAGMA page_size").fetchone()
+        # What was found page by page may be the last rows of a ledger that was far larger.
+        held = pages * self._page_bytes // _ROW_BYTES
+        self.limit = _NUMBER_LIMIT - 1 if self.is_harvest else held
+
+    def close(self) -> None:
+        """Drop what was found page by page."""
+        if self._harvest is not None:
+            self._harvest.close()
+        if self.is_harvest:
+            self.connection.close()
+
+    def is_empty(self) -> bool:
+        """Whether there is no call."""
+        return self._value("SELECT 1 FROM calls LIMIT 1") is None
+
+    def has_calls(self) -> bool:
+        """Whether the table of calls is still known."""
+        tables = "SELECT count(*) FROM sqlite_master WHERE name = 'calls'"
+        return bool(self._value(tables)) or not self.is_empty()
+
+    def harvest(self) -> sqlite3.Connection | None:
+        """What can be found page by page, looked for when it is first needed."""
+        if self._harvest is None and self._path is not None:
+            self._harvest = harvest(self._path, self._page_bytes)
+            self._harvest.text_factory = bytes
+        return self._harvest
+
+    def model(self, found: Found) -> ModelSalvage:
+        """What can be read of one model."""
+        return ModelSalvage(self, found)
+
+    def models(self) -> list[Found]:
+        """Every model of which there are traces, sorted by name."""
+        names, ends, ids = self._traces()
+        found = self.harvest() if self._is_damaged else None
+        if found is not None:
+            more_names, more_ends, more_ids = Salvage(found, None)._traces()  # noqa: SLF001 - its own kind
+            names, ends = {**more_names, **names}, {**more_ends, **ends}
+            ids |= more_ids
+        models = []
+        for model_id in ids:
+            model = names.get(model_id)
+            name = STAND_IN.format(model_id) if model is None else model
+            models.append(Found(model_id, name, model is not None, ends.get(model_id)))
+        return sorted(models, key=lambda one: (one.model, one.model_id))
+
+    def _traces(self) -> tuple[dict[int, str], dict[int, int], set[int]]:
+        """The names of models, the ends of their histories, and the ids of all of them."""
+        rows = [*self._names(), *self._rows(_MODELS)]
+        names = {model_id: name for model_id, text in rows if (name := _name(text)) is not None}
+        ends = {
+            model_id: end
+            for model_id, end in self._rows(_ENDS)
+            if type(end) is int and 1 <= end < _NUMBER_LIMIT
+        }
+        ids = {model_id for model_id, _ in rows} | ends.keys()
+        ids |= self._owners("calls") | self._owners("adjustments")
+        return names, ends, {i for i in ids if type(i) is int and 0 < i <= self.limit}
+
+    def _value(self, query: str) -> int | None:
+        try:
+            row = self.connection.execute(query).fetchone()
+        except DRIVER_ERRORS as error:
+            self._note(error)
+            return None
+        return row[0] if row is not None and type(row[0]) is int else None
+
+    def _note(self, error: Exception) -> None:
+        """Go on behind damage; raise everything else again."""
+        if not is_damage(error):
+            raise error
+        self._is_damaged = True
+
+    def _rows(self, text: str) -> Iterator[Any]:
+        walk = _Walk(self.connection, text, 0, self.limit)
+        yield from walk
+        self._is_damaged |= bool(walk.skipped)
+
+    def _names(self) -> list[Any]:
+        """The names by the index over them, from both of its ends."""
+        if self.is_harvest:
+            return []  # what was found page by page has no indexes
+        names: list[Any] = []
+        for order in ("ASC", "DESC"):
+            try:
+                names.extend(self.connection.execute(_NAMES + order))
+            except DRIVER_ERRORS as error:
+                if "no such index" not in str(error):
+                    self._note(error)
+                self._is_damaged = True
+        return names
+
+    def _owners(self, table: str) -> set[int]:
+        """The ids of the models that have rows in a table, from both of its ends up to damage.
+
+        The page harvest knows those between.
+        """
+        found: set[int] = set()
+        last: int | None = 0
+        while last is not None and last not in found:
+            found.add(last)
+            last = self._value(f"SELECT min(model_id) FROM {table} WHERE model_id > {last:d}")
+        last = _NUMBER_LIMIT
+        while last is not None and last not in found:
+            found.add(last)
+            last = self._value(f"SELECT max(model_id) FROM {table} WHERE model_id < {last:d}")
+        return found
+
+
+def _name(value: object) -> str | None:
+    """A model's name, if that is what the value is."""
+    try:
+        return check_model(value.decode()) if isinstance(value, bytes) else None
+    except ValueError:  # of the encoding, or of this project
+        return None
 
 
 # -- one model ------------------------------------------------------------------------------
-# What can still be read of one model of a damaged ledger; see `salvage`.
 
 _CALLS = (
     "SELECT seq, model_id, called_at, prompt_tokens, completion_tokens, actual_ms, predicted_ms"
@@ -197,15 +416,6 @@ _HAS_VOIDS = "SELECT 1 FROM pragma_table_info('adjustments') WHERE name = 'voids
 _NO_LIMIT = -1
 
 
-class Found(NamedTuple):
-    """A model of which there are traces; `last_seq` is None where its calibration is lost."""
-
-    model_id: int
-    model: str
-    is_named: bool
-    last_seq: int | None
-
-
 class ModelSalvage:
     """The calls of one model that can be read; what is lost is known once all pages were taken.
 
@@ -215,31 +425,11 @@ class ModelSalvage:
         incomplete: the ranges of calls whose request ids and details may be missing.
     """
 
-    def __init__(
-        self,
-        connection: sqlite3.Connection,
-        harvest: Callable[[], sqlite3.Connection | None],
-        found: Found,
-        seq_limit: int,
-        *,
-        is_harvest: bool,
-    ) -> None:
-        """Read the numbers of the model's adjustments; the calls come in pages.
-
-        Args:
-            connection: the ledger.
-            harvest: gives what was found page by page, for rows that cannot be read otherwise.
-            found: the model.
-            seq_limit: the highest number that the ledger can hold.
-            is_harvest: whether the connection itself is to what was found page by page: then
-                nothing tells what was on the other pages.
-        """
-        self._connection = connection
-        self._harvest = harvest
+    def __init__(self, ledger: Salvage, found: Found) -> None:
+        """Read the numbers of the model's adjustments; the calls come in pages."""
+        self._ledger = ledger
         self._found = found
-        self._is_harvest = is_harvest
-        self._through = seq_limit if found.last_seq is None else found.last_seq
-        self._is_guess = found.last_seq is None or found.last_seq > seq_limit
+        self._through = ledger.limit if found.last_seq is None else found.last_seq
         self._expected = 1
         self.calls = 0
         self.lost: list[LostRange] = []
@@ -247,19 +437,18 @@ class ModelSalvage:
         self._voided: Ranges = ()
         self._adjustments = self._read_adjustments()
 
-    def _walk(self, text: str, after: int, through: int) -> Walk:
-        key = (self._found.model_id,)
-        return Walk(self._connection, text, key, after, through, is_guess=self._is_guess)
+    def _walk(self, text: str, after: int, through: int) -> _Walk:
+        return _Walk(self._ledger.connection, text, after, through, (self._found.model_id,))
 
     def _harvested(self, text: str, after: int, through: int) -> list[Any]:
-        harvest = self._harvest()
+        harvest = self._ledger.harvest()
         key = (self._found.model_id, after, through, _NO_LIMIT)
         return [] if harvest is None else harvest.execute(text, key).fetchall()
 
     def _read_adjustments(self) -> list[int]:
-        has_voids = self._connection.execute(_HAS_VOIDS).fetchone() is not None
+        has_voids = self._ledger.connection.execute(_HAS_VOIDS).fetchone() is not None
         walk = self._walk(_ADJUSTMENTS if has_voids else _WITHOUT_VOIDS, 0, self._through)
-        rows = [row for page in walk.pages() for row in page]
+        rows = list(walk)
         if walk.skipped:
             rows += self._harvested(_ADJUSTMENTS, 0, self._through)
         self._voided = _ranges(rows)
@@ -282,18 +471,17 @@ class ModelSalvage:
 
     def _rows(self) -> Iterator[Any]:
         walk = self._walk(_CALLS, self._expected - 1, self._through)
-        for page in walk.pages():
-            for row in page:
-                if self._is_call(row):
-                    yield from self._fill(row[0] - 1)
-                    yield row
-                    self._expected = row[0] + 1
+        for row in walk:
+            if self._is_call(row):
+                yield from self._fill(row[0] - 1)
+                yield row
+                self._expected = row[0] + 1
         if self._found.last_seq is not None:
             yield from self._fill(self._found.last_seq)
             return
         if self._adjustments:
             yield from self._fill(self._adjustments[-1])
-        if self._is_harvest or (walk.skipped and walk.skipped[-1][1] == self._through):
+        if self._ledger.is_harvest or (walk.skipped and walk.skipped[-1][1] == self._through):
             yield from self._fill(self._through, is_end=True)
 
     def _fill(self, last: int, *, is_end: bool = False) -> Iterator[Any]:
@@ -352,11 +540,10 @@ class ModelSalvage:
 
     def _with_details(self, rows: list[Any]) -> list[CallRow]:
         walk = self._walk(_DETAILS, rows[0][0] - 1, rows[-1][0])
-        found = [row for page in walk.pages() for row in page]
-        unread = [(rows[0][0], rows[-1][0])] if self._is_harvest else walk.skipped
-        if walk.skipped:
-            again = [self._harvested(_DETAILS, first - 1, last) for first, last in walk.skipped]
-            found += [row for some in again for row in some]
+        found = list(walk)
+        unread = [(rows[0][0], rows[-1][0])] if self._ledger.is_harvest else walk.skipped
+        for first, last in walk.skipped:
+            found += self._harvested(_DETAILS, first - 1, last)
         details = {}
         for seq, *values in found:
             details[seq], is_whole = _texts(*values)
@@ -403,249 +590,3 @@ def _ranges(rows: list[tuple[int, Any, Any]]) -> Ranges:
                 voids_ranges(text.decode())
                 voidings[seq] = text.decode()
     return ranges_in_force(sorted(voidings.items()))
-
-
-# -- the whole ledger -----------------------------------------------------------------------
-
-TIMEOUT_S = 5.0
-"""How long to wait for others; readers of a ledger in WAL mode never wait."""
-
-STAND_IN = "unreadable-model-{}"
-"""The name of a model whose own is lost, from its id in the ledger."""
-
-_ROW_BYTES = 16
-"""No row takes fewer, so that a file's size says how many it can hold at most."""
-
-_SEQ_LIMIT = 2**53
-"""A larger number is garbage."""
-
-_MODELS_MIN = 1_000
-"""Ids of models to try where nothing tells the largest."""
-
-_MODELS = "SELECT id, model FROM models WHERE id > ? AND id <= ? ORDER BY id LIMIT ?"
-_NAMES = "SELECT id, model FROM models INDEXED BY sqlite_autoindex_models_1 ORDER BY model "
-_ENDS = (
-    "SELECT model_id, last_seq FROM calibrations"
-    " WHERE model_id > ? AND model_id <= ? ORDER BY model_id LIMIT ?"
-)
-_OWNERS = (
-    "SELECT model_id FROM {} WHERE model_id > ? AND model_id <= ? ORDER BY model_id LIMIT min(?, 1)"
-)
-_LARGEST = (
-    "SELECT max(id) FROM models",
-    "SELECT max(model_id) FROM calibrations",
-    "SELECT max(model_id) FROM calls",
-    "SELECT max(model_id) FROM adjustments",
-)
-
-
-@contextmanager
-def opened(place: File) -> Iterator[Salvage]:
-    """A ledger file to salvage, whatever state it is in.
-
-    Raises:
-        LedgerNotFoundError: there is none.
-        NotALedgerError: nothing of a ledger can be found in it.
-        LedgerError: it cannot be read at all.
-    """
-    if not check_file(place):
-        raise LedgerNotFoundError(f"there is no ledger at {place.shown}: nothing to salvage.")
-    try:
-        with no_fork(), closing(connect_reader(place.path, TIMEOUT_S)) as connection:
-            salvage = salvage_of(connection, place.path)
-            if salvage is None:
-                raise NotALedgerError(
-                    f"nothing of a ledger can be found in {place.shown}: name another path, or "
-                    f"restore a backup."
-                )
-            with closing(salvage):
-                yield salvage
-    except DRIVER_ERRORS as error:
-        raise sqlite_fault(error, place.shown, "read") from error
-
-
-def salvage_of(
-    connection: sqlite3.Connection, path: Path, most_bytes: int = sys.maxsize
-) -> Salvage | None:
-    """What a file holds of a ledger, to be closed; None: nothing.
-
-    Args:
-        connection: to the file; it only reads, and serves nothing else afterwards.
-        path: the file.
-        most_bytes: so much of a file is looked at that is no database any more.
-
-    Raises:
-        sqlite3.Error: it cannot be read for another reason than damage.
-    """
-    try:
-        salvage = Salvage(connection, path)
-        if salvage.has_calls():
-            return salvage
-    except DRIVER_ERRORS as error:
-        if not is_damage(error):
-            raise
-    salvage = Salvage(harvest(path, most_bytes=most_bytes), None)
-    if salvage.is_empty():
-        salvage.close()
-        return None
-    return salvage
-
-
-class Salvage:
-    """A ledger to salvage. Its connection serves nothing else."""
-
-    def __init__(self, connection: sqlite3.Connection, path: Path | None) -> None:
-        """Take a connection; without a path, it is to what was found page by page, and closed here.
-
-        Raises:
-            sqlite3.Error: the file cannot be read at all.
-        """
-        self._connection = connection
-        self._path = path
-        self._harvest: sqlite3.Connection | None = None
-        self._is_damaged = False
-        # A damaged page of the schema would fail every query; so, only what is on it is missing.
-        connection.execute("PRAGMA writable_schema=ON")
-        connection.execute("PRAGMA cell_size_check=ON")
-        # Texts are decoded one by one, so that one that is damaged does not cost its whole page.
-        connection.text_factory = bytes
-        (pages,) = connection.execute("PRAGMA page_count").fetchone()
-        (self._page_bytes,) = connection.execute("PRAGMA page_size").fetchone()
-        self.seq_limit = pages * self._page_bytes // _ROW_BYTES
-
-    def close(self) -> None:
-        """Drop what was found page by page."""
-        if self._harvest is not None:
-            self._harvest.close()
-        if self._path is None:
-            self._connection.close()
-
-    def is_empty(self) -> bool:
-        """Whether there is no call."""
-        return self._value("SELECT 1 FROM calls LIMIT 1") is None
-
-    def has_calls(self) -> bool:
-        """Whether the table of calls is still known."""
-        tables = "SELECT count(*) FROM sqlite_master WHERE name = 'calls'"
-        return bool(self._value(tables)) or not self.is_empty()
-
-    def harvest(self) -> sqlite3.Connection | None:
-        """What can be found page by page, looked for when it is first needed."""
-        if self._harvest is None and self._path is not None:
-            self._harvest = harvest(self._path, self._page_bytes)
-            self._harvest.text_factory = bytes
-        return self._harvest
-
-    def model(self, found: Found) -> ModelSalvage:
-        """What can be read of one model."""
-        is_harvest = self._path is None
-        return ModelSalvage(
-            self._connection, self.harvest, found, self.seq_limit, is_harvest=is_harvest
-        )
-
-    def models(self) -> list[Found]:
-        """Every model of which there are traces, sorted by name."""
-        names, ends, ids = self._traces()
-        found = self.harvest() if self._is_damaged else None
-        if found is not None:
-            more_names, more_ends, more_ids = Salvage(found, None)._traces()  # noqa: SLF001 - its own kind
-            names, ends = {**more_names, **names}, {**more_ends, **ends}
-            ids |= more_ids
-        models = []
-        for model_id in ids:
-            model = names.get(model_id)
-            name = STAND_IN.format(model_id) if model is None else model
-            models.append(Found(model_id, name, model is not None, ends.get(model_id)))
-        return sorted(models, key=lambda one: (one.model, one.model_id))
-
-    def _traces(self) -> tuple[dict[int, str], dict[int, int], set[int]]:
-        """The names of models, the ends of their histories, and the ids of all of them."""
-        most = max([_MODELS_MIN, *filter(None, map(self._value, _LARGEST))])
-        most = min(most, self.seq_limit)
-        rows = [*self._names(), *self._walk(_MODELS, most)]
-        names = {model_id: name for model_id, text in rows if (name := _name(text)) is not None}
-        ends = {
-            model_id: end
-            for model_id, end in self._walk(_ENDS, most)
-            if type(end) is int and 1 <= end < _SEQ_LIMIT
-        }
-        ids = {model_id for model_id, _ in rows} | ends.keys()
-        for table in ("calls", "adjustments"):
-            ids |= self._owners(table, most)
-        return names, ends, {i for i in ids if type(i) is int and 0 < i <= most}
-
-    def _value(self, query: str) -> int | None:
-        try:
-            row = self._connection.execute(query).fetchone()
-        except DRIVER_ERRORS as error:
-            self._note(error)
-            return None
-        return row[0] if row is not None and type(row[0]) is int else None
-
-    def _note(self, error: Exception) -> None:
-        """Go on behind damage; raise everything else again."""
-        if not is_damage(error):
-            raise error
-        self._is_damaged = True
-
-    def _walk(self, text: str, through: int) -> Iterator[Any]:
-        walk = Walk(self._connection, text, (), 0, through)
-        for rows in walk.pages():
-            yield from rows
-        self._is_damaged |= bool(walk.skipped)
-
-    def _names(self) -> list[Any]:
-        """The names by the index over them, from both of its ends."""
-        if self._path is None:
-            return []  # what was found page by page has no indexes
-        names: list[Any] = []
-        for order in ("ASC", "DESC"):
-            try:
-                names.extend(self._connection.execute(_NAMES + order))
-            except DRIVER_ERRORS as error:
-                if "no such index" not in str(error):
-                    self._note(error)
-                self._is_damaged = True
-        return names
-
-    def _owners(self, table: str, most: int) -> set[int]:
-        """The ids of the models that have rows in a table: from one to the next, by its key."""
-        found: set[int] = set()
-        after = 0
-        while after < most:
-            # One row at a time: the next one with the same id is not asked for.
-            walk = Walk(self._connection, _OWNERS.format(table), (), after, most)
-            page = next(walk.pages(), None)
-            for first, last in walk.skipped:
-                self._is_damaged = True
-                # Their first rows are damaged; of some, perhaps, the last ones are not.
-                found |= {i for i in range(first, last + 1) if self._newest(table, i) is not None}
-            if page is None:
-                break
-            after = page[0][0]
-            found.add(after)
-        return found
-
-    def _newest(self, table: str, model_id: int) -> int | None:
-        return self._value(f"SELECT max(seq) FROM {table} WHERE model_id = {model_id:d}")
-
-
-def _name(value: object) -> str | None:
-    """A model's name, if that is what the value is."""
-    try:
-        return check_model(value.decode()) if isinstance(value, bytes) else None
-    except ValueError:  # of the encoding, or of this project
-        return None
-
-
-def survey(salvage: Salvage) -> tuple[int, int, list[LostRange]]:
-    """Read everything that can be read: how many models and calls, and what is lost."""
-    models, calls = salvage.models(), 0
-    lost: list[LostRange] = []
-    for found in models:
-        model = salvage.model(found)
-        for _ in model.pages():
-            pass
-        calls += model.calls
-        lost += model.lost
-    return len(models), calls, lost
