@@ -33,7 +33,7 @@ from calibration_ledger import AdaptiveCalibrator
 from calibration_ledger.cli.main import COMMANDS, main
 
 ROOT = Path(__file__).parents[2]
-AT_THE_TOP = ("README.md",)
+AT_THE_TOP = ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md")
 PAGES = {
     str(path.relative_to(ROOT)): path
     for path in [*(ROOT / name for name in AT_THE_TOP), *sorted((ROOT / "docs").glob("*.md"))]
@@ -131,6 +131,8 @@ def reader(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", [name for name in PAGES if blocks(name, "console", "python")])
 def test_every_command_and_snippet_gives_the_output_that_the_page_shows(name, reader):
     if name == "CONTRIBUTING.md":  # its reader stands in a clone
+        if shutil.which("make") is None:
+            pytest.skip("make is not here")
         for part in ("Makefile", "alembic.ini"):
             shutil.copy(ROOT / part, reader.folder)
         shutil.copytree(ROOT / "migrations", reader.folder / "migrations")
