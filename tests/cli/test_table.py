@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from calibration_ledger.cli import text
 from calibration_ledger.cli.table import MODEL, Cell, Column, Table, cut, cut_names, width_of
+from calibration_ledger.core.values import iso
 
 
 @pytest.mark.parametrize(
@@ -68,7 +69,7 @@ def test_signs_percentages_and_counts():
 
 def test_times_are_utc():
     time = datetime(2026, 11, 24, 9, 30, 0, 123_999, timezone(timedelta(hours=1)))
-    assert text.iso(time) == "2026-11-24T08:30:00.123999Z"
+    assert iso(time) == "2026-11-24T08:30:00.123999Z"
     assert text.time(time) == "2026-11-24T08:30:00.123Z"
     assert text.time_of(datetime(2026, 11, 24, tzinfo=UTC).timestamp()) == "2026-11-24T00:00:00Z"
     assert text.time_of(None) == "-"

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import math
 from datetime import UTC, datetime
 
 import pytest
 
+import calibration_ledger
 from calibration_ledger import Call, CostPrediction, Finding, Head, Replay
 from calibration_ledger.core.values import Call as SameCall
 
@@ -86,6 +89,43 @@ def test_a_finding_reads_as_one_line():
     assert str(Finding(None, None, "storage", "a", "b")) == (
         "the ledger: storage: expected a, found b"
     )
+
+
+def test_every_public_value_can_be_had_as_json():
+    """`--json` prints nothing else."""
+    public = [getattr(calibration_ledger, name) for name in calibration_ledger.__all__]
+    values = [
+        one
+        for one in public
+        if isinstance(one, type) and (dataclasses.is_dataclass(one) or hasattr(one, "_fields"))
+    ]
+    assert {Call, CostPrediction, Finding, Head, Replay} < set(values)
+    prior = {calibration_ledger.Prior}  # three numbers, which `ModelCalibration` has, too
+    assert [one for one in values if not hasattr(one, "to_dict")] == [*prior]
+    for value in [*VALUES, Head("x", 1, "ab")]:
+        fields = value.to_dict()
+        assert json.loads(json.dumps(fields, allow_nan=False)) == fields
+
+
+def test_as_json_what_is_not_a_number_is_null_and_what_is_absent_from_a_call_is_left_out():
+    assert Replay("x", "ema.1", 0.15, None, 0, math.nan, math.inf, 0.5).to_dict() == {
+        "model": "x",
+        "rule": "ema.1",
+        "alpha": 0.15,
+        "n": 0,
+        "mean_absolute_error_ms": None,
+        "median_absolute_percentage_error": None,
+        "bias_ms": 0.5,
+        "mean_actual_ms": None,
+        "calibration": None,
+    }
+    assert Call("x", 1, 2, 3.0, called_at=NOW).to_dict() == {
+        "model": "x",
+        "called_at": "2026-01-02T00:00:00.000000Z",
+        "prompt_tokens": 1,
+        "completion_tokens": 2,
+        "actual_ms": 3.0,
+    }
 
 
 def test_the_public_names_are_the_same_objects_everywhere():

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from calibration_ledger.cli.output import json_text
-from calibration_ledger.core.values import call_dict
 
 from .conftest import HEADER, as_in_the_file, json_row
 from .histories import soon
@@ -71,7 +70,7 @@ def test_csv_says_which_calls_are_voided_and_its_import_leaves_them_out(
 def test_json_of_the_history_says_which_calls_are_voided_and_its_import_leaves_them_out(
     calibrator: AdaptiveCalibrator, other: AdaptiveCalibrator
 ) -> None:
-    lines = [json_text(call_dict(call)) for call in calibrator.calls()]  # as `calib history` does
+    lines = [json_text(call) for call in calibrator.calls()]  # as `calib history` does
     rows = [json.loads(line) for line in lines]
     assert [row["seq"] for row in rows if "voided" in row] == [3, 7]
     assert all(row["voided"] is True for row in rows if "voided" in row)

@@ -71,7 +71,7 @@ def archive(
         with progress("archiving", 2 * found.calls) as done:
             report = calibrator.archive(before, dest, model=model, progress=done)
     if as_json:
-        print_json(report.to_dict())
+        print_json(report)
     elif report.models:
         print_table(COLUMNS, map(_row, report.models))
     if not report.models:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -82,7 +81,7 @@ def audit(
             f"archive into a ledger of its own, and audit that against them."
         )
     if as_json:
-        print_json([asdict(finding) for finding in findings])
+        print_json(findings)
     elif findings:
         for finding in findings:
             say(str(finding))

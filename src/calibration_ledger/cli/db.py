@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -65,8 +64,7 @@ def upgrade(session: Session, *, as_json: bool) -> None:
 
     done = upgrade(_place(session), TIMEOUT_S)
     if as_json:
-        backup = None if done.backup is None else str(done.backup)
-        print_json({**asdict(done), "backup": backup})
+        print_json(done)
     elif done.before is None:
         say(f"made {done.ledger}, revision {done.after}")
     elif done.before == done.after:

@@ -7,7 +7,7 @@ import shlex
 import shutil
 import statistics
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,6 @@ from calibration_ledger.cli.output import heading, print_json, print_table, say
 from calibration_ledger.cli.session import Session, pass_session
 from calibration_ledger.cli.table import MODEL, Cell, Column
 from calibration_ledger.core.priors import default_prior
-from calibration_ledger.core.values import call_dict
 from calibration_ledger.errors import InvalidInputError
 from calibration_ledger.rules import predict_ms
 
@@ -117,11 +116,11 @@ def _gain(model: ModelTour) -> float:
 def _dict(tour: Tour, calib: str) -> dict[str, object]:
     return {
         "ledger": tour.ledger,
-        "import": tour.report.to_dict(),
-        "models": [one.to_dict() for one in tour.models],
+        "import": tour.report,
+        "models": tour.models,
         "entries": tour.entries,
-        "findings": [asdict(finding) for finding in tour.findings],
-        "better": [asdict(suggestion) for suggestion in tour.better],
+        "findings": tour.findings,
+        "better": tour.better,
         "adopt": adopting(tour.models, calib),
         "next": trying(tour, calib),
     }
@@ -269,7 +268,7 @@ class ModelTour:
             "mean_actual_ms": self.mean_actual_ms,
             "prior_error_ms": self.prior_error_ms,
             "learnt_error_ms": self.learnt_error_ms,
-            "example": {**call_dict(self.example), "prior_ms": self.example_prior_ms},
+            "example": {**self.example.to_dict(), "prior_ms": self.example_prior_ms},
             "live_alpha": self.live_alpha,
             "errors_ms": {f"{alpha:g}": error for alpha, error in self.errors_ms.items()},
             "best_alpha": self.best_alpha,

@@ -37,7 +37,7 @@ def doctor(session: Session, ctx: click.Context, *, as_json: bool) -> None:
 
     diagnosis = doctor_of(session.ledger)
     if as_json:
-        print_json(diagnosis.to_dict())
+        print_json(diagnosis)
     else:
         _show(diagnosis)
     if diagnosis.needs_action:

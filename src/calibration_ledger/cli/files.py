@@ -74,7 +74,7 @@ def import_(
     with session.writing() as calibrator, counting("importing") as done:
         report = calibrator.import_calls(kind, source, skip_bad=skip_bad, progress=done)
     if as_json:
-        print_json(report.to_dict())
+        print_json(report)
     note(_told(report))
     if report.import_id is not None:
         note(f"`{session.command} void --import {report.import_id}` takes this import out again.")
@@ -161,7 +161,7 @@ def export(
         if to_stdout:
             sys.stdout.flush()  # here, where a full disk or a closed pipe can still be told
     if as_json:
-        print_json(report.to_dict(), err=to_stdout)
+        print_json(report, err=to_stdout)
     else:
         adjustments = f" and {text.count(report.adjustments, 'adjustment')}"
         note(
@@ -203,7 +203,7 @@ def export_what_is_left(
         if to_stdout:
             sys.stdout.flush()
     if as_json:
-        print_json(report.to_dict(), err=to_stdout)
+        print_json(report, err=to_stdout)
     else:
         _tell(report)
 

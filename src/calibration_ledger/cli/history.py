@@ -12,7 +12,6 @@ from calibration_ledger.cli.options import examples, json_option, model_argument
 from calibration_ledger.cli.output import note, print_json_lines, print_table
 from calibration_ledger.cli.session import Session, pass_session
 from calibration_ledger.cli.table import MODEL, Cell, Column
-from calibration_ledger.core.values import call_dict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -73,7 +72,7 @@ def history(
         found = calibrator.calls(model, since=since, until=until, last=last if chosen else LAST)
         calls = _counted(found, shown)
         if as_json:
-            print_json_lines(map(call_dict, calls))
+            print_json_lines(calls)
         else:
             print_table(COLUMNS, map(_row, calls))
     if not shown:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import shutil
 import sys
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ import click
 
 from calibration_ledger.cli.table import Column, Table
 from calibration_ledger.cli.text import escape
+from calibration_ledger.core.values import as_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -69,17 +69,7 @@ def print_json_lines(values: Iterable[object]) -> None:
 
 def json_text(value: object, indent: int | None = None) -> str:
     """JSON in ASCII, which no terminal obeys; what is not a number becomes null."""
-    return json.dumps(_plain(value), indent=indent, allow_nan=False)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value
+    return json.dumps(as_json(value), indent=indent, allow_nan=False)
 
 
 def print_table(columns: Sequence[Column], rows: Iterable[Sequence[str | Cell]]) -> None:

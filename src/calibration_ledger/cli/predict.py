@@ -11,7 +11,6 @@ from calibration_ledger.cli import text
 from calibration_ledger.cli.options import examples, json_option, model_argument
 from calibration_ledger.cli.output import print_json, say
 from calibration_ledger.cli.session import Session, pass_session
-from calibration_ledger.core.values import prediction_dict
 
 if TYPE_CHECKING:
     from calibration_ledger.calibrator import AdaptiveCalibrator
@@ -46,7 +45,7 @@ def predict(
         now = state_of(calibrator, model)
     prediction = prediction_from(now.calibration, prompt_tokens, completion_tokens)
     if as_json:
-        print_json(prediction_dict(prediction))
+        print_json(prediction)
     else:
         say(f"{model}: {describe(prediction)}")
         say(ground(now))

@@ -13,7 +13,6 @@ from calibration_ledger.cli.output import confirm_all, note, print_json, print_t
 from calibration_ledger.cli.replay import entries
 from calibration_ledger.cli.session import Session, pass_session
 from calibration_ledger.cli.table import MODEL, Cell, Column
-from calibration_ledger.core.values import replay_dict
 from calibration_ledger.errors import CalibrationLedgerError, named
 
 if TYPE_CHECKING:
@@ -170,7 +169,7 @@ def _ask(calibrator: AdaptiveCalibrator, plan: Plan, *, best: bool, yes: bool) -
 
 
 def _dict(adopted: Replay, before: ModelCalibration | None) -> dict[str, Any]:
-    return {**replay_dict(adopted), "before": None if before is None else before.to_dict()}
+    return {**adopted.to_dict(), "before": before}
 
 
 def _row(adopted: Replay, before: ModelCalibration | None) -> list[str | Cell]:

@@ -19,7 +19,6 @@ from calibration_ledger.cli.options import (
 from calibration_ledger.cli.output import note, print_json, say
 from calibration_ledger.cli.predict import describe, ground, prediction_from, state_of
 from calibration_ledger.cli.session import Session, pass_session
-from calibration_ledger.core.values import prediction_dict
 from calibration_ledger.errors import NotFiniteError
 
 if TYPE_CHECKING:
@@ -110,7 +109,7 @@ def record(
             "error_ms": error_ms,
             "added": is_added,
         }
-        print_json({**call, "prediction": prediction and prediction_dict(prediction)})
+        print_json({**call, "prediction": prediction})
     else:
         say(
             f"{model}: {'' if is_added else 'recorded already, nothing added: '}"

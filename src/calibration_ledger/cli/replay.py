@@ -17,7 +17,6 @@ from calibration_ledger.cli.options import (
 from calibration_ledger.cli.output import note, print_json, print_table, progress
 from calibration_ledger.cli.session import Session, pass_session
 from calibration_ledger.cli.table import MODEL, Cell, Column
-from calibration_ledger.core.values import replay_dict
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -101,8 +100,8 @@ def entries(calibrator: AdaptiveCalibrator, model: str | None) -> int:
 
 
 def _dict(replay: Replay, live: Replay | None) -> dict[str, Any]:
-    beside = {} if live is None else {"live": replay_dict(live)}
-    return {**replay_dict(replay), **beside}
+    beside = {} if live is None else {"live": live}
+    return {**replay.to_dict(), **beside}
 
 
 def _row(replay: Replay) -> list[str | Cell]:

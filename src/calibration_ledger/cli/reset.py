@@ -50,7 +50,7 @@ def reset(
         calibrator.reset(model)
         calibrations = [calibrator.calibration(name) for name in names]
     if as_json:
-        print_json([calibration.to_dict() for calibration in calibrations])
+        print_json(calibrations)
         return
     if not calibrations:
         note("no models to reset yet.")

@@ -15,7 +15,6 @@ from calibration_ledger.cli.output import heading, note, print_json, print_table
 from calibration_ledger.cli.replay import entries
 from calibration_ledger.cli.session import Session, pass_session
 from calibration_ledger.cli.table import Cell, Column
-from calibration_ledger.core.values import sweep_dict
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -125,7 +124,7 @@ def sweep(
             chosen, rules or None, model, since=since, until=until, warm_up=warm_up, progress=done
         )
     if as_json:
-        print_json([sweep_dict(one) for one in found])
+        print_json(found)
         return
     if not found:
         note("no models to sweep yet.")

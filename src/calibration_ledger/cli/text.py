@@ -72,14 +72,9 @@ def count(n: int, noun: str, plural: str | None = None) -> str:
     return f"{n} {noun if n == 1 else plural or noun + 's'}"
 
 
-def iso(time: datetime) -> str:
-    """A time for programs: UTC, to the microsecond."""
-    return f"{time.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%f}Z"
-
-
 def time(time: datetime) -> str:
     """A time for people, to the millisecond; `--since` takes it as it is shown."""
-    return f"{iso(time)[:-4]}Z"
+    return f"{time.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%f}"[:-3] + "Z"
 
 
 def time_of(seconds: float | None) -> str:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -109,7 +108,7 @@ def void(
             progress=tell,
         )
     if as_json:
-        print_json([_dict(one) for one in done])
+        print_json(done)
         return
     print_table(COLUMNS, map(_row, done))
     for one in done:
@@ -131,15 +130,6 @@ def _tell(one: Voiding, calib: str, *, dry_run: bool) -> None:
             f"{name}: entry {one.seq} voids them. To take that back: "
             f"{calib} void {shlex.quote(name)} --seq {one.seq}"
         )
-
-
-def _dict(one: Voiding) -> dict[str, Any]:
-    return {
-        **asdict(one),
-        "adjustments": [{"seq": seq, "kind": kind} for seq, kind in one.adjustments],
-        "before": one.before.to_dict(),
-        "calibration": one.calibration.to_dict(),
-    }
 
 
 def _row(one: Voiding) -> list[str | Cell]:

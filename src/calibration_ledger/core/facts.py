@@ -5,8 +5,10 @@ A fact that could not be found out is None, and nothing is concluded from it.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from calibration_ledger.core.values import Value, fields_of
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -64,7 +66,7 @@ class Process(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Activity:
+class Activity(Value):
     """Who uses a ledger file at this moment.
 
     Attributes:
@@ -83,7 +85,7 @@ class Activity:
 
 
 @dataclass(frozen=True, slots=True)
-class FileFacts:
+class FileFacts(Value):
     """What is known of a ledger's file and of where it lies.
 
     Attributes:
@@ -130,7 +132,7 @@ class Blocked(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class ServerFacts:
+class ServerFacts(Value):
     """What is known of a PostgreSQL server and its database.
 
     Attributes:
@@ -161,9 +163,13 @@ class LastEntry(NamedTuple):
     seq: int
     at: datetime
 
+    def to_dict(self) -> dict[str, Any]:
+        """The fields by their names."""
+        return {**self._asdict(), "at": self.at.isoformat()}
+
 
 @dataclass(frozen=True, slots=True)
-class Readable:
+class Readable(Value):
     """What can still be read of a damaged ledger."""
 
     models: int
@@ -172,7 +178,7 @@ class Readable:
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(Value):
     """What was found at a ledger's place.
 
     Attributes:
@@ -217,9 +223,16 @@ class Facts:
             return bool(self.server.is_read_only or self.server.missing_grants)
         return self.file is not None and self.file.is_writable is False
 
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as JSON can hold them, the rows as an object."""
+        told = {**fields_of(self), "rows": dict(self.rows)}
+        if self.engine == "SQLite" and self.engine_version is not None:
+            told["has_wal_reset_bug"] = has_wal_reset_bug(self.engine_version)
+        return told
+
 
 @dataclass(frozen=True, slots=True)
-class Advice:
+class Advice(Value):
     """One piece of advice.
 
     Attributes:
@@ -234,7 +247,7 @@ class Advice:
 
 
 @dataclass(frozen=True, slots=True)
-class Diagnosis:
+class Diagnosis(Value):
     """What was found, and what to do about it, the urgent first."""
 
     facts: Facts
@@ -246,30 +259,9 @@ class Diagnosis:
         return any(advice.needs_action for advice in self.advice)
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything as JSON can hold it."""
-        facts = asdict(self.facts)
-        facts["rows"] = dict(self.facts.rows)
-        version = self.facts.engine_version
-        if self.facts.engine == "SQLite" and version is not None:
-            facts["has_wal_reset_bug"] = has_wal_reset_bug(version)
-        return {
-            **_plain(facts),
-            "needs_action": self.needs_action,
-            "advice": [_plain(asdict(advice)) for advice in self.advice],
-        }
-
-
-def _plain(value: Any) -> Any:
-    """Named tuples as objects, times as ISO 8601."""
-    if hasattr(value, "_asdict"):
-        return _plain(value._asdict())
-    if hasattr(value, "isoformat"):
-        return value.isoformat()
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value
+        """The facts, and what follows from them, as JSON can hold it all."""
+        advice = [advice.to_dict() for advice in self.advice]
+        return {**self.facts.to_dict(), "needs_action": self.needs_action, "advice": advice}
 
 
 def has_wal_reset_bug(sqlite_version: str) -> bool:

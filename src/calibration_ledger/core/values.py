@@ -1,11 +1,14 @@
-"""The frozen values that the library hands out and takes in. Rows never leave the storage."""
+"""The frozen values that the library hands out and takes in. Rows never leave the storage.
+
+Each can be turned into what `--json` prints of it: `to_dict()`.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from datetime import UTC
+from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from calibration_ledger.core.validation import check_alpha, check_model, check_text, check_tokens
@@ -14,11 +17,45 @@ from calibration_ledger.rules.base import predict_ms
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import datetime
 
 
-# -- a model's calibration ------------------------------------------------------------------
-# A model's calibration as a frozen value, and what is derived from it.
+class Value:
+    """What all frozen values have in common."""
+
+    __slots__ = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as JSON can hold them: what `--json` prints."""
+        return fields_of(self)
+
+
+def fields_of(value: Any) -> dict[str, Any]:
+    """The fields of a dataclass, as JSON can hold them."""
+    return {one.name: as_json(getattr(value, one.name)) for one in fields(value)}
+
+
+def as_json(value: Any) -> Any:
+    """Any value of the library as JSON can hold it; a float that is not finite becomes None."""
+    if value is None or isinstance(value, str | int):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, datetime):
+        return iso(value)
+    to_dict = getattr(value, "to_dict", None) or getattr(value, "_asdict", None)
+    if to_dict is not None:
+        value = to_dict()
+    if isinstance(value, dict):
+        return {key: as_json(item) for key, item in value.items()}
+    return [as_json(item) for item in value] if isinstance(value, list | tuple) else str(value)
+
+
+def iso(time: datetime) -> str:
+    """A time for programs: UTC, to the microsecond."""
+    return f"{time.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%f}Z"
+
+
+# -- what a model has learnt, and what it predicts -------------------------------------------
 
 DEFAULT_ALPHA = 0.15
 RULE_LENGTH_MAX = 64
@@ -50,7 +87,7 @@ def finite_prediction(
 
 
 @dataclass(frozen=True, slots=True)
-class ModelCalibration:
+class ModelCalibration(Value):
     """The whole state of one model, unrounded.
 
     Attributes:
@@ -129,14 +166,6 @@ class ModelCalibration:
         stats["status"] = self.status
         return stats
 
-    def to_dict(self) -> dict[str, Any]:
-        """Every field as JSON can hold it; floats keep every bit."""
-        return {
-            name: list(value) if isinstance(value, tuple) else value
-            for name in self.__slots__
-            for value in (getattr(self, name),)
-        }
-
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ModelCalibration:
         """The calibration that `to_dict` wrote, or one of the predecessor's.
@@ -209,58 +238,421 @@ def _count(value: object) -> int:
     return value
 
 
-# -- as JSON --------------------------------------------------------------------------------
-# The library's values in the shape that `--json` prints them in.
+@dataclass(frozen=True, slots=True, repr=False)
+class CostPrediction(Value):
+    """How long a call will take, as far as the ledger knows.
+
+    Attributes:
+        model: the model's name.
+        prompt_tokens: the tokens that go in.
+        completion_tokens: the tokens expected to come out.
+        predicted_ms: the predicted wall-clock time in milliseconds.
+        confidence: from 0 (a prior alone) towards 1; see `confidence_of`.
+        sample_count: how many calls the prediction rests on.
+        predicted_at: when it was made (UTC).
+    """
+
+    model: str
+    prompt_tokens: int
+    completion_tokens: int
+    predicted_ms: float
+    confidence: float
+    sample_count: int
+    predicted_at: datetime
+
+    def __repr__(self) -> str:
+        """The part that people look for."""
+        return (
+            f"CostPrediction(model={self.model!r}, prompt_tokens={self.prompt_tokens}, "
+            f"predicted_ms={self.predicted_ms:.0f}, confidence={self.confidence:.2f}, "
+            f"n={self.sample_count})"
+        )
 
 
-def prediction_dict(prediction: CostPrediction) -> dict[str, Any]:
-    """The fields of a `CostPrediction`, its time as ISO 8601."""
-    return {**asdict(prediction), "predicted_at": iso(prediction.predicted_at)}
+# -- the calls, and their history ------------------------------------------------------------
 
 
-def call_dict(call: Call) -> dict[str, Any]:
-    """The fields of a recorded `Call`, its time as ISO 8601; what is absent is left out."""
-    assert call.called_at is not None  # noqa: S101 - it was recorded
-    fields = {
-        "model": call.model,
-        "seq": call.seq,
-        "called_at": iso(call.called_at),
-        "prompt_tokens": call.prompt_tokens,
-        "completion_tokens": call.completion_tokens,
-        "actual_ms": call.actual_ms,
-        "predicted_ms": call.predicted_ms,
-        "error_ms": call.error_ms,
-        "request_id": call.request_id,
-        "details": call.details,
-        "voided": call.voided or None,
-    }
-    return {name: value for name, value in fields.items() if value is not None}
+@dataclass(frozen=True, slots=True)
+class Call(Value):
+    """One observed inference: what `record_many` takes and `calls` gives.
+
+    Attributes:
+        model: the model's name.
+        prompt_tokens: the tokens that went in.
+        completion_tokens: the tokens that came out.
+        actual_ms: the measured wall-clock time in milliseconds.
+        called_at: when the call was made; with a time zone. None: now, when it is recorded.
+        request_id: the caller's own name for this call; recording it twice adds it once.
+        details: what else was measured, such as `{"ttft_ms": 80.5}`; one that was handed out is a
+            dict that cannot be changed: `dict(call.details)` can.
+        seq: the call's number among its model's entries; None before it is recorded.
+        predicted_ms: what was predicted before it was learnt; None before it is recorded.
+        voided: whether a later entry voids it: it is kept, and nothing learns from it.
+    """
+
+    model: str
+    prompt_tokens: int
+    completion_tokens: int
+    actual_ms: float
+    called_at: datetime | None = None
+    request_id: str | None = None
+    details: Mapping[str, Any] | None = field(default=None, hash=False)  # a plain dict has none
+    seq: int | None = None
+    predicted_ms: float | None = None
+    voided: bool = False
+
+    @property
+    def error_ms(self) -> float | None:
+        """Actual minus predicted, in ms; None before the call is recorded."""
+        return None if self.predicted_ms is None else self.actual_ms - self.predicted_ms
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields, and the error, as JSON can hold them; what is absent is left out."""
+        fields = {
+            "model": self.model,
+            "seq": self.seq,
+            "called_at": None if self.called_at is None else iso(self.called_at),
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": self.completion_tokens,
+            "actual_ms": self.actual_ms,
+            "predicted_ms": self.predicted_ms,
+            "error_ms": self.error_ms,
+            "request_id": self.request_id,
+            "details": self.details,
+            "voided": self.voided or None,
+        }
+        return {name: value for name, value in fields.items() if value is not None}
 
 
-def replay_dict(replay: Replay) -> dict[str, Any]:
-    """The fields of a `Replay`; a figure that is not a number becomes null."""
-    return {
-        "model": replay.model,
-        "rule": replay.rule,
-        "alpha": replay.alpha,
-        "n": replay.n,
-        "mean_absolute_error_ms": replay.mean_absolute_error_ms,
-        "median_absolute_percentage_error": replay.median_absolute_percentage_error,
-        "bias_ms": replay.bias_ms,
-        "mean_actual_ms": replay.mean_actual_ms,
-        "calibration": replay.calibration.to_dict(),
-    }
+@dataclass(frozen=True, slots=True)
+class Voiding(Value):
+    """What a voiding did to one model, or would do.
+
+    Attributes:
+        model: the model's name.
+        seq: the number of the `voided` entry; None in a dry run, and where nothing changed.
+        voids: the entries that it voids, such as `2..80,95`; empty where all were voided already.
+        calls: how many of them are calls that counted before.
+        adjustments: the other entries among them that counted before, as (seq, kind).
+        before: the calibration before.
+        calibration: the calibration as if the entries had never been.
+    """
+
+    model: str
+    seq: int | None
+    voids: str
+    calls: int
+    adjustments: tuple[tuple[int, str], ...]
+    before: ModelCalibration
+    calibration: ModelCalibration
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as JSON can hold them, each adjustment with the names of its parts."""
+        adjustments = [{"seq": seq, "kind": kind} for seq, kind in self.adjustments]
+        return {**fields_of(self), "adjustments": adjustments}
 
 
-def sweep_dict(sweep: Sweep) -> dict[str, Any]:
-    """The fields of a `Sweep`, the winner by name; a figure that is not a number becomes null."""
-    winner = None if sweep.winner is None else asdict(sweep.winner)
-    return {**asdict(sweep), "winner": winner}
+class Head(NamedTuple):
+    """The running digest over one model's entries, up to `seq`.
+
+    Attributes:
+        model: the model's name.
+        seq: the number of the newest entry it covers.
+        digest: SHA-256 as 64 hexadecimal digits.
+    """
+
+    model: str
+    seq: int
+    digest: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields by their names."""
+        return self._asdict()
 
 
-# -- mappings and lists that cannot be changed ----------------------------------------------
-# Mappings and lists that are handed out: equal to a dict or list, and refusing to be changed.
-#
+NO_MORE = "no more than these"
+"""What a finding expects that only counts those of its check beyond the ones that are listed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding(Value):
+    """One way in which the ledger does not explain itself.
+
+    Attributes:
+        model: the model it concerns; None where the rows do not say.
+        seq: the entry it concerns, where that is knowable.
+        check: the name of the check that failed, one of `audit.CHECKS`.
+        expected: what history demands.
+        found: what the ledger holds.
+    """
+
+    model: str | None
+    seq: int | None
+    check: str
+    expected: str
+    found: str
+
+    @property
+    def count(self) -> int:
+        """How many findings this stands for: 1, or as many as it says that there are more."""
+        return int(self.found.split()[0]) if self.expected == NO_MORE else 1
+
+    def __str__(self) -> str:
+        """One line for people."""
+        where = "the ledger" if self.model is None else self.model
+        if self.seq is not None:
+            where += f" #{self.seq}"
+        if self.expected == NO_MORE:
+            return f"{where}: {self.check}: {self.found}"
+        return f"{where}: {self.check}: expected {self.expected}, found {self.found}"
+
+
+# -- what other rules and alphas would have predicted ----------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Replay(Value):
+    """What a replay of one model gives: the state at its end, and how well it predicted.
+
+    Every call was predicted before it was learnt. The error of a call is actual minus predicted.
+
+    Attributes:
+        model: the model's name.
+        rule: the version of the rule that was replayed.
+        alpha: the alpha that was replayed.
+        calibration: the state at the end.
+        n: how many calls were scored.
+        mean_absolute_error_ms: the mean of |error|; NaN where nothing was scored.
+        median_absolute_percentage_error: the median of 100 * |error| / actual, within 0.05 %
+            of itself; calls that took 0 ms have no percentage and are left out; NaN for none.
+        bias_ms: the mean error: above 0, calls took longer than predicted.
+        mean_actual_ms: the mean latency, to hold the errors against.
+    """
+
+    model: str
+    rule: str
+    alpha: float
+    calibration: ModelCalibration
+    n: int
+    mean_absolute_error_ms: float
+    median_absolute_percentage_error: float
+    bias_ms: float
+    mean_actual_ms: float = math.nan
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as JSON can hold them, the calibration last."""
+        fields = fields_of(self)
+        calibration = fields.pop("calibration")
+        return {**fields, "calibration": calibration}
+
+
+@dataclass(frozen=True, slots=True)
+class Score(Value):
+    """How well one rule and alpha would have predicted, each call before it was learnt.
+
+    Attributes:
+        rule: the version of the rule; None for the live calibrations of several models.
+        alpha: its alpha; None likewise.
+        n: how many calls were scored; 0 where the calibration would not have stayed finite.
+        mean_absolute_error_ms: the mean of |actual - predicted|; NaN where nothing was scored.
+        relative_error: the same over the mean latency.
+        median_absolute_percentage_error: the median of 100 * |error| / actual, within 0.05 %
+            of itself; calls that took 0 ms are left out.
+        bias_ms: the mean error: above 0, calls took longer than predicted.
+        p90_absolute_error_ms: nine of ten errors were smaller, within 0.05 % of itself.
+    """
+
+    rule: str | None
+    alpha: float | None
+    n: int
+    mean_absolute_error_ms: float
+    relative_error: float
+    median_absolute_percentage_error: float
+    bias_ms: float
+    p90_absolute_error_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep(Value):
+    """Many replays of one model, or of all together, ranked by their mean absolute error.
+
+    Attributes:
+        model: the model's name; None for all models together.
+        warm_up: how many calls of each model were learnt but not scored.
+        scores: the rules and alphas that were tried, the best first.
+        live: the same figures of the live rule and alpha.
+    """
+
+    model: str | None
+    warm_up: int
+    scores: tuple[Score, ...]
+    live: Score
+
+    @property
+    def winner(self) -> Score | None:
+        """The best of those tried; None where nothing was scored."""
+        return self.scores[0] if self.scores and self.scores[0].n else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields, and the winner by name, as JSON can hold them."""
+        return {**fields_of(self), "winner": as_json(self.winner)}
+
+
+@dataclass(frozen=True, slots=True)
+class Suggestion(Value):
+    """Another rule or alpha would have predicted a model's newest calls clearly better.
+
+    Attributes:
+        model: the model's name.
+        rule: the version of the better rule.
+        alpha: its alpha.
+        n: how many of the newest calls were scored.
+        mean_absolute_error_ms: its error over them.
+        live_mean_absolute_error_ms: the error of the live rule and alpha from the same start.
+    """
+
+    model: str
+    rule: str
+    alpha: float
+    n: int
+    mean_absolute_error_ms: float
+    live_mean_absolute_error_ms: float
+
+
+# -- files that were read or written ----------------------------------------------------------
+
+
+class SkippedLine(NamedTuple):
+    """A line that was left out.
+
+    Attributes:
+        line: its number in the file, from 1.
+        reason: what was wrong with it.
+    """
+
+    line: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ImportReport(Value):
+    """What an import did.
+
+    Attributes:
+        kind: what was imported: `jsonl`, `csv`, `ledger` or `state`.
+        source: the file as the user named it, or `<stdin>`.
+        recorded: how many calls were added to the ledger.
+        already: how many calls of the file were in the ledger before, or are repeated in the file.
+        already_voided: how many of these are voided in the ledger, and stay so (`jsonl` and `csv`).
+        older: how many of the added calls were made before their model's newest call that was in
+            the ledger already; they were appended behind it all the same.
+        adjustments: how many adjustments were added (`ledger` and `state`; the `opened` entry of
+            a model that an import of calls opens is not counted).
+        skipped: how many bad lines were left out.
+        skipped_reasons: why, most frequent first, as (reason without its values, lines).
+        skipped_lines: the first of the skipped lines, in order.
+        models: how many models the file holds something of.
+        models_opened: how many of them had no history before.
+        models_extended: how many of them had one, and got more.
+        models_unchanged: how many of them had everything already.
+        voided: how many calls were left out because the file says that they are voided.
+        import_id: what the calls that were added bear in their details, to name this import by
+            (`jsonl` and `csv`); None where none was added.
+    """
+
+    kind: str
+    source: str
+    recorded: int = 0
+    already: int = 0
+    already_voided: int = 0
+    older: int = 0
+    adjustments: int = 0
+    skipped: int = 0
+    skipped_reasons: tuple[tuple[str, int], ...] = ()
+    skipped_lines: tuple[SkippedLine, ...] = ()
+    models: int = 0
+    models_opened: int = 0
+    models_extended: int = 0
+    models_unchanged: int = 0
+    voided: int = 0
+    import_id: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as JSON can hold them; the reasons as an object."""
+        return {**fields_of(self), "skipped_reasons": dict(self.skipped_reasons)}
+
+
+@dataclass(frozen=True, slots=True)
+class ExportReport(Value):
+    """What an export wrote.
+
+    Attributes:
+        kind: `jsonl` or `csv`.
+        target: the file as the user named it, or `<stdout>`.
+        models: how many models it holds.
+        calls: how many calls.
+        adjustments: how many adjustments (`jsonl` only).
+    """
+
+    kind: str
+    target: str
+    models: int
+    calls: int
+    adjustments: int
+
+
+class ArchivedModel(NamedTuple):
+    """What was archived of one model.
+
+    Attributes:
+        model: its name.
+        calls: how many calls.
+        adjustments: how many adjustments, besides an archived entry from before.
+        seq: the number of the newest archived entry.
+        head: the head behind it, as 64 hexadecimal digits.
+    """
+
+    model: str
+    calls: int
+    adjustments: int
+    seq: int
+    head: str
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveReport(Value):
+    """What an archive took out of the ledger.
+
+    Attributes:
+        target: the file as the user named it; it was not made where there was nothing to archive.
+        models: what it holds of each model, sorted by model.
+        bytes_before: what the ledger took before; None where that is not knowable.
+        bytes_after: what it takes now.
+        trouble: why the space could not be given back, where it could not: the archive stands.
+    """
+
+    target: str
+    models: tuple[ArchivedModel, ...] = ()
+    bytes_before: int | None = None
+    bytes_after: int | None = None
+    trouble: str | None = None
+
+    @property
+    def calls(self) -> int:
+        """How many calls were archived."""
+        return sum(model.calls for model in self.models)
+
+    @property
+    def adjustments(self) -> int:
+        """How many adjustments were."""
+        return sum(model.adjustments for model in self.models)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields, and the totals, as JSON can hold them."""
+        return {**fields_of(self), "calls": self.calls, "adjustments": self.adjustments}
+
+
+# -- details that cannot be changed -----------------------------------------------------------
 # They are a dict and a list still, so that `json`, `pickle`, `copy` and comparisons take them for
 # what they are. `dict(details)` gives one that can be changed.
 
@@ -317,397 +709,3 @@ def frozen(value: Any) -> Any:
     if isinstance(value, list):
         return FrozenList(map(frozen, value))
     return value
-
-
-# -- what an import or an export did --------------------------------------------------------
-# What an import or an export did, as frozen values.
-
-
-class SkippedLine(NamedTuple):
-    """A line that was left out.
-
-    Attributes:
-        line: its number in the file, from 1.
-        reason: what was wrong with it.
-    """
-
-    line: int
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class ImportReport:
-    """What an import did.
-
-    Attributes:
-        kind: what was imported: `jsonl`, `csv`, `ledger` or `state`.
-        source: the file as the user named it, or `<stdin>`.
-        recorded: how many calls were added to the ledger.
-        already: how many calls of the file were in the ledger before, or are repeated in the file.
-        already_voided: how many of these are voided in the ledger, and stay so (`jsonl` and `csv`).
-        older: how many of the added calls were made before their model's newest call that was in
-            the ledger already; they were appended behind it all the same.
-        adjustments: how many adjustments were added (`ledger` and `state`; the `opened` entry of
-            a model that an import of calls opens is not counted).
-        skipped: how many bad lines were left out.
-        skipped_reasons: why, most frequent first, as (reason without its values, lines).
-        skipped_lines: the first of the skipped lines, in order.
-        models: how many models the file holds something of.
-        models_opened: how many of them had no history before.
-        models_extended: how many of them had one, and got more.
-        models_unchanged: how many of them had everything already.
-        voided: how many calls were left out because the file says that they are voided.
-        import_id: what the calls that were added bear in their details, to name this import by
-            (`jsonl` and `csv`); None where none was added.
-    """
-
-    kind: str
-    source: str
-    recorded: int = 0
-    already: int = 0
-    already_voided: int = 0
-    older: int = 0
-    adjustments: int = 0
-    skipped: int = 0
-    skipped_reasons: tuple[tuple[str, int], ...] = ()
-    skipped_lines: tuple[SkippedLine, ...] = ()
-    models: int = 0
-    models_opened: int = 0
-    models_extended: int = 0
-    models_unchanged: int = 0
-    voided: int = 0
-    import_id: str | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Every field as JSON can hold it."""
-        return {
-            **asdict(self),
-            "skipped_reasons": dict(self.skipped_reasons),
-            "skipped_lines": [line._asdict() for line in self.skipped_lines],
-        }
-
-
-class ArchivedModel(NamedTuple):
-    """What was archived of one model.
-
-    Attributes:
-        model: its name.
-        calls: how many calls.
-        adjustments: how many adjustments, besides an archived entry from before.
-        seq: the number of the newest archived entry.
-        head: the head behind it, as 64 hexadecimal digits.
-    """
-
-    model: str
-    calls: int
-    adjustments: int
-    seq: int
-    head: str
-
-
-@dataclass(frozen=True, slots=True)
-class ArchiveReport:
-    """What an archive took out of the ledger.
-
-    Attributes:
-        target: the file as the user named it; it was not made where there was nothing to archive.
-        models: what it holds of each model, sorted by model.
-        bytes_before: what the ledger took before; None where that is not knowable.
-        bytes_after: what it takes now.
-        trouble: why the space could not be given back, where it could not: the archive stands.
-    """
-
-    target: str
-    models: tuple[ArchivedModel, ...] = ()
-    bytes_before: int | None = None
-    bytes_after: int | None = None
-    trouble: str | None = None
-
-    @property
-    def calls(self) -> int:
-        """How many calls were archived."""
-        return sum(model.calls for model in self.models)
-
-    @property
-    def adjustments(self) -> int:
-        """How many adjustments were."""
-        return sum(model.adjustments for model in self.models)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Every field as JSON can hold it."""
-        return {
-            **asdict(self),
-            "models": [model._asdict() for model in self.models],
-            "calls": self.calls,
-            "adjustments": self.adjustments,
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class ExportReport:
-    """What an export wrote.
-
-    Attributes:
-        kind: `jsonl` or `csv`.
-        target: the file as the user named it, or `<stdout>`.
-        models: how many models it holds.
-        calls: how many calls.
-        adjustments: how many adjustments (`jsonl` only).
-    """
-
-    kind: str
-    target: str
-    models: int
-    calls: int
-    adjustments: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """Every field as JSON can hold it."""
-        return asdict(self)
-
-
-# -- calls, predictions, findings, replays --------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class CostPrediction:
-    """How long a call will take, as far as the ledger knows.
-
-    Attributes:
-        model: the model's name.
-        prompt_tokens: the tokens that go in.
-        completion_tokens: the tokens expected to come out.
-        predicted_ms: the predicted wall-clock time in milliseconds.
-        confidence: from 0 (a prior alone) towards 1; see `confidence_of`.
-        sample_count: how many calls the prediction rests on.
-        predicted_at: when it was made (UTC).
-    """
-
-    model: str
-    prompt_tokens: int
-    completion_tokens: int
-    predicted_ms: float
-    confidence: float
-    sample_count: int
-    predicted_at: datetime
-
-    def __repr__(self) -> str:
-        """The part that people look for."""
-        return (
-            f"CostPrediction(model={self.model!r}, prompt_tokens={self.prompt_tokens}, "
-            f"predicted_ms={self.predicted_ms:.0f}, confidence={self.confidence:.2f}, "
-            f"n={self.sample_count})"
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One observed inference: what `record_many` takes and `calls` gives.
-
-    Attributes:
-        model: the model's name.
-        prompt_tokens: the tokens that went in.
-        completion_tokens: the tokens that came out.
-        actual_ms: the measured wall-clock time in milliseconds.
-        called_at: when the call was made; with a time zone. None: now, when it is recorded.
-        request_id: the caller's own name for this call; recording it twice adds it once.
-        details: what else was measured, such as `{"ttft_ms": 80.5}`; one that was handed out is a
-            dict that cannot be changed: `dict(call.details)` can.
-        seq: the call's number among its model's entries; None before it is recorded.
-        predicted_ms: what was predicted before it was learnt; None before it is recorded.
-        voided: whether a later entry voids it: it is kept, and nothing learns from it.
-    """
-
-    model: str
-    prompt_tokens: int
-    completion_tokens: int
-    actual_ms: float
-    called_at: datetime | None = None
-    request_id: str | None = None
-    details: Mapping[str, Any] | None = field(default=None, hash=False)  # a plain dict has none
-    seq: int | None = None
-    predicted_ms: float | None = None
-    voided: bool = False
-
-    @property
-    def error_ms(self) -> float | None:
-        """Actual minus predicted, in ms; None before the call is recorded."""
-        return None if self.predicted_ms is None else self.actual_ms - self.predicted_ms
-
-
-@dataclass(frozen=True, slots=True)
-class Replay:
-    """What a replay of one model gives: the state at its end, and how well it predicted.
-
-    Every call was predicted before it was learnt. The error of a call is actual minus predicted.
-
-    Attributes:
-        model: the model's name.
-        rule: the version of the rule that was replayed.
-        alpha: the alpha that was replayed.
-        calibration: the state at the end.
-        n: how many calls were scored.
-        mean_absolute_error_ms: the mean of |error|; NaN where nothing was scored.
-        median_absolute_percentage_error: the median of 100 * |error| / actual, within 0.05 %
-            of itself; calls that took 0 ms have no percentage and are left out; NaN for none.
-        bias_ms: the mean error: above 0, calls took longer than predicted.
-        mean_actual_ms: the mean latency, to hold the errors against.
-    """
-
-    model: str
-    rule: str
-    alpha: float
-    calibration: ModelCalibration
-    n: int
-    mean_absolute_error_ms: float
-    median_absolute_percentage_error: float
-    bias_ms: float
-    mean_actual_ms: float = math.nan
-
-
-@dataclass(frozen=True, slots=True)
-class Score:
-    """How well one rule and alpha would have predicted, each call before it was learnt.
-
-    Attributes:
-        rule: the version of the rule; None for the live calibrations of several models.
-        alpha: its alpha; None likewise.
-        n: how many calls were scored; 0 where the calibration would not have stayed finite.
-        mean_absolute_error_ms: the mean of |actual - predicted|; NaN where nothing was scored.
-        relative_error: the same over the mean latency.
-        median_absolute_percentage_error: the median of 100 * |error| / actual, within 0.05 %
-            of itself; calls that took 0 ms are left out.
-        bias_ms: the mean error: above 0, calls took longer than predicted.
-        p90_absolute_error_ms: nine of ten errors were smaller, within 0.05 % of itself.
-    """
-
-    rule: str | None
-    alpha: float | None
-    n: int
-    mean_absolute_error_ms: float
-    relative_error: float
-    median_absolute_percentage_error: float
-    bias_ms: float
-    p90_absolute_error_ms: float
-
-
-@dataclass(frozen=True, slots=True)
-class Sweep:
-    """Many replays of one model, or of all together, ranked by their mean absolute error.
-
-    Attributes:
-        model: the model's name; None for all models together.
-        warm_up: how many calls of each model were learnt but not scored.
-        scores: the rules and alphas that were tried, the best first.
-        live: the same figures of the live rule and alpha.
-    """
-
-    model: str | None
-    warm_up: int
-    scores: tuple[Score, ...]
-    live: Score
-
-    @property
-    def winner(self) -> Score | None:
-        """The best of those tried; None where nothing was scored."""
-        return self.scores[0] if self.scores and self.scores[0].n else None
-
-
-@dataclass(frozen=True, slots=True)
-class Suggestion:
-    """Another rule or alpha would have predicted a model's newest calls clearly better.
-
-    Attributes:
-        model: the model's name.
-        rule: the version of the better rule.
-        alpha: its alpha.
-        n: how many of the newest calls were scored.
-        mean_absolute_error_ms: its error over them.
-        live_mean_absolute_error_ms: the error of the live rule and alpha from the same start.
-    """
-
-    model: str
-    rule: str
-    alpha: float
-    n: int
-    mean_absolute_error_ms: float
-    live_mean_absolute_error_ms: float
-
-
-@dataclass(frozen=True, slots=True)
-class Voiding:
-    """What a voiding did to one model, or would do.
-
-    Attributes:
-        model: the model's name.
-        seq: the number of the `voided` entry; None in a dry run, and where nothing changed.
-        voids: the entries that it voids, such as `2..80,95`; empty where all were voided already.
-        calls: how many of them are calls that counted before.
-        adjustments: the other entries among them that counted before, as (seq, kind).
-        before: the calibration before.
-        calibration: the calibration as if the entries had never been.
-    """
-
-    model: str
-    seq: int | None
-    voids: str
-    calls: int
-    adjustments: tuple[tuple[int, str], ...]
-    before: ModelCalibration
-    calibration: ModelCalibration
-
-
-class Head(NamedTuple):
-    """The running digest over one model's entries, up to `seq`.
-
-    Attributes:
-        model: the model's name.
-        seq: the number of the newest entry it covers.
-        digest: SHA-256 as 64 hexadecimal digits.
-    """
-
-    model: str
-    seq: int
-    digest: str
-
-
-NO_MORE = "no more than these"
-"""What a finding expects that only counts those of its check beyond the ones that are listed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One way in which the ledger does not explain itself.
-
-    Attributes:
-        model: the model it concerns; None where the rows do not say.
-        seq: the entry it concerns, where that is knowable.
-        check: the name of the check that failed, one of `audit.CHECKS`.
-        expected: what history demands.
-        found: what the ledger holds.
-    """
-
-    model: str | None
-    seq: int | None
-    check: str
-    expected: str
-    found: str
-
-    @property
-    def count(self) -> int:
-        """How many findings this stands for: 1, or as many as it says that there are more."""
-        return int(self.found.split()[0]) if self.expected == NO_MORE else 1
-
-    def __str__(self) -> str:
-        """One line for people."""
-        where = "the ledger" if self.model is None else self.model
-        if self.seq is not None:
-            where += f" #{self.seq}"
-        if self.expected == NO_MORE:
-            return f"{where}: {self.check}: {self.found}"
-        return f"{where}: {self.check}: expected {self.expected}, found {self.found}"
-
-
-def iso(time: datetime) -> str:
-    """A time for programs: UTC, to the microsecond."""
-    return f"{time.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%f}Z"

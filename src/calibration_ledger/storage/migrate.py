@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
+from calibration_ledger.core.values import Value
 from calibration_ledger.errors import InvalidInputError, MigrationsNotFoundError
 from calibration_ledger.storage.contents import (
     FIND_REVISIONS,
@@ -54,7 +55,7 @@ _alembic_mutex = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
-class Upgrade:
+class Upgrade(Value):
     """What an upgrade did.
 
     Attributes:

@@ -215,15 +215,6 @@ class SalvageReport(ExportReport):
     incomplete: tuple[LostRange, ...] = ()
     stand_ins: tuple[str, ...] = ()
 
-    def to_dict(self) -> dict[str, Any]:
-        """Every field as JSON can hold it."""
-        return {
-            **ExportReport.to_dict(self),
-            "lost": [lost._asdict() for lost in self.lost],
-            "incomplete": [lost._asdict() for lost in self.incomplete],
-            "stand_ins": list(self.stand_ins),
-        }
-
 
 def salvage(
     place: Place,
