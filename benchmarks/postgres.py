@@ -32,8 +32,8 @@ from record import sync_time_us
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 
-from pooler import is_pgbouncer_here, running_pooler
-from postgres_server import running_server
+from support.pooler import is_pgbouncer_here, running_pooler
+from support.postgres_server import running_server
 
 # A server's own defaults, but for what keeps it to itself.
 CONFIGURATION = "listen_addresses = ''"

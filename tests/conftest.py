@@ -17,15 +17,15 @@ from hypothesis import HealthCheck, settings
 
 from calibration_ledger import AdaptiveCalibrator, Call
 from calibration_ledger.errors import LedgerNotFoundError
-from pooler import running_pooler
-from postgres_server import running_server, short_folder
+from support.pooler import running_pooler
+from support.postgres_server import running_server, short_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from pooler import Pooler
-    from postgres_server import Server
+    from support.pooler import Pooler
+    from support.postgres_server import Server
 
 # The same examples on every machine and in every run: a red test stays red until it is mended.
 # Few of them by default; with `-m stress` those tests run once more, with many.
@@ -115,7 +115,8 @@ _SERVERS = {"postgres": "postgres", "pgbouncer": "pooler"}
 def ledger(request: pytest.FixtureRequest) -> Iterator[str]:
     """Where a ledger may be made, on SQLite (nothing is there yet) and on PostgreSQL.
 
-    There it is an empty one, which readers cannot tell from none; `tests/postgres` makes them.
+    There it is an empty one, which readers cannot tell from none; `tests/storage/postgres` makes
+    them.
     """
     if request.param == "sqlite":
         yield str(request.getfixturevalue("tmp_path") / "calls.db")

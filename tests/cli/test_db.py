@@ -6,7 +6,7 @@ import sqlite3
 from calibration_ledger import AdaptiveCalibrator
 from calibration_ledger.storage import migrate
 from calibration_ledger.storage.schema import REVISION
-from newer_program import TOMORROW, make_migrations
+from support.newer_program import TOMORROW, make_migrations
 
 
 def test_upgrade_makes_a_ledger_and_leaves_one_that_is_up_to_date_alone(calib, ledger_path):

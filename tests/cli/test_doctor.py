@@ -19,7 +19,7 @@ from calibration_ledger import AdaptiveCalibrator
 from calibration_ledger.storage import contents
 from calibration_ledger.storage.schema import REVISION
 from calibration_ledger.storage.sqlite import examine as doctor_sqlite
-from newer_program import TOMORROW
+from support.newer_program import TOMORROW
 
 from .conftest import run_in_terminal, run_process, some_calls
 

@@ -5,7 +5,7 @@
   paths that no two runs share are blotted out. A block may go on with what earlier ones on the
   page left behind. A plain `calib ...` runs in this process, everything else in bash.
 - `python` blocks run as scripts of their own in the same folder; lines `#> ...` are the output.
-- `sql` blocks run on a real PostgreSQL: see `tests/postgres/test_docs_sql.py`.
+- `sql` blocks run on a real PostgreSQL: see `tests/storage/postgres/test_docs_sql.py`.
 - `sh` blocks are for a clone. Those of the README are the set-up, which `.ci/run` runs.
 
 After a change, `UPDATE_DOCS=1 pytest tests/docs/test_docs.py` writes the new output into the pages.

@@ -3,7 +3,7 @@
 import pytest
 
 from calibration_ledger.storage import migrate
-from newer_program import TOMORROW, make_migrations
+from support.newer_program import TOMORROW, make_migrations
 
 
 @pytest.fixture(name="tomorrow")

@@ -12,7 +12,7 @@ from calibration_ledger.storage.migrate import begun_file, run_migrations
 from calibration_ledger.storage.place import find_place
 from calibration_ledger.storage.schema import REVISION, metadata, readable_view
 from calibration_ledger.storage.sqlite.soundness import LIST_SCHEMA, expected_parts, read_parts
-from newer_program import TOMORROW
+from support.newer_program import TOMORROW
 
 
 def schema_of(path):

@@ -18,7 +18,7 @@ from calibration_ledger.storage.place import find_place
 from calibration_ledger.storage.schema import REVISION
 from calibration_ledger.storage.schema_check import schema_differences
 from calibration_ledger.storage.sqlite.migrate import locked_file
-from newer_program import TOMORROW
+from support.newer_program import TOMORROW
 
 ROOT = Path(__file__).parents[2]
 

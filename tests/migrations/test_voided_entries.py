@@ -22,7 +22,7 @@ from calibration_ledger.storage.migrate import (
 from calibration_ledger.storage.place import find_place
 from calibration_ledger.storage.schema import REVISION
 from calibration_ledger.storage.schema_check import schema_differences
-from reference import Lived, dump, lived_history
+from support.reference import Lived, dump, lived_history
 
 if TYPE_CHECKING:
     from pathlib import Path

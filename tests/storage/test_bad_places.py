@@ -37,7 +37,7 @@ from calibration_ledger.storage import contents
 from calibration_ledger.storage.migrate import current_revision, upgrade_file
 from calibration_ledger.storage.place import find_place
 from calibration_ledger.storage.schema import REVISION
-from newer_program import TOMORROW
+from support.newer_program import TOMORROW
 
 MODEL = "timmy:v0.1-q4"
 

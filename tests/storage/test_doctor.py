@@ -25,7 +25,7 @@ from calibration_ledger.storage import system as surroundings
 from calibration_ledger.storage.schema import REVISION
 from calibration_ledger.storage.sqlite import examine as doctor_sqlite
 from calibration_ledger.verbs.doctor import doctor_of
-from newer_program import TOMORROW
+from support.newer_program import TOMORROW
 
 HAS_LOCKS = Path("/proc/locks").exists()
 needs_locks = pytest.mark.skipif(not HAS_LOCKS, reason="the system does not tell who holds locks")

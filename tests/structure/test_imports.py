@@ -1,0 +1,367 @@
+"""Who may import whom: pure code at the bottom, SQL and click in one folder each, and no circles.
+
+The modules are read, not imported, so that an import inside a function counts like any other.
+Only what stands under `if TYPE_CHECKING:` does not: it never runs.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from functools import cache
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+import calibration_ledger
+
+PACKAGE = "calibration_ledger"
+SOURCE = Path(calibration_ledger.__file__).parent
+MIGRATIONS = Path(__file__).parents[2] / "migrations" / "versions"
+
+
+def _name_of(path):
+    parts = path.relative_to(SOURCE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {
+    _name_of(path): path
+    for path in sorted(SOURCE.rglob("*.py"))
+    # In a wheel the migrations lie here; they are Alembic's, and have a test of their own.
+    if "migrations" not in path.relative_to(SOURCE).parts
+}
+"""Every module by its name inside the package; the package itself is ""."""
+
+ROOMS = [
+    {"_version"},
+    {"errors"},
+    {"rules"},
+    {"core"},
+    {"formats", "fast", "storage"},
+    {"verbs"},
+    {"calibrator"},
+    {"cli"},
+]
+"""The rooms of the house, from the ground up: each may import those below it and no others."""
+
+FLOORS = {room: floor for floor, rooms in enumerate(ROOMS) for room in rooms}
+
+PURE = {"_version", "errors", "rules", "core", "formats", "fast"}
+"""The folders and modules that know no database and no command line."""
+
+DATABASE = {"sqlalchemy", "alembic", "sqlite3", "psycopg"}
+HISTORY = ("models", "calls", "call_details", "adjustments")
+"""Tables whose rows are never changed and never removed."""
+
+
+def is_in(module, names):
+    """Whether a module is one of these, or lies in a package of theirs."""
+    return any(module == name or module.startswith(f"{name}.") for name in names)
+
+
+@cache
+def tree_of(module):
+    return ast.parse(MODULES[module].read_text())
+
+
+def running(node):
+    """All nodes below, without those that only a type checker sees."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING":
+            continue
+        yield child
+        yield from running(child)
+
+
+def at_import(tree):
+    """The statements of a module without its functions and classes."""
+    later = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+    return [node for node in tree.body if not isinstance(node, later)]
+
+
+def imported_by(tree):
+    """Every name that is imported while this runs, in full."""
+    found = set()
+    for node in running(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"a relative import: {ast.unparse(node)}"
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}"
+                is_module = full.removeprefix(f"{PACKAGE}.") in MODULES
+                found.add(full if is_module else node.module)
+    return found
+
+
+@cache
+def outside(module):
+    """The top-level packages of others that a module imports."""
+    return {name.split(".")[0] for name in imported_by(tree_of(module))} - {PACKAGE}
+
+
+@cache
+def inside(module):
+    """The modules of this package that a module imports; "" for the version's sake is free."""
+    names = {name for name in imported_by(tree_of(module)) if name.split(".")[0] == PACKAGE}
+    return {name.removeprefix(PACKAGE).removeprefix(".") for name in names} - {""}
+
+
+def offenders(found):
+    """The modules for which this gives something, with what it gives."""
+    return {module: what for module in MODULES if (what := found(module))}
+
+
+def test_every_module_lies_in_a_room():
+    assert len(MODULES) > 40
+    assert {room_of(module) for module in MODULES} - {""} == FLOORS.keys()
+
+
+def test_the_pure_core_knows_no_database_and_no_command_line():
+    pure = [module for module in MODULES if is_in(module, PURE)]
+    heavy = DATABASE | {"click", "platformdirs"}
+    assert {module: outside(module) & heavy for module in pure if outside(module) & heavy} == {}
+    above = {m: {name for name in inside(m) if not is_in(name, PURE)} for m in pure}
+    assert {module: names for module, names in above.items() if names} == {}
+
+
+def test_databases_are_spoken_to_in_one_folder():
+    assert offenders(lambda m: not is_in(m, {"storage"}) and outside(m) & DATABASE) == {}
+
+
+def test_click_is_in_one_folder():
+    assert offenders(lambda m: not is_in(m, {"cli"}) and outside(m) & {"click"}) == {}
+
+
+def test_what_compiles_is_imported_in_one_folder_and_only_when_it_is_used():
+    compilers = {"numba", "numpy"}
+    assert offenders(lambda m: not is_in(m, {"fast"}) and outside(m) & compilers) == {}
+    at_once = {m: imported_by(ast.Module(at_import(tree_of(m)), [])) for m in MODULES}
+    early = {m for m in MODULES if {name.split(".")[0] for name in at_once[m]} & compilers}
+    assert early == set()
+
+
+def room_of(module):
+    return module.split(".")[0]
+
+
+def test_each_room_imports_only_rooms_below_it():
+    above = {
+        module: {name for name in inside(module) if not FLOORS[room_of(name)] < FLOORS[room]}
+        for module in MODULES
+        if (room := room_of(module))
+    }
+    upward = {m: {n for n in names if room_of(n) != room_of(m)} for m, names in above.items()}
+    assert {module: names for module, names in upward.items() if names} == {}
+
+
+def test_imports_run_one_way():
+    graph = {module: inside(module) - {module} for module in MODULES}
+    try:
+        order = tuple(TopologicalSorter(graph).static_order())
+    except CycleError as error:
+        pytest.fail(f"a circle: {' -> '.join(error.args[1])}")
+    assert set(order) == set(MODULES)
+
+
+def test_functions_stay_small():
+    def long(tree):
+        return [
+            node.name
+            for node in ast.walk(tree)
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+            and node.end_lineno - node.lineno + 1 > 70
+        ]
+
+    assert offenders(lambda m: long(tree_of(m))) == {}
+    migrations = [MIGRATIONS.parent / "env.py", *MIGRATIONS.glob("*.py")]
+    assert [path.name for path in migrations if long(ast.parse(path.read_text()))] == []
+
+
+def test_no_text_of_sql_changes_or_removes_history():
+    """The private temporary database of an import is no ledger, and may do as it likes."""
+    changes = re.compile(
+        rf"\b(?:DELETE\s+FROM|UPDATE|DROP\s+TABLE|REPLACE\s+INTO)\s+(?:{'|'.join(HISTORY)})\b",
+        re.IGNORECASE,
+    )
+    found = offenders(
+        lambda m: [
+            node.value
+            for node in running(tree_of(m))
+            if isinstance(node, ast.Constant)
+            and isinstance(node.value, str)
+            and changes.search(node.value)
+            and m != "storage.stage"
+        ]
+    )
+    assert found == {}
+
+
+def test_no_statement_of_sqlalchemy_changes_or_removes_history():
+    """Only calibrations are ever updated, and nothing is ever deleted, with one exception.
+
+    `archive` moves entries to a file and `import ledger` brings them back: the three statements
+    for it stand together in a module of their own, and one method of a transaction runs them.
+    """
+
+    def changes(call):
+        called = ast.unparse(call.func)
+        first = ast.unparse(call.args[0]) if call.args else ""
+        return (
+            (called in {"sa.update", "update"} and first != "calibrations")
+            or called in {"sa.delete", "delete"}
+            or re.fullmatch(rf"(?:{'|'.join(HISTORY)})\.(?:update|delete)", called)
+        )
+
+    found = offenders(
+        lambda m: [
+            ast.unparse(node)
+            for node in running(tree_of(m))
+            if isinstance(node, ast.Call) and changes(node)
+        ]
+    )
+    assert found == {"storage.statements": ["sa.delete(table)"]}
+    assert offenders(lambda m: "remove_calls" in MODULES[m].read_text()).keys() == {
+        "storage.statements",
+        "storage.transaction",
+    }
+    assert offenders(lambda m: "remove_through" in MODULES[m].read_text()).keys() == {
+        "storage.transaction",
+        "verbs.archive",
+        "verbs.import_ledger",
+    }
+
+
+def test_storage_never_opens_a_file_itself():
+    """Closing such a descriptor would drop the locks that SQLite holds on the database."""
+    opening = re.compile(r"open|.*\.open|.*\.(?:read|write)_(?:bytes|text)|.*fdopen")
+    opened = {
+        # a copy, which nobody has open yet
+        "storage.sqlite.copies": {"os.open(path, os.O_RDONLY)"},
+        "storage.sqlite.lock": {  # the lock file, never the database beside it
+            "os.open(self.path, os.O_RDWR | os.O_CREAT, 438)",
+            "os.open(self.path, os.O_RDONLY)",
+        },
+    }
+    calls = offenders(
+        lambda m: {
+            ast.unparse(node)
+            for node in running(tree_of(m))
+            if is_in(m, {"storage"})
+            and isinstance(node, ast.Call)
+            and opening.fullmatch(ast.unparse(node.func))
+            # What the kernel tells in /proc is no file of ours.
+            and not ast.unparse(node.func).startswith("(PROC / ")
+        }
+    )
+    assert calls == opened
+
+
+def test_migrations_import_nothing_of_today():
+    """History never imports the present: a revision must run as it did when it was released."""
+    revisions = sorted(MIGRATIONS.glob("*.py"))
+    assert revisions
+    for path in revisions:
+        names = {name.split(".")[0] for name in imported_by(ast.parse(path.read_text()))}
+        assert names <= {"alembic", "sqlalchemy", "__future__"}, path.name
+
+
+# -- in a fresh interpreter -----------------------------------------------------------------
+
+HEAVY = {"sqlalchemy", "alembic", "click", "sqlite3", "platformdirs", "psycopg", "numpy", "numba"}
+
+
+def run(code):
+    """What a fresh interpreter prints."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def loaded_by(code, names):
+    """Which of these a fresh interpreter has loaded after running the code."""
+    return run(f"{code}\nimport sys; print(*sorted({names!r} & sys.modules.keys()))").split()
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import calibration_ledger",
+        "from calibration_ledger import DEFAULT_ALPHA, Call, ModelCalibration, default_prior",
+        "from calibration_ledger import CalibrationLedgerError, CostPrediction, Head, Replay",
+    ],
+)
+def test_importing_the_package_imports_nothing_heavy(code):
+    assert loaded_by(code, HEAVY) == []
+
+
+def test_the_library_needs_neither_alembic_nor_click():
+    code = "from calibration_ledger import AdaptiveCalibrator"
+    assert loaded_by(code, {"alembic", "click", "psycopg", "platformdirs"}) == []
+
+
+def test_importing_the_library_touches_nothing(tmp_path):
+    code = (
+        f"import os; os.chdir({str(tmp_path)!r})\n"
+        "import logging, calibration_ledger.calibrator\n"
+        "print(os.listdir(), logging.getLogger().handlers)"
+    )
+    assert run(code) == "[] []"
+
+
+def test_only_making_a_ledger_needs_alembic(tmp_path):
+    code = (
+        "from calibration_ledger import AdaptiveCalibrator\n"
+        f"with AdaptiveCalibrator({str(tmp_path / 'calls.db')!r}) as calibrator:\n"
+        "    calibrator.record('m', 1, 2.0)\n    assert calibrator.audit() == []"
+    )
+    assert loaded_by(code, {"alembic"}) == ["alembic"]
+    assert loaded_by(code, {"alembic"}) == []
+
+
+def test_every_module_can_be_imported_first():
+    """No module counts on another one of the package having been imported before it."""
+    names = [f"{PACKAGE}.{m}" for m in MODULES if m not in {"", "__main__"} and "postgres" not in m]
+    run(
+        "import sys, importlib\n"
+        f"for name in {names!r}:\n"
+        f"    for loaded in [m for m in sys.modules if m.split('.')[0] == {PACKAGE!r}]:\n"
+        "        del sys.modules[loaded]\n"
+        "    importlib.import_module(name)\n"
+    )
+
+
+# -- the public names -----------------------------------------------------------------------
+
+
+def test_every_public_name_is_there():
+    for name in calibration_ledger.__all__:
+        assert getattr(calibration_ledger, name) is not None
+    assert sorted(calibration_ledger.__all__) == sorted(set(calibration_ledger.__all__))
+    assert {"AdaptiveCalibrator", "DEFAULT_ALPHA", "ModelCalibration", "CostPrediction"} <= set(
+        calibration_ledger.__all__
+    )
+
+
+def test_every_error_can_be_had_from_the_package():
+    from calibration_ledger import errors
+
+    classes = {name for name, value in vars(errors).items() if isinstance(value, type)}
+    classes = {name for name in classes if getattr(errors, name).__module__ == errors.__name__}
+    assert classes <= set(calibration_ledger.__all__)
+    assert all(getattr(calibration_ledger, name) is getattr(errors, name) for name in classes)
+
+
+def test_a_name_that_is_not_there_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'sweeper'"):
+        _ = calibration_ledger.sweeper

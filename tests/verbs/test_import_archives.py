@@ -1,0 +1,394 @@
+"""Archives as files: any history, any cut, and what fits together when they come back."""
+
+from __future__ import annotations
+
+import io
+import json
+import tempfile
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from calibration_ledger import AdaptiveCalibrator
+from calibration_ledger.errors import ImportRefusedError, NotRecordedError
+from support.histories import histories, live, soon, times
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+LATER = datetime(2100, 1, 1, tzinfo=UTC)
+
+
+def exported(calibrator: AdaptiveCalibrator) -> str:
+    out = io.StringIO()
+    calibrator.export_ledger("jsonl", out)
+    return out.getvalue()
+
+
+def is_sound(calibrator: AdaptiveCalibrator) -> bool:
+    """Audited clean, and replayed to the live state."""
+    assert calibrator.audit(heads=calibrator.heads()) == []
+    for replay in calibrator.replay():
+        assert replay.calibration == calibrator.calibration(replay.model)
+    return True
+
+
+@given(histories, st.lists(st.sampled_from([LATER]) | times, min_size=1, max_size=3), histories)
+def test_any_history_is_archived_at_any_time_and_comes_back_byte_for_byte(
+    history: list[tuple[str, str, Any]], cuts: list[datetime], more: list[tuple[str, str, Any]]
+) -> None:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        AdaptiveCalibrator(":memory:") as one,
+        AdaptiveCalibrator(":memory:") as fresh,
+    ):
+        live(one, history)
+        texts, heads = [exported(one)], one.heads()
+        states = [one.calibration(head.model) for head in heads]
+        paths = []
+        for number, cut in enumerate(sorted(cuts)):
+            path = Path(folder) / f"{number}.jsonl"
+            if not one.archive(cut, path).models:
+                continue
+            paths.append(path)
+            texts.append(exported(one))
+            assert one.heads() == heads
+            assert [one.calibration(head.model) for head in heads] == states
+            assert is_sound(one)
+            with AdaptiveCalibrator(":memory:") as other:
+                assert other.import_calls("ledger", io.StringIO(texts[-1])).skipped == 0
+                assert exported(other) == texts[-1]
+                assert is_sound(other)
+        for path in paths:  # in the order of archiving, into a ledger of its own
+            fresh.import_calls("ledger", path)
+        fresh.import_calls("ledger", io.StringIO(texts[-1]))
+        assert exported(fresh) == texts[0]
+        assert is_sound(fresh)
+        for path, text in zip(reversed(paths), reversed(texts[:-1]), strict=True):
+            one.import_calls("ledger", path)
+            assert exported(one) == text
+            assert is_sound(one)
+        for path in paths:
+            path.unlink()
+        if one.archive(LATER, Path(folder) / "all.jsonl").models:
+            live(one, more)
+            assert is_sound(one)
+
+
+# -- what fits, and what does not ---------------------------------------------------------------
+
+
+@pytest.fixture
+def archives(calibrator: AdaptiveCalibrator, tmp_path: Path) -> Iterator[list[Path]]:
+    """A ledger of 12 calls, of which the first four and the next four are archived."""
+    for i in range(12):
+        calibrator.record("m", i, 100.0 + i, 3, called_at=soon(i), request_id=f"r{i}")
+    paths = [tmp_path / "1.jsonl", tmp_path / "2.jsonl"]
+    (tmp_path / "whole.jsonl").write_text(exported(calibrator))
+    calibrator.archive(soon(4), paths[0])
+    calibrator.archive(soon(8), paths[1])
+    assert [call.seq for call in calibrator.calls()] == [10, 11, 12, 13]
+    return paths
+
+
+def refused(calibrator: AdaptiveCalibrator, path: Path, said: str) -> None:
+    text = exported(calibrator)
+    with pytest.raises(ImportRefusedError, match=said) as caught:
+        calibrator.import_calls("ledger", path)
+    assert "Nothing was changed" in str(caught.value)
+    assert exported(calibrator) == text
+
+
+def test_an_archive_that_is_not_the_newest_is_refused_with_what_comes_first(
+    calibrator: AdaptiveCalibrator, archives: list[Path]
+) -> None:
+    refused(calibrator, archives[0], "import the archive that ends with entry 9 first")
+    calibrator.import_calls("ledger", archives[1])
+    calibrator.import_calls("ledger", archives[0])
+    assert [call.seq for call in calibrator.calls()] == list(range(2, 14))
+
+
+def test_a_file_that_begins_behind_the_end_is_refused(
+    calibrator: AdaptiveCalibrator, other: AdaptiveCalibrator, archives: list[Path], tmp_path: Path
+) -> None:
+    other.import_calls("ledger", archives[0])
+    now = tmp_path / "now.jsonl"
+    now.write_text(exported(calibrator))
+    refused(other, now, "import that archive first")
+    other.import_calls("ledger", archives[1])
+    other.import_calls("ledger", now)
+    assert exported(other) == (tmp_path / "whole.jsonl").read_text()
+
+
+def test_an_export_from_before_the_archives_brings_all_back_at_once(
+    calibrator: AdaptiveCalibrator, archives: list[Path], tmp_path: Path
+) -> None:
+    heads = calibrator.heads()
+    calibrator.record("m", 5, 6.0)
+    report = calibrator.import_calls("ledger", tmp_path / "whole.jsonl")
+    assert (report.recorded, report.adjustments, report.already) == (8, 1, 4)
+    assert [call.seq for call in calibrator.calls()] == list(range(2, 15))
+    assert calibrator.audit(heads=heads) == []
+
+
+def test_an_archive_and_what_came_after_come_back_together(
+    calibrator: AdaptiveCalibrator, other: AdaptiveCalibrator, archives: list[Path], tmp_path: Path
+) -> None:
+    """The older ledger was archived; the file has both what it lost and what is new."""
+    now = tmp_path / "now.jsonl"
+    now.write_text(exported(calibrator))
+    for path in [*archives, now]:
+        other.import_calls("ledger", path)
+    other.archive(soon(6), tmp_path / "other.jsonl")
+    calibrator.import_calls("ledger", archives[1])
+    calibrator.import_calls("ledger", archives[0])
+    calibrator.record("m", 5, 6.0, request_id="new")
+    now.write_text(exported(calibrator))
+    report = other.import_calls("ledger", now)
+    assert (report.recorded, report.adjustments) == (7, 1)
+    assert exported(other) == exported(calibrator)
+
+
+def test_another_ledgers_archive_is_refused(
+    calibrator: AdaptiveCalibrator, other: AdaptiveCalibrator, archives: list[Path], tmp_path: Path
+) -> None:
+    for i in range(12):
+        other.record("m", i, 100.0 + i, 4, called_at=soon(i))
+    other.archive(soon(8), tmp_path / "others.jsonl")
+    refused(calibrator, tmp_path / "others.jsonl", "has another history")
+    refused(other, archives[1], "has another history")
+
+
+def test_an_archive_does_not_come_back_under_a_recalibration_that_rests_on_it(
+    calibrator: AdaptiveCalibrator, other: AdaptiveCalibrator, archives: list[Path]
+) -> None:
+    calibrator.recalibrate(0.5)
+    refused(calibrator, archives[1], r"recalibrated \(entry 14\).*a ledger of its own")
+    for path in archives:
+        other.import_calls("ledger", path)
+    assert len(list(other.calls())) == 8
+
+
+def test_an_archive_comes_back_before_a_reset(
+    calibrator: AdaptiveCalibrator, archives: list[Path]
+) -> None:
+    """A replay that began with the reset holds, whatever lies before."""
+    calibrator.reset("m")
+    calibrator.record("m", 5, 6.0)
+    calibrator.recalibrate(0.5)
+    for path in reversed(archives):
+        calibrator.import_calls("ledger", path)
+    assert [call.seq for call in calibrator.calls()][:2] == [2, 3]
+
+
+def test_an_archive_comes_back_under_recalibrations_from_before_it(
+    calibrator: AdaptiveCalibrator, tmp_path: Path
+) -> None:
+    for i in range(4):
+        calibrator.record("m", i, 100.0 + i, 3, called_at=soon(i))
+    calibrator.recalibrate(0.5)
+    calibrator.record("m", 5, 6.0)
+    text = exported(calibrator)
+    calibrator.archive(soon(2), tmp_path / "1.jsonl")
+    calibrator.import_calls("ledger", tmp_path / "1.jsonl")
+    assert exported(calibrator) == text
+
+
+def test_request_ids_that_were_used_again_keep_an_archive_out(
+    calibrator: AdaptiveCalibrator, archives: list[Path]
+) -> None:
+    calibrator.record("m", 7, 8.0, request_id="r5")
+    refused(calibrator, archives[1], "'r5' of 'm' was recorded anew")
+
+
+def test_a_restore_that_others_get_in_the_way_of_leaves_all_as_it_was(
+    calibrator: AdaptiveCalibrator,
+    ledger_path: Path,
+    archives: list[Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from calibration_ledger.verbs import import_ledger as ledger_import
+
+    restore = ledger_import._restore
+
+    def late(*arguments: Any) -> None:
+        with AdaptiveCalibrator(ledger_path) as writer:
+            writer.recalibrate(0.7)
+        restore(*arguments)
+
+    monkeypatch.setattr(ledger_import, "_restore", late)
+    with pytest.raises(NotRecordedError, match="was written to"):
+        calibrator.import_calls("ledger", archives[1])
+    assert [call.seq for call in calibrator.calls()] == [10, 11, 12, 13]
+    assert calibrator.audit() == []
+
+
+def test_calls_recorded_while_an_archive_comes_back_stay(
+    calibrator: AdaptiveCalibrator,
+    ledger_path: Path,
+    archives: list[Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from calibration_ledger.verbs import import_ledger as ledger_import
+
+    restore = ledger_import._restore
+
+    def late(*arguments: Any) -> None:
+        with AdaptiveCalibrator(ledger_path) as writer:
+            writer.record("m", 7, 8.0)
+        restore(*arguments)
+
+    monkeypatch.setattr(ledger_import, "_restore", late)
+    calibrator.import_calls("ledger", archives[1])
+    assert [call.seq for call in calibrator.calls()] == list(range(6, 15))
+
+
+def test_an_append_to_what_was_archived_meanwhile_is_refused(
+    calibrator: AdaptiveCalibrator,
+    other: AdaptiveCalibrator,
+    ledger_path: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A recalibration in the file may rest on what was just archived here."""
+    from calibration_ledger.verbs import import_ledger as ledger_import
+
+    for i in range(6):
+        calibrator.record("m", i, 100.0 + i, 3, called_at=soon(i))
+    other.import_calls("ledger", io.StringIO(exported(calibrator)))
+    other.recalibrate(0.6)
+    append = ledger_import._append
+
+    def late(*arguments: Any) -> None:
+        with AdaptiveCalibrator(ledger_path) as writer:
+            writer.archive(soon(3), tmp_path / "late.jsonl")
+        append(*arguments)
+
+    monkeypatch.setattr(ledger_import, "_append", late)
+    with pytest.raises(NotRecordedError, match="was written to"):
+        calibrator.import_calls("ledger", io.StringIO(exported(other)))
+
+
+# -- the lines ------------------------------------------------------------------------------------
+
+
+def lines(calibrator: AdaptiveCalibrator) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in exported(calibrator).splitlines()]
+
+
+def test_the_line_of_an_archived_entry_has_what_it_carries(
+    calibrator: AdaptiveCalibrator, archives: list[Path]
+) -> None:
+    _, archived, *_, end = lines(calibrator)
+    assert list(archived)[-4:] == [
+        "note",
+        "archived_head",
+        "archived_through",
+        "archived_digest",
+    ]
+    assert (archived["entry"], archived["seq"], archived["archived_through"]) == ("archived", 9, 13)
+    assert (archived["note"], end["end"]["entries"]) == ("to 2.jsonl", 5)
+
+
+def test_no_field_of_it_can_change(
+    calibrator: AdaptiveCalibrator, other: AdaptiveCalibrator, archives: list[Path], tmp_path: Path
+) -> None:
+    good = lines(calibrator)
+    path = tmp_path / "edited.jsonl"
+    for name, value in good[1].items():
+        flipped = f"{value}"[:-1] + ("0" if f"{value}"[-1] != "0" else "1")
+        changed = value + 1 if isinstance(value, int | float) else flipped
+        for wrong in (changed, None, ..., "", [1], -1, 2**60):
+            if wrong == value or (name in {"rule_state", "note"} and value in (None, wrong)):
+                continue
+            edited = [dict(line) for line in good]
+            edited[1][name] = wrong
+            if wrong is ...:
+                del edited[1][name]
+            path.write_text("".join(json.dumps(line) + "\n" for line in edited))
+            if name == "rule_state" and wrong in (..., ""):
+                continue
+            with pytest.raises(ImportRefusedError):
+                other.import_calls("ledger", path)
+    assert other.heads() == []
+
+
+def test_an_archived_entry_stands_first_in_a_file(
+    calibrator: AdaptiveCalibrator, other: AdaptiveCalibrator, archives: list[Path], tmp_path: Path
+) -> None:
+    good = lines(calibrator)
+    whole = [json.loads(line) for line in (tmp_path / "whole.jsonl").read_text().splitlines()]
+    forged = [*whole[:9], good[1], *whole[10:]]
+    path = tmp_path / "forged.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in forged))
+    with pytest.raises(ImportRefusedError, match="archived: expected the first entry"):
+        other.import_calls("ledger", path)
+
+
+@pytest.mark.parametrize("seq", [0, -1, 2**53, 2**70])
+def test_an_absurd_seq_is_refused_at_once(
+    calibrator: AdaptiveCalibrator,
+    other: AdaptiveCalibrator,
+    archives: list[Path],
+    tmp_path: Path,
+    seq: int,
+) -> None:
+    good = lines(calibrator)
+    good[1]["seq"] = seq
+    for i, line in enumerate(good[2:-2]):
+        line["seq"] = seq + 1 + i
+    good[-2]["seq"] = seq + len(good) - 4
+    path = tmp_path / "forged.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in good))
+    with pytest.raises(ImportRefusedError):
+        other.import_calls("ledger", path)
+
+
+def test_a_ledger_of_many_transactions_comes_back(
+    calibrator: AdaptiveCalibrator, other: AdaptiveCalibrator, tmp_path: Path
+) -> None:
+    for model in ("a", "b"):
+        calibrator.record_many(
+            {
+                "model": model,
+                "prompt_tokens": i % 91,
+                "completion_tokens": i % 7,
+                "actual_ms": 17.25 * (i % 13),
+                "called_at": soon(i),
+                "request_id": f"{i}" if i % 3 else None,
+            }
+            for i in range(2600)
+        )
+    text, heads = exported(calibrator), calibrator.heads()
+    told: list[int] = []
+    calibrator.archive(soon(2500), tmp_path / "old.jsonl.gz", progress=told.append)
+    assert sum(told) == 2 * 2 * 2500 + 2
+    now = exported(calibrator)
+    assert calibrator.heads() == heads
+    report = other.import_calls("ledger", io.StringIO(now))
+    assert (report.recorded, report.adjustments) == (200, 2)
+    assert exported(other) == now
+    # The copy grows on, and gets its beginning back.
+    calibrator.record_many(
+        {"model": "a", "prompt_tokens": 1, "completion_tokens": 2, "actual_ms": 3.0}
+        for i in range(1500)
+    )
+    assert other.import_calls("ledger", io.StringIO(exported(calibrator))).recorded == 1500
+    report = other.import_calls("ledger", tmp_path / "old.jsonl.gz")
+    assert (report.recorded, report.adjustments, report.models_extended) == (5000, 2, 2)
+    calibrator.import_calls("ledger", tmp_path / "old.jsonl.gz")
+    assert exported(other) == exported(calibrator)
+    assert len(exported(calibrator)) > len(text)
+
+
+def test_times_at_the_cut_are_half_open(calibrator: AdaptiveCalibrator, tmp_path: Path) -> None:
+    for i in range(3):
+        calibrator.record("m", 1, 2.0, called_at=soon(i))
+    assert calibrator.archivable(soon(1)).calls == 1
+    assert calibrator.archivable(soon(1) + timedelta(microseconds=1)).calls == 2
+    assert calibrator.archivable(soon(1) - timedelta(microseconds=1)).calls == 1
+    assert calibrator.archivable(soon(0)).models == ()
