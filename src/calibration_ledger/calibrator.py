@@ -249,7 +249,7 @@ class AdaptiveCalibrator:
 
     @property
     def ledger(self) -> str:
-        """Where the ledger lies, as it may be shown: a password in a URL is hidden."""
+        """Where the ledger lies, as it may be shown; a password in a URL is hidden."""
         return self._place.shown
 
     def __repr__(self) -> str:
@@ -325,7 +325,7 @@ class AdaptiveCalibrator:
                 and short texts, at most 4,096 bytes as JSON; no prompts and no responses.
 
         Returns:
-            The error in ms: actual minus predicted, before the call was learnt.
+            The error in ms, which is actual minus predicted, before the call was learnt.
 
         Raises:
             InvalidInputError: an argument is not what it must be, or the request id was recorded
@@ -346,11 +346,10 @@ class AdaptiveCalibrator:
         """Record a call as `record` does, and say whether it is new.
 
         Returns:
-            The error in ms, and whether the call was added: False where its request id was there
-            already, with the same numbers.
+            The error in ms, and whether the call was added. It was not if its request id was
+            there already, with the same numbers.
 
-        Raises:
-            As `record` does.
+        Raises what `record` raises.
         """
         model, new = checked_call(call)
         return record_once(self._backend, self._opening, model, new)
@@ -530,8 +529,8 @@ class AdaptiveCalibrator:
             One `Sweep` for each model, sorted by model, and behind them, where there are several,
             one of all together (`.model` is None).
 
-        Raises:
-            As for `replay`; but a rule and alpha that would not stay finite is only scored last.
+        Raises what `replay` raises; but a rule and alpha under which a calibration would not stay
+        finite is only ranked last.
         """
         return sweep.sweep(
             self._backend,
@@ -570,8 +569,7 @@ class AdaptiveCalibrator:
         Returns:
             The replays that were adopted, one for each model, sorted by model.
 
-        Raises:
-            As for `replay` and for `record`.
+        Raises what `replay` and `record` raise.
         """
         return replay.recalibrate(self._backend, alpha, rule, model, progress=progress)
 
@@ -746,8 +744,7 @@ class AdaptiveCalibrator:
         Returns:
             An `ArchiveReport` without a file; the heads in it are empty.
 
-        Raises:
-            As for `archive`.
+        Raises what `archive` raises.
         """
         from calibration_ledger.verbs.archive import archivable
 

@@ -198,6 +198,18 @@ def test_every_task_that_a_page_names_is_in_the_makefile():
     assert named <= tasks
 
 
+def test_ci_builds_the_site_as_strictly_as_make_does():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    (command,) = re.findall(r"-m (sphinx -W .*)$", makefile, re.MULTILINE)
+    assert f".venv/bin/python -m {command}\n" in (ROOT / ".ci" / "run").read_text("utf-8")
+
+
+def test_every_public_name_is_in_the_api_reference():
+    reference = (ROOT / "docs" / "reference.rst").read_text(encoding="utf-8")
+    documented = {name.split(".")[-1] for name in re.findall(r":: ([\w.]+)", reference)}
+    assert set(calibration_ledger.__all__) - documented == {"__version__"}
+
+
 # -- complete, and true -------------------------------------------------------------------------
 
 

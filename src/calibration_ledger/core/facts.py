@@ -196,7 +196,8 @@ class Facts(Value):
         damage: what the engine's own check found.
         readable: what can still be read, where there is damage.
         stray_log: the write-ahead log without which a damaged file is sound.
-        file, server: of a ledger in a file, and of one in PostgreSQL.
+        file: of a ledger in a file; None for others.
+        server: of a ledger in PostgreSQL; None for others.
     """
 
     ledger: str

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Prior(NamedTuple):
-    """The coefficients of a model never seen: ms per prompt token, per completion token, base."""
+    """The coefficients that a model starts from, before its first call."""
 
     ms_per_prompt_token: float
     ms_per_completion_token: float

@@ -98,7 +98,7 @@ class ModelCalibration(Value):
         ms_per_completion_token: the second.
         base_overhead_ms: the third.
         sample_count: how many calls were learnt from.
-        total_absolute_error_ms: the sum of |actual - predicted| over them.
+        total_absolute_error_ms: the sum of `|actual - predicted|` over them.
         total_predicted_ms: the sum of their predictions.
         rule_state: whatever further numbers the rule keeps.
         last_updated: the called_at of the last call that was learnt, by the caller's clock, in
@@ -124,14 +124,14 @@ class ModelCalibration(Value):
 
     @property
     def mean_absolute_error_ms(self) -> float:
-        """The mean of |actual - predicted| in ms; not a number before the first call."""
+        """The mean of `|actual - predicted|` in ms; not a number before the first call."""
         if self.sample_count == 0:
             return math.nan
         return self.total_absolute_error_ms / self.sample_count
 
     @property
     def status(self) -> str:
-        """One of three: a prior alone, warming up, calibrated."""
+        """`uncalibrated (prior only)`, `warming up` or `calibrated`."""
         if self.sample_count == 0:
             return "uncalibrated (prior only)"
         return "warming up" if self.sample_count < WARM_UP_CALLS else "calibrated"
@@ -394,7 +394,7 @@ class Finding(Value):
 
     @property
     def count(self) -> int:
-        """How many findings this stands for: 1, or as many as it says that there are more."""
+        """How many findings this stands for, which is 1, or as many as it says are left out."""
         return int(self.found.split()[0]) if self.expected == NO_MORE else 1
 
     def __str__(self) -> str:
@@ -422,8 +422,8 @@ class Replay(Value):
         alpha: the alpha that was replayed.
         calibration: the state at the end.
         n: how many calls were scored.
-        mean_absolute_error_ms: the mean of |error|; NaN where nothing was scored.
-        median_absolute_percentage_error: the median of 100 * |error| / actual, within 0.05 %
+        mean_absolute_error_ms: the mean of `|error|`; NaN where nothing was scored.
+        median_absolute_percentage_error: the median of `100 * |error| / actual`, within 0.05 %
             of itself; calls that took 0 ms have no percentage and are left out; NaN for none.
         bias_ms: the mean error: above 0, calls took longer than predicted.
         mean_actual_ms: the mean latency, to hold the errors against.
@@ -454,9 +454,9 @@ class Score(Value):
         rule: the version of the rule; None for the live calibrations of several models.
         alpha: its alpha; None likewise.
         n: how many calls were scored; 0 where the calibration would not have stayed finite.
-        mean_absolute_error_ms: the mean of |actual - predicted|; NaN where nothing was scored.
+        mean_absolute_error_ms: the mean of `|actual - predicted|`; NaN where nothing was scored.
         relative_error: the same over the mean latency.
-        median_absolute_percentage_error: the median of 100 * |error| / actual, within 0.05 %
+        median_absolute_percentage_error: the median of `100 * |error| / actual`, within 0.05 %
             of itself; calls that took 0 ms are left out.
         bias_ms: the mean error: above 0, calls took longer than predicted.
         p90_absolute_error_ms: nine of ten errors were smaller, within 0.05 % of itself.
