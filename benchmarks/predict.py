@@ -35,7 +35,7 @@ def keep_writing(path, stop):
 def predict(path, rounds, calls=2000):
     calibrator = AdaptiveCalibrator(path)
     by_hand = sqlite3.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None).cursor()
-    sql = calibrator._backend.sql.find
+    sql = calibrator._ledger.backend.sql.find
     times = {"sqlite3 by hand": [], "predict()": []}
     fresh = set()
     for _ in range(rounds):

@@ -26,8 +26,6 @@ from pathlib import Path
 from calibration_ledger import AdaptiveCalibrator, fast
 from calibration_ledger.core.replay import fold_history
 from calibration_ledger.rules import find_rule
-from calibration_ledger.storage import ledger as reads
-from calibration_ledger.verbs.calls import list_live
 
 ALPHAS = [(i + 1) / 200 for i in range(100)]
 TARGETS_S = {
@@ -129,9 +127,9 @@ def river(path, limit):
 
 def rebuild(calibrator, rule):
     """The live state alone, without figures."""
-    backend = calibrator._backend
-    for live in list_live(backend, None):
-        history = reads.ModelHistory(backend, live)
+    ledger = calibrator._ledger
+    for live in ledger.models():
+        history = ledger.history(live)
         fold_history(history, find_rule(rule), 0.15, live.last_seq)
 
 

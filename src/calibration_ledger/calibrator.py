@@ -34,21 +34,18 @@ from calibration_ledger.core.values import (
 from calibration_ledger.errors import (
     IMPOSSIBLE,
     CompletionTokensMissingError,
-    LedgerNotFoundError,
     RemovedParameterError,
     damaged,
     impossible,
 )
 from calibration_ledger.rules import find_rule
-from calibration_ledger.storage import ledger as reads
-from calibration_ledger.storage.engines import open_backend
+from calibration_ledger.storage.engines import open_ledger
 from calibration_ledger.storage.place import find_place
 from calibration_ledger.verbs import audit, calls, replay, sweep, void
 from calibration_ledger.verbs.record import (
     Unopened,
     checked_call,
     checked_calls,
-    exists,
     new_call,
     now_us,
     record_batches,
@@ -233,8 +230,7 @@ class AdaptiveCalibrator:
         check_durability(durability)
         timeout_s = check_seconds("timeout_s", timeout_s, _TIMEOUT_MAX_S)
         self._prior = default_prior if prior is None else check_prior(prior)
-        self._place = find_place(ledger)
-        self._backend = open_backend(self._place, durability, timeout_s)
+        self._ledger = open_ledger(find_place(ledger), durability, timeout_s)
         self._is_made = False
 
     @property
@@ -250,7 +246,7 @@ class AdaptiveCalibrator:
     @property
     def ledger(self) -> str:
         """Where the ledger lies, as it may be shown; a password in a URL is hidden."""
-        return self._place.shown
+        return self._ledger.shown
 
     def __repr__(self) -> str:
         """The ledger and what new models start with."""
@@ -274,15 +270,10 @@ class AdaptiveCalibrator:
         model = check_model(model)
         prompt_tokens = check_tokens("prompt_tokens", prompt_tokens)
         completion_tokens = check_tokens("completion_tokens", completion_tokens)
-        try:
-            rows = self._backend.read(self._backend.sql.find, (model,))
-        except LedgerNotFoundError:
-            rows = None
-        if rows:
-            row = rows[0]
-            coefficients, sample_count = row[3:6], row[8]
-        else:
-            coefficients, sample_count = checked_prior(self._prior, model), 0
+        found = self._ledger.coefficients(model)
+        if found is None:
+            found = checked_prior(self._prior, model), 0
+        coefficients, sample_count = found
         try:
             predicted_ms = finite_prediction(model, coefficients, prompt_tokens, completion_tokens)
             confidence = confidence_of(sample_count)
@@ -338,9 +329,9 @@ class AdaptiveCalibrator:
         model = check_model(model)
         opening = None if self._is_made else self._first_opening(model)
         try:
-            return self._backend.write(record_call, model, call, opening)
+            return self._ledger.write(record_call, model, call, opening)
         except Unopened:
-            return self._backend.write(record_call, model, call, self._opening(model))
+            return self._ledger.write(record_call, model, call, self._opening(model))
 
     def record_once(self, call: Call) -> tuple[float, bool]:
         """Record a call as `record` does, and say whether it is new.
@@ -352,7 +343,7 @@ class AdaptiveCalibrator:
         Raises what `record` raises.
         """
         model, new = checked_call(call)
-        return record_once(self._backend, self._opening, model, new)
+        return record_once(self._ledger, self._opening, model, new)
 
     def record_many(self, calls: Iterable[Call | Mapping[str, Any]]) -> list[float]:
         """Record calls in order, all of them checked first, in transactions of at most 1,000.
@@ -369,11 +360,11 @@ class AdaptiveCalibrator:
             RequestConflictError, NotFiniteError, LedgerError: its transaction is undone whole; of
                 those before, `recorded` is how many calls stay, `errors_ms` are their errors.
         """
-        return record_batches(self._backend, self._opening, checked_calls(calls))
+        return record_batches(self._ledger, self._opening, checked_calls(calls))
 
     def _first_opening(self, model: str) -> Adjustment | None:
         """The first entry where there is no ledger yet: a prior that fails shall not make one."""
-        self._is_made = exists(self._backend)
+        self._is_made = self._ledger.exists()
         return None if self._is_made else self._opening(model)
 
     def _opening(self, model: str) -> Adjustment:
@@ -395,15 +386,9 @@ class AdaptiveCalibrator:
 
     # -- the live state ---------------------------------------------------------------------
 
-    def _find(self, model: str) -> reads.Stored | None:
-        try:
-            return reads.find(self._backend, model)
-        except LedgerNotFoundError:
-            return None
-
     def calibration(self, model: str) -> ModelCalibration:
         """The whole state of a model, unrounded; the prior's for a model never seen."""
-        live = self._find(model := check_model(model))
+        live = self._ledger.find(model := check_model(model))
         if live is not None:
             return calls.calibration_of(live)
         prior = checked_prior(self._prior, model)
@@ -415,7 +400,7 @@ class AdaptiveCalibrator:
 
     def all_stats(self) -> list[dict[str, Any]]:
         """The figures of every model with at least one call, sorted by model."""
-        live = calls.list_live(self._backend)
+        live = self._ledger.models()
         return [calls.calibration_of(item).stats() for item in live if item.sample_count]
 
     def reset(self, model: str | None = None) -> None:
@@ -426,8 +411,8 @@ class AdaptiveCalibrator:
         Raises:
             InvalidInputError: the name is not one, such as "": only None means all.
         """
-        if model is None or self._find(model := check_model(model)) is not None:
-            reset_models(self._backend, self._opening, model)
+        if model is None or self._ledger.find(model := check_model(model)) is not None:
+            reset_models(self._ledger, self._opening, model)
 
     # -- the whole history --------------------------------------------------------------------
 
@@ -442,7 +427,7 @@ class AdaptiveCalibrator:
         Raises:
             LedgerNotFoundError: there is none. None was made.
         """
-        self._backend.read(self._backend.sql.revision)
+        self._ledger.check_exists()
 
     def calls(
         self,
@@ -466,7 +451,7 @@ class AdaptiveCalibrator:
             ModelNotFoundError: the ledger has no entry of this model.
             InvalidInputError: an argument is not what it must be.
         """
-        return calls.iterate_calls(self._backend, model, since=since, until=until, last=last)
+        return calls.iterate_calls(self._ledger, model, since=since, until=until, last=last)
 
     def replay(
         self,
@@ -500,7 +485,7 @@ class AdaptiveCalibrator:
             InvalidInputError: an argument is not what it must be.
         """
         return replay.replay(
-            self._backend, alpha, rule, model, since=since, until=until, progress=progress
+            self._ledger, alpha, rule, model, since=since, until=until, progress=progress
         )
 
     def sweep(
@@ -533,7 +518,7 @@ class AdaptiveCalibrator:
         finite is only ranked last.
         """
         return sweep.sweep(
-            self._backend,
+            self._ledger,
             alphas,
             rules,
             model,
@@ -551,7 +536,7 @@ class AdaptiveCalibrator:
         Raises:
             ModelNotFoundError: the ledger has no entry of this model.
         """
-        return sweep.suggest(self._backend, model)
+        return sweep.suggest(self._ledger, model)
 
     def recalibrate(
         self,
@@ -571,7 +556,7 @@ class AdaptiveCalibrator:
 
         Raises what `replay` and `record` raise.
         """
-        return replay.recalibrate(self._backend, alpha, rule, model, progress=progress)
+        return replay.recalibrate(self._ledger, alpha, rule, model, progress=progress)
 
     def void(
         self,
@@ -611,7 +596,7 @@ class AdaptiveCalibrator:
             LedgerError: as for `record`.
         """
         return void.void(
-            self._backend,
+            self._ledger,
             model,
             seq=seq,
             request_id=request_id,
@@ -626,7 +611,7 @@ class AdaptiveCalibrator:
 
         A ledger that is not there yet has none.
         """
-        return audit.heads(self._backend)
+        return audit.heads(self._ledger)
 
     def audit(
         self,
@@ -647,7 +632,7 @@ class AdaptiveCalibrator:
             LedgerNotFoundError: there is no ledger yet: a name mistyped, or a ledger that is gone.
             ModelNotFoundError: the ledger has no entry of this model.
         """
-        return audit.audit(self._backend, model, heads=heads, progress=progress)
+        return audit.audit(self._ledger, model, heads=heads, progress=progress)
 
     # -- moving, and the doctor ---------------------------------------------------------------
 
@@ -683,7 +668,7 @@ class AdaptiveCalibrator:
         from calibration_ledger.verbs.transfer import import_calls
 
         return import_calls(
-            self._backend, self._opening, kind, source, skip_bad=skip_bad, progress=progress
+            self._ledger, self._opening, kind, source, skip_bad=skip_bad, progress=progress
         )
 
     def export_ledger(
@@ -717,7 +702,7 @@ class AdaptiveCalibrator:
         from calibration_ledger.verbs.transfer import export_ledger
 
         return export_ledger(
-            self._backend,
+            self._ledger,
             kind,
             target,
             model=model,
@@ -736,7 +721,7 @@ class AdaptiveCalibrator:
         """
         from calibration_ledger.verbs.doctor import doctor
 
-        return doctor(self._backend)
+        return doctor(self._ledger)
 
     def archivable(self, before: datetime, *, model: str | None = None) -> ArchiveReport:
         """What `archive` would take out of the ledger. Changes nothing, and reads little.
@@ -748,7 +733,7 @@ class AdaptiveCalibrator:
         """
         from calibration_ledger.verbs.archive import archivable
 
-        return archivable(self._backend, before, model)
+        return archivable(self._ledger, before, model)
 
     def archive(
         self,
@@ -791,14 +776,14 @@ class AdaptiveCalibrator:
         """
         from calibration_ledger.verbs.archive import archive
 
-        return archive(self._backend, before, target, model=model, progress=progress)
+        return archive(self._ledger, before, target, model=model, progress=progress)
 
     def archived(self) -> list[Head]:
         """The newest archived entry, and the head behind it, of each model that has one.
 
         The entries up to there are in archives; see `archive`.
         """
-        return audit.archived(self._backend)
+        return audit.archived(self._ledger)
 
     def backup(self, copy: str | os.PathLike[str]) -> Path:
         """Write a consistent copy of the ledger while others go on writing; gives its path.
@@ -807,13 +792,13 @@ class AdaptiveCalibrator:
             InvalidInputError: it is no path, or there is something at it already.
             LedgerNotFoundError: there is no ledger yet.
         """
-        return self._backend.backup(check_path("copy", copy))
+        return self._ledger.backup(check_path("copy", copy))
 
     # -- the end -----------------------------------------------------------------------------
 
     def close(self) -> None:
         """Close every connection. Using the calibrator afterwards is an error."""
-        self._backend.close()
+        self._ledger.close()
 
     def __enter__(self) -> Self:
         """`with AdaptiveCalibrator() as calibrator:` closes it at the end."""

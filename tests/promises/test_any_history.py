@@ -297,7 +297,7 @@ class Histories(RuleBasedStateMachine):
             return
         heads = self.calibrator.heads()
         with pytest.raises(ZeroDivisionError):
-            self.calibrator._backend.write(record_and, self.calibrator, call, lambda: 1 / 0)
+            self.calibrator._ledger.write(record_and, self.calibrator, call, lambda: 1 / 0)
         assert self.calibrator.heads() == heads
 
     @precondition(lambda self: self.expected)
@@ -426,7 +426,7 @@ def record_and_die(calibrator, call, *, in_time):
     if in_time:
         calibrator.record(model, p, y, c, request_id=request_id)
     else:
-        calibrator._backend.write(
+        calibrator._ledger.write(
             record_and, calibrator, call, lambda: os.kill(os.getpid(), signal.SIGKILL)
         )
 

@@ -57,8 +57,8 @@ def work(transaction):
     print("held", flush=True)
     time.sleep(60)
 if sys.argv[2] == "forked":
-    calibrator._backend.write(work)
-calibrator._backend.write(lambda transaction: (print("held", flush=True), time.sleep(60)))
+    calibrator._ledger.write(work)
+calibrator._ledger.write(lambda transaction: (print("held", flush=True), time.sleep(60)))
 """
 
 

@@ -55,7 +55,7 @@ MOMENTS = {
     "while it reads back": "verbs.archive:check_fold",
     "before it takes anything out": "verbs.archive:_take_out",
     "when calls are gone": "storage.transaction:Transaction.add_adjustment",
-    "before it gives space back": "verbs.archive:shrink",
+    "before it gives space back": "storage.sqlite.copies:shrink",
 }
 
 

@@ -296,8 +296,8 @@ class TestHandlers:
             other = AdaptiveCalibrator(ledger_path, timeout_s=60.0)
             other.record("m", 1, 1.0)
             calibrator.record("m", 1, 1.0)
-            calibrator._backend.write(lambda _: other.close())
-            calibrator._backend._connections.drop("writer")
+            calibrator._ledger.write(lambda _: other.close())
+            calibrator._ledger.backend._connections.drop("writer")
             calibrator.record("m", 1, 1.0)
             assert calibrator.audit() == []
         assert open_files(ledger_path) == ["calls.db.lock"]

@@ -112,7 +112,7 @@ def test_threads_that_end_leave_their_connections_to_those_that_come(calibrator)
         assert in_thread(lambda i=i: calibrator.record("m", 1, 2.0, request_id=str(i))) == []
         assert in_thread(lambda: calibrator.predict("m", 1)) == []
     assert calibrator.predict("m", 1).sample_count == 41
-    held = calibrator._backend._connections._all
+    held = calibrator._ledger.backend._connections._all
     assert len([one for one in held if one.connection.is_valid]) <= 4
 
 

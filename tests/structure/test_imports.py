@@ -133,6 +133,36 @@ def test_databases_are_spoken_to_in_one_folder():
     assert offenders(lambda m: not is_in(m, {"storage"}) and outside(m) & DATABASE) == {}
 
 
+def test_verbs_speak_to_the_ledger_and_never_to_its_database():
+    spoken = re.compile(r"\bbackend\b|\.sql\b", re.IGNORECASE)
+    above = {"verbs", "calibrator", "cli"}
+    assert offenders(lambda m: is_in(m, above) and spoken.findall(MODULES[m].read_text())) == {}
+
+
+def test_verbs_need_of_the_storage_only_what_no_open_ledger_has():
+    """A ledger comes as an argument, so that its type is enough.
+
+    What is left: a file's rows lie in a temporary database while they are checked, and salvage
+    and the doctor look at ledgers that cannot be opened.
+    """
+    needed = offenders(lambda m: is_in(m, {"verbs"}) and {n for n in inside(m) if is_storage(n)})
+    assert needed == {
+        "verbs.archive": {"storage.stage"},
+        "verbs.doctor": {"storage.engines", "storage.place", "storage.system"},
+        "verbs.export": {"storage.sqlite.salvage"},
+        "verbs.import_calls": {"storage.stage"},
+        "verbs.import_ledger": {"storage.stage"},
+    }
+    assert {name for name in inside("calibrator") if is_storage(name)} == {
+        "storage.engines",
+        "storage.place",
+    }
+
+
+def is_storage(module):
+    return is_in(module, {"storage"})
+
+
 def test_click_is_in_one_folder():
     assert offenders(lambda m: not is_in(m, {"cli"}) and outside(m) & {"click"}) == {}
 

@@ -70,7 +70,7 @@ def recalibrate(calibrator: AdaptiveCalibrator) -> None:
 
 def checkpoint(calibrator: AdaptiveCalibrator) -> None:
     """Record on a connection that takes the log into the file after every commit."""
-    held = calibrator._backend._connections.held("writer")
+    held = calibrator._ledger.backend._connections.held("writer")
     if held is not None:
         held.cursor.execute("PRAGMA wal_autocheckpoint=1")
     record(calibrator)

@@ -95,7 +95,7 @@ def writer(path: str, seconds: float) -> int:
     commits = 0
     with AdaptiveCalibrator(path, durability="normal", timeout_s=60) as calibrator:
         calibrator.record("m", 1, 1.0)
-        held = calibrator._backend._connections.held("writer")
+        held = calibrator._ledger.backend._connections.held("writer")
         assert held is not None
         held.cursor.execute("PRAGMA wal_autocheckpoint=20")
         for i in begin(seconds):

@@ -167,10 +167,9 @@ def test_an_adjustment_made_later_stays_but_an_opening_goes(calibrator, make_cal
 
 
 def calibrator_entries(calibrator):
-    from calibration_ledger.storage import ledger as reads
 
-    live = reads.find(calibrator._backend, "m")
-    return reads.ModelHistory(calibrator._backend, live).adjustments
+    live = calibrator._ledger.find("m")
+    return calibrator._ledger.history(live).adjustments
 
 
 def test_a_whole_history_can_go_and_comes_back(filled, tmp_path):
@@ -427,7 +426,7 @@ def test_calls_that_are_archived_while_they_are_read_are_no_silent_gap(filled, t
 
 def interrupt(calibrator, monkeypatch, n, action):
     """Do something once, before the calibrator's n-th reading statement; gives how many it ran."""
-    read, count = calibrator._backend.read, [0]
+    read, count = calibrator._ledger.backend.read, [0]
 
     def reading(*arguments):
         count[0] += 1
@@ -435,7 +434,7 @@ def interrupt(calibrator, monkeypatch, n, action):
             action()
         return read(*arguments)
 
-    monkeypatch.setattr(calibrator._backend, "read", reading)
+    monkeypatch.setattr(calibrator._ledger.backend, "read", reading)
     return count
 
 

@@ -325,14 +325,14 @@ def test_whatever_stops_a_later_transaction_keeps_its_meaning(
     calibrator, make_call, monkeypatch, error, told
 ):
     calls = [make_call(i) for i in range(2 * BATCH)]
-    write = calibrator._backend.write
+    write = calibrator._ledger.write
 
     def stopped(work, *arguments):
         if calibrator.heads():
             raise error
         return write(work, *arguments)
 
-    monkeypatch.setattr(calibrator._backend, "write", stopped)
+    monkeypatch.setattr(calibrator._ledger, "write", stopped)
     with pytest.raises(type(error)) as caught:
         calibrator.record_many(calls)
     assert told in str(caught.value)
@@ -343,14 +343,14 @@ def test_whatever_stops_a_later_transaction_keeps_its_meaning(
 
 
 def test_ctrl_c_in_a_later_transaction_is_told_what_stays(calibrator, make_call, monkeypatch):
-    write = calibrator._backend.write
+    write = calibrator._ledger.write
 
     def stopped(work, *arguments):
         if calibrator.heads():
             raise KeyboardInterrupt
         return write(work, *arguments)
 
-    monkeypatch.setattr(calibrator._backend, "write", stopped)
+    monkeypatch.setattr(calibrator._ledger, "write", stopped)
     with pytest.raises(KeyboardInterrupt) as caught:
         calibrator.record_many([make_call(i) for i in range(2 * BATCH)])
     assert caught.value.__notes__ == [

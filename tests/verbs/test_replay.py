@@ -300,7 +300,7 @@ def test_what_stops_a_recalibration_between_two_models_says_which_were_recalibra
     lived, monkeypatch
 ):
     before = lived.calibration("m1")
-    write, writes = lived._backend.write, []
+    write, writes = lived._ledger.write, []
 
     def stopped(*arguments, **named):
         writes.append(1)
@@ -308,7 +308,7 @@ def test_what_stops_a_recalibration_between_two_models_says_which_were_recalibra
             raise LedgerBusyError("others held it", advice="try again")
         return write(*arguments, **named)
 
-    monkeypatch.setattr(lived._backend, "write", stopped)
+    monkeypatch.setattr(lived._ledger, "write", stopped)
     with pytest.raises(LedgerBusyError) as caught:
         lived.recalibrate(0.7)
     assert "before stay recalibrated ('m0'), and this one was not changed: try again" in str(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from calibration_ledger.core.facts import Facts
 from calibration_ledger.errors import InvalidInputError
 from calibration_ledger.storage.contents import count_rows, find_last_entry
+from calibration_ledger.storage.ledger import Ledger
 from calibration_ledger.storage.place import File, Memory, Server
 from calibration_ledger.storage.schema import REVISION
 from calibration_ledger.storage.sqlite.examine import examine_file
@@ -23,18 +24,18 @@ if TYPE_CHECKING:
 # What the doctor finds out about a ledger, wherever it lies. It changes nothing.
 
 
-def examine(place: Place, durability: str = "full", backend: Backend | None = None) -> Facts:
+def examine(place: Place, ledger: Ledger | None = None) -> Facts:
     """Everything that can be found out about the ledger at a place, whatever state it is in.
 
     Args:
         place: where it lies.
-        durability: how its writers commit.
-        backend: of a ledger in memory: the one that holds it.
+        ledger: the same, if it is open; one in memory cannot be examined otherwise.
     """
+    durability = "full" if ledger is None else ledger.backend.durability
     if isinstance(place, File):
         return examine_file(place, durability)
     if isinstance(place, Memory):
-        return _examine_memory(place, backend)
+        return _examine_memory(place, None if ledger is None else ledger.backend)
     try:
         from calibration_ledger.storage.postgres.examine import examine_server
     except ModuleNotFoundError as error:
@@ -65,8 +66,17 @@ def _examine_memory(place: Place, backend: Backend | None) -> Facts:
 # -- opening --------------------------------------------------------------------------------
 
 
-def open_backend(place: Place, durability: str, timeout_s: float) -> Backend:
-    """The backend of the database at a place.
+def open_ledger(place: Place, durability: str, timeout_s: float) -> Ledger:
+    """The ledger at a place.
+
+    Raises:
+        LedgerError: what lies there cannot be used as one.
+    """
+    return Ledger(_open_backend(place, durability, timeout_s))
+
+
+def _open_backend(place: Place, durability: str, timeout_s: float) -> Backend:
+    """The database at a place.
 
     Raises:
         LedgerError: what lies there cannot be used as a ledger.

@@ -1,4 +1,6 @@
-"""What is read from a ledger, in bounded pages: no reader holds a transaction over other code.
+"""`Ledger`: all that the verbs know of a ledger, whatever database it lies in.
+
+What is read comes in bounded pages: no reader holds a transaction over other code.
 
 Entries are never changed, so pages fit together, whatever others append. But between two pages the
 beginning may be archived, or brought back. Then a page lacks calls, which is noticed by the gap:
@@ -14,22 +16,27 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from calibration_ledger.core.entries import ADJUSTMENT_TYPES, Adjustment, is_typed
 from calibration_ledger.core.history import covers, voided_ranges
 from calibration_ledger.core.replay import Columns
-from calibration_ledger.core.validation import TIME_LIMIT_US
-from calibration_ledger.errors import HistoryArchivedError, damage_told, damaged
+from calibration_ledger.core.validation import TIME_LIMIT_US, check_model, request_key
+from calibration_ledger.errors import (
+    HistoryArchivedError,
+    LedgerError,
+    LedgerNotFoundError,
+    ModelNotFoundError,
+    damage_told,
+    damaged,
+)
 from calibration_ledger.storage.statements import CALIBRATION_NAMES
-from calibration_ledger.storage.transaction import request_pages
+from calibration_ledger.storage.transaction import PAGE, request_pages
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    import os
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
     from calibration_ledger.core.entries import CallRow
     from calibration_ledger.core.history import Ranges
     from calibration_ledger.core.replay import Window
-    from calibration_ledger.storage.backend import Backend
-
-PAGE = 500
-"""Calls to a page. Fewer rows than the collector's threshold of new objects (700): with pages of
-10,000 it ran twenty times a page, and a replay took 1.7 times as long."""
+    from calibration_ledger.storage.backend import Backend, Result
 
 
 class Stored(NamedTuple):
@@ -71,17 +78,193 @@ def stored(row: Any, model: str) -> Stored:
     return found
 
 
-def find(backend: Backend, model: str) -> Stored | None:
-    """A model's calibration, or None; see `stored`."""
-    rows = backend.read(backend.sql.find, (model,))
-    return stored(rows[0], model) if rows else None
+class Ledger:
+    """A ledger, in the words of the verbs: SQL and databases end here.
 
+    Attributes:
+        backend: the database that it lies in; for the storage alone.
+        place: where it lies.
+        shown: where it lies, as it may be shown.
+        path: where it lies, if that is a file.
+        write: runs `work(transaction, *arguments)` in one transaction; see `Backend.write`. The
+            backend's own method, for a call between would be noticed in `record()`.
+    """
 
-def list_all(backend: Backend) -> list[Stored]:
-    """Every model's calibration, sorted by model; see `stored`."""
-    rows = backend.read(backend.sql.list_calibrations)
-    # Sorted here: databases sort texts each in their own way.
-    return sorted((stored(row, row[-1]) for row in rows), key=lambda found: found.model)
+    def __init__(self, backend: Backend) -> None:
+        """Speak to this database."""
+        self.backend = backend
+        self.write = backend.write
+        self.place = backend.place
+        self.shown = self.place.shown
+        self.path = self.place.path
+
+    def close(self) -> None:
+        """Close every connection."""
+        self.backend.close()
+
+    # -- is it there? -----------------------------------------------------------------------
+
+    def check_exists(self) -> None:
+        """Refuse to go on where there is no ledger.
+
+        Raises:
+            LedgerNotFoundError: there is none.
+        """
+        self.backend.read(self.backend.sql.revision)
+
+    def exists(self) -> bool:
+        """Whether there is a ledger yet."""
+        try:
+            self.check_exists()
+        except LedgerNotFoundError:
+            return False
+        except LedgerError:
+            pass  # the write will tell what is the matter, and that nothing was recorded
+        return True
+
+    # -- models -----------------------------------------------------------------------------
+
+    def coefficients(self, model: str) -> tuple[tuple[float, float, float], int] | None:
+        """What a model is predicted with, and from how many calls; None for one never seen.
+
+        `find` in short, for `predict()` waits for it.
+        """
+        try:
+            rows = self.backend.read(self.backend.sql.find, (model,))
+        except LedgerNotFoundError:
+            return None
+        if not rows:
+            return None
+        _, _, _, prompt, completion, base, _, _, sample_count, _, _, _, _ = rows[0]
+        return (prompt, completion, base), sample_count
+
+    def find(self, model: str) -> Stored | None:
+        """A model's calibration; None for one never seen, also where there is no ledger.
+
+        Raises:
+            LedgerCorruptError: it holds a value of another type.
+        """
+        try:
+            rows = self.backend.read(self.backend.sql.find, (model,))
+        except LedgerNotFoundError:
+            return None
+        return stored(rows[0], model) if rows else None
+
+    def models(self, model: str | None = None, *, must_exist: bool = False) -> list[Stored]:
+        """The calibrations of one model or of all, sorted by model.
+
+        Where there is no ledger there are none, unless it `must_exist`.
+
+        Raises:
+            ModelNotFoundError: the one model has no entry.
+            LedgerNotFoundError: there is no ledger, though it must exist.
+            LedgerCorruptError: one holds a value of another type.
+        """
+        if model is None:
+            return self._all(must_exist=must_exist)
+        live = self.find(check_model(model))
+        if live is not None:
+            return [live]
+        if must_exist:
+            self.check_exists()
+        raise ModelNotFoundError(
+            f"the ledger {self.shown} has no entry of a model {model!r}: "
+            f"`calib stats` lists those it has."
+        )
+
+    def _all(self, *, must_exist: bool) -> list[Stored]:
+        try:
+            rows = self.backend.read(self.backend.sql.list_calibrations)
+        except LedgerNotFoundError:
+            if must_exist:
+                raise
+            return []
+        # Sorted here: databases sort texts each in their own way.
+        return sorted((stored(row, row[-1]) for row in rows), key=lambda found: found.model)
+
+    # -- histories --------------------------------------------------------------------------
+
+    def history(self, live: Stored) -> ModelHistory:
+        """A model's entries up to this calibration."""
+        return ModelHistory(self.backend, live)
+
+    def whole(self, live: Stored, work: Callable[[ModelHistory], Result]) -> Result:
+        """What `work` makes of a model's history.
+
+        Should the beginning be archived or brought back meanwhile, the model is read again and
+        `work` begins anew, so it must have no other effects.
+        """
+        while True:
+            history = None
+            try:
+                history = self.history(live)
+                return work(history)
+            except HistoryArchivedError:
+                if history is not None and not history.is_outdated:  # work's own error
+                    raise
+                (live,) = self.models(live.model, must_exist=True)
+
+    def beginning(self, live: Stored) -> Adjustment | None:
+        """The first entry that there is of a model."""
+        return first_adjustment(self.backend, live)
+
+    def ends(self, model_id: int) -> tuple[int, int, int]:
+        """`last_seq`, the lowest seq of any call and the highest of any entry, of one moment."""
+        rows = self.backend.read(self.backend.sql.ends, (model_id,))
+        if not rows:
+            return (0, 1, 0)
+        *_, last_seq, _, oldest_call, newest_call, newest_adjustment = rows[0]
+        lowest = 1 if oldest_call is None else oldest_call
+        return last_seq, lowest, max(newest_call or 0, newest_adjustment or 0)
+
+    # -- request ids ------------------------------------------------------------------------
+
+    def call_of(self, model_id: int, request_id: str) -> int | None:
+        """The seq of the call with this request id; None for none."""
+        key = request_key(request_id)
+        rows = self.backend.read(self.backend.sql.find_request, (model_id, key))
+        return rows[0][1] if rows else None
+
+    def calls_of(
+        self, model_id: int, request_keys: Sequence[bytes]
+    ) -> dict[bytes, tuple[int, int, int, float]]:
+        """Which of these the model has: (seq, prompt tokens, completion tokens, actual ms)."""
+        found = {}
+        for values in request_pages(model_id, request_keys):
+            for key, *numbers, _ in self.backend.read(self.backend.sql.find_requests, values):
+                found[bytes(key)] = tuple(numbers)
+        return found
+
+    # -- the whole of it --------------------------------------------------------------------
+
+    def check_engine(self) -> list[str]:
+        """What is wrong with the database itself; empty where all is well."""
+        return self.backend.check_engine()
+
+    def foreign_rows(self) -> ForeignRows:
+        """Look in the whole ledger for rows that belong to nothing."""
+        read, sql = self.backend.read, self.backend.sql
+        return ForeignRows(
+            [tuple(row) for row in read(sql.unknown_models)],
+            [tuple(row) for row in read(sql.unknown_calls)],
+            [tuple(row) for row in read(sql.uncalibrated_models)],
+        )
+
+    def backup(self, copy: str | os.PathLike[str]) -> Path:
+        """Write a consistent copy while others go on writing; gives its path."""
+        return self.backend.backup(copy)
+
+    def size(self) -> int | None:
+        """The bytes that it takes on disk, if it is a file."""
+        from calibration_ledger.storage.sqlite.copies import size_of
+
+        return size_of(self.place)
+
+    def shrink(self) -> str | None:
+        """Give back the space that removed entries leave; says why where that cannot be."""
+        from calibration_ledger.storage.sqlite.copies import shrink
+
+        return shrink(self.place)
 
 
 class ModelHistory:
@@ -91,6 +274,7 @@ class ModelHistory:
 
     Attributes:
         live: the calibration.
+        is_outdated: whether the beginning was seen to be another one meanwhile.
         model: the model's name.
         adjustments: all its adjustments by seq; there are few.
         beginning: the first of them.
@@ -102,6 +286,7 @@ class ModelHistory:
         self._backend = backend
         self.live = live
         self.model = live.model
+        self.is_outdated = False
         rows = backend.read(backend.sql.adjustments, (live.model_id,))
         for row in rows:
             if not is_typed(row, ADJUSTMENT_TYPES):
@@ -110,8 +295,8 @@ class ModelHistory:
         self.beginning = Adjustment(*rows[0]) if rows else None
         self.archived = archived_seq(self.beginning)
         if self.archived > live.last_seq:
-            newest = find(backend, live.model)
-            if newest is not None and newest.last_seq >= self.archived:
+            found = backend.read(backend.sql.find, (live.model,))
+            if found and stored(found[0], live.model).last_seq >= self.archived:
                 raise self._changed()  # recorded and archived since the calibration was read
             self.archived = 0  # damaged: what begins behind the end is no beginning
         self._seqs = [entry.seq for entry in self.adjustments]
@@ -132,11 +317,11 @@ class ModelHistory:
         Raises:
             HistoryArchivedError: it does not.
         """
-        rows = self._backend.read(self._backend.sql.first_adjustment, (self.live.model_id,))
-        if (Adjustment(*rows[0]) if rows else None) != self.beginning:
+        if first_adjustment(self._backend, self.live) != self.beginning:
             raise self._changed()
 
     def _changed(self) -> HistoryArchivedError:
+        self.is_outdated = True
         return HistoryArchivedError(
             f"entries of the model {self.model!r} were archived, or brought back, while they were "
             f"read",
@@ -245,6 +430,12 @@ class ModelHistory:
         return rows[0][0]  # type: ignore[no-any-return]  # a driver's row
 
 
+def first_adjustment(backend: Backend, live: Stored) -> Adjustment | None:
+    """The first entry that there is of a model."""
+    rows = backend.read(backend.sql.first_adjustment, (live.model_id,))
+    return Adjustment(*rows[0]) if rows else None
+
+
 def archived_seq(beginning: Adjustment | None) -> int:
     """The seq of the newest archived entry of a history that begins like this; 0 for none."""
     if beginning is None or beginning.kind != "archived":
@@ -258,27 +449,6 @@ def bounds(window: Window) -> tuple[int, int]:
     return since, TIME_LIMIT_US if window.until is None else window.until
 
 
-def ends(backend: Backend, model_id: int) -> tuple[int, int, int]:
-    """`last_seq`, the lowest seq of any call and the highest of any entry, all of one moment."""
-    rows = backend.read(backend.sql.ends, (model_id,))
-    if not rows:
-        return (0, 1, 0)
-    *_, last_seq, _, oldest_call, newest_call, newest_adjustment = rows[0]
-    lowest = 1 if oldest_call is None else oldest_call
-    return last_seq, lowest, max(newest_call or 0, newest_adjustment or 0)
-
-
-def find_requests(
-    backend: Backend, model_id: int, request_keys: Sequence[bytes]
-) -> dict[bytes, tuple[int, int, int, float]]:
-    """Which of these the model has: (seq, prompt tokens, completion tokens, actual ms) of each."""
-    found = {}
-    for values in request_pages(model_id, request_keys):
-        for key, *numbers, _ in backend.read(backend.sql.find_requests, values):
-            found[bytes(key)] = tuple(numbers)
-    return found
-
-
 class ForeignRows(NamedTuple):
     """Rows that belong to nothing."""
 
@@ -288,12 +458,3 @@ class ForeignRows(NamedTuple):
     """(model_id, seq) of details without their call"""
     uncalibrated: list[tuple[int, str]]
     """(id, model) of models without a calibration"""
-
-
-def foreign_rows(backend: Backend) -> ForeignRows:
-    """Look for them in the whole ledger."""
-    return ForeignRows(
-        [tuple(row) for row in backend.read(backend.sql.unknown_models)],
-        [tuple(row) for row in backend.read(backend.sql.unknown_calls)],
-        [tuple(row) for row in backend.read(backend.sql.uncalibrated_models)],
-    )

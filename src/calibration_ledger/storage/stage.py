@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from calibration_ledger.core.entries import Adjustment
 from calibration_ledger.errors import NotRecordedError
-from calibration_ledger.storage.ledger import PAGE, archived_seq
+from calibration_ledger.storage.ledger import archived_seq
+from calibration_ledger.storage.transaction import PAGE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from calibration_ledger.core.entries import Adjustment
+from calibration_ledger.core.replay import Columns
 from calibration_ledger.errors import COUNT_LIMIT, IMPOSSIBLE, damaged, impossible
 from calibration_ledger.storage.backend import Raced
 from calibration_ledger.storage.contents import contents_of, of_revision
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 
     from calibration_ledger.storage.backend import Cursor
     from calibration_ledger.storage.statements import Statements
+
+PAGE = 500
+"""Calls to a page. Fewer rows than the collector's threshold of new objects (700): with pages of
+10,000 it ran twenty times a page, and a replay took 1.7 times as long."""
 
 
 def request_pages(model_id: int, request_keys: Sequence[bytes]) -> Iterator[list[Any]]:
@@ -150,9 +155,17 @@ class Transaction:
         ):
             self._execute(text, (model_id, seq))
 
-    def columns(self, model_id: int, after: int, through: int) -> list[Any]:
-        """Calls with after < seq <= through, as rows for `replay.Columns` (seq first)."""
-        page = through - after
-        self._execute(self._sql.page_columns, (model_id, after, through, page))
-        rows: list[Any] = self._cursor.fetchall()
-        return rows
+    def columns(self, model: str, model_id: int, after: int, through: int) -> Iterator[Columns]:
+        """Pages of the calls with after < seq <= through, of which none may be missing.
+
+        Raises:
+            LedgerCorruptError: one is.
+        """
+        while after < through:
+            page = (model_id, after, min(through, after + PAGE), PAGE)
+            rows = self._execute(self._sql.page_columns, page).fetchall()
+            if not rows:
+                raise damaged(model, f"entry {after + 1} is missing")
+            seqs, *columns = zip(*rows, strict=True)
+            yield Columns(*columns)
+            after = seqs[-1]

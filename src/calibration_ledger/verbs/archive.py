@@ -31,10 +31,7 @@ from calibration_ledger.errors import (
 from calibration_ledger.formats.ledger import HEADER, end_line, head_line
 from calibration_ledger.formats.source import open_source, shown_name
 from calibration_ledger.formats.target import check_target, open_target
-from calibration_ledger.storage import ledger as reads
-from calibration_ledger.storage.sqlite.copies import shrink, size_of
 from calibration_ledger.storage.stage import StagedEntries
-from calibration_ledger.verbs.calls import list_live
 from calibration_ledger.verbs.export import Written, entry_texts
 from calibration_ledger.verbs.import_ledger import check_fold, feed, stage
 from calibration_ledger.verbs.record import now_us
@@ -45,7 +42,7 @@ if TYPE_CHECKING:
 
     from calibration_ledger.core.replay import Progress
     from calibration_ledger.core.state import State
-    from calibration_ledger.storage.backend import Backend
+    from calibration_ledger.storage.ledger import Ledger, ModelHistory
     from calibration_ledger.storage.transaction import Transaction
 
 
@@ -59,7 +56,7 @@ class _Part:
         state: the calibration, once they were folded.
     """
 
-    def __init__(self, history: reads.ModelHistory, seq: int) -> None:
+    def __init__(self, history: ModelHistory, seq: int) -> None:
         self.history = history
         self.model = history.model
         self.seq = seq
@@ -77,14 +74,14 @@ class _Part:
         return ArchivedModel(self.model, self.calls, adjustments, self.seq, self.head.hex())
 
 
-def archivable(backend: Backend, before: datetime, model: str | None) -> ArchiveReport:
+def archivable(ledger: Ledger, before: datetime, model: str | None) -> ArchiveReport:
     """See `AdaptiveCalibrator.archivable`."""
-    parts = _parts(backend, check_time("before", before), model)
+    parts = _parts(ledger, check_time("before", before), model)
     return ArchiveReport("", tuple(part.report() for part in parts))
 
 
 def archive(
-    backend: Backend,
+    ledger: Ledger,
     before: datetime,
     target: str | os.PathLike[str],
     *,
@@ -96,40 +93,40 @@ def archive(
     if not isinstance(target, str | os.PathLike):
         raise InvalidInputError(f"an archive goes to a path, not {shown(target)}: name a file.")
     path, name = Path(target), shown_name(target)
-    backend.read(backend.sql.revision)  # is there a ledger at all? Before anything is created
-    check_target(path, backend.place.path, overwrite=False)
-    parts = _parts(backend, time, model)
+    ledger.check_exists()  # before anything is created
+    check_target(path, ledger.path, overwrite=False)
+    parts = _parts(ledger, time, model)
     if not parts:
         return ArchiveReport(name)
-    _check_rights(backend)
-    bytes_before = size_of(backend.place)
-    with open_target(path, backend.place.path, overwrite=False) as write:
-        for text in _texts(backend, parts, progress):
+    _check_rights(ledger)
+    bytes_before = ledger.size()
+    with open_target(path, ledger.path, overwrite=False) as write:
+        for text in _texts(ledger, parts, progress):
             write(text)
     _verify(path, parts, progress)
-    _take_out(backend, parts, path)
-    trouble = shrink(backend.place)
+    _take_out(ledger, parts, path)
+    trouble = ledger.shrink()
     return ArchiveReport(
         name,
         tuple(part.report() for part in parts),
         bytes_before,
-        size_of(backend.place),
+        ledger.size(),
         trouble,
     )
 
 
-def _parts(backend: Backend, time: int, model: str | None) -> list[_Part]:
+def _parts(ledger: Ledger, time: int, model: str | None) -> list[_Part]:
     """What was made before a time (us), of the models of which that is a call at least."""
     parts = []
-    for live in list_live(backend, model):
-        history = reads.ModelHistory(backend, live)
+    for live in ledger.models(model):
+        history = ledger.history(live)
         part = _Part(history, history.first_from(time) - 1)
         if part.calls:
             parts.append(part)
     return parts
 
 
-def _check_rights(backend: Backend) -> None:
+def _check_rights(ledger: Ledger) -> None:
     """Find out before the long work whether this user may do what is done at its end."""
 
     def work(transaction: Transaction) -> None:
@@ -137,9 +134,9 @@ def _check_rights(backend: Backend) -> None:
         transaction.remove_through(0, 0)  # of no model, and no entry
 
     try:
-        backend.write(work)
+        ledger.write(work)
     except LedgerPermissionError as error:
-        if backend.place.path is None:
+        if ledger.path is None:
             error.advice = "archiving takes DELETE on the tables of history: ask for that grant"
         raise
 
@@ -147,7 +144,7 @@ def _check_rights(backend: Backend) -> None:
 # -- the file -------------------------------------------------------------------------------------
 
 
-def _texts(backend: Backend, parts: Sequence[_Part], progress: Progress | None) -> Iterator[str]:
+def _texts(ledger: Ledger, parts: Sequence[_Part], progress: Progress | None) -> Iterator[str]:
     """The lines of the file. What is in the ledger is audited on the way, up to its newest entry.
 
     Raises:
@@ -158,7 +155,7 @@ def _texts(backend: Backend, parts: Sequence[_Part], progress: Progress | None) 
     for part in parts:
         live = part.history.live
         fold = ModelAudit(part.model, part.history.adjustments)
-        yield from entry_texts(backend, part.history, part.seq, written, fold)
+        yield from entry_texts(ledger, part.history, part.seq, written, fold)
         if fold.state is not None and fold.head is not None and not fold.findings:
             part.state, part.head = fold.state.copy(), fold.head
             feed(fold, part.history, live.last_seq)
@@ -219,7 +216,7 @@ def _sync(path: Path) -> None:
 # -- the ledger -----------------------------------------------------------------------------------
 
 
-def _take_out(backend: Backend, parts: Sequence[_Part], path: Path) -> None:
+def _take_out(ledger: Ledger, parts: Sequence[_Part], path: Path) -> None:
     """Put archived entries in the place of what is in the file, in one transaction."""
     note, now = f"to {shown_name(path.name)}"[:NOTE_LENGTH_MAX], now_us()
 
@@ -228,7 +225,7 @@ def _take_out(backend: Backend, parts: Sequence[_Part], path: Path) -> None:
             _replace(transaction, part, note, now)
 
     try:
-        backend.write(work)
+        ledger.write(work)
     except LedgerError as error:
         error.stayed = f"the archive {shown_name(path)} is complete. "
         if isinstance(error, OutcomeUnknownError):

@@ -7,27 +7,24 @@ beginning is archived meanwhile is audited once more.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from calibration_ledger.core.audit import ModelAudit
-from calibration_ledger.core.entries import Adjustment, is_head
+from calibration_ledger.core.entries import is_head
 from calibration_ledger.core.values import Finding, Head
 from calibration_ledger.errors import (
-    HistoryArchivedError,
     InvalidInputError,
     LedgerCorruptError,
     damage_told,
     shown,
 )
-from calibration_ledger.storage import ledger as reads
-from calibration_ledger.verbs.calls import list_existing, list_live
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from calibration_ledger.core.replay import Progress
-    from calibration_ledger.storage.backend import Backend
-    from calibration_ledger.storage.ledger import Stored
+    from calibration_ledger.storage.ledger import Ledger, ModelHistory, Stored
 
 
 # -- heads that the user noted earlier ------------------------------------------------------
@@ -87,13 +84,13 @@ def contradictions(noted: Iterable[Head]) -> list[Finding]:
 # -- heads and audit ------------------------------------------------------------------------
 
 
-def heads(backend: Backend) -> list[Head]:
+def heads(ledger: Ledger) -> list[Head]:
     """See `AdaptiveCalibrator.heads`."""
-    return [Head(live.model, live.last_seq, live.head.hex()) for live in list_live(backend)]
+    return [Head(live.model, live.last_seq, live.head.hex()) for live in ledger.models()]
 
 
 def audit(
-    backend: Backend,
+    ledger: Ledger,
     model: str | None,
     *,
     heads: Iterable[Head | tuple[str, int, str]] | None,
@@ -104,74 +101,69 @@ def audit(
     if model is not None:
         noted = [head for head in noted if head.model == model]
     try:
-        found = list_existing(backend, model)
+        found = ledger.models(model, must_exist=True)
     except LedgerCorruptError as error:
         finding = Finding(model, None, "storage", "a readable ledger", str(error))
-        return [finding, *([] if model is not None else _audit_whole(backend))]
-    findings = [] if model is not None else _audit_whole(backend)
+        return [finding, *([] if model is not None else _audit_whole(ledger))]
+    findings = [] if model is not None else _audit_whole(ledger)
     if model is None:
         findings += missing_models(noted, (live.model for live in found))
     findings += contradictions(noted)
     for live in found:
         of_model = {head.seq: head.digest for head in noted if head.model == live.model}
-        findings += _audit_model(backend, live, of_model, progress)
+        findings += _audit_model(ledger, live, of_model, progress)
     return findings
 
 
-def archived(backend: Backend) -> list[Head]:
+def archived(ledger: Ledger) -> list[Head]:
     """See `AdaptiveCalibrator.archived`."""
     found = []
-    for live in list_live(backend):
-        rows = backend.read(backend.sql.first_adjustment, (live.model_id,))
-        entry = Adjustment(*rows[0]) if rows else None
+    for live in ledger.models():
+        entry = ledger.beginning(live)
         if entry is not None and entry.archived_head is not None:
             found.append(Head(live.model, entry.seq, entry.archived_head.hex()))
     return found
 
 
 def _audit_model(
-    backend: Backend, live: Stored, noted: dict[int, str], progress: Progress | None
-) -> list[Finding]:
-    while True:
-        try:
-            return _audit_once(backend, live, noted, progress)
-        except HistoryArchivedError:
-            (live,) = list_live(backend, live.model)
-
-
-def _audit_once(
-    backend: Backend, live: Stored, noted: dict[int, str], progress: Progress | None
+    ledger: Ledger, live: Stored, noted: dict[int, str], progress: Progress | None
 ) -> list[Finding]:
     try:
-        history = reads.ModelHistory(backend, live)
-        fold = ModelAudit(live.model, history.adjustments, noted)
-        done = 0
-        for entry in [*history.adjustments, None]:
-            # Through the adjustment's own seq: a call that shares it shall not slip through.
-            end = live.last_seq if entry is None else entry.seq
-            for rows, keys in history.calls(done, end):
-                fold.calls(rows)
-                fold.check_keys(keys)
-                if progress is not None:
-                    progress(len(rows))
-            if entry is not None:
-                fold.adjust(entry)
-                done = entry.seq
-        with damage_told(live.model):
-            last_seq, lowest, newest = reads.ends(backend, live.model_id)
-        if lowest < 1:
-            fold.report("sequence", lowest, "entries from 1 on", f"entry {lowest}")
-        behind = max(newest - last_seq, 0)
-        return fold.finish(live._asdict(), live.last_seq, live.head, live.last_seq + behind)
+        return ledger.whole(live, partial(_findings, ledger, noted, progress))
     except LedgerCorruptError as error:
         return [Finding(live.model, None, "storage", "readable entries", str(error))]
 
 
-def _audit_whole(backend: Backend) -> list[Finding]:
+def _findings(
+    ledger: Ledger, noted: dict[int, str], progress: Progress | None, history: ModelHistory
+) -> list[Finding]:
+    live = history.live
+    fold = ModelAudit(live.model, history.adjustments, noted)
+    done = 0
+    for entry in [*history.adjustments, None]:
+        # Through the adjustment's own seq: a call that shares it shall not slip through.
+        end = live.last_seq if entry is None else entry.seq
+        for rows, keys in history.calls(done, end):
+            fold.calls(rows)
+            fold.check_keys(keys)
+            if progress is not None:
+                progress(len(rows))
+        if entry is not None:
+            fold.adjust(entry)
+            done = entry.seq
+    with damage_told(live.model):
+        last_seq, lowest, newest = ledger.ends(live.model_id)
+    if lowest < 1:
+        fold.report("sequence", lowest, "entries from 1 on", f"entry {lowest}")
+    behind = max(newest - last_seq, 0)
+    return fold.finish(live._asdict(), live.last_seq, live.head, live.last_seq + behind)
+
+
+def _audit_whole(ledger: Ledger) -> list[Finding]:
     """What concerns no single model: foreign rows, and the engine's own check."""
     try:
-        engine = backend.check_engine()
-        foreign = reads.foreign_rows(backend)
+        engine = ledger.check_engine()
+        foreign = ledger.foreign_rows()
     except LedgerCorruptError as error:
         return [Finding(None, None, "storage", "a readable ledger", str(error))]
     findings = [Finding(None, None, "storage", "a sound file", text) for text in engine]

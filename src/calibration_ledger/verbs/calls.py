@@ -9,25 +9,21 @@ from typing import TYPE_CHECKING, Any
 from calibration_ledger.core.entries import CALL_TYPES, is_typed
 from calibration_ledger.core.replay import Window
 from calibration_ledger.core.state import unpack_numbers
-from calibration_ledger.core.validation import check_model, check_window, time_from_us
+from calibration_ledger.core.validation import check_window, time_from_us
 from calibration_ledger.core.values import Call, ModelCalibration, frozen
 from calibration_ledger.errors import (
     HistoryArchivedError,
     InvalidInputError,
-    LedgerNotFoundError,
-    ModelNotFoundError,
     damage_told,
     damaged,
 )
-from calibration_ledger.storage import ledger as reads
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
     from calibration_ledger.core.entries import CallRow
-    from calibration_ledger.storage.backend import Backend
-    from calibration_ledger.storage.ledger import Stored
+    from calibration_ledger.storage.ledger import Ledger, ModelHistory, Stored
 
 
 def calibration_of(live: Stored) -> ModelCalibration:
@@ -55,40 +51,8 @@ def calibration_of(live: Stored) -> ModelCalibration:
         )
 
 
-def list_existing(backend: Backend, model: str | None = None) -> list[Stored]:
-    """The calibrations of one model or of all, sorted by model.
-
-    Raises:
-        LedgerNotFoundError: there is no ledger.
-        ModelNotFoundError: the one model has no entry.
-    """
-    if model is None:
-        return reads.list_all(backend)
-    live = reads.find(backend, check_model(model))
-    if live is None:
-        raise _no_entry(backend, model)
-    return [live]
-
-
-def list_live(backend: Backend, model: str | None = None) -> list[Stored]:
-    """The same, where a missing ledger is an empty one."""
-    try:
-        return list_existing(backend, model)
-    except LedgerNotFoundError:
-        if model is None:
-            return []
-        raise _no_entry(backend, model) from None
-
-
-def _no_entry(backend: Backend, model: str) -> ModelNotFoundError:
-    return ModelNotFoundError(
-        f"the ledger {backend.place.shown} has no entry of a model {model!r}: "
-        f"`calib stats` lists those it has."
-    )
-
-
 def iterate_calls(
-    backend: Backend,
+    ledger: Ledger,
     model: str | None,
     *,
     since: datetime | None,
@@ -99,17 +63,17 @@ def iterate_calls(
     window = Window(*check_window(since, until))
     if last is not None and (isinstance(last, bool) or not isinstance(last, int) or last < 1):
         raise InvalidInputError(f"last must be a whole number from 1, not {last!r}.")
-    return _iterate(backend, list_live(backend, model), window, last)
+    return _iterate(ledger, ledger.models(model), window, last)
 
 
 def _iterate(
-    backend: Backend, models: list[Stored], window: Window, last: int | None
+    ledger: Ledger, models: list[Stored], window: Window, last: int | None
 ) -> Iterator[Call]:
     for live in models:
         newest, is_done, given = live, False, False
         while not is_done:
             try:
-                history = reads.ModelHistory(backend, newest)
+                history = ledger.history(newest)
                 for row in _rows(history, window, last):
                     given = True
                     yield call_of(live.model, row, voided=history.is_voided(row[0]))
@@ -117,10 +81,10 @@ def _iterate(
             except HistoryArchivedError:
                 if given:  # what comes next does not follow what was handed out
                     raise
-                (newest,) = list_live(backend, live.model)
+                (newest,) = ledger.models(live.model)
 
 
-def _rows(history: reads.ModelHistory, window: Window, last: int | None) -> Iterator[CallRow]:
+def _rows(history: ModelHistory, window: Window, last: int | None) -> Iterator[CallRow]:
     live, everything = history.live, window == (None, None)
     after, through = 0, live.last_seq
     if not everything:  # times may go backwards, so no more than the ends are known

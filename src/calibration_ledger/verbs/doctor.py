@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     import os
 
     from calibration_ledger.core.facts import Diagnosis
-    from calibration_ledger.storage.backend import Backend
+    from calibration_ledger.storage.ledger import Ledger
     from calibration_ledger.storage.place import Place
 
 
-def doctor(backend: Backend) -> Diagnosis:
+def doctor(ledger: Ledger) -> Diagnosis:
     """See `AdaptiveCalibrator.doctor`."""
-    return _diagnosis(backend.place, backend.durability, backend)
+    return _diagnosis(ledger.place, ledger)
 
 
 def doctor_of(ledger: str | os.PathLike[str] | None) -> Diagnosis:
@@ -29,10 +29,10 @@ def doctor_of(ledger: str | os.PathLike[str] | None) -> Diagnosis:
     Raises:
         InvalidInputError: the name is none of a ledger.
     """
-    return _diagnosis(find_place(ledger), "full", None)
+    return _diagnosis(find_place(ledger), None)
 
 
-def _diagnosis(place: Place, durability: str, backend: Backend | None) -> Diagnosis:
+def _diagnosis(place: Place, ledger: Ledger | None) -> Diagnosis:
     # First who uses the file: reading it is a use, too.
     file = None if place.path is None else file_facts(place.path)
-    return diagnose(replace(examine(place, durability, backend), file=file))
+    return diagnose(replace(examine(place, ledger), file=file))

@@ -32,9 +32,7 @@ from calibration_ledger.formats.ledger import (
 )
 from calibration_ledger.formats.source import shown_name
 from calibration_ledger.formats.target import open_target
-from calibration_ledger.storage import ledger as reads
 from calibration_ledger.storage.sqlite.salvage import opened
-from calibration_ledger.verbs.calls import list_live
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -44,8 +42,7 @@ if TYPE_CHECKING:
     from calibration_ledger.core.entries import CallRow
     from calibration_ledger.core.facts import LostRange
     from calibration_ledger.core.replay import Progress
-    from calibration_ledger.storage.backend import Backend
-    from calibration_ledger.storage.ledger import Stored
+    from calibration_ledger.storage.ledger import Ledger, ModelHistory, Stored
     from calibration_ledger.storage.place import Place
     from calibration_ledger.storage.sqlite.salvage import Found, Salvage
 
@@ -86,7 +83,7 @@ class Written:
 
 
 def export(
-    backend: Backend,
+    ledger: Ledger,
     kind: str,
     target: str | os.PathLike[str] | TextIO,
     *,
@@ -95,14 +92,14 @@ def export(
     progress: Progress | None,
 ) -> ExportReport:
     """Write the ledger to a file; see `AdaptiveCalibrator.export_ledger`."""
-    backend.read(backend.sql.revision)  # is there a ledger at all? Before anything is created
+    ledger.check_exists()  # before anything is created
     texts = _ledger_texts if kind == "jsonl" else _csv_texts
     is_done = False
     while not is_done:
-        models, written = list_live(backend, model), Written(progress)
+        models, written = ledger.models(model), Written(progress)
         try:
-            with open_target(target, backend.place.path, overwrite=overwrite) as write:
-                for text in texts(backend, models, written):
+            with open_target(target, ledger.path, overwrite=overwrite) as write:
+                for text in texts(ledger, models, written):
                     write(text)
             is_done = True
         except HistoryArchivedError:
@@ -112,19 +109,19 @@ def export(
 
 
 @contextmanager
-def _readable(backend: Backend) -> Iterator[None]:
+def _readable(ledger: Ledger) -> Iterator[None]:
     try:
         yield
     except _UNREADABLE as error:
         raise LedgerCorruptError(
-            f"{backend.place.shown} holds an entry that cannot be written down ({error}): "
+            f"{ledger.shown} holds an entry that cannot be written down ({error}): "
             f"`calib audit` says which."
         ) from error
 
 
 def entry_texts(
-    backend: Backend,
-    history: reads.ModelHistory,
+    ledger: Ledger,
+    history: ModelHistory,
     through: int,
     written: Written,
     fold: ModelAudit | None = None,
@@ -137,26 +134,26 @@ def entry_texts(
             if fold is not None:
                 fold.calls(rows)
                 fold.check_keys(keys)
-            with _readable(backend):
+            with _readable(ledger):
                 text = "".join(call_line(model, row) + "\n" for row in rows)
             yield text
             written.add(len(rows), 0)
         if entry is not None:
             if fold is not None:
                 fold.adjust(entry)
-            with _readable(backend):
+            with _readable(ledger):
                 text = adjustment_line(model, entry) + "\n"
             yield text
             written.add(0, 1)
             after = entry.seq
 
 
-def _ledger_texts(backend: Backend, models: list[Stored], written: Written) -> Iterator[str]:
+def _ledger_texts(ledger: Ledger, models: list[Stored], written: Written) -> Iterator[str]:
     """The lines of `ledger_file`, some at once."""
     yield HEADER + "\n"
     for live in models:
-        history = reads.ModelHistory(backend, live)
-        yield from entry_texts(backend, history, live.last_seq, written)
+        history = ledger.history(live)
+        yield from entry_texts(ledger, history, live.last_seq, written)
         yield head_line(live.model, live.last_seq, live.head) + "\n"
     yield end_line(len(models), written.calls + written.adjustments) + "\n"
 
@@ -181,13 +178,13 @@ def csv_lines(model: str, rows: Iterable[Sequence[Any]], is_voided: Callable[[in
     return buffer.getvalue()
 
 
-def _csv_texts(backend: Backend, models: list[Stored], written: Written) -> Iterator[str]:
+def _csv_texts(ledger: Ledger, models: list[Stored], written: Written) -> Iterator[str]:
     """The calls as CSV, some lines at once."""
     yield ",".join(CSV_COLUMNS) + "\n"
     for live in models:
-        history = reads.ModelHistory(backend, live)
+        history = ledger.history(live)
         for rows, _ in history.calls(0, live.last_seq):
-            with _readable(backend):
+            with _readable(ledger):
                 text = csv_lines(live.model, rows, history.is_voided)
             yield text
             written.add(len(rows), 0)

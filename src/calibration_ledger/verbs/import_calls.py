@@ -21,7 +21,6 @@ from calibration_ledger.core.values import ImportReport, SkippedLine
 from calibration_ledger.errors import (
     ImportRefusedError,
     LedgerError,
-    LedgerNotFoundError,
     NotFiniteError,
     RequestConflictError,
 )
@@ -30,7 +29,6 @@ from calibration_ledger.formats.jsonl import jsonl_rows
 from calibration_ledger.formats.row import BadRow, ImportDigest, content_key, with_import_id
 from calibration_ledger.formats.source import open_source, shown_name
 from calibration_ledger.rules import stored_rule
-from calibration_ledger.storage import ledger as reads
 from calibration_ledger.storage.stage import StagedCalls
 from calibration_ledger.verbs.record import NewCall, Unopened, now_us, record_calls
 
@@ -43,7 +41,7 @@ if TYPE_CHECKING:
     from calibration_ledger.core.replay import Progress
     from calibration_ledger.formats.row import Row
     from calibration_ledger.formats.source import Source
-    from calibration_ledger.storage.backend import Backend
+    from calibration_ledger.storage.ledger import Ledger
     from calibration_ledger.storage.stage import StagedCall
     from calibration_ledger.storage.transaction import Transaction
 
@@ -77,7 +75,7 @@ BATCH = 1_000
 
 
 def record_staged(
-    backend: Backend,
+    ledger: Ledger,
     opening: Callable[[str], Adjustment],
     staged: StagedCalls,
     name: str,
@@ -97,7 +95,7 @@ def record_staged(
             for model, rows in groupby(page, key=lambda row: row.model)
         }
         try:
-            added, new = _record_page(backend, opening, calls)
+            added, new = _record_page(ledger, opening, calls)
         except (RequestConflictError, NotFiniteError) as error:
             error.stayed = "its transaction was not recorded"
             raise ImportRefusedError(
@@ -121,7 +119,7 @@ def record_staged(
 
 
 def _record_page(
-    backend: Backend, opening: Callable[[str], Adjustment], calls: Mapping[str, list[NewCall]]
+    ledger: Ledger, opening: Callable[[str], Adjustment], calls: Mapping[str, list[NewCall]]
 ) -> tuple[Counter[str], set[str]]:
     def work(transaction: Transaction) -> tuple[Counter[str], set[str]]:
         added, new = Counter[str](), set[str]()
@@ -136,10 +134,10 @@ def _record_page(
 
     openings: dict[str, Adjustment] = {}
     try:
-        return backend.write(work)
+        return ledger.write(work)
     except Unopened:
         openings = {model: opening(model) for model in calls}
-        return backend.write(work)
+        return ledger.write(work)
 
 
 # -- bad lines ------------------------------------------------------------------------------
@@ -206,7 +204,7 @@ _PARSERS = {"jsonl": jsonl_rows, "csv": csv_rows}
 
 
 def import_rows(
-    backend: Backend,
+    ledger: Ledger,
     opening: Callable[[str], Adjustment],
     kind: str,
     source: str | os.PathLike[str] | TextIO | None,
@@ -219,15 +217,15 @@ def import_rows(
     skips = Skips(name, skip_bad=skip_bad)
     report = progress or (lambda _: None)
     with StagedCalls() as staged:
-        with open_source(source, backend.place.path) as file:
+        with open_source(source, ledger.path) as file:
             begin(report, "lines read")
             import_id, voided = _read(file, kind, staged, skips, report)
         _settle(staged, skips)
         begin(report, "calls checked")
-        trials = _check(backend, opening, staged, skips, for_checks(report))
+        trials = _check(ledger, opening, staged, skips, for_checks(report))
         present = staged.count_present()
         begin(report, "calls recorded")
-        recorded, met, opened = record_staged(backend, opening, staged, name, import_id, report)
+        recorded, met, opened = record_staged(ledger, opening, staged, name, import_id, report)
     extended = len(recorded.keys() - opened)
     return ImportReport(
         kind,
@@ -299,16 +297,13 @@ def _settle(staged: StagedCalls, skips: Skips) -> None:
 class _Trial:
     """One model of the file, learnt on trial from where the ledger stands."""
 
-    def __init__(self, backend: Backend, opening: Callable[[str], Adjustment], model: str) -> None:
-        self.backend = backend
+    def __init__(self, ledger: Ledger, opening: Callable[[str], Adjustment], model: str) -> None:
+        self.ledger = ledger
         self.model = model
         self.model_id: int | None = None
         self.newest_at = -1
         self.new = self.present = self.older = self.voided = 0
-        try:
-            live = reads.find(backend, model)
-        except LedgerNotFoundError:
-            live = None
+        live = ledger.find(model)
         if live is None:
             entry = opening(model)
             self.state = State.from_adjustment(entry, stored_rule(entry.rule), entry.alpha)
@@ -318,7 +313,7 @@ class _Trial:
         self.state = State(
             stored_rule(live.rule), live.alpha, numbers, live.sample_count, live.updated_at
         )
-        self.history = reads.ModelHistory(backend, live)
+        self.history = ledger.history(live)
         newest_at = self.history.newest_call_at()
         self.newest_at = -1 if newest_at is None else newest_at
 
@@ -343,7 +338,7 @@ class _Trial:
         if self.model_id is None:
             return list(rows)
         keys = [request_key(row.request_id) for row in rows]
-        found = reads.find_requests(self.backend, self.model_id, keys)
+        found = self.ledger.calls_of(self.model_id, keys)
         if not found:
             return list(rows)
         new, present, bad = [], [], []
@@ -392,7 +387,7 @@ def _columns(rows: Sequence[StagedCall]) -> tuple[Sequence[int], ...]:
 
 
 def _check(
-    backend: Backend,
+    ledger: Ledger,
     opening: Callable[[str], Adjustment],
     staged: StagedCalls,
     skips: Skips,
@@ -403,7 +398,7 @@ def _check(
     for page in staged.pages(BATCH):
         for model, rows in groupby(page, key=lambda row: row.model):
             if not trials or trials[-1].model != model:
-                trials.append(_Trial(backend, opening, model))
+                trials.append(_Trial(ledger, opening, model))
             trials[-1].check(list(rows), staged, skips)
         progress(len(page))
     return [trial for trial in trials if trial.new or trial.present]

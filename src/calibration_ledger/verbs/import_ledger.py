@@ -17,9 +17,7 @@ from calibration_ledger.core.values import ImportReport
 from calibration_ledger.errors import LedgerError, NotRecordedError, damaged, named
 from calibration_ledger.formats.ledger import LedgerReader, ModelEnd
 from calibration_ledger.formats.source import open_source, shown_name
-from calibration_ledger.storage import ledger as reads
 from calibration_ledger.storage.stage import StagedEntries
-from calibration_ledger.verbs.calls import list_live
 from calibration_ledger.verbs.import_calls import begin
 from calibration_ledger.verbs.record import NewCall, OpenModel
 
@@ -32,8 +30,7 @@ if TYPE_CHECKING:
     from calibration_ledger.core.replay import Progress
     from calibration_ledger.core.state import State
     from calibration_ledger.formats.source import Source
-    from calibration_ledger.storage.backend import Backend
-    from calibration_ledger.storage.ledger import Stored
+    from calibration_ledger.storage.ledger import Ledger, ModelHistory, Stored
     from calibration_ledger.storage.stage import StagedModel
     from calibration_ledger.storage.transaction import Transaction
 
@@ -53,7 +50,7 @@ BATCH = 1_000
 
 
 class History(Protocol):
-    """What `reads.ModelHistory` and `StagedModel` have in common."""
+    """What `ledger.ModelHistory` and `StagedModel` have in common."""
 
     adjustments: list[Adjustment]
 
@@ -148,13 +145,13 @@ class Plan(NamedTuple):
     restored: int = 0
 
 
-def plan_import(backend: Backend, staged: StagedEntries, file: Source) -> list[Plan]:
+def plan_import(ledger: Ledger, staged: StagedEntries, file: Source) -> list[Plan]:
     """Verify every model and hold it against the ledger.
 
     Raises:
         ImportRefusedError: the file does not explain itself, or a model has another history here.
     """
-    here = {live.model: live for live in list_live(backend)}
+    here = {live.model: live for live in ledger.models()}
     plans: list[Plan] = []
     diverged: list[str] = []
     for model in staged.models():
@@ -165,7 +162,7 @@ def plan_import(backend: Backend, staged: StagedEntries, file: Source) -> list[P
             check_fold(fold, model, file)
             plans.append(Plan(model))
             continue
-        history = reads.ModelHistory(backend, live)
+        history = ledger.history(live)
         common = min(live.last_seq, model.last_seq)
         feed(fold, model, common)
         head = fold.head
@@ -177,19 +174,19 @@ def plan_import(backend: Backend, staged: StagedEntries, file: Source) -> list[P
             continue
         restored = history.archived if model.archived < history.archived else 0
         if model.archived or history.archived:
-            _check_fit(backend, _Merged(model, history, restored), file)
+            _check_fit(ledger, _Merged(model, history, restored), file)
         plans.append(Plan(model, live, history.beginning, restored))
     if diverged:
         file.refuse(
             None,
-            f"{named(diverged, _SHOWN_MAX)}: the ledger {backend.place.shown} has another "
+            f"{named(diverged, _SHOWN_MAX)}: the ledger {ledger.shown} has another "
             f"history. {_CHANGED}: import into a fresh ledger, or export the other models alone, "
             f"each with --model.",
         )
     return plans
 
 
-def _head_at(history: reads.ModelHistory, seq: int) -> bytes | None:
+def _head_at(history: ModelHistory, seq: int) -> bytes | None:
     """The head that the ledger's own history had at an entry."""
     if seq == history.live.last_seq:
         return history.live.head
@@ -207,7 +204,7 @@ class _Merged:
     The ledger's own entries stand between the file's older and newer ones.
     """
 
-    def __init__(self, staged: StagedModel, history: reads.ModelHistory, restored: int) -> None:
+    def __init__(self, staged: StagedModel, history: ModelHistory, restored: int) -> None:
         """Put them together."""
         self.staged = staged
         self.history = history
@@ -238,7 +235,7 @@ class _Merged:
                 yield [row[6] for row in rows if row[6] is not None]
 
 
-def _check_overlap(model: StagedModel, history: reads.ModelHistory, file: Source) -> None:
+def _check_overlap(model: StagedModel, history: ModelHistory, file: Source) -> None:
     """Refuse entries that do not reach up to those of the ledger, or do not begin among them."""
     name, end = repr(model.model), history.live.last_seq
     if model.last_seq < history.archived:
@@ -257,7 +254,7 @@ def _check_overlap(model: StagedModel, history: reads.ModelHistory, file: Source
         )
 
 
-def _check_fit(backend: Backend, merged: _Merged, file: Source) -> None:
+def _check_fit(ledger: Ledger, merged: _Merged, file: Source) -> None:
     """Refuse what would not explain itself together, though each part does.
 
     Raises:
@@ -285,7 +282,7 @@ def _check_fit(backend: Backend, merged: _Merged, file: Source) -> None:
         )
     for ids in merged.new_requests():
         keys = {request_key(request_id): request_id for request_id in ids}
-        known = reads.find_requests(backend, history.live.model_id, list(keys))
+        known = ledger.calls_of(history.live.model_id, list(keys))
         if known:
             file.refuse(
                 None,
@@ -295,7 +292,7 @@ def _check_fit(backend: Backend, merged: _Merged, file: Source) -> None:
             )
 
 
-def _check_same_state(state: State | None, history: reads.ModelHistory) -> None:
+def _check_same_state(state: State | None, history: ModelHistory) -> None:
     """Refuse a ledger whose archived entry is not the state behind the entries it stands for."""
     assert state is not None  # noqa: S101 - the file was verified
     mine = state.adjustment(history.archived, "archived", 0)[3:13]
@@ -308,7 +305,7 @@ def _check_same_state(state: State | None, history: reads.ModelHistory) -> None:
 
 
 def import_entries(
-    backend: Backend,
+    ledger: Ledger,
     source: str | os.PathLike[str] | TextIO | None,
     *,
     progress: Progress | None,
@@ -317,17 +314,17 @@ def import_entries(
     report = progress or (lambda _: None)
     name = "" if source is None else shown_name(source)
     with StagedEntries() as staged:
-        with open_source(source, backend.place.path) as file:
+        with open_source(source, ledger.path) as file:
             begin(report, "calls read")
             calls = stage(file, staged, report)
-            plans = plan_import(backend, staged, file)
+            plans = plan_import(ledger, staged, file)
         begin(report, "entries recorded")
         done: Counter[str] = Counter()
         for plan in plans:
             try:
                 if plan.restored:
-                    _restore(backend, plan, done, report)
-                _append(backend, plan, done, report)
+                    _restore(ledger, plan, done, report)
+                _append(ledger, plan, done, report)
             except LedgerError as error:
                 if done:
                     error.keep(
@@ -370,7 +367,7 @@ def _runs(model: StagedModel, after: int, through: int) -> Iterator[Adjustment |
 # -- at the beginning -----------------------------------------------------------------------------
 
 
-def _restore(backend: Backend, plan: Plan, done: Counter[str], progress: Progress) -> None:
+def _restore(ledger: Ledger, plan: Plan, done: Counter[str], progress: Progress) -> None:
     """Bring the entries back that the ledger's archived entry stands for: all, or none."""
     model, live = plan.staged, plan.live
     assert live is not None  # noqa: S101 - it has an archived entry
@@ -394,7 +391,7 @@ def _restore(backend: Backend, plan: Plan, done: Counter[str], progress: Progres
                 written["calls"] += len(run)
         return written
 
-    written = backend.write(work)
+    written = ledger.write(work)
     done.update(written)
     progress(written.total())
 
@@ -413,7 +410,7 @@ def _put_back(transaction: Transaction, model_id: int, rows: Sequence[Any]) -> N
 # -- at the end -----------------------------------------------------------------------------------
 
 
-def _append(backend: Backend, plan: Plan, done: Counter[str], progress: Progress) -> None:
+def _append(ledger: Ledger, plan: Plan, done: Counter[str], progress: Progress) -> None:
     """Append what the ledger lacks of one model."""
     model, live = plan.staged, plan.live
     seq, head = (0, None) if live is None else (live.last_seq, live.head)
@@ -430,7 +427,7 @@ def _append(backend: Backend, plan: Plan, done: Counter[str], progress: Progress
         ) -> bytes:
             return _append_runs(transaction, model.model, at, runs)
 
-        head = backend.write(work)
+        head = ledger.write(work)
         adjustments = sum(isinstance(run, Adjustment) for run in runs)
         done["adjustments"] += adjustments
         done["calls"] += through - after - adjustments

@@ -18,7 +18,7 @@ from calibration_ledger.verbs.record import OpenModel, now_us
 if TYPE_CHECKING:
     from typing import TextIO
 
-    from calibration_ledger.storage.backend import Backend
+    from calibration_ledger.storage.ledger import Ledger
     from calibration_ledger.storage.transaction import Transaction
 
 _SHOWN_MAX = 5
@@ -29,12 +29,12 @@ def default_state() -> str:
     return os.path.expanduser("~/.nexus/calibrator_state.json")  # noqa: PTH111 - knows no error
 
 
-def import_state(backend: Backend, source: str | os.PathLike[str] | TextIO | None) -> ImportReport:
+def import_state(ledger: Ledger, source: str | os.PathLike[str] | TextIO | None) -> ImportReport:
     """Import the predecessor's state; see `AdaptiveCalibrator.import_calls`."""
     given = default_state() if source is None else source
     now = now_us()
     name = shown_name(given)
-    with open_source(given, backend.place.path) as file:
+    with open_source(given, ledger.path) as file:
         try:
             states = parse_state(file.whole(), now)
         except ImportRefusedError:
@@ -61,7 +61,7 @@ def import_state(backend: Backend, source: str | os.PathLike[str] | TextIO | Non
             OpenModel.create(transaction, model, entry).save()
 
     if states:
-        backend.write(work)
+        ledger.write(work)
     return ImportReport(
         "state", name, adjustments=len(states), models=len(states), models_opened=len(states)
     )

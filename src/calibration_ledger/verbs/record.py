@@ -26,8 +26,6 @@ from calibration_ledger.errors import (
     IMPOSSIBLE,
     CalibrationLedgerError,
     InvalidInputError,
-    LedgerError,
-    LedgerNotFoundError,
     ModelNotFoundError,
     RequestConflictError,
     damage_told,
@@ -36,14 +34,12 @@ from calibration_ledger.errors import (
     shown,
 )
 from calibration_ledger.rules import stored_rule
-from calibration_ledger.storage import ledger as reads
-from calibration_ledger.verbs.calls import list_live
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from calibration_ledger.core.entries import Adjustment
-    from calibration_ledger.storage.backend import Backend
+    from calibration_ledger.storage.ledger import Ledger
     from calibration_ledger.storage.transaction import Transaction
 
     Opening = Callable[[str], Adjustment]
@@ -397,26 +393,15 @@ BATCH = 1_000
 """Calls to a transaction in `record_many`."""
 
 
-def exists(backend: Backend) -> bool:
-    """Whether there is a ledger yet."""
-    try:
-        backend.read(backend.sql.revision)
-    except LedgerNotFoundError:
-        return False
-    except LedgerError:
-        pass  # the write will tell what is the matter, and that nothing was recorded
-    return True
-
-
 def _openings_of_new(
-    backend: Backend, opening: Opening, models: Iterable[str]
+    ledger: Ledger, opening: Opening, models: Iterable[str]
 ) -> dict[str, Adjustment]:
     """The first entries of those of these models that the ledger does not have."""
-    return {model: opening(model) for model in models if reads.find(backend, model) is None}
+    return {model: opening(model) for model in models if ledger.find(model) is None}
 
 
 def record_batches(
-    backend: Backend, opening: Opening, calls: Sequence[tuple[str, NewCall]]
+    ledger: Ledger, opening: Opening, calls: Sequence[tuple[str, NewCall]]
 ) -> list[float]:
     """See `AdaptiveCalibrator.record_many`."""
     errors: list[float] = []
@@ -426,7 +411,7 @@ def record_batches(
         for model, call in batch:
             by_model.setdefault(model, []).append(call)
         try:
-            found = {m: iter(some) for m, some in _record_batch(backend, opening, by_model).items()}
+            found = {m: iter(some) for m, some in _record_batch(ledger, opening, by_model).items()}
         except BaseException as error:
             if errors:
                 _keep(error, errors)
@@ -447,7 +432,7 @@ def _keep(error: BaseException, errors_ms: Sequence[float]) -> None:
 
 
 def _record_batch(
-    backend: Backend, opening: Opening, by_model: Mapping[str, Sequence[NewCall]]
+    ledger: Ledger, opening: Opening, by_model: Mapping[str, Sequence[NewCall]]
 ) -> dict[str, list[float]]:
     """Record calls of several models in one transaction."""
 
@@ -458,17 +443,15 @@ def _record_batch(
             for model in sorted(by_model)
         }
 
-    openings = {} if exists(backend) else {model: opening(model) for model in by_model}
+    openings = {} if ledger.exists() else {model: opening(model) for model in by_model}
     try:
-        return backend.write(work)
+        return ledger.write(work)
     except Unopened:
-        openings = _openings_of_new(backend, opening, by_model)
-        return backend.write(work)
+        openings = _openings_of_new(ledger, opening, by_model)
+        return ledger.write(work)
 
 
-def record_once(
-    backend: Backend, opening: Opening, model: str, call: NewCall
-) -> tuple[float, bool]:
+def record_once(ledger: Ledger, opening: Opening, model: str, call: NewCall) -> tuple[float, bool]:
     """See `HistoryMethods.record_once`."""
 
     def work(transaction: Transaction, entry: Adjustment | None) -> tuple[float, bool]:
@@ -478,12 +461,12 @@ def record_once(
         return error_ms, is_added
 
     try:
-        return backend.write(work, None if exists(backend) else opening(model))
+        return ledger.write(work, None if ledger.exists() else opening(model))
     except Unopened:
-        return backend.write(work, opening(model))
+        return ledger.write(work, opening(model))
 
 
-def reset_models(backend: Backend, opening: Opening, model: str | None) -> None:
+def reset_models(ledger: Ledger, opening: Opening, model: str | None) -> None:
     """See `AdaptiveCalibrator.reset`; the one model has history."""
     openings: dict[str, Adjustment] = {}
 
@@ -499,8 +482,8 @@ def reset_models(backend: Backend, opening: Opening, model: str | None) -> None:
             opened.save()
         return []
 
-    missing = [live.model for live in list_live(backend)] if model is None else [model]
+    missing = [live.model for live in ledger.models()] if model is None else [model]
     while missing:
         openings.update({name: opening(name) for name in missing})
         # A ledger that is gone by now is not made anew: nothing in it could be reset.
-        missing = backend.write(work, makes=False)  # others may have opened models meanwhile
+        missing = ledger.write(work, makes=False)  # others may have opened models meanwhile

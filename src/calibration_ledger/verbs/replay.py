@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from calibration_ledger.core.figures import Accuracy
@@ -9,15 +10,12 @@ from calibration_ledger.core.replay import Window, fold_history, replay_history,
 from calibration_ledger.core.validation import check_alpha, check_window
 from calibration_ledger.errors import (
     CalibrationLedgerError,
-    HistoryArchivedError,
     damage_told,
     damaged,
     named,
 )
 from calibration_ledger.fast import how_to_run
 from calibration_ledger.rules import find_rule, stored_rule
-from calibration_ledger.storage import ledger as reads
-from calibration_ledger.verbs.calls import list_existing
 from calibration_ledger.verbs.record import OpenModel, now_us
 
 if TYPE_CHECKING:
@@ -29,8 +27,7 @@ if TYPE_CHECKING:
     from calibration_ledger.core.state import State
     from calibration_ledger.core.values import Replay
     from calibration_ledger.rules import Rule
-    from calibration_ledger.storage.backend import Backend
-    from calibration_ledger.storage.ledger import Stored
+    from calibration_ledger.storage.ledger import Ledger, ModelHistory, Stored
     from calibration_ledger.storage.transaction import Transaction
 
 
@@ -57,7 +54,7 @@ class Adopted(NamedTuple):
 
 
 def adopt(
-    backend: Backend, trial: Trial, entry_of: Callable[[State, State], Adjustment | None]
+    ledger: Ledger, trial: Trial, entry_of: Callable[[State, State], Adjustment | None]
 ) -> Adopted | None:
     """Take the lock, fold what came since the replay, and write.
 
@@ -77,14 +74,8 @@ def adopt(
         if newest > live.last_seq or not is_same:
             return None
         rebuilt, figures = state.copy(), accuracy.copy()
-        after = live.last_seq
-        while after < opened.seq:
-            rows = transaction.columns(opened.model_id, after, min(opened.seq, after + reads.PAGE))
-            if not rows:
-                raise damaged(live.model, f"entry {after + 1} is missing")
-            seqs, *columns = zip(*rows, strict=True)
-            figures.add(columns[3], rebuilt.learn(*columns))
-            after = seqs[-1]
+        for page in transaction.columns(live.model, opened.model_id, live.last_seq, opened.seq):
+            figures.add(page.actual_ms, rebuilt.learn(*page))
         entry = entry_of(rebuilt, opened.state)
         if entry is not None:
             opened.append(entry)
@@ -92,7 +83,7 @@ def adopt(
         return Adopted(rebuilt, figures, opened.seq)
 
     with damage_told(live.model):
-        return backend.write(work, makes=False)
+        return ledger.write(work, makes=False)
 
 
 # -- replay and recalibrate -----------------------------------------------------------------
@@ -131,7 +122,7 @@ def _checked(rule: str | None, alpha: float | None) -> tuple[Rule | None, float 
 
 
 def replay(
-    backend: Backend,
+    ledger: Ledger,
     alpha: float | None,
     rule: str | None,
     model: str | None,
@@ -144,23 +135,13 @@ def replay(
     checked = _checked(rule, alpha)
     asked = Window(*check_window(since, until))
     window = None if asked == (None, None) else asked
-    lives = list_existing(backend, model)
+    lives = ledger.models(model, must_exist=True)
     plan = _Plan(*checked, sum(live.last_seq for live in lives), progress)
-    replays = []
-    for live in lives:
-        replayed, newest = None, live
-        while replayed is None:
-            try:
-                replayed = _replay(backend, newest, plan, window)
-            except HistoryArchivedError:
-                (newest,) = list_existing(backend, live.model)
-        replays.append(replayed)
-    return replays
+    return [ledger.whole(live, partial(_replay, plan, window)) for live in lives]
 
 
-def _replay(backend: Backend, live: Stored, plan: _Plan, window: Window | None) -> Replay:
-    history = reads.ModelHistory(backend, live)
-    rule, alpha = plan.chosen(live)
+def _replay(plan: _Plan, window: Window | None, history: ModelHistory) -> Replay:
+    rule, alpha = plan.chosen(history.live)
     replayed, _ = replay_history(
         history,
         rule,
@@ -173,13 +154,13 @@ def _replay(backend: Backend, live: Stored, plan: _Plan, window: Window | None) 
     return replayed
 
 
-def _through(history: reads.ModelHistory, window: Window | None) -> int:
+def _through(history: ModelHistory, window: Window | None) -> int:
     """The last entry to learn."""
     return history.live.last_seq if window is None else max(1, history.last_scored(window))
 
 
 def recalibrate(
-    backend: Backend,
+    ledger: Ledger,
     alpha: float | None,
     rule: str | None,
     model: str | None,
@@ -188,17 +169,18 @@ def recalibrate(
 ) -> list[Replay]:
     """See `AdaptiveCalibrator.recalibrate`."""
     checked = _checked(rule, alpha)
-    lives = list_existing(backend, model)
+    lives = ledger.models(model, must_exist=True)
     plan = _Plan(*checked, sum(live.last_seq for live in lives), progress)
     # All are replayed before the first is written: one that cannot be leaves the others alone.
-    trials = [_try(backend, live, plan) for live in lives]
+    trials = [ledger.whole(live, partial(_try, plan)) for live in lives]
     adopted: list[Replay] = []
     for trial in trials:
         try:
-            done = adopt(backend, trial, _recalibrated)
+            done = adopt(ledger, trial, _recalibrated)
             while done is None:  # a reset, recalibration or archive came between: start over
-                (newest,) = list_existing(backend, trial.live.model)
-                done = adopt(backend, _try(backend, newest, plan), _recalibrated)
+                (newest,) = ledger.models(trial.live.model, must_exist=True)
+                again = ledger.whole(newest, partial(_try, plan))
+                done = adopt(ledger, again, _recalibrated)
         except CalibrationLedgerError as error:
             if adopted:
                 before = named([replayed.model for replayed in adopted])
@@ -211,26 +193,20 @@ def recalibrate(
     return adopted
 
 
-def _try(backend: Backend, live: Stored, plan: _Plan) -> Trial:
+def _try(plan: _Plan, history: ModelHistory) -> Trial:
     """Replay a model, without the lock."""
-    while True:
-        try:
-            history = reads.ModelHistory(backend, live)
-            accuracy = Accuracy()
-            rule, alpha = plan.chosen(live)
-            state = fold_history(
-                history,
-                rule,
-                alpha,
-                live.last_seq,
-                accuracy=accuracy,
-                progress=plan.progress,
-                start=plan.start(rule),
-            )
-        except HistoryArchivedError:
-            (live,) = list_existing(backend, live.model)
-        else:
-            return Trial(live, history.beginning, state, accuracy)
+    live, accuracy = history.live, Accuracy()
+    rule, alpha = plan.chosen(live)
+    state = fold_history(
+        history,
+        rule,
+        alpha,
+        live.last_seq,
+        accuracy=accuracy,
+        progress=plan.progress,
+        start=plan.start(rule),
+    )
+    return Trial(live, history.beginning, state, accuracy)
 
 
 def _recalibrated(rebuilt: State, live: State) -> Adjustment | None:

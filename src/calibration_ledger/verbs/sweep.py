@@ -13,7 +13,6 @@ from calibration_ledger.core.state import State
 from calibration_ledger.core.validation import check_alpha, check_window
 from calibration_ledger.core.values import Score, Suggestion, Sweep
 from calibration_ledger.errors import (
-    HistoryArchivedError,
     InvalidInputError,
     StoredRuleError,
     damage_told,
@@ -21,8 +20,6 @@ from calibration_ledger.errors import (
 )
 from calibration_ledger.fast import how_to_run
 from calibration_ledger.rules import NEWEST_RULES, find_rule, stored_rule
-from calibration_ledger.storage import ledger as reads
-from calibration_ledger.verbs.calls import list_existing, list_live
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -31,8 +28,7 @@ if TYPE_CHECKING:
     from calibration_ledger.core.figures import Accuracy
     from calibration_ledger.core.replay import History, Progress, Start
     from calibration_ledger.rules import Rule
-    from calibration_ledger.storage.backend import Backend
-    from calibration_ledger.storage.ledger import Stored
+    from calibration_ledger.storage.ledger import Ledger, ModelHistory, Stored
 
 
 # -- many rules and alphas at once, ranked --------------------------------------------------
@@ -164,27 +160,24 @@ CLEARLY = 0.85
 CANDIDATES = tuple(Candidate(rule, alpha) for rule in NEWEST_RULES for alpha in rule.quick_alphas)
 
 
-def suggest(backend: Backend, model: str | None) -> list[Suggestion]:
+def suggest(ledger: Ledger, model: str | None) -> list[Suggestion]:
     """See `AdaptiveCalibrator.suggest`."""
     left, found = IN_ALL, []
-    for live in sorted(list_live(backend, model), key=lambda one: -one.sample_count):
+    for live in sorted(ledger.models(model), key=lambda one: -one.sample_count):
         if left <= 0:
             break
         left -= min(live.sample_count, NEWEST)
         if live.sample_count > LEAST:
-            try:
-                found.append(_suggestion(backend, live))
-            except HistoryArchivedError:
-                continue  # just now, while it was read: the next look will see
+            found.append(ledger.whole(live, _suggestion))
     return sorted(filter(None, found), key=lambda one: one.model)
 
 
-def _suggestion(backend: Backend, live: Stored) -> Suggestion | None:
+def _suggestion(history: ModelHistory) -> Suggestion | None:
+    live = history.live
     try:
         own = Candidate(stored_rule(live.rule), live.alpha)
     except StoredRuleError:
         return None
-    history = reads.ModelHistory(backend, live)
     after = max(0, history.nth_newest(NEWEST, Window(None, None)) - 1)
     with damage_told(live.model):
         voided = voided_ranges(history.adjustments)
@@ -217,7 +210,7 @@ WARM_UP_MAX = 1_000_000
 
 
 def sweep(
-    backend: Backend,
+    ledger: Ledger,
     alphas: Iterable[float] | None,
     rules: Iterable[str] | str | None,
     model: str | None,
@@ -235,16 +228,11 @@ def sweep(
         )
     _check_warm_up(warm_up)
     window = Window(*check_window(since, until))
-    lives = list_existing(backend, model)
+    lives = ledger.models(model, must_exist=True)
     plan = _Plan(candidates, warm_up, window, sum(live.last_seq for live in lives), progress)
     found, together = [], Together()
     for live in lives:
-        newest, figures = live, None
-        while figures is None:
-            try:
-                figures = _of_model(backend, newest, plan)
-            except HistoryArchivedError:
-                (newest,) = list_existing(backend, live.model)
+        newest, figures = ledger.whole(live, plan.figures)
         *scored, its_own = figures
         score = score_of(newest.rule, newest.alpha, its_own)
         found.append(ranked(live.model, candidates, scored, score, warm_up))
@@ -266,44 +254,22 @@ class _Plan(NamedTuple):
     """How many calls there are, of all models."""
     progress: Progress | None
 
-    def tried(self, live: Stored) -> list[Candidate]:
-        """The candidates of a model, the live rule and alpha among them."""
+    def figures(self, history: ModelHistory) -> tuple[Stored, list[Accuracy | None]]:
+        """What was swept, and its figures: of all candidates, then of the live rule and alpha."""
+        live = history.live
         own = Candidate(stored_rule(live.rule), live.alpha)
-        return self.candidates if own in self.candidates else [*self.candidates, own]
-
-    def start(self, tried: list[Candidate]) -> Start:
-        """Whether to run them compiled."""
-        return how_to_run({one.rule for one in tried}, self.calls, len(tried))
-
-    def chosen_window(self) -> Window | None:
-        """None where every call is scored."""
-        return None if self.window == (None, None) else self.window
-
-    def through(self, history: reads.ModelHistory) -> int:
-        """The last entry to learn."""
-        if self.chosen_window() is None:
-            return history.live.last_seq
-        return max(1, history.last_scored(self.window))
-
-    def told(self, live: Stored, figures: Sequence[Accuracy | None]) -> list[Accuracy | None]:
-        """The figures of all candidates, and behind them those of the live rule and alpha."""
-        own = self.tried(live).index(Candidate(stored_rule(live.rule), live.alpha))
-        return [*figures[: len(self.candidates)], figures[own]]
-
-
-def _of_model(backend: Backend, live: Stored, plan: _Plan) -> list[Accuracy | None]:
-    history = reads.ModelHistory(backend, live)
-    tried = plan.tried(live)
-    figures = sweep_history(
-        history,
-        tried,
-        plan.through(history),
-        warm_up=plan.warm_up,
-        window=plan.chosen_window(),
-        progress=plan.progress,
-        start=plan.start(tried),
-    )
-    return plan.told(live, figures)
+        tried = self.candidates if own in self.candidates else [*self.candidates, own]
+        window = None if self.window == (None, None) else self.window
+        figures = sweep_history(
+            history,
+            tried,
+            live.last_seq if window is None else max(1, history.last_scored(window)),
+            warm_up=self.warm_up,
+            window=window,
+            progress=self.progress,
+            start=how_to_run({one.rule for one in tried}, self.calls, len(tried)),
+        )
+        return live, [*figures[: len(self.candidates)], figures[tried.index(own)]]
 
 
 def _checked_rules(rules: Iterable[str] | str | None) -> list[Rule]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from calibration_ledger.core.entries import Adjustment
     from calibration_ledger.core.replay import Progress
     from calibration_ledger.core.values import ExportReport, ImportReport
-    from calibration_ledger.storage.backend import Backend
+    from calibration_ledger.storage.ledger import Ledger
 
 IMPORT_KINDS = ("jsonl", "csv", "ledger", "state")
 """What `import_calls` takes: calls as JSON lines or CSV, a whole ledger, the predecessor's JSON."""
@@ -29,7 +29,7 @@ EXPORT_KINDS = ("jsonl", "csv")
 
 
 def import_calls(
-    backend: Backend,
+    ledger: Ledger,
     opening: Callable[[str], Adjustment],
     kind: str,
     source: str | os.PathLike[str] | TextIO | None,
@@ -40,7 +40,7 @@ def import_calls(
     """See `AdaptiveCalibrator.import_calls`.
 
     Args:
-        backend: the ledger.
+        ledger: the ledger.
         opening: the first entry of a model that has no history yet.
         kind: one of `IMPORT_KINDS`.
         source: a path or an open file.
@@ -56,18 +56,18 @@ def import_calls(
     if kind == "ledger":
         from calibration_ledger.verbs.import_ledger import import_entries
 
-        return import_entries(backend, source, progress=progress)
+        return import_entries(ledger, source, progress=progress)
     if kind == "state":
         from calibration_ledger.verbs.import_state import import_state
 
-        return import_state(backend, source)
+        return import_state(ledger, source)
     from calibration_ledger.verbs.import_calls import import_rows
 
-    return import_rows(backend, opening, kind, source, skip_bad=skip_bad, progress=progress)
+    return import_rows(ledger, opening, kind, source, skip_bad=skip_bad, progress=progress)
 
 
 def export_ledger(
-    backend: Backend,
+    ledger: Ledger,
     kind: str,
     target: str | os.PathLike[str] | TextIO,
     *,
@@ -83,8 +83,8 @@ def export_ledger(
         from calibration_ledger.verbs import export as salvaging
 
         return salvaging.salvage(
-            backend.place, kind, target, model=model, overwrite=overwrite, progress=progress
+            ledger.place, kind, target, model=model, overwrite=overwrite, progress=progress
         )
     from calibration_ledger.verbs.export import export
 
-    return export(backend, kind, target, model=model, overwrite=overwrite, progress=progress)
+    return export(ledger, kind, target, model=model, overwrite=overwrite, progress=progress)

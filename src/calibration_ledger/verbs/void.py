@@ -22,10 +22,8 @@ from calibration_ledger.core.history import (
 from calibration_ledger.core.replay import fold_history
 from calibration_ledger.core.validation import (
     NOTE_LENGTH_MAX,
-    check_model,
     check_request_id,
     check_text,
-    request_key,
 )
 from calibration_ledger.core.values import Voiding
 from calibration_ledger.errors import (
@@ -41,8 +39,7 @@ from calibration_ledger.errors import (
 from calibration_ledger.fast import how_to_run
 from calibration_ledger.formats.row import import_id_of
 from calibration_ledger.rules import stored_rule
-from calibration_ledger.storage import ledger as reads
-from calibration_ledger.verbs.calls import calibration_of, list_existing
+from calibration_ledger.verbs.calls import calibration_of
 from calibration_ledger.verbs.record import now_us
 from calibration_ledger.verbs.replay import Trial, adopt
 
@@ -53,8 +50,7 @@ if TYPE_CHECKING:
     from calibration_ledger.core.history import Ranges
     from calibration_ledger.core.replay import Columns, Progress
     from calibration_ledger.core.state import State
-    from calibration_ledger.storage.backend import Backend
-    from calibration_ledger.storage.ledger import ModelHistory, Stored
+    from calibration_ledger.storage.ledger import Ledger, ModelHistory, Stored
 
 
 # -- naming entries: by seq, request id or import -------------------------------------------
@@ -112,7 +108,7 @@ class Named(NamedTuple):
 
 
 def entries_named(
-    backend: Backend, history: ModelHistory, names: Names, *, is_one_of_many: bool = False
+    ledger: Ledger, history: ModelHistory, names: Names, *, is_one_of_many: bool = False
 ) -> Named:
     """The entries of a model that are named, all of which are there.
 
@@ -134,7 +130,7 @@ def entries_named(
                 f"entry 1 of the model {history.model!r} begins its history, and cannot be "
                 f"voided: name entries from {FIRST_VOIDABLE} on."
             )
-    found = [*names.seqs, *_of_requests(backend, history, names.request_ids)]
+    found = [*names.seqs, *_of_requests(ledger, history, names.request_ids)]
     met: frozenset[str] = frozenset()
     if names.import_ids:
         brought, met = _of_imports(history, names.import_ids, needs_all=not is_one_of_many)
@@ -143,17 +139,16 @@ def entries_named(
 
 
 def _of_requests(
-    backend: Backend, history: ModelHistory, request_ids: tuple[str, ...]
+    ledger: Ledger, history: ModelHistory, request_ids: tuple[str, ...]
 ) -> Iterator[tuple[int, int]]:
     for request_id in request_ids:
-        key = request_key(request_id)
-        rows = backend.read(backend.sql.find_request, (history.live.model_id, key))
-        if not rows:
+        seq = ledger.call_of(history.live.model_id, request_id)
+        if seq is None:
             raise NoSuchEntryError(
                 f"the model {history.model!r} has no call of the request id {shown(request_id)}: "
                 f"`calib history --json` shows those it has.{_archived(history)}"
             )
-        yield rows[0][1], rows[0][1]
+        yield seq, seq
 
 
 def _of_imports(
@@ -232,7 +227,7 @@ def _import_id(value: object) -> str:
 
 
 def void(
-    backend: Backend,
+    ledger: Ledger,
     model: str | None,
     *,
     seq: Seqs | None,
@@ -249,18 +244,18 @@ def void(
             "a seq or request id says nothing without its model: name the model."
         )
     note = None if note is None else check_text("note", note, NOTE_LENGTH_MAX)
-    lives = list_existing(backend, None if model is None else check_model(model))
+    lives = ledger.models(model, must_exist=True)
     ask = _Ask(names, note, progress, is_one_of_many=model is None)
     drafts = []
     # All are worked out before the first is written: one that cannot be leaves the others alone.
     for live in lives:
         try:
-            drafts.append(_draft(backend, live, ask))
+            drafts.append(ledger.whole(live, partial(_draft, ledger, ask)))
         except NoSuchEntryError:
             if model is not None:
                 raise
     _check_all_met(lives, drafts, names)
-    return [draft.told(None) for draft in drafts] if dry_run else _adopt_all(backend, drafts, ask)
+    return [draft.told(None) for draft in drafts] if dry_run else _adopt_all(ledger, drafts, ask)
 
 
 class _Ask(NamedTuple):
@@ -284,16 +279,16 @@ def _check_all_met(lives: Sequence[Stored], drafts: Sequence[_Draft], names: Nam
             )
 
 
-def _adopt_all(backend: Backend, drafts: Sequence[_Draft], ask: _Ask) -> list[Voiding]:
+def _adopt_all(ledger: Ledger, drafts: Sequence[_Draft], ask: _Ask) -> list[Voiding]:
     done: list[Voiding] = []
     for first in drafts:
         draft, voiding = first, None
         try:
             while voiding is None:
-                voiding = draft.adopted(backend)
+                voiding = draft.adopted(ledger)
                 if voiding is None:  # an adjustment or archive came between: start over
-                    (newest,) = list_existing(backend, draft.trial.live.model)
-                    draft = _draft(backend, newest, ask)
+                    (newest,) = ledger.models(draft.trial.live.model, must_exist=True)
+                    draft = ledger.whole(newest, partial(_draft, ledger, ask))
         except CalibrationLedgerError as error:
             if done:
                 before = named([one.model for one in done])
@@ -332,11 +327,11 @@ class _Draft(NamedTuple):
             calibration=state.calibration(live.model) if self.ranges else calibration_of(live),
         )
 
-    def adopted(self, backend: Backend) -> Voiding | None:
+    def adopted(self, ledger: Ledger) -> Voiding | None:
         """Write it; None where the history is another one meanwhile."""
         if not self.ranges:
             return self.told(None)
-        done = adopt(backend, self.trial, partial(_entry, self.entry))
+        done = adopt(ledger, self.trial, partial(_entry, self.entry))
         return None if done is None else self.told(done.seq, done.state)
 
 
@@ -358,30 +353,17 @@ class _AsIf:
         return self._history.columns(after, through)
 
 
-def _draft(backend: Backend, live: Stored, ask: _Ask) -> _Draft:
+def _draft(ledger: Ledger, ask: _Ask, history: ModelHistory) -> _Draft:
     """Rebuild a model's state without the entries named, without the lock.
 
     Raises:
         NoSuchEntryError, InvalidInputError, HistoryArchivedError: see `AdaptiveCalibrator.void`.
         LedgerCorruptError: the model has no adjustment.
     """
-    while True:
-        try:
-            return _draft_of(backend, reads.ModelHistory(backend, live), ask)
-        except HistoryArchivedError as error:
-            (newest,) = list_existing(backend, live.model)
-            if newest == live:  # what was named is in an archive
-                raise error from None
-            live = newest
-
-
-def _draft_of(backend: Backend, history: ModelHistory, ask: _Ask) -> _Draft:
     live = history.live
     if not history.adjustments:
         raise damaged(live.model, "the history does not begin with an opening")
-    named, import_ids = entries_named(
-        backend, history, ask.names, is_one_of_many=ask.is_one_of_many
-    )
+    named, import_ids = entries_named(ledger, history, ask.names, is_one_of_many=ask.is_one_of_many)
     before = history.voided
     new = [pair for a, b in named for pair in left_of(before, a - 1, b)]
     ranges = named if new else ()

@@ -128,7 +128,7 @@ def test_a_connection_that_works_shows_no_password_either(postgres, database, ro
         calibrator.record("m", 1, 2.0)
         assert f"{role}:***@" in calibrator.ledger
         place = find_place(url)
-        shown = [calibrator.ledger, repr(calibrator), repr(calibrator._backend), repr(place)]
+        shown = [calibrator.ledger, repr(calibrator), repr(calibrator._ledger.backend), repr(place)]
         shown += [repr(make_engine(url, 1.0)), repr(calibrator.__dict__), str(calibrator._place)]
         assert_secret(shown)
         with pytest.raises(InvalidInputError) as refused:

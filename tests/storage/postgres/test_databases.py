@@ -322,9 +322,9 @@ def test_durability_is_set_for_the_transaction_and_no_longer(
     )
     with AdaptiveCalibrator(url, durability=durability) as calibrator:
         calibrator.record("m", 1, 2.0)
-        shown = calibrator._backend._read("SHOW synchronous_commit")
+        shown = calibrator._ledger.backend._read("SHOW synchronous_commit")
         assert shown == [(other,)]
-        assert calibrator._backend._read("SHOW lock_timeout") == [("0",)]
+        assert calibrator._ledger.backend._read("SHOW lock_timeout") == [("0",)]
         assert calibrator.audit() == []
     assert run("TABLE noted") == [(setting,)]
 

@@ -92,7 +92,7 @@ def open_both(url):
 def test_each_transaction_of_a_calibrator_may_meet_another_connection(run, url, calibrator):
     """What the tests here rest on."""
     pids = open_both(url)
-    ask = calibrator._backend._read
+    ask = calibrator._ledger.backend._read
     assert [ask("SELECT pg_backend_pid()")[0][0] for _ in range(4)] in (
         [*pids] * 2,
         [*reversed([*pids])] * 2,

@@ -123,7 +123,7 @@ def test_a_ledger_lives_in_tables_that_are_split_by_model(run, sharded):
 def test_what_one_model_asks_goes_to_one_part(sharded, name, parameters, table):
     with AdaptiveCalibrator(sharded) as calibrator:
         calibrator.record("m", 1, 2.0)
-        text = getattr(calibrator._backend.sql, name)
+        text = getattr(calibrator._ledger.backend.sql, name)
         assert calibrator.audit() == []
     with psycopg.connect(sharded.replace("+psycopg", "")) as connection:
         cursor = psycopg.ClientCursor(connection)

@@ -57,7 +57,7 @@ def count(path: Path) -> int:
 
 
 def pragma(calibrator: AdaptiveCalibrator, kind: str, name: str):
-    backend = calibrator._backend
+    backend = calibrator._ledger.backend
     assert isinstance(backend, SQLiteBackend)
     held = backend._connections.held(kind)
     assert held is not None
@@ -108,7 +108,7 @@ class TestSettings:
     def test_a_reading_connection_cannot_write(self, calibrator) -> None:
         calibrator.record(MODEL, 1, 1.0)
         calibrator.predict(MODEL, 1)
-        reader = calibrator._backend._connections.held("reader").cursor
+        reader = calibrator._ledger.backend._connections.held("reader").cursor
         for statement in (
             "DELETE FROM calls",
             "UPDATE calibrations SET alpha = 0.5",
@@ -135,7 +135,7 @@ class TestSettings:
         """A transaction that began by reading could be told too late that another had written."""
         calibrator.record(MODEL, 1, 1.0)
         statements: list[str] = []
-        held = calibrator._backend._connections.held("writer")
+        held = calibrator._ledger.backend._connections.held("writer")
         held.cursor.connection.set_trace_callback(statements.append)
         calibrator.record(MODEL, 2, 2.0)
         calibrator.record_many(
@@ -539,7 +539,7 @@ class TestReplacement:
             for file in list(tmp_path.glob("calls.db*")):
                 file.rename(old / file.name)
             calibrator.record(MODEL, 2, 2.0)
-            lock = calibrator._backend._lock
+            lock = calibrator._ledger.backend._lock
             assert os.path.samestat(os.fstat(lock._descriptor), Path(lock.path).stat())
             assert calibrator.audit() == []
         assert count(ledger_path) == 1
@@ -585,7 +585,7 @@ class TestPools:
 
         def look() -> None:
             calibrator.predict(MODEL, 1)
-            seen.add(id(calibrator._backend._connections.held("reader").cursor.connection))
+            seen.add(id(calibrator._ledger.backend._connections.held("reader").cursor.connection))
             barrier.wait()
 
         threads = [threading.Thread(target=look) for _ in range(4)]
@@ -597,7 +597,7 @@ class TestPools:
 
     def test_statements_are_compiled_once_for_all_calibrators(self, tmp_path) -> None:
         with AdaptiveCalibrator(tmp_path / "a.db") as a, AdaptiveCalibrator(tmp_path / "b.db") as b:
-            assert a._backend.sql is b._backend.sql
+            assert a._ledger.backend.sql is b._ledger.backend.sql
 
 
 def test_where_the_file_system_has_no_log_the_error_says_so(monkeypatch) -> None:
