@@ -1,4 +1,4 @@
-"""Which entries of a history count: voiding, and what a replay starts from.
+"""A model's history: the walk over its entries, and which of them count.
 
 A `voided` entry names earlier entries by their seq, as ranges in a text: `2..80,95`. From there on
 the model's state is as if they had never been: calls are not learnt, a reset is undone, a
@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from calibration_ledger.core.entries import Adjustment
+    from calibration_ledger.core.entries import Adjustment, CallRow
 
 Ranges: TypeAlias = tuple[tuple[int, int], ...]
 """Ranges of seq, first and last included; in order, and no two of them touch."""
@@ -32,6 +32,57 @@ VOIDS_LENGTH_MAX = 65_536
 _SEQ = r"[1-9][0-9]{0,18}"
 _RANGE = rf"{_SEQ}(\.\.{_SEQ})?"
 _TEXT = re.compile(rf"{_RANGE}(,{_RANGE})*")
+
+
+# -- the walk -------------------------------------------------------------------------------
+
+
+class Page(NamedTuple):
+    """Some calls, by seq."""
+
+    rows: list[CallRow]
+    keys: list[Any]
+    """Of those with a request id: (seq, request_id, request_key), where keys are kept."""
+
+
+class Entries(Protocol):
+    """One model's entries: in a ledger, in a file, or of both."""
+
+    @property
+    def adjustments(self) -> Sequence[Adjustment]:
+        """All its adjustments by seq; there are few."""
+
+    def calls(self, after: int, through: int) -> Iterator[Page]:
+        """Its calls with after < seq <= through, by seq, in bounded pages."""
+
+
+def walk(entries: Entries, after: int, through: int) -> Iterator[Adjustment | Page]:
+    """The entries with after < seq <= through in order: adjustments, and pages of calls between.
+
+    From 0 on, adjustments of impossible numbers come as well, for an audit to find.
+    """
+    due = [entry for entry in entries.adjustments if after == 0 or entry.seq > after]
+    for start, end, entry in stretches(due, after, through):
+        yield from entries.calls(start, end)
+        if entry is not None:
+            yield entry
+
+
+def stretches(
+    adjustments: Iterable[Adjustment], after: int, through: int
+) -> Iterator[tuple[int, int, Adjustment | None]]:
+    """From one adjustment to the next, then to the end: (after, through, the adjustment there).
+
+    Each goes through the adjustment's own seq: a call that shares it shall not slip through.
+    """
+    for entry in adjustments:
+        if entry.seq <= through:
+            yield after, entry.seq, entry
+            after = entry.seq
+    yield after, through, None
+
+
+# -- ranges ---------------------------------------------------------------------------------
 
 
 def merged(ranges: Iterable[tuple[int, int]]) -> Ranges:
@@ -86,6 +137,9 @@ def left_of(ranges: Ranges, after: int, through: int) -> Iterator[tuple[int, int
         after = last
     if after < through:
         yield after, through
+
+
+# -- what counts ----------------------------------------------------------------------------
 
 
 def voided_ranges(adjustments: Sequence[Adjustment]) -> Ranges:

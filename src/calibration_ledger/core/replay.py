@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from calibration_ledger.core.entries import OPENINGS
 from calibration_ledger.core.figures import Accuracy
-from calibration_ledger.core.history import left_of, setting, voided_ranges
+from calibration_ledger.core.history import left_of, setting, stretches, voided_ranges
 from calibration_ledger.core.state import State
 from calibration_ledger.core.values import Replay
 from calibration_ledger.errors import NotFiniteError, damage_told, damaged
@@ -218,10 +218,8 @@ def fold_states(
     with damage_told(history.model):
         states = [State.from_adjustment(opening, *one) for one in candidates]
     runs = start(history.model, states)
-    done = opening.seq
-    for entry in [*(e for e in later if e.seq <= through), None]:
-        end = through if entry is None else entry.seq - 1
-        runs.learn(counting(history, voided, done, end), scoring, progress)
+    for after, end, entry in stretches(later, opening.seq, through):
+        runs.learn(counting(history, voided, after, end), scoring, progress)
         if len(runs.errors) == len(candidates):
             break
         if entry is not None:
@@ -229,7 +227,6 @@ def fold_states(
                 for index, one in enumerate(candidates):
                     if runs.states[index] is not None:
                         runs.states[index] = State.from_adjustment(entry, *one)
-            done = entry.seq
     return runs
 
 

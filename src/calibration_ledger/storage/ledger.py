@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from calibration_ledger.core.entries import ADJUSTMENT_TYPES, Adjustment, is_typed
-from calibration_ledger.core.history import covers, voided_ranges
+from calibration_ledger.core.history import Page, covers, voided_ranges
 from calibration_ledger.core.replay import Columns
 from calibration_ledger.core.validation import TIME_LIMIT_US, check_model, request_key
 from calibration_ledger.errors import (
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from calibration_ledger.core.entries import CallRow
     from calibration_ledger.core.history import Ranges
     from calibration_ledger.core.replay import Window
     from calibration_ledger.storage.backend import Backend, Result
@@ -368,8 +367,8 @@ class ModelHistory:
             return value
         raise damaged(self.model, f"the number of an entry is {value!r}")
 
-    def calls(self, after: int, through: int) -> Iterator[tuple[list[CallRow], list[Any]]]:
-        """Pages of whole calls, each with its `(seq, request_id, request_key)` to check."""
+    def calls(self, after: int, through: int) -> Iterator[Page]:
+        """See `history.Entries`."""
         while after < through:
             # Details first: where no call is missing, none of its details was archived before.
             end = min(through, self._end_of_page(after))
@@ -381,7 +380,7 @@ class ModelHistory:
                 details = {seq: (request_id, text) for seq, request_id, text, _ in found}
                 nothing = (None, None)
                 whole = [row + details.get(row[0], nothing) for row in rows]
-                yield whole, [(seq, request_id, key) for seq, request_id, _, key in found]
+                yield Page(whole, [(seq, given, key) for seq, given, _, key in found])
             if len(rows) < PAGE:
                 return
             after = rows[-1][0]

@@ -10,6 +10,7 @@ import sqlite3
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from calibration_ledger.core.entries import Adjustment
+from calibration_ledger.core.history import Page
 from calibration_ledger.errors import NotRecordedError
 from calibration_ledger.storage.ledger import archived_seq
 from calibration_ledger.storage.transaction import PAGE
@@ -171,7 +172,7 @@ class StagedCalls(_Temporary):
 
 
 class StagedModel:
-    """One model of a ledger file: read like `reads.ModelHistory`."""
+    """One model of a ledger file: read like a `ledger.ModelHistory`."""
 
     def __init__(
         self, staged: StagedEntries, number: int, model: str, last_seq: int, head: bytes, line: int
@@ -186,13 +187,13 @@ class StagedModel:
         self.adjustments = staged.adjustments(number)
         self.archived = archived_seq(self.adjustments[0] if self.adjustments else None)
 
-    def calls(self, after: int, through: int) -> Iterator[tuple[list[CallRow], list[Any]]]:
-        """Pages of calls with after < seq <= through; see `reads.ModelHistory.calls`."""
+    def calls(self, after: int, through: int) -> Iterator[Page]:
+        """See `history.Entries`."""
         after = max(after, self.archived)
         while after < through:
             rows = self._staged.calls(self._number, after, min(through, after + PAGE))
             if rows:
-                yield rows, []
+                yield Page(rows, [])
             after += PAGE
 
     def line_of(self, seq: int | None) -> int | None:

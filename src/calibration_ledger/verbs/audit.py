@@ -11,7 +11,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from calibration_ledger.core.audit import ModelAudit
-from calibration_ledger.core.entries import is_head
+from calibration_ledger.core.entries import Adjustment, is_head
+from calibration_ledger.core.history import walk
 from calibration_ledger.core.values import Finding, Head
 from calibration_ledger.errors import (
     InvalidInputError,
@@ -139,18 +140,14 @@ def _findings(
 ) -> list[Finding]:
     live = history.live
     fold = ModelAudit(live.model, history.adjustments, noted)
-    done = 0
-    for entry in [*history.adjustments, None]:
-        # Through the adjustment's own seq: a call that shares it shall not slip through.
-        end = live.last_seq if entry is None else entry.seq
-        for rows, keys in history.calls(done, end):
-            fold.calls(rows)
-            fold.check_keys(keys)
-            if progress is not None:
-                progress(len(rows))
-        if entry is not None:
-            fold.adjust(entry)
-            done = entry.seq
+    for part in walk(history, 0, live.last_seq):
+        if isinstance(part, Adjustment):
+            fold.adjust(part)
+            continue
+        fold.calls(part.rows)
+        fold.check_keys(part.keys)
+        if progress is not None:
+            progress(len(part.rows))
     with damage_told(live.model):
         last_seq, lowest, newest = ledger.ends(live.model_id)
     if lowest < 1:

@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from calibration_ledger.core.entries import Adjustment
+from calibration_ledger.core.history import walk
 from calibration_ledger.core.validation import check_model, iso_from_us
 from calibration_ledger.core.values import ExportReport
 from calibration_ledger.errors import (
@@ -127,25 +129,22 @@ def entry_texts(
     fold: ModelAudit | None = None,
 ) -> Iterator[str]:
     """The lines of a model's entries up to one, some at once; each is folded, too."""
-    model, after = history.model, 0
-    for entry in [*(e for e in history.adjustments if e.seq <= through), None]:
-        end = through if entry is None else entry.seq - 1
-        for rows, keys in history.calls(after, end):
+    for part in walk(history, 0, through):
+        if isinstance(part, Adjustment):
             if fold is not None:
-                fold.calls(rows)
-                fold.check_keys(keys)
+                fold.adjust(part)
             with _readable(ledger):
-                text = "".join(call_line(model, row) + "\n" for row in rows)
-            yield text
-            written.add(len(rows), 0)
-        if entry is not None:
-            if fold is not None:
-                fold.adjust(entry)
-            with _readable(ledger):
-                text = adjustment_line(model, entry) + "\n"
+                text = adjustment_line(history.model, part) + "\n"
             yield text
             written.add(0, 1)
-            after = entry.seq
+            continue
+        if fold is not None:
+            fold.calls(part.rows)
+            fold.check_keys(part.keys)
+        with _readable(ledger):
+            text = "".join(call_line(history.model, row) + "\n" for row in part.rows)
+        yield text
+        written.add(len(part.rows), 0)
 
 
 def _ledger_texts(ledger: Ledger, models: list[Stored], written: Written) -> Iterator[str]:

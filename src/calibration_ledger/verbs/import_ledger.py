@@ -8,10 +8,11 @@ import continues; those of an archive that come back, in one for each model.
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from calibration_ledger.core.audit import ModelAudit
 from calibration_ledger.core.entries import Adjustment
+from calibration_ledger.core.history import walk
 from calibration_ledger.core.validation import request_key
 from calibration_ledger.core.values import ImportReport
 from calibration_ledger.errors import LedgerError, NotRecordedError, damaged, named
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from typing import Any, TextIO
 
     from calibration_ledger.core.entries import CallRow
+    from calibration_ledger.core.history import Entries, Page
     from calibration_ledger.core.replay import Progress
     from calibration_ledger.core.state import State
     from calibration_ledger.formats.source import Source
@@ -47,15 +49,6 @@ if TYPE_CHECKING:
 
 BATCH = 1_000
 """Calls that are staged at once, and entries to a transaction of an import."""
-
-
-class History(Protocol):
-    """What `ledger.ModelHistory` and `StagedModel` have in common."""
-
-    adjustments: list[Adjustment]
-
-    def calls(self, after: int, through: int) -> Iterator[tuple[list[CallRow], list[Any]]]:
-        """Pages of calls with after < seq <= through."""
 
 
 def stage(file: Source, staged: StagedEntries, progress: Progress) -> int:
@@ -88,15 +81,13 @@ def stage(file: Source, staged: StagedEntries, progress: Progress) -> int:
     return calls
 
 
-def feed(fold: ModelAudit, history: History, through: int) -> None:
+def feed(fold: ModelAudit, entries: Entries, through: int) -> None:
     """Fold the entries up to one."""
-    due = [entry for entry in history.adjustments if fold.seq < entry.seq <= through]
-    for entry in [*due, None]:
-        end = through if entry is None else entry.seq - 1
-        for rows, _ in history.calls(fold.seq, end):
-            fold.calls(rows)
-        if entry is not None:
-            fold.adjust(entry)
+    for part in walk(entries, fold.seq, through):
+        if isinstance(part, Adjustment):
+            fold.adjust(part)
+        else:
+            fold.calls(part.rows)
 
 
 def check_fold(fold: ModelAudit, model: StagedModel, file: Source) -> None:
@@ -211,7 +202,7 @@ class _Merged:
         self.restored = restored
         self.last_seq = max(staged.last_seq, history.live.last_seq)
         end = history.live.last_seq
-        self.parts: tuple[tuple[History, int, int], ...] = (
+        self.parts: tuple[tuple[Entries, int, int], ...] = (
             (staged, 0, restored),
             (history, restored, end),
             (staged, end, self.last_seq),
@@ -223,7 +214,7 @@ class _Merged:
             if after < entry.seq <= through
         ]
 
-    def calls(self, after: int, through: int) -> Iterator[tuple[list[CallRow], list[Any]]]:
+    def calls(self, after: int, through: int) -> Iterator[Page]:
         """Pages of calls with after < seq <= through."""
         for part, first, last in self.parts:
             yield from part.calls(max(after, first), min(through, last))
@@ -232,7 +223,7 @@ class _Merged:
         """The request ids of the file's entries that the ledger does not have, in pages."""
         for part, after, through in (self.parts[0], self.parts[2]):
             for rows, _ in part.calls(after, through):
-                yield [row[6] for row in rows if row[6] is not None]
+                yield [given for *_, given, _ in rows if given is not None]
 
 
 def _check_overlap(model: StagedModel, history: ModelHistory, file: Source) -> None:
@@ -266,7 +257,7 @@ def _check_fit(ledger: Ledger, merged: _Merged, file: Source) -> None:
         return
     fold = ModelAudit(staged.model, merged.adjustments)
     if restored:
-        if any(rows for rows, _ in history.calls(0, restored)):
+        if any(page.rows for page in history.calls(0, restored)):
             raise damaged(staged.model, "calls are there that were archived")
         feed(fold, merged, restored)
         _check_same_state(fold.state, history)
@@ -352,18 +343,6 @@ def _is_unchanged(plan: Plan) -> bool:
     return is_whole and not plan.restored
 
 
-def _runs(model: StagedModel, after: int, through: int) -> Iterator[Adjustment | list[Any]]:
-    """The entries in order: each adjustment, and pages of the calls between two of them."""
-    due = [entry for entry in model.adjustments if after < entry.seq <= through]
-    for entry in [*due, None]:
-        end = through if entry is None else entry.seq - 1
-        for rows, _ in model.calls(after, end):
-            yield rows
-        if entry is not None:
-            yield entry
-            after = entry.seq
-
-
 # -- at the beginning -----------------------------------------------------------------------------
 
 
@@ -382,13 +361,13 @@ def _restore(ledger: Ledger, plan: Plan, done: Counter[str], progress: Progress)
             raise _written_to(model.model)
         transaction.remove_through(row[0], plan.restored)
         written: Counter[str] = Counter()
-        for run in _runs(model, 0, plan.restored):
-            if isinstance(run, Adjustment):
-                transaction.add_adjustment(row[0], run)
+        for part in walk(model, 0, plan.restored):
+            if isinstance(part, Adjustment):
+                transaction.add_adjustment(row[0], part)
                 written["adjustments"] += 1
             else:
-                _put_back(transaction, row[0], run)
-                written["calls"] += len(run)
+                _put_back(transaction, row[0], part.rows)
+                written["calls"] += len(part.rows)
         return written
 
     written = ledger.write(work)
@@ -418,17 +397,17 @@ def _append(ledger: Ledger, plan: Plan, done: Counter[str], progress: Progress) 
     while seq < model.last_seq:
         after = max(seq, model.archived - 1)
         through = min(after + BATCH, model.last_seq)
-        runs = list(_runs(model, after, through))
+        parts = list(walk(model, after, through))
 
         def work(
             transaction: Transaction,
-            runs: list[Adjustment | list[Any]] = runs,
+            parts: Sequence[Adjustment | Page] = parts,
             at: Place = (seq, head, beginning),
         ) -> bytes:
-            return _append_runs(transaction, model.model, at, runs)
+            return _append_parts(transaction, model.model, at, parts)
 
         head = ledger.write(work)
-        adjustments = sum(isinstance(run, Adjustment) for run in runs)
+        adjustments = sum(isinstance(part, Adjustment) for part in parts)
         done["adjustments"] += adjustments
         done["calls"] += through - after - adjustments
         progress(through - after)
@@ -436,8 +415,8 @@ def _append(ledger: Ledger, plan: Plan, done: Counter[str], progress: Progress) 
         beginning = beginning or model.adjustments[0]
 
 
-def _append_runs(
-    transaction: Transaction, model: str, at: Place, runs: Sequence[Adjustment | list[Any]]
+def _append_parts(
+    transaction: Transaction, model: str, at: Place, parts: Sequence[Adjustment | Page]
 ) -> bytes:
     """Append in one transaction, if the model still stands where it stood; gives the head."""
     row = transaction.load(model)
@@ -448,14 +427,16 @@ def _append_runs(
         found = (opened.seq, opened.head, beginning)
     if at != found:
         raise _written_to(model)
-    for run in runs:
+    for part in parts:
         if opened is None:
-            assert isinstance(run, Adjustment)  # noqa: S101 - verified: the first is an opening
-            opened = OpenModel.create(transaction, model, run)
-        elif isinstance(run, Adjustment):
-            opened.append(run)
+            assert isinstance(part, Adjustment)  # noqa: S101 - verified: the first is an opening
+            opened = OpenModel.create(transaction, model, part)
+        elif isinstance(part, Adjustment):
+            opened.append(part)
         else:
-            opened.learn([NewCall(at, p, c, y, rid, text) for _, at, p, c, y, _, rid, text in run])
+            opened.learn(
+                [NewCall(at, p, c, y, rid, text) for _, at, p, c, y, _, rid, text in part.rows]
+            )
     assert opened is not None  # noqa: S101 - there is at least one entry to append
     opened.save()
     return opened.head
