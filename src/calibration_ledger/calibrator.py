@@ -50,8 +50,8 @@ from calibration_ledger.verbs.record import (
     now_us,
     record_batches,
     record_call,
-    record_once,
     reset_models,
+    write_calls,
 )
 from calibration_ledger.verbs.sweep import WARM_UP
 
@@ -327,11 +327,14 @@ class AdaptiveCalibrator:
         """
         call = new_call(prompt_tokens, completion_tokens, actual_ms, called_at, request_id, details)
         model = check_model(model)
-        opening = None if self._is_made else self._first_opening(model)
-        try:
-            return self._ledger.write(record_call, model, call, opening)
-        except Unopened:
-            return self._ledger.write(record_call, model, call, self._opening(model))
+        if self._is_made:
+            try:
+                return self._ledger.write(record_call, model, call)
+            except Unopened:
+                pass  # a model never seen: its prior is asked for first
+        recorded = write_calls(self._ledger, self._opening, {model: (call,)})
+        self._is_made = True
+        return recorded[model].errors_ms[0]
 
     def record_once(self, call: Call) -> tuple[float, bool]:
         """Record a call as `record` does, and say whether it is new.
@@ -343,7 +346,8 @@ class AdaptiveCalibrator:
         Raises what `record` raises.
         """
         model, new = checked_call(call)
-        return record_once(self._ledger, self._opening, model, new)
+        recorded = write_calls(self._ledger, self._opening, {model: (new,)})[model]
+        return recorded.errors_ms[0], recorded.added == 1
 
     def record_many(self, calls: Iterable[Call | Mapping[str, Any]]) -> list[float]:
         """Record calls in order, all of them checked first, in transactions of at most 1,000.
@@ -361,11 +365,6 @@ class AdaptiveCalibrator:
                 those before, `recorded` is how many calls stay, `errors_ms` are their errors.
         """
         return record_batches(self._ledger, self._opening, checked_calls(calls))
-
-    def _first_opening(self, model: str) -> Adjustment | None:
-        """The first entry where there is no ledger yet: a prior that fails shall not make one."""
-        self._is_made = self._ledger.exists()
-        return None if self._is_made else self._opening(model)
 
     def _opening(self, model: str) -> Adjustment:
         """The first entry of a model: its prior, under this calibrator's rule and alpha."""

@@ -35,7 +35,7 @@ from hypothesis.stateful import (
 
 from calibration_ledger import AdaptiveCalibrator, CalibrationLedgerError, Call
 from calibration_ledger.errors import HistoryArchivedError, NotFiniteError, RequestConflictError
-from calibration_ledger.verbs.record import new_call, record_call
+from calibration_ledger.verbs.record import new_call, record_calls
 from support.reference import (
     LOCAL_PRIOR,
     Ema,
@@ -417,7 +417,7 @@ def record_and(transaction, calibrator, call, then):
     """Record inside this transaction, then do something else in it."""
     model, p, c, y, request_id = call
     checked = new_call(p, c, y, None, request_id, None)
-    record_call(transaction, model, checked, calibrator._opening(model))
+    record_calls(transaction, model, (checked,), calibrator._opening(model))
     then()
 
 

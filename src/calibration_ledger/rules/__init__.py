@@ -15,7 +15,9 @@ from calibration_ledger.rules.kalman import KALMAN
 RULES: tuple[Rule, ...] = (EMA, KALMAN)
 """Every rule version that this program knows; of one name, the newest is last."""
 
-_BY_VERSION = {rule.version: rule for rule in RULES}
+KNOWN_RULES = {rule.version: rule for rule in RULES}
+"""Each by its version; see `stored_rule`."""
+
 _BY_NAME = {rule.name: rule for rule in RULES}
 
 NEWEST_RULES: tuple[Rule, ...] = tuple(_BY_NAME.values())
@@ -26,6 +28,7 @@ _KNOWN = ", ".join(sorted(_BY_NAME))
 __all__ = [
     "EMA",
     "KALMAN",
+    "KNOWN_RULES",
     "NEWEST_RULES",
     "RULES",
     "Rule",
@@ -41,7 +44,7 @@ def find_rule(rule: object) -> Rule:
     Raises:
         NoSuchRuleError: this program has no such rule.
     """
-    found = _BY_VERSION.get(rule) or _BY_NAME.get(rule) if isinstance(rule, str) else None
+    found = KNOWN_RULES.get(rule) or _BY_NAME.get(rule) if isinstance(rule, str) else None
     if found is None:
         raise NoSuchRuleError(
             f"this program does not know the rule {shown(rule)}; it knows {_KNOWN}. If a newer "
@@ -56,7 +59,7 @@ def stored_rule(version: str) -> Rule:
     Raises:
         StoredRuleError: this program has no such rule.
     """
-    found = _BY_VERSION.get(version)
+    found = KNOWN_RULES.get(version)
     if found is None:
         raise StoredRuleError(
             f"a model of this ledger learns by the rule {shown(version)}, which this program does "

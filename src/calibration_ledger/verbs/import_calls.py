@@ -30,11 +30,11 @@ from calibration_ledger.formats.row import BadRow, ImportDigest, content_key, wi
 from calibration_ledger.formats.source import open_source, shown_name
 from calibration_ledger.rules import stored_rule
 from calibration_ledger.storage.stage import StagedCalls
-from calibration_ledger.verbs.record import NewCall, Unopened, now_us, record_calls
+from calibration_ledger.verbs.record import NewCall, now_us, write_calls
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
     from typing import TextIO
 
     from calibration_ledger.core.entries import Adjustment
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
     from calibration_ledger.formats.source import Source
     from calibration_ledger.storage.ledger import Ledger
     from calibration_ledger.storage.stage import StagedCall
-    from calibration_ledger.storage.transaction import Transaction
 
 
 # -- what an import is doing ----------------------------------------------------------------
@@ -95,7 +94,7 @@ def record_staged(
             for model, rows in groupby(page, key=lambda row: row.model)
         }
         try:
-            added, new = _record_page(ledger, opening, calls)
+            written = write_calls(ledger, opening, calls)
         except (RequestConflictError, NotFiniteError) as error:
             error.stayed = "its transaction was not recorded"
             raise ImportRefusedError(
@@ -111,33 +110,12 @@ def record_staged(
                     f"to add the rest"
                 )
             raise
+        added = Counter({model: of_model.added for model, of_model in written.items()})
         recorded += added
-        opened |= new
+        opened |= {model for model, of_model in written.items() if of_model.is_new}
         met += len(page) - added.total()
         progress(len(page))
     return recorded, met, opened
-
-
-def _record_page(
-    ledger: Ledger, opening: Callable[[str], Adjustment], calls: Mapping[str, list[NewCall]]
-) -> tuple[Counter[str], set[str]]:
-    def work(transaction: Transaction) -> tuple[Counter[str], set[str]]:
-        added, new = Counter[str](), set[str]()
-        for model, some in calls.items():  # sorted, as everywhere where models are locked
-            row = transaction.load(model)
-            record_calls(transaction, model, some, openings.get(model))
-            if row is None:
-                new.add(model)
-            before = 1 if row is None else row[-3]
-            added[model] = transaction.load(model)[-3] - before
-        return added, new
-
-    openings: dict[str, Adjustment] = {}
-    try:
-        return ledger.write(work)
-    except Unopened:
-        openings = {model: opening(model) for model in calls}
-        return ledger.write(work)
 
 
 # -- bad lines ------------------------------------------------------------------------------

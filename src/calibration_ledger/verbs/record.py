@@ -8,10 +8,11 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
+from math import isfinite
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from calibration_ledger.core.entries import adjustment_head, call_head, first_head
-from calibration_ledger.core.state import State, learn_columns
+from calibration_ledger.core.state import State
 from calibration_ledger.core.validation import (
     check_details,
     check_milliseconds,
@@ -29,11 +30,10 @@ from calibration_ledger.errors import (
     ModelNotFoundError,
     RequestConflictError,
     damage_told,
-    damaged,
     impossible,
     shown,
 )
-from calibration_ledger.rules import stored_rule
+from calibration_ledger.rules import KNOWN_RULES, stored_rule
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -268,34 +268,52 @@ def _open(transaction: Transaction, model: str, opening: Adjustment | None) -> O
     return OpenModel.create(transaction, model, opening)
 
 
-def record_call(
-    transaction: Transaction, model: str, call: NewCall, opening: Adjustment | None = None
-) -> float:
-    """`record_calls` for a single call: the same, unrolled, because `record()` is the hot path."""
+def record_call(transaction: Transaction, model: str, call: NewCall) -> float:
+    """Record a single call, as `record_calls` would: unrolled, because `record()` is the hot path.
+
+    Gives its error. Whatever is unusual goes the long way, which also says what was wrong.
+
+    Raises:
+        As `record_calls` does.
+    """
     at, p, c, y, request_id, details = call
-    row = None if request_id is not None or details is not None else transaction.load(model)
-    if row is None or row[9] is not None:
-        return record_calls(transaction, model, (call,), opening)[0]
-    model_id, rule, alpha, a, b, o, absolute, total, count, _, _, seq, head, _ = row
-    numbers = [a, b, o, absolute, total]
-    try:
-        found = stored_rule(rule)
-        if found.extra_numbers:
-            raise damaged(model, f"the further state of its rule {rule} is missing")
-        predicted = learn_columns(found, alpha, numbers, (p,), (c,), (y,))[0]
-        seq += 1
-        head = call_head(head, (seq, at, p, c, y, predicted, None, None))
-    except IMPOSSIBLE as error:
-        raise impossible(model, error) from error
-    transaction.add_call((model_id, seq, at, p, c, y, predicted))
-    transaction.save((rule, alpha, *numbers, count + 1, None, at, seq, head, model_id))
-    return y - predicted
+    is_usual = request_id is None and details is None
+    row = transaction.load(model) if is_usual else None
+    if row is not None:
+        model_id, rule, alpha, a, b, o, absolute, total, count, further, _, seq, head, _ = row
+        found = KNOWN_RULES.get(rule)
+        if found is not None and further is None and not found.extra_numbers:
+            numbers, predicted = [a, b, o, absolute, total], [0.0]
+            try:
+                found.fold(numbers, alpha, (p,), (c,), (y,), predicted)
+                seq += 1
+                head = call_head(head, (seq, at, p, c, y, predicted[0], None, None))
+            except IMPOSSIBLE as error:
+                raise impossible(model, error) from error
+            if isfinite(sum(numbers)):
+                transaction.add_call((model_id, seq, at, p, c, y, predicted[0]))
+                transaction.save((rule, alpha, *numbers, count + 1, None, at, seq, head, model_id))
+                return y - predicted[0]
+    return record_calls(transaction, model, (call,)).errors_ms[0]
+
+
+class Recorded(NamedTuple):
+    """What became of the calls of one model."""
+
+    errors_ms: list[float]
+    added: int
+    """How many are new: the others were there already, by their request ids."""
+    is_new: bool
+    """Whether the model is."""
 
 
 def record_calls(
-    transaction: Transaction, model: str, calls: Sequence[NewCall], opening: Adjustment | None
-) -> list[float]:
-    """Record calls of one model in order; gives the error of each.
+    transaction: Transaction,
+    model: str,
+    calls: Sequence[NewCall],
+    opening: Adjustment | None = None,
+) -> Recorded:
+    """Record calls of one model in order.
 
     A call whose request id the model has already, with the same tokens and milliseconds, adds no
     row and gives its first error.
@@ -313,6 +331,7 @@ def record_calls(
     """
     try:
         opened = _open(transaction, model, opening)
+        before = opened.seq
         if all(call.request_id is None for call in calls):
             errors = opened.learn(calls)
         else:
@@ -320,7 +339,7 @@ def record_calls(
     except IMPOSSIBLE as error:
         raise impossible(model, error) from error
     opened.save()
-    return errors
+    return Recorded(errors, opened.seq - before, opened.is_new)
 
 
 def _record_once(opened: OpenModel, model: str, calls: Sequence[NewCall]) -> list[float]:
@@ -393,11 +412,33 @@ BATCH = 1_000
 """Calls to a transaction in `record_many`."""
 
 
-def _openings_of_new(
-    ledger: Ledger, opening: Opening, models: Iterable[str]
-) -> dict[str, Adjustment]:
-    """The first entries of those of these models that the ledger does not have."""
-    return {model: opening(model) for model in models if ledger.find(model) is None}
+def write_calls(
+    ledger: Ledger, opening: Opening, calls: Mapping[str, Sequence[NewCall]]
+) -> dict[str, Recorded]:
+    """Record the calls of some models in one transaction; gives what became of each model's.
+
+    Args:
+        ledger: where to.
+        opening: what gives the first entry of a model that has none.
+        calls: of each model, in order.
+
+    Raises:
+        As `record_calls` does, but for `Unopened`.
+    """
+
+    def work(transaction: Transaction) -> dict[str, Recorded]:
+        # Models are locked in one order everywhere, so that batches cannot deadlock.
+        return {
+            model: record_calls(transaction, model, calls[model], openings.get(model))
+            for model in sorted(calls)
+        }
+
+    openings = {} if ledger.exists() else {model: opening(model) for model in calls}
+    while True:
+        try:
+            return ledger.write(work)
+        except Unopened:
+            openings = {model: opening(model) for model in calls if ledger.find(model) is None}
 
 
 def record_batches(
@@ -411,11 +452,12 @@ def record_batches(
         for model, call in batch:
             by_model.setdefault(model, []).append(call)
         try:
-            found = {m: iter(some) for m, some in _record_batch(ledger, opening, by_model).items()}
+            done = write_calls(ledger, opening, by_model)
         except BaseException as error:
             if errors:
                 _keep(error, errors)
             raise
+        found = {model: iter(of_model.errors_ms) for model, of_model in done.items()}
         errors += [next(found[model]) for model, _ in batch]
     return errors
 
@@ -429,41 +471,6 @@ def _keep(error: BaseException, errors_ms: Sequence[float]) -> None:
         error.keep(stayed, f"the transaction from call {done + 1} on was not")
     else:  # Ctrl-C, perhaps just after a commit
         error.add_note(f"Of this record_many, at least {stayed}.")
-
-
-def _record_batch(
-    ledger: Ledger, opening: Opening, by_model: Mapping[str, Sequence[NewCall]]
-) -> dict[str, list[float]]:
-    """Record calls of several models in one transaction."""
-
-    def work(transaction: Transaction) -> dict[str, list[float]]:
-        # Models are locked in one order everywhere, so that batches cannot deadlock.
-        return {
-            model: record_calls(transaction, model, by_model[model], openings.get(model))
-            for model in sorted(by_model)
-        }
-
-    openings = {} if ledger.exists() else {model: opening(model) for model in by_model}
-    try:
-        return ledger.write(work)
-    except Unopened:
-        openings = _openings_of_new(ledger, opening, by_model)
-        return ledger.write(work)
-
-
-def record_once(ledger: Ledger, opening: Opening, model: str, call: NewCall) -> tuple[float, bool]:
-    """See `HistoryMethods.record_once`."""
-
-    def work(transaction: Transaction, entry: Adjustment | None) -> tuple[float, bool]:
-        before = transaction.load(model)
-        (error_ms,) = record_calls(transaction, model, (call,), entry)
-        is_added = before is None or transaction.load(model)[-3] > before[-3]  # last_seq
-        return error_ms, is_added
-
-    try:
-        return ledger.write(work, None if ledger.exists() else opening(model))
-    except Unopened:
-        return ledger.write(work, opening(model))
 
 
 def reset_models(ledger: Ledger, opening: Opening, model: str | None) -> None:
