@@ -14,7 +14,7 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol
 
 from calibration_ledger.core.priors import check_prior, checked_prior, default_prior
-from calibration_ledger.core.state import State
+from calibration_ledger.core.state import State, calibration_of
 from calibration_ledger.core.validation import (
     check_alpha,
     check_durability,
@@ -389,7 +389,7 @@ class AdaptiveCalibrator:
         """The whole state of a model, unrounded; the prior's for a model never seen."""
         live = self._ledger.find(model := check_model(model))
         if live is not None:
-            return calls.calibration_of(live)
+            return calibration_of(live.model, live.snapshot)
         prior = checked_prior(self._prior, model)
         return ModelCalibration(model, self.rule, self.alpha, *prior)
 
@@ -400,7 +400,11 @@ class AdaptiveCalibrator:
     def all_stats(self) -> list[dict[str, Any]]:
         """The figures of every model with at least one call, sorted by model."""
         live = self._ledger.models()
-        return [calls.calibration_of(item).stats() for item in live if item.sample_count]
+        return [
+            calibration_of(one.model, one.snapshot).stats()
+            for one in live
+            if one.snapshot.sample_count
+        ]
 
     def reset(self, model: str | None = None) -> None:
         """Set one model, or all, back to this calibrator's prior, rule and alpha.

@@ -224,7 +224,7 @@ class Forger:
             if isinstance(entry, Adjustment):
                 if entry.kind == "recalibrated":
                     entry = self.claim(entries[: seq - 1], entry)
-                state = State.from_adjustment(entry, find_rule(entry.rule), entry.alpha)
+                state = State.from_snapshot(entry.snapshot)
                 head = adjustment_head(head, entry)
                 sets = ", ".join(f"{name} = :{name}" for name in Adjustment._fields)
                 statements.append(
@@ -244,7 +244,7 @@ class Forger:
                 )
             )
         assert state is not None
-        live = {**state.columns(), "last_seq": len(entries), "head": head}
+        live = {**state.snapshot()._asdict(), "last_seq": len(entries), "head": head}
         sets = ", ".join(f"{name} = :{name}" for name in live)
         behind = f"{where} AND seq > :last_seq"
         values = {**live, "model": self.model}
@@ -265,7 +265,7 @@ class Forger:
                 assert state is not None
                 state.learn(*([value] for value in earlier[1:5]))
             elif earlier.kind != "recalibrated":
-                state = State.from_adjustment(earlier, rule, entry.alpha)
+                state = State.from_snapshot(earlier.snapshot, rule, entry.alpha)
         assert state is not None
         return state.adjustment(entry.seq, entry.kind, entry.recorded_at, entry.note)
 

@@ -8,7 +8,7 @@ import struct
 import pytest
 
 from calibration_ledger.core.audit import CHECKS, FINDINGS_MAX, ModelAudit
-from calibration_ledger.core.entries import Adjustment
+from calibration_ledger.core.entries import Adjustment, Snapshot
 from calibration_ledger.core.validation import request_key
 from calibration_ledger.core.values import Finding, Head
 from calibration_ledger.verbs.audit import contradictions, missing_models
@@ -28,7 +28,7 @@ STORED = {
 def stored(lived):
     """The live calibration's columns, as the reference has them."""
     columns = {name: getattr(lived.state, field) for name, field in STORED.items()}
-    return columns | {"rule": "ema.1", "rule_state": None, "updated_at": lived.updated_at}
+    return Snapshot(rule="ema.1", rule_state=None, updated_at=lived.updated_at, **columns)
 
 
 def row_of(entry):
@@ -54,7 +54,7 @@ def audit(lived, noted=None, *, keys=(), page=3, **live):
     last_seq = live.pop("last_seq", lived.last_seq)
     head = live.pop("head") if "head" in live else lived.head()
     newest = live.pop("newest_seq", last_seq)
-    return fold.finish(stored(lived) | live, last_seq, head, newest)
+    return fold.finish(stored(lived)._replace(**live), last_seq, head, newest)
 
 
 def checks_of(findings):
@@ -64,7 +64,7 @@ def checks_of(findings):
 def bent(seq, **fields):
     """A true history with one entry bent afterwards; the live calibration stays."""
     lived = lived_history()
-    live = {"head": lived.head(), **stored(lived)}
+    live = {"head": lived.head(), **stored(lived)._asdict()}
     lived.entries = copy.deepcopy(lived.entries)
     lived.entries[seq - 1] |= fields
     return lived, live
@@ -202,7 +202,7 @@ def test_an_unreadable_call_is_named():
 @pytest.mark.parametrize("seq", range(1, 15))
 def test_a_missing_entry_shows_as_a_gap(seq):
     lived = lived_history()
-    live = {"head": lived.head(), "last_seq": 15, **stored(lived)}
+    live = {"head": lived.head(), "last_seq": 15, **stored(lived)._asdict()}
     del lived.entries[seq - 1]
     findings = audit(lived, **live)
     assert ("sequence", seq + 1) in {(f.check, f.seq) for f in findings}
@@ -210,7 +210,7 @@ def test_a_missing_entry_shows_as_a_gap(seq):
 
 def test_a_missing_last_entry_shows_against_last_seq():
     lived = lived_history()
-    live = {"head": lived.head(), "last_seq": 15, **stored(lived)}
+    live = {"head": lived.head(), "last_seq": 15, **stored(lived)._asdict()}
     del lived.entries[-1]
     assert ("sequence", 15) in {(f.check, f.seq) for f in audit(lived, **live)}
 
@@ -239,7 +239,7 @@ def test_more_of_one_finding_than_anybody_reads_are_counted():
     lived = Lived().adjust("opened", Ema(0.15, *LOCAL_PRIOR))
     for _ in range(100):
         lived.call(1, 2, 3.0)
-    live = {"head": lived.head(), **stored(lived)}
+    live = {"head": lived.head(), **stored(lived)._asdict()}
     for entry in lived.entries[1:]:
         entry["predicted_ms"] += 1.0
     findings = audit(lived, page=7, **live)
@@ -255,7 +255,7 @@ def test_the_first_prediction_that_differs_names_the_entry_before_it():
     lived = Lived().adjust("opened", Ema(0.15, *LOCAL_PRIOR))
     for i in range(10):
         lived.call(100 + i, 20, 3000.0 + i)
-    live = {"head": lived.head(), **stored(lived)}
+    live = {"head": lived.head(), **stored(lived)._asdict()}
     lived.entries[4]["actual_ms"] += 1.0  # entry 5
     found = [f for f in audit(lived, page=3, **live) if f.check == "prediction"]
     assert [f.seq for f in found] == [6, 7, 8, 9, 10, 11]
@@ -284,7 +284,7 @@ def test_a_recalibration_after_an_archive_is_checked_against_what_there_was(k):
     lived.call(30, 40, 500.0).recalibrate(0.7).call(10, 20, 300.0)
     assert audit(lived) == []
     assert audit(lived.archived(16)) == []
-    live = {"head": lived.head(), **stored(lived)}
+    live = {"head": lived.head(), **stored(lived)._asdict()}
     lived.entries[-2]["base_overhead_ms"] += 1.0
     assert "recalibrated" in checks_of(audit(lived, **live))
 
@@ -300,7 +300,7 @@ def test_a_recalibration_behind_a_reset_is_checked_whatever_was_archived():
 @pytest.mark.parametrize("name", [n for n in Adjustment._fields if n not in {"seq", "kind"}])
 def test_no_field_of_an_archived_entry_can_change(name, value):
     lived = lived_history().archived(7)
-    live = {"head": lived.head(), **stored(lived)}
+    live = {"head": lived.head(), **stored(lived)._asdict()}
     if lived.entries[0][name] != value:
         lived.entries[0][name] = value
         findings = audit(lived, **live)
@@ -310,21 +310,21 @@ def test_no_field_of_an_archived_entry_can_change(name, value):
 @pytest.mark.parametrize("kind", ["opened", "imported", "reset", "recalibrated", "x"])
 def test_an_archived_entry_is_told_from_other_kinds(kind):
     lived = lived_history().archived(7)
-    live = {"head": lived.head(), **stored(lived)}
+    live = {"head": lived.head(), **stored(lived)._asdict()}
     lived.entries[0]["kind"] = kind
     assert 7 in {finding.seq for finding in audit(lived, **live)}
 
 
 def test_an_archived_entry_is_of_its_model():
     lived = lived_history().archived(15)
-    live = {"head": lived.head(), **stored(lived)}
+    live = {"head": lived.head(), **stored(lived)._asdict()}
     lived.model = "n"
     assert [(f.seq, f.check) for f in audit(lived, **live)] == [(15, "archived")]
 
 
 def test_an_archived_entry_stands_first():
     lived = lived_history()
-    live = {"head": lived.head(), "last_seq": 15, **stored(lived)}
+    live = {"head": lived.head(), "last_seq": 15, **stored(lived)._asdict()}
     lived.entries = [lived.entries[0], *lived.archived(7).entries]
     findings = {(f.seq, f.check) for f in audit(lived, **live)}
     assert findings >= {(7, "archived"), (7, "sequence")}
@@ -395,7 +395,7 @@ def test_a_history_with_voided_entries_can_be_archived_anywhere(k):
 )
 def test_a_bent_voiding_is_found(seq, fields, check):
     lived = voided_history()
-    live = {"head": lived.head(), **stored(lived)}
+    live = {"head": lived.head(), **stored(lived)._asdict()}
     lived.entries[seq - 1] |= fields
     findings = audit(lived, **live)
     assert check in {finding.check for finding in findings if check == "head" or finding.seq == seq}
@@ -418,7 +418,7 @@ def test_a_voiding_of_the_same_state_that_names_others_is_found_by_the_head():
     lived = Lived().adjust("opened", Ema(0.15, *LOCAL_PRIOR))
     lived.call(10, 10, 500.0, called_at=7).call(10, 10, 500.0, called_at=7).call(1, 1, 9.0)
     lived.void(2)
-    live = {"head": lived.head(), **stored(lived)}
+    live = {"head": lived.head(), **stored(lived)._asdict()}
     lived.entries[-1]["voids"] = "3"
     assert checks_of(audit(lived, **live)) == {"head"}
 
@@ -426,7 +426,7 @@ def test_a_voiding_of_the_same_state_that_names_others_is_found_by_the_head():
 @pytest.mark.parametrize("kind", ["opened", "reset", "recalibrated"])
 def test_only_a_voiding_names_entries(kind):
     lived = lived_history()
-    live = {"head": lived.head(), **stored(lived)}
+    live = {"head": lived.head(), **stored(lived)._asdict()}
     entry = next(entry for entry in lived.entries if entry["kind"] == kind)
     entry["voids"] = "2"
     assert "entry" in {f.check for f in audit(lived, **live) if f.seq == entry["seq"]}

@@ -11,11 +11,12 @@ import struct
 from array import array
 from itertools import compress
 from math import isfinite
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from calibration_ledger.core.entries import (
     CALL_TYPES,
     OPENINGS,
+    Snapshot,
     adjustment_head,
     archived_digest,
     call_head,
@@ -56,13 +57,13 @@ def adjustment_faults(entry: Adjustment) -> Iterator[tuple[str, str]]:
         TypeError: a value is of another type, or a voided entry names no entries.
         struct.error: the rule's further numbers are none.
     """
-    numbers = [*entry[4:10], *unpack_numbers(entry.rule_state)]
+    set_to = entry.snapshot
+    numbers = [set_to.alpha, *set_to.numbers, *unpack_numbers(set_to.rule_state)]
     if not all(map(isfinite, numbers)) or not 0.0 < entry.alpha <= 1.0:
         yield "finite numbers, 0 < alpha <= 1", repr(numbers)
-    if entry.kind in {"opened", "reset"} and (
-        entry.sample_count or entry.total_absolute_error_ms or entry.total_predicted_ms
-    ):
-        yield "counts and totals of 0", repr(entry[8:11])
+    totals = (set_to.total_absolute_error_ms, set_to.total_predicted_ms, set_to.sample_count)
+    if entry.kind in {"opened", "reset"} and any(totals):
+        yield "counts and totals of 0", repr(totals)
     archived = (entry.archived_head, entry.archived_through, entry.archived_digest)
     if entry.kind != "archived" and archived != (None, None, None):
         yield "nothing of an archived entry", repr(archived)
@@ -163,10 +164,10 @@ class Claims:
                 fold.learn(seqs, columns)
 
     def adjust(self, entry: Adjustment) -> None:
-        """Fold an adjustment; raises as `State.from_adjustment` does."""
+        """Fold an adjustment; raises as `State.from_snapshot` does."""
         for fold in self._folds:
             if fold.last > entry.seq and entry.seq in fold.settings:
-                fold.state = State.from_adjustment(entry, fold.rule, fold.alpha)
+                fold.state = State.from_snapshot(entry.snapshot, fold.rule, fold.alpha)
 
     def clear(self) -> None:
         """Give up: what was fed could not be read."""
@@ -186,10 +187,14 @@ class Claims:
         if fold is None or fold.state is None:
             yield "no state that stays finite", "one"
             return
-        found = state.columns()
-        for name, value in fold.state.columns().items():
-            if bits(value) != bits(found[name]):
-                yield f"{name} {value!r}", repr(found[name])
+        yield from _differences(fold.state.snapshot(), state.snapshot())
+
+
+def _differences(expected: Snapshot, found: Snapshot) -> Iterator[tuple[str, str]]:
+    """In what two calibrations differ, to the bit."""
+    for name, mine, theirs in zip(Snapshot._fields, expected, found, strict=True):
+        if bits(mine) != bits(theirs):
+            yield f"{name} {mine!r}", repr(theirs)
 
 
 def bits(value: object) -> object:
@@ -377,7 +382,7 @@ class ModelAudit:
             self.report("rule", entry.seq, "a rule that this program knows", error)
             self.state = None
         else:
-            self.state = State.from_adjustment(entry, rule, entry.alpha)
+            self.state = State.from_snapshot(entry.snapshot, rule)
         if self.state is not None and self._claims.is_claim(entry.seq):
             for expected, found in self._claims.differences(entry, self.state):
                 self.report(entry.kind, entry.seq, expected, found)
@@ -401,12 +406,12 @@ class ModelAudit:
                 self.report("request key", seq, _hex(expected), _hex(key))
 
     def finish(
-        self, stored: Mapping[str, Any], last_seq: int, head: bytes, newest_seq: int
+        self, stored: Snapshot, last_seq: int, head: bytes, newest_seq: int
     ) -> list[Finding]:
         """Compare the end with the live calibration; gives all findings.
 
         Args:
-            stored: the live calibration's columns by name; see `State.columns`.
+            stored: the live calibration.
             last_seq: its `last_seq`.
             head: its `head`.
             newest_seq: the highest seq of any entry, read in the same moment.
@@ -418,9 +423,8 @@ class ModelAudit:
         if self.seq == 0:
             self.report("opening", None, _OPENING, "no entry at all")
         if self.state is not None:
-            for name, value in self.state.columns().items():
-                if bits(value) != bits(stored[name]):
-                    self.report("calibration", last_seq, f"{name} {value!r}", repr(stored[name]))
+            for expected, found in _differences(self.state.snapshot(), stored):
+                self.report("calibration", last_seq, expected, found)
         if self.head is not None and self.head != head:
             self.report("head", last_seq, self.head.hex(), _hex(head))
         return self.close()

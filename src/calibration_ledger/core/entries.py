@@ -57,12 +57,52 @@ _BYTES = (bytes, type(None))
 CALL_TYPES = (int, int, int, int, float, float, _TEXT, _TEXT)
 
 
-class Adjustment(NamedTuple):
-    """An entry that sets a calibration explicitly.
+class Snapshot(NamedTuple):
+    """A model's calibration at one moment, as the tables of calibrations and adjustments hold it.
 
-    Times are integer microseconds since the epoch (UTC). `updated_at` is when the calibration
-    that it sets last changed; `rule_state` holds the rule's further numbers as big-endian
-    binary64, or None.
+    Attributes:
+        rule: the version of the learning rule.
+        alpha: its speed.
+        ms_per_prompt_token: the first of the five numbers that the state of every rule begins with.
+        ms_per_completion_token: the second.
+        base_overhead_ms: the third.
+        total_absolute_error_ms: the fourth.
+        total_predicted_ms: the fifth.
+        sample_count: how many calls are in it.
+        rule_state: the rule's further numbers as big-endian binary64, or None.
+        updated_at: when it last changed, by the caller's clock, in microseconds since the epoch.
+    """
+
+    rule: str
+    alpha: float
+    ms_per_prompt_token: float
+    ms_per_completion_token: float
+    base_overhead_ms: float
+    total_absolute_error_ms: float
+    total_predicted_ms: float
+    sample_count: int
+    rule_state: bytes | None
+    updated_at: int
+
+    @property
+    def numbers(self) -> tuple[float, float, float, float, float]:
+        """The five numbers that the state of every rule begins with; see `COMMON_NUMBERS`."""
+        return (
+            self.ms_per_prompt_token,
+            self.ms_per_completion_token,
+            self.base_overhead_ms,
+            self.total_absolute_error_ms,
+            self.total_predicted_ms,
+        )
+
+
+SNAPSHOT_TYPES = (str, *[float] * 6, int, _BYTES, int)
+
+
+class Adjustment(NamedTuple):
+    """An entry that sets a calibration explicitly: `rule` to `updated_at` are its `Snapshot`.
+
+    Times are integer microseconds since the epoch (UTC).
 
     Three are of `archived` entries only: `archived_head` is the head at `seq`, `archived_through`
     the model's newest entry when it was archived, `archived_digest` the digest of all the others.
@@ -88,10 +128,27 @@ class Adjustment(NamedTuple):
     archived_digest: bytes | None = None
     voids: str | None = None
 
+    @property
+    def snapshot(self) -> Snapshot:
+        """The calibration that it sets."""
+        return Snapshot(
+            self.rule,
+            self.alpha,
+            self.ms_per_prompt_token,
+            self.ms_per_completion_token,
+            self.base_overhead_ms,
+            self.total_absolute_error_ms,
+            self.total_predicted_ms,
+            self.sample_count,
+            self.rule_state,
+            self.updated_at,
+        )
+
 
 ADJUSTMENT_TYPES = (
-    *(int, str, int, str, float, float, float, float, float, float, int),
-    *(_BYTES, int, _TEXT, _BYTES, (int, type(None)), _BYTES, _TEXT),
+    *(int, str, int),
+    *SNAPSHOT_TYPES,
+    *(_TEXT, _BYTES, (int, type(None)), _BYTES, _TEXT),
 )
 
 

@@ -216,7 +216,7 @@ def fold_states(
         raise damaged(history.model, "the history does not begin with an opening")
     opening, *later = found
     with damage_told(history.model):
-        states = [State.from_adjustment(opening, *one) for one in candidates]
+        states = [State.from_snapshot(opening.snapshot, *one) for one in candidates]
     runs = start(history.model, states)
     for after, end, entry in stretches(later, opening.seq, through):
         runs.learn(counting(history, voided, after, end), scoring, progress)
@@ -226,7 +226,7 @@ def fold_states(
             with damage_told(history.model):
                 for index, one in enumerate(candidates):
                     if runs.states[index] is not None:
-                        runs.states[index] = State.from_adjustment(entry, *one)
+                        runs.states[index] = State.from_snapshot(entry.snapshot, *one)
     return runs
 
 
@@ -267,13 +267,11 @@ def replay_history(
 
 def replay_of(model: str, state: State, accuracy: Accuracy) -> Replay:
     """The frozen value of a finished replay."""
-    with damage_told(model):
-        calibration = state.calibration(model)
     return Replay(
         model=model,
         rule=state.rule.version,
         alpha=state.alpha,
-        calibration=calibration,
+        calibration=state.calibration(model),
         n=accuracy.n,
         mean_absolute_error_ms=accuracy.mean_absolute_error_ms,
         median_absolute_percentage_error=accuracy.median_absolute_percentage_error,

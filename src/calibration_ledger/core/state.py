@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import struct
 from math import isfinite
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from calibration_ledger.core.entries import Adjustment
+from calibration_ledger.core.entries import Adjustment, Snapshot
 from calibration_ledger.core.values import ModelCalibration
-from calibration_ledger.errors import NotFiniteError
+from calibration_ledger.errors import NotFiniteError, damage_told, damaged
 from calibration_ledger.rules import stored_rule
-from calibration_ledger.rules.base import COMMON_NUMBERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from calibration_ledger.core.priors import Prior
     from calibration_ledger.rules import Rule
-
-_COMMON = len(COMMON_NUMBERS)
 
 
 class State:
@@ -51,45 +48,42 @@ class State:
         return cls(rule, alpha, [*prior, 0.0, 0.0, *rule.extra_start(prior)], 0, updated_at)
 
     @classmethod
-    def from_row(cls, row: Sequence[Any]) -> State:
-        """A stored calibration: `(id, rule, alpha, five numbers, count, rule_state, updated_at)`.
-
-        Raises:
-            StoredRuleError: it learns by a rule that this program does not know.
-            struct.error: its further state is not that of its rule.
-        """
-        rule = stored_rule(row[1])
-        numbers = [*row[3:8], *_further_numbers(rule, row[9])]
-        return cls(rule, row[2], numbers, row[8], row[10])
-
-    def row(self) -> tuple[Any, ...]:
-        """The opposite: the same columns without the id."""
-        numbers = self.numbers
-        return (
-            self.rule.version,
-            self.alpha,
-            *numbers[:_COMMON],
-            self.sample_count,
-            pack_numbers(numbers[_COMMON:]),
-            self.updated_at,
-        )
-
-    @classmethod
-    def from_adjustment(cls, entry: Adjustment, rule: Rule, alpha: float) -> State:
-        """What an adjustment sets, under a rule and alpha that need not be its own.
+    def from_snapshot(
+        cls, snapshot: Snapshot, rule: Rule | None = None, alpha: float | None = None
+    ) -> State:
+        """What a calibration was, under its own rule and alpha, or under others.
 
         Its further rule state is taken where it is of the same rule version, else it starts
         fresh from the coefficients.
 
         Raises:
-            struct.error: that state is not one of this rule.
+            StoredRuleError: it learns by a rule that this program does not know.
+            struct.error: its further state is not that of its rule.
         """
-        numbers = [*entry[5:10]]
-        if entry.rule == rule.version:
-            numbers += _further_numbers(rule, entry.rule_state)
+        rule = stored_rule(snapshot.rule) if rule is None else rule
+        numbers = [*snapshot.numbers]
+        if snapshot.rule == rule.version:
+            numbers += _further_numbers(rule, snapshot.rule_state)
         else:
             numbers += rule.extra_start(numbers[:3])
-        return cls(rule, alpha, numbers, entry.sample_count, entry.updated_at)
+        alpha = snapshot.alpha if alpha is None else alpha
+        return cls(rule, alpha, numbers, snapshot.sample_count, snapshot.updated_at)
+
+    def snapshot(self) -> Snapshot:
+        """The opposite: the calibration as it is stored."""
+        a, b, o, total_absolute_error_ms, total_predicted_ms, *further = self.numbers
+        return Snapshot(
+            self.rule.version,
+            self.alpha,
+            a,
+            b,
+            o,
+            total_absolute_error_ms,
+            total_predicted_ms,
+            self.sample_count,
+            pack_numbers(further),
+            self.updated_at,
+        )
 
     def copy(self) -> State:
         """The same state, to go another way from here."""
@@ -119,39 +113,7 @@ class State:
         self, seq: int, kind: str, recorded_at: int, note: str | None = None
     ) -> Adjustment:
         """The entry that sets this state."""
-        a, b, o, total_absolute_error_ms, total_predicted_ms = self.numbers[:_COMMON]
-        return Adjustment(
-            seq,
-            kind,
-            recorded_at,
-            self.rule.version,
-            self.alpha,
-            a,
-            b,
-            o,
-            total_absolute_error_ms,
-            total_predicted_ms,
-            self.sample_count,
-            self.rule_state,
-            self.updated_at,
-            note,
-        )
-
-    @property
-    def rule_state(self) -> bytes | None:
-        """The rule's further numbers as the ledger stores them."""
-        return pack_numbers(self.numbers[_COMMON:])
-
-    def columns(self) -> dict[str, object]:
-        """The state as the columns of `calibrations` that hold it."""
-        return {
-            "rule": self.rule.version,
-            "alpha": self.alpha,
-            **dict(zip(COMMON_NUMBERS, self.numbers, strict=False)),  # further ones: rule_state
-            "sample_count": self.sample_count,
-            "rule_state": self.rule_state,
-            "updated_at": self.updated_at,
-        }
+        return Adjustment(seq, kind, recorded_at, *self.snapshot(), note)
 
     def same_as(self, other: State) -> bool:
         """Whether two states are equal to the bit."""
@@ -168,19 +130,30 @@ class State:
 
     def calibration(self, model: str) -> ModelCalibration:
         """The frozen value to hand out."""
-        a, b, o, total_absolute_error_ms, total_predicted_ms = self.numbers[:_COMMON]
+        return calibration_of(model, self.snapshot())
+
+
+def calibration_of(model: str, snapshot: Snapshot) -> ModelCalibration:
+    """The frozen value of a stored calibration.
+
+    Raises:
+        LedgerCorruptError: it cannot be what a program of ours wrote.
+    """
+    if snapshot.sample_count < 0:
+        raise damaged(model, f"the calibration counts {snapshot.sample_count} calls")
+    with damage_told(model):
         return ModelCalibration(
             model,
-            self.rule.version,
-            self.alpha,
-            a,
-            b,
-            o,
-            self.sample_count,
-            total_absolute_error_ms,
-            total_predicted_ms,
-            tuple(self.numbers[_COMMON:]),
-            self.updated_at / 1e6,
+            snapshot.rule,
+            snapshot.alpha,
+            snapshot.ms_per_prompt_token,
+            snapshot.ms_per_completion_token,
+            snapshot.base_overhead_ms,
+            snapshot.sample_count,
+            snapshot.total_absolute_error_ms,
+            snapshot.total_predicted_ms,
+            tuple(unpack_numbers(snapshot.rule_state)),
+            snapshot.updated_at / 1e6,
         )
 
 

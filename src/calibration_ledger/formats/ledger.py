@@ -36,6 +36,7 @@ from calibration_ledger.errors import ImportRefusedError, InvalidInputError, Unk
 from calibration_ledger.formats.json_text import encode, parse_json, parse_object
 from calibration_ledger.formats.row import parse_time
 from calibration_ledger.rules import find_rule
+from calibration_ledger.rules.base import COMMON_NUMBERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -80,7 +81,6 @@ _ADJUSTMENT_REQUIRED = (
     "model",
     *(name for name in Adjustment._fields if name not in _NOT_OF_ALL),
 )
-_NUMBERS = Adjustment._fields[5:10]
 
 # -- writing ------------------------------------------------------------------------------------
 
@@ -194,7 +194,7 @@ def adjustment_of(values: Mapping[str, Any]) -> tuple[str, Adjustment]:
     rule = check_text("rule", values["rule"], _RULE_LENGTH_MAX)
     note = values.get("note")
     a, b, o, total_absolute, total_predicted = (
-        check_milliseconds(name, values[name]) for name in _NUMBERS
+        check_milliseconds(name, values[name]) for name in COMMON_NUMBERS
     )
     seq = _whole("seq", values["seq"])
     entry = Adjustment(

@@ -13,7 +13,13 @@ from bisect import bisect_right
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from calibration_ledger.core.entries import ADJUSTMENT_TYPES, Adjustment, is_typed
+from calibration_ledger.core.entries import (
+    ADJUSTMENT_TYPES,
+    SNAPSHOT_TYPES,
+    Adjustment,
+    Snapshot,
+    is_typed,
+)
 from calibration_ledger.core.history import Page, covers, voided_ranges
 from calibration_ledger.core.replay import Columns
 from calibration_ledger.core.validation import TIME_LIMIT_US, check_model, request_key
@@ -25,8 +31,7 @@ from calibration_ledger.errors import (
     damage_told,
     damaged,
 )
-from calibration_ledger.storage.statements import CALIBRATION_NAMES
-from calibration_ledger.storage.transaction import PAGE, request_pages
+from calibration_ledger.storage.transaction import PAGE, Known, Stored, request_pages
 
 if TYPE_CHECKING:
     import os
@@ -38,43 +43,19 @@ if TYPE_CHECKING:
     from calibration_ledger.storage.backend import Backend, Result
 
 
-class Stored(NamedTuple):
-    """A model's live calibration as it is stored."""
-
-    model_id: int
-    model: str
-    rule: str
-    alpha: float
-    ms_per_prompt_token: float
-    ms_per_completion_token: float
-    base_overhead_ms: float
-    total_absolute_error_ms: float
-    total_predicted_ms: float
-    sample_count: int
-    rule_state: bytes | None
-    updated_at: int
-    last_seq: int
-    head: bytes
-
-    @property
-    def numbers(self) -> tuple[float, ...]:
-        """The five numbers that every rule's state begins with."""
-        return self[4:9]
-
-
-_STORED_TYPES = (int, str, str, *[float] * 6, int, (bytes, type(None)), int, int, bytes)
+_STORED_TYPES = (str, int, *SNAPSHOT_TYPES, int, bytes)
 
 
 def stored(row: Any, model: str) -> Stored:
-    """The value of a row `(id, *calibration, ...)`.
+    """The value of a row `(model_id, *snapshot, last_seq, head)`.
 
     Raises:
         LedgerCorruptError: a value is of another type than its column's.
     """
-    found = Stored(row[0], model, *row[1 : 1 + len(CALIBRATION_NAMES)])
-    if not is_typed(found, _STORED_TYPES):
+    model_id, *snapshot, last_seq, head = row
+    if not is_typed((model, *row), _STORED_TYPES):
         raise damaged(model, "the calibration holds a value of another type")
-    return found
+    return Stored(model_id, model, Snapshot(*snapshot), last_seq, head)
 
 
 class Ledger:
@@ -179,7 +160,8 @@ class Ledger:
                 raise
             return []
         # Sorted here: databases sort texts each in their own way.
-        return sorted((stored(row, row[-1]) for row in rows), key=lambda found: found.model)
+        found = [stored(row, model) for *row, model in rows]
+        return sorted(found, key=lambda live: live.model)
 
     # -- histories --------------------------------------------------------------------------
 
@@ -221,17 +203,16 @@ class Ledger:
     def call_of(self, model_id: int, request_id: str) -> int | None:
         """The seq of the call with this request id; None for none."""
         key = request_key(request_id)
-        rows = self.backend.read(self.backend.sql.find_request, (model_id, key))
-        return rows[0][1] if rows else None
+        for _, seq, *_ in self.backend.read(self.backend.sql.find_request, (model_id, key)):
+            return int(seq)
+        return None
 
-    def calls_of(
-        self, model_id: int, request_keys: Sequence[bytes]
-    ) -> dict[bytes, tuple[int, int, int, float]]:
-        """Which of these the model has: (seq, prompt tokens, completion tokens, actual ms)."""
+    def calls_of(self, model_id: int, request_keys: Sequence[bytes]) -> dict[bytes, Known]:
+        """Which of these the model has."""
         found = {}
         for values in request_pages(model_id, request_keys):
-            for key, *numbers, _ in self.backend.read(self.backend.sql.find_requests, values):
-                found[bytes(key)] = tuple(numbers)
+            for key, *known in self.backend.read(self.backend.sql.find_requests, values):
+                found[bytes(key)] = Known(*known)
         return found
 
     # -- the whole of it --------------------------------------------------------------------

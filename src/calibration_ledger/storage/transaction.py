@@ -6,9 +6,9 @@ moves to a file and `import ledger` brings back.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from calibration_ledger.core.entries import Adjustment
+from calibration_ledger.core.entries import Adjustment, Snapshot
 from calibration_ledger.core.replay import Columns
 from calibration_ledger.errors import COUNT_LIMIT, IMPOSSIBLE, damaged, impossible
 from calibration_ledger.storage.backend import Raced
@@ -22,9 +22,33 @@ if TYPE_CHECKING:
     from calibration_ledger.storage.backend import Cursor
     from calibration_ledger.storage.statements import Statements
 
+
+class Stored(NamedTuple):
+    """A model's live calibration as it is stored."""
+
+    model_id: int
+    model: str
+    snapshot: Snapshot
+    last_seq: int
+    head: bytes
+
+
+class Known(NamedTuple):
+    """A call that is there already, by its request id."""
+
+    seq: int
+    prompt_tokens: int
+    completion_tokens: int
+    actual_ms: float
+    predicted_ms: float
+
+
 PAGE = 500
 """Calls to a page. Fewer rows than the collector's threshold of new objects (700): with pages of
 10,000 it ran twenty times a page, and a replay took 1.7 times as long."""
+
+_MANY = 4
+"""So many request ids are looked up together."""
 
 
 def request_pages(model_id: int, request_keys: Sequence[bytes]) -> Iterator[list[Any]]:
@@ -48,7 +72,10 @@ class Transaction:
         self._ledger = ledger
 
     def load(self, model: str) -> Any:
-        """A model's row, locked until the end: `(id, *calibration, revision)`, or None.
+        """A model's row, locked until the end, or None.
+
+        It is `(model_id, *snapshot, last_seq, head, revision)`, to be unpacked at once: `record()`
+        has no time for more. `stored` gives the same by names.
 
         Raises:
             LedgerRevisionError: the ledger was upgraded since it was opened.
@@ -58,15 +85,25 @@ class Transaction:
         try:
             if row is None:
                 self.check_revision()
-            elif row[-1] != REVISION:
-                raise of_revision(row[-1]).error(self._ledger)
-            elif not (0 <= row[8] < COUNT_LIMIT and 0 < row[11] < COUNT_LIMIT):
-                raise damaged(model, "the calibration holds an impossible count or seq")
-            elif row[9] is not None and len(row[9]) % 8:
-                raise damaged(model, "the calibration holds an impossible rule state")
+            else:
+                _, _, _, _, _, _, _, _, count, rule_state, _, last_seq, _, revision = row
+                if revision != REVISION:
+                    raise of_revision(revision).error(self._ledger)
+                if not (0 <= count < COUNT_LIMIT and 0 < last_seq < COUNT_LIMIT):
+                    raise damaged(model, "the calibration holds an impossible count or seq")
+                if rule_state is not None and len(rule_state) % 8:
+                    raise damaged(model, "the calibration holds an impossible rule state")
         except IMPOSSIBLE as error:
             raise impossible(model, error) from error
         return row
+
+    def stored(self, model: str) -> Stored | None:
+        """A model's calibration, locked until the end, or None; raises as `load` does."""
+        row = self.load(model)
+        if row is None:
+            return None
+        model_id, *snapshot, last_seq, head, _ = row
+        return Stored(model_id, model, Snapshot(*snapshot), last_seq, head)
 
     def _lock(self, model: str) -> Any:
         """A model's row as it is stored, locked until the end, or None."""
@@ -80,7 +117,7 @@ class Transaction:
     def models(self) -> list[str]:
         """The names of all models, sorted."""
         rows = self._execute(self._sql.list_calibrations).fetchall()
-        return [row[-1] for row in rows]
+        return [model for *_, model in rows]
 
     def add_model(self, model: str) -> int:
         """Add a model's name; gives its id.
@@ -121,20 +158,20 @@ class Transaction:
         """Replace a model's calibration: `(*CALIBRATION_NAMES, model_id)`."""
         self._execute(self._sql.save, row)
 
-    def find_request(self, model_id: int, request_key: bytes) -> Any:
-        """The call of a request id, `(request_id, seq, called_at, ..., predicted_ms)`, or None."""
-        return self._execute(self._sql.find_request, (model_id, request_key)).fetchone()
-
-    def find_requests(self, model_id: int, request_keys: Sequence[bytes]) -> dict[bytes, Any]:
-        """Which of these the model has: `(prompt_tokens, ..., predicted_ms)` of each.
-
-        A statement asks for twenty, which pays from a few of them on.
-        """
-        return {
-            bytes(key): numbers
-            for values in request_pages(model_id, request_keys)
-            for key, _, *numbers in self._execute(self._sql.find_requests, values).fetchall()
-        }
+    def find_requests(self, model_id: int, request_keys: Sequence[bytes]) -> dict[bytes, Known]:
+        """Which of these the model has. Where there are some, a statement asks for twenty."""
+        found = {}
+        if len(request_keys) < _MANY:
+            for key in request_keys:
+                row = self._execute(self._sql.find_request, (model_id, key)).fetchone()
+                if row is not None:
+                    _, seq, _, *numbers = row
+                    found[key] = Known(seq, *numbers)
+            return found
+        for values in request_pages(model_id, request_keys):
+            for key, *known in self._execute(self._sql.find_requests, values).fetchall():
+                found[bytes(key)] = Known(*known)
+        return found
 
     def last_adjustment(self, model_id: int) -> int:
         """The seq of a model's newest adjustment."""

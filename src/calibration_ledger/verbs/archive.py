@@ -159,7 +159,7 @@ def _texts(ledger: Ledger, parts: Sequence[_Part], progress: Progress | None) ->
         if fold.state is not None and fold.head is not None and not fold.findings:
             part.state, part.head = fold.state.copy(), fold.head
             feed(fold, part.history, live.last_seq)
-        for finding in fold.finish(live._asdict(), live.last_seq, live.head, live.last_seq):
+        for finding in fold.finish(live.snapshot, live.last_seq, live.head, live.last_seq):
             raise damaged(part.model, f"the history does not explain itself ({finding})")
         yield head_line(part.model, part.seq, part.head) + "\n"
     yield end_line(len(parts), written.calls + written.adjustments) + "\n"
@@ -237,15 +237,15 @@ def _take_out(ledger: Ledger, parts: Sequence[_Part], path: Path) -> None:
 
 
 def _replace(transaction: Transaction, part: _Part, note: str, now: int) -> None:
-    row = transaction.load(part.model)
-    if row is None or transaction.first_adjustment(row[0]) != part.history.beginning:
+    live = transaction.stored(part.model)
+    if live is None or transaction.first_adjustment(live.model_id) != part.history.beginning:
         raise NotRecordedError(
             f"other entries of the model {part.model!r} were archived, or brought back, meanwhile",
             advice="try again",
         )
     assert part.state is not None  # noqa: S101 - it was folded
     entry = part.state.adjustment(part.seq, "archived", now, note)
-    entry = entry._replace(archived_head=part.head, archived_through=row[11])
+    entry = entry._replace(archived_head=part.head, archived_through=live.last_seq)
     entry = entry._replace(archived_digest=archived_digest(part.model, entry))
-    transaction.remove_through(row[0], part.seq)
-    transaction.add_adjustment(row[0], entry)
+    transaction.remove_through(live.model_id, part.seq)
+    transaction.add_adjustment(live.model_id, entry)

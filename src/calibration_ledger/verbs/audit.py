@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from calibration_ledger.core.replay import Progress
-    from calibration_ledger.storage.ledger import Ledger, ModelHistory, Stored
+    from calibration_ledger.storage.ledger import Ledger, ModelHistory
+    from calibration_ledger.storage.transaction import Stored
 
 
 # -- heads that the user noted earlier ------------------------------------------------------
@@ -153,7 +154,7 @@ def _findings(
     if lowest < 1:
         fold.report("sequence", lowest, "entries from 1 on", f"entry {lowest}")
     behind = max(newest - last_seq, 0)
-    return fold.finish(live._asdict(), live.last_seq, live.head, live.last_seq + behind)
+    return fold.finish(live.snapshot, live.last_seq, live.head, live.last_seq + behind)
 
 
 def _audit_whole(ledger: Ledger) -> list[Finding]:

@@ -4,51 +4,25 @@ from __future__ import annotations
 
 import json
 from itertools import compress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from calibration_ledger.core.entries import CALL_TYPES, is_typed
 from calibration_ledger.core.replay import Window
-from calibration_ledger.core.state import unpack_numbers
 from calibration_ledger.core.validation import check_window, time_from_us
-from calibration_ledger.core.values import Call, ModelCalibration, frozen
+from calibration_ledger.core.values import Call, frozen
 from calibration_ledger.errors import (
     HistoryArchivedError,
     InvalidInputError,
-    damage_told,
     damaged,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from datetime import datetime
 
     from calibration_ledger.core.entries import CallRow
-    from calibration_ledger.storage.ledger import Ledger, ModelHistory, Stored
-
-
-def calibration_of(live: Stored) -> ModelCalibration:
-    """The frozen value of a stored calibration.
-
-    Raises:
-        LedgerCorruptError: it cannot be what a program of ours wrote.
-    """
-    a, b, o, total_absolute_error_ms, total_predicted_ms = live.numbers
-    if live.sample_count < 0:
-        raise damaged(live.model, f"the calibration counts {live.sample_count} calls")
-    with damage_told(live.model):
-        return ModelCalibration(
-            live.model,
-            live.rule,
-            live.alpha,
-            a,
-            b,
-            o,
-            live.sample_count,
-            total_absolute_error_ms,
-            total_predicted_ms,
-            tuple(unpack_numbers(live.rule_state)),
-            live.updated_at / 1e6,
-        )
+    from calibration_ledger.storage.ledger import Ledger, ModelHistory
+    from calibration_ledger.storage.transaction import Stored
 
 
 def iterate_calls(
@@ -76,7 +50,7 @@ def _iterate(
                 history = ledger.history(newest)
                 for row in _rows(history, window, last):
                     given = True
-                    yield call_of(live.model, row, voided=history.is_voided(row[0]))
+                    yield call_of(live.model, row, history.is_voided)
                 is_done = True
             except HistoryArchivedError:
                 if given:  # what comes next does not follow what was handed out
@@ -95,10 +69,10 @@ def _rows(history: ModelHistory, window: Window, last: int | None) -> Iterator[C
         if everything:
             yield from rows
         else:
-            yield from compress(rows, window.holds([row[1] for row in rows]))
+            yield from compress(rows, window.holds([at for _, at, *_ in rows]))
 
 
-def call_of(model: str, row: Any, *, voided: bool = False) -> Call:
+def call_of(model: str, row: CallRow, is_voided: Callable[[int], bool]) -> Call:
     """The frozen value of a `CallRow`.
 
     Raises:
@@ -124,7 +98,7 @@ def call_of(model: str, row: Any, *, voided: bool = False) -> Call:
         details,
         seq,
         predicted,
-        voided,
+        is_voided(seq),
     )
 
 

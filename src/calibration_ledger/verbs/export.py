@@ -44,9 +44,10 @@ if TYPE_CHECKING:
     from calibration_ledger.core.entries import CallRow
     from calibration_ledger.core.facts import LostRange
     from calibration_ledger.core.replay import Progress
-    from calibration_ledger.storage.ledger import Ledger, ModelHistory, Stored
+    from calibration_ledger.storage.ledger import Ledger, ModelHistory
     from calibration_ledger.storage.place import Place
     from calibration_ledger.storage.sqlite.salvage import Found, Salvage
+    from calibration_ledger.storage.transaction import Stored
 
 
 # -- exports --------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from collections import Counter
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from calibration_ledger.core.state import State, unpack_numbers
+from calibration_ledger.core.state import State
 from calibration_ledger.core.validation import request_key
 from calibration_ledger.core.values import ImportReport, SkippedLine
 from calibration_ledger.errors import (
@@ -28,7 +28,6 @@ from calibration_ledger.formats.csv import csv_rows
 from calibration_ledger.formats.jsonl import jsonl_rows
 from calibration_ledger.formats.row import BadRow, ImportDigest, content_key, with_import_id
 from calibration_ledger.formats.source import open_source, shown_name
-from calibration_ledger.rules import stored_rule
 from calibration_ledger.storage.stage import StagedCalls
 from calibration_ledger.verbs.record import NewCall, now_us, write_calls
 
@@ -43,6 +42,7 @@ if TYPE_CHECKING:
     from calibration_ledger.formats.source import Source
     from calibration_ledger.storage.ledger import Ledger
     from calibration_ledger.storage.stage import StagedCall
+    from calibration_ledger.storage.transaction import Known
 
 
 # -- what an import is doing ----------------------------------------------------------------
@@ -90,7 +90,7 @@ def record_staged(
     met = 0
     for page in staged.pages(BATCH):
         calls = {
-            model: [NewCall(*row[3:8], with_import_id(row[8], import_id)) for row in rows]
+            model: [_new_call(row, import_id) for row in rows]
             for model, rows in groupby(page, key=lambda row: row.model)
         }
         try:
@@ -116,6 +116,11 @@ def record_staged(
         met += len(page) - added.total()
         progress(len(page))
     return recorded, met, opened
+
+
+def _new_call(row: StagedCall, import_id: str) -> NewCall:
+    _, _, _, at, p, c, y, request_id, details = row
+    return NewCall(at, p, c, y, request_id, with_import_id(details, import_id))
 
 
 # -- bad lines ------------------------------------------------------------------------------
@@ -245,7 +250,8 @@ def _read(
         else:
             key = content_key(row) if row.request_id is None else None
             called_at = now if row.called_at is None else row.called_at
-            batch.append((line, row.model, called_at, *row[2:7], key))
+            model, _, *values, _ = row
+            batch.append((line, model, called_at, *values, key))
             good.append(row)
         if lines == BATCH:
             staged.add(batch)
@@ -284,13 +290,10 @@ class _Trial:
         live = ledger.find(model)
         if live is None:
             entry = opening(model)
-            self.state = State.from_adjustment(entry, stored_rule(entry.rule), entry.alpha)
+            self.state = State.from_snapshot(entry.snapshot)
             return
         self.model_id = live.model_id
-        numbers = [*live.numbers, *unpack_numbers(live.rule_state)]
-        self.state = State(
-            stored_rule(live.rule), live.alpha, numbers, live.sample_count, live.updated_at
-        )
+        self.state = State.from_snapshot(live.snapshot)
         self.history = ledger.history(live)
         newest_at = self.history.newest_call_at()
         self.newest_at = -1 if newest_at is None else newest_at
@@ -324,9 +327,9 @@ class _Trial:
             known = found.get(key)
             if known is None:
                 new.append(row)
-            elif known[1:] == row[4:7]:
+            elif numbers_of(known) == numbers_of(row):
                 present.append(row.place)
-                self.voided += self.history.is_voided(known[0])
+                self.voided += self.history.is_voided(known.seq)
             else:
                 skips.add(
                     row.line,
@@ -357,6 +360,11 @@ class _Trial:
                 learnt.append(row)
         staged.drop(bad)
         return learnt
+
+
+def numbers_of(call: StagedCall | Known) -> tuple[int, int, float]:
+    """What must be the same where a request id comes back."""
+    return call.prompt_tokens, call.completion_tokens, call.actual_ms
 
 
 def _columns(rows: Sequence[StagedCall]) -> tuple[Sequence[int], ...]:

@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from calibration_ledger.core.replay import Progress
     from calibration_ledger.core.state import State
     from calibration_ledger.formats.source import Source
-    from calibration_ledger.storage.ledger import Ledger, ModelHistory, Stored
+    from calibration_ledger.storage.ledger import Ledger, ModelHistory
     from calibration_ledger.storage.stage import StagedModel
-    from calibration_ledger.storage.transaction import Transaction
+    from calibration_ledger.storage.transaction import Stored, Transaction
 
     Place = tuple[int, bytes | None, Adjustment | None]
 
@@ -286,9 +286,8 @@ def _check_fit(ledger: Ledger, merged: _Merged, file: Source) -> None:
 def _check_same_state(state: State | None, history: ModelHistory) -> None:
     """Refuse a ledger whose archived entry is not the state behind the entries it stands for."""
     assert state is not None  # noqa: S101 - the file was verified
-    mine = state.adjustment(history.archived, "archived", 0)[3:13]
     assert history.beginning is not None  # noqa: S101 - it is the archived entry
-    if mine != history.beginning[3:13]:
+    if state.snapshot() != history.beginning.snapshot:
         raise damaged(history.model, "the archived entry is not what the archive ends in")
 
 
@@ -352,21 +351,21 @@ def _restore(ledger: Ledger, plan: Plan, done: Counter[str], progress: Progress)
     assert live is not None  # noqa: S101 - it has an archived entry
 
     def work(transaction: Transaction) -> Counter[str]:
-        row = transaction.load(model.model)
+        here = transaction.stored(model.model)
         if (
-            row is None
-            or transaction.first_adjustment(row[0]) != plan.beginning
-            or transaction.last_adjustment(row[0]) > live.last_seq
+            here is None
+            or transaction.first_adjustment(here.model_id) != plan.beginning
+            or transaction.last_adjustment(here.model_id) > live.last_seq
         ):
             raise _written_to(model.model)
-        transaction.remove_through(row[0], plan.restored)
+        transaction.remove_through(here.model_id, plan.restored)
         written: Counter[str] = Counter()
         for part in walk(model, 0, plan.restored):
             if isinstance(part, Adjustment):
-                transaction.add_adjustment(row[0], part)
+                transaction.add_adjustment(here.model_id, part)
                 written["adjustments"] += 1
             else:
-                _put_back(transaction, row[0], part.rows)
+                _put_back(transaction, here.model_id, part.rows)
                 written["calls"] += len(part.rows)
         return written
 
@@ -376,7 +375,7 @@ def _restore(ledger: Ledger, plan: Plan, done: Counter[str], progress: Progress)
 
 
 def _put_back(transaction: Transaction, model_id: int, rows: Sequence[Any]) -> None:
-    transaction.add_calls([(model_id, *row[:6]) for row in rows])
+    transaction.add_calls([(model_id, *call) for *call, _, _ in rows])
     transaction.add_details(
         [
             (model_id, seq, None if rid is None else request_key(rid), rid, text)
@@ -419,8 +418,8 @@ def _append_parts(
     transaction: Transaction, model: str, at: Place, parts: Sequence[Adjustment | Page]
 ) -> bytes:
     """Append in one transaction, if the model still stands where it stood; gives the head."""
-    row = transaction.load(model)
-    opened = None if row is None else OpenModel(transaction, model, row)
+    live = transaction.stored(model)
+    opened = None if live is None else OpenModel(transaction, live)
     found: Place = (0, None, None)
     if opened is not None:
         beginning = transaction.first_adjustment(opened.model_id)

@@ -45,8 +45,8 @@ def import_state(ledger: Ledger, source: str | os.PathLike[str] | TextIO | None)
     note = f"from {Path(name).name}"
 
     def work(transaction: Transaction) -> None:
-        rows = {model: transaction.load(model) for model in sorted(states)}
-        taken = [model for model, row in rows.items() if row is not None]
+        there = {model: transaction.stored(model) for model in sorted(states)}
+        taken = [model for model, live in there.items() if live is not None]
         if taken:
             it = "it" if len(taken) == 1 else "them"
             raise ImportRefusedError(
@@ -56,7 +56,7 @@ def import_state(ledger: Ledger, source: str | os.PathLike[str] | TextIO | None)
                 f"opening balance stands before all history. Nothing was changed: import into "
                 f"a fresh ledger, or remove {it} from the file.",
             )
-        for model in rows:
+        for model in there:
             entry = states[model].adjustment(1, "imported", now, note)
             OpenModel.create(transaction, model, entry).save()
 

@@ -33,14 +33,14 @@ from calibration_ledger.errors import (
     impossible,
     shown,
 )
-from calibration_ledger.rules import KNOWN_RULES, stored_rule
+from calibration_ledger.rules import KNOWN_RULES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from calibration_ledger.core.entries import Adjustment
     from calibration_ledger.storage.ledger import Ledger
-    from calibration_ledger.storage.transaction import Transaction
+    from calibration_ledger.storage.transaction import Known, Stored, Transaction
 
     Opening = Callable[[str], Adjustment]
 
@@ -152,9 +152,6 @@ def _as_call(given: object) -> Call:
 
 # -- recording ------------------------------------------------------------------------------
 
-_MANY = 4
-"""So many request ids are looked up together."""
-
 
 class Unopened(Exception):  # noqa: N818 - a signal inside the package, not an error
     """The model has no history yet, and its prior is not worked out inside a transaction."""
@@ -174,24 +171,26 @@ class OpenModel:
             StoredRuleError: the model learns by a rule that this program does not know.
             LedgerCorruptError: its row is not what a program of ours wrote.
         """
-        row = transaction.load(model)
-        if row is None:
+        live = transaction.stored(model)
+        if live is None:
             raise ModelNotFoundError(
                 f"the model {model!r} was there, and is gone: the ledger was replaced meanwhile",
                 stayed="nothing was changed",
                 advice="look at `calib stats`, and try again",
             )
-        return cls(transaction, model, row)
+        return cls(transaction, live)
 
-    def __init__(self, transaction: Transaction, model: str, row: Any) -> None:
-        """Take a row of `Transaction.load`; raises as `load` does."""
+    def __init__(self, transaction: Transaction, live: Stored) -> None:
+        """Go on from a calibration that is locked; raises as `load` does."""
         self.transaction = transaction
         self.is_new = False
-        self.model_id: int = row[0]
-        with damage_told(model):
-            self.state = State.from_row(row)
-        self.seq: int = row[11]
-        self.head: bytes = row[12]
+        self.model_id = live.model_id
+        try:
+            self.state = State.from_snapshot(live.snapshot)
+        except IMPOSSIBLE as error:
+            raise impossible(live.model, error) from error
+        self.seq = live.last_seq
+        self.head = live.head
 
     @classmethod
     def create(cls, transaction: Transaction, model: str, opening: Adjustment) -> OpenModel:
@@ -209,7 +208,7 @@ class OpenModel:
             self.append(opening)
             return self
         transaction.add_adjustment(self.model_id, opening)
-        self.state = State.from_adjustment(opening, stored_rule(opening.rule), opening.alpha)
+        self.state = State.from_snapshot(opening.snapshot)
         self.seq, self.head = opening.seq, opening.archived_head
         return self
 
@@ -222,7 +221,7 @@ class OpenModel:
         entry = entry._replace(seq=self.seq + 1)
         self.transaction.add_adjustment(self.model_id, entry)
         self.head = adjustment_head(self.head, entry)
-        self.state = State.from_adjustment(entry, stored_rule(entry.rule), entry.alpha)
+        self.state = State.from_snapshot(entry.snapshot)
         self.seq = entry.seq
 
     def learn(self, calls: Sequence[NewCall]) -> list[float]:
@@ -252,7 +251,7 @@ class OpenModel:
 
     def save(self) -> None:
         """Write the calibration behind the last entry."""
-        columns = (*self.state.row(), self.seq, self.head)
+        columns = (*self.state.snapshot(), self.seq, self.head)
         if self.is_new:
             self.transaction.add_calibration((self.model_id, *columns))
         else:
@@ -260,9 +259,9 @@ class OpenModel:
 
 
 def _open(transaction: Transaction, model: str, opening: Adjustment | None) -> OpenModel:
-    row = transaction.load(model)
-    if row is not None:
-        return OpenModel(transaction, model, row)
+    live = transaction.stored(model)
+    if live is not None:
+        return OpenModel(transaction, live)
     if opening is None:
         raise Unopened
     return OpenModel.create(transaction, model, opening)
@@ -356,12 +355,12 @@ def _record_once(opened: OpenModel, model: str, calls: Sequence[NewCall]) -> lis
             continue
         if call.request_id in known:
             first, places[i] = known[call.request_id]
-            _check_same(model, call, first[1:4])
+            _check_same(model, call, first)
             continue
-        row = stored.get(call.request_id)
-        if row is not None:
-            _check_same(model, call, row[:3])
-            errors[i] = row[2] - row[3]
+        there = stored.get(call.request_id)
+        if there is not None:
+            _check_same(model, call, there)
+            errors[i] = there.actual_ms - there.predicted_ms
             continue
         known[call.request_id] = (call, len(new))
         places[i] = len(new)
@@ -373,26 +372,20 @@ def _record_once(opened: OpenModel, model: str, calls: Sequence[NewCall]) -> lis
     ]
 
 
-def _stored(opened: OpenModel, calls: Sequence[NewCall]) -> dict[str, Sequence[Any]]:
-    """Of the request ids of calls, those that the model has: the numbers of each.
-
-    They are (prompt_tokens, completion_tokens, actual_ms, predicted_ms).
-    """
+def _stored(opened: OpenModel, calls: Sequence[NewCall]) -> dict[str, Known]:
+    """Of the request ids of calls, those that the model has."""
     if opened.is_new:
         return {}
     ids = {call.request_id for call in calls if call.request_id is not None}
     keys = {request_key(request_id): request_id for request_id in ids}
-    if len(keys) < _MANY:
-        rows = [(key, opened.transaction.find_request(opened.model_id, key)) for key in keys]
-        return {keys[key]: row[3:7] for key, row in rows if row is not None}
     found = opened.transaction.find_requests(opened.model_id, list(keys))
-    return {keys[key]: numbers for key, numbers in found.items()}
+    return {keys[key]: known for key, known in found.items()}
 
 
-def _check_same(model: str, call: NewCall, first: Sequence[Any]) -> None:
+def _check_same(model: str, call: NewCall, first: NewCall | Known) -> None:
     """Refuse a request id that comes back with other numbers."""
-    if (call.prompt_tokens, call.completion_tokens, call.actual_ms) != tuple(first):
-        p, c, y = first
+    p, c, y = first.prompt_tokens, first.completion_tokens, first.actual_ms
+    if (call.prompt_tokens, call.completion_tokens, call.actual_ms) != (p, c, y):
         raise RequestConflictError(
             f"the request id {call.request_id!r} of the model {model!r} was recorded with {p} "
             f"prompt tokens, {c} completion tokens and {y!r} ms, and now comes with "

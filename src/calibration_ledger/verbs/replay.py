@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from calibration_ledger.core.state import State
     from calibration_ledger.core.values import Replay
     from calibration_ledger.rules import Rule
-    from calibration_ledger.storage.ledger import Ledger, ModelHistory, Stored
-    from calibration_ledger.storage.transaction import Transaction
+    from calibration_ledger.storage.ledger import Ledger, ModelHistory
+    from calibration_ledger.storage.transaction import Stored, Transaction
 
 
 # -- adopting a replay ----------------------------------------------------------------------
@@ -107,11 +107,12 @@ class _Plan(NamedTuple):
 
         But the alpha of one rule says nothing to another: there it is the rule's own default.
         """
-        rule = stored_rule(live.rule) if self.rule is None else self.rule
+        own = live.snapshot
+        rule = stored_rule(own.rule) if self.rule is None else self.rule
         if self.alpha is not None:
             return rule, self.alpha
-        is_its_own = rule.name == live.rule.partition(".")[0]
-        return rule, live.alpha if is_its_own else rule.default_alpha
+        is_its_own = rule.name == own.rule.partition(".")[0]
+        return rule, own.alpha if is_its_own else rule.default_alpha
 
 
 def _checked(rule: str | None, alpha: float | None) -> tuple[Rule | None, float | None]:

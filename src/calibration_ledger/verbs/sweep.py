@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from calibration_ledger.core.figures import Accuracy
     from calibration_ledger.core.replay import History, Progress, Start
     from calibration_ledger.rules import Rule
-    from calibration_ledger.storage.ledger import Ledger, ModelHistory, Stored
+    from calibration_ledger.storage.ledger import Ledger, ModelHistory
+    from calibration_ledger.storage.transaction import Stored
 
 
 # -- many rules and alphas at once, ranked --------------------------------------------------
@@ -163,11 +164,11 @@ CANDIDATES = tuple(Candidate(rule, alpha) for rule in NEWEST_RULES for alpha in 
 def suggest(ledger: Ledger, model: str | None) -> list[Suggestion]:
     """See `AdaptiveCalibrator.suggest`."""
     left, found = IN_ALL, []
-    for live in sorted(ledger.models(model), key=lambda one: -one.sample_count):
+    for live in sorted(ledger.models(model), key=lambda one: -one.snapshot.sample_count):
         if left <= 0:
             break
-        left -= min(live.sample_count, NEWEST)
-        if live.sample_count > LEAST:
+        left -= min(live.snapshot.sample_count, NEWEST)
+        if live.snapshot.sample_count > LEAST:
             found.append(ledger.whole(live, _suggestion))
     return sorted(filter(None, found), key=lambda one: one.model)
 
@@ -175,7 +176,7 @@ def suggest(ledger: Ledger, model: str | None) -> list[Suggestion]:
 def _suggestion(history: ModelHistory) -> Suggestion | None:
     live = history.live
     try:
-        own = Candidate(stored_rule(live.rule), live.alpha)
+        own = Candidate(stored_rule(live.snapshot.rule), live.snapshot.alpha)
     except StoredRuleError:
         return None
     after = max(0, history.nth_newest(NEWEST, Window(None, None)) - 1)
@@ -234,7 +235,7 @@ def sweep(
     for live in lives:
         newest, figures = ledger.whole(live, plan.figures)
         *scored, its_own = figures
-        score = score_of(newest.rule, newest.alpha, its_own)
+        score = score_of(newest.snapshot.rule, newest.snapshot.alpha, its_own)
         found.append(ranked(live.model, candidates, scored, score, warm_up))
         together.add(figures)
     if model is None and together.models > 1:
@@ -257,7 +258,7 @@ class _Plan(NamedTuple):
     def figures(self, history: ModelHistory) -> tuple[Stored, list[Accuracy | None]]:
         """What was swept, and its figures: of all candidates, then of the live rule and alpha."""
         live = history.live
-        own = Candidate(stored_rule(live.rule), live.alpha)
+        own = Candidate(stored_rule(live.snapshot.rule), live.snapshot.alpha)
         tried = self.candidates if own in self.candidates else [*self.candidates, own]
         window = None if self.window == (None, None) else self.window
         figures = sweep_history(

@@ -20,6 +20,7 @@ from calibration_ledger.core.history import (
     voids_text,
 )
 from calibration_ledger.core.replay import fold_history
+from calibration_ledger.core.state import calibration_of
 from calibration_ledger.core.validation import (
     NOTE_LENGTH_MAX,
     check_request_id,
@@ -39,7 +40,6 @@ from calibration_ledger.errors import (
 from calibration_ledger.fast import how_to_run
 from calibration_ledger.formats.row import import_id_of
 from calibration_ledger.rules import stored_rule
-from calibration_ledger.verbs.calls import calibration_of
 from calibration_ledger.verbs.record import now_us
 from calibration_ledger.verbs.replay import Trial, adopt
 
@@ -50,7 +50,8 @@ if TYPE_CHECKING:
     from calibration_ledger.core.history import Ranges
     from calibration_ledger.core.replay import Columns, Progress
     from calibration_ledger.core.state import State
-    from calibration_ledger.storage.ledger import Ledger, ModelHistory, Stored
+    from calibration_ledger.storage.ledger import Ledger, ModelHistory
+    from calibration_ledger.storage.transaction import Stored
 
 
 # -- naming entries: by seq, request id or import -------------------------------------------
@@ -157,16 +158,17 @@ def _of_imports(
     found: list[tuple[int, int]] = []
     there: Counter[str] = Counter()
     for rows, _ in history.calls(0, history.live.last_seq):
-        for row in rows:
-            mark = import_id_of(row[7])
+        for seq, *_, details in rows:
+            mark = import_id_of(details)
             if mark is None:
                 continue
             there[mark] += 1
             if mark in import_ids:
-                if found and found[-1][1] == row[0] - 1:
-                    found[-1] = (found[-1][0], row[0])
-                else:
-                    found.append((row[0], row[0]))
+                first, last = found.pop() if found else (seq, seq)
+                if last < seq - 1:
+                    found.append((first, last))
+                    first = seq
+                found.append((first, seq))
     met = frozenset(import_ids) & there.keys()
     for import_id in import_ids:
         if import_id not in met and (needs_all or not met):
@@ -316,6 +318,7 @@ class _Draft(NamedTuple):
     def told(self, seq: int | None, state: State | None = None) -> Voiding:
         """The value to hand out."""
         live = self.trial.live
+        before = calibration_of(live.model, live.snapshot)
         state = self.trial.state if state is None else state
         return Voiding(
             model=live.model,
@@ -323,8 +326,8 @@ class _Draft(NamedTuple):
             voids=voids_text(self.ranges),
             calls=self.calls,
             adjustments=self.adjustments,
-            before=calibration_of(live),
-            calibration=state.calibration(live.model) if self.ranges else calibration_of(live),
+            before=before,
+            calibration=state.calibration(live.model) if self.ranges else before,
         )
 
     def adopted(self, ledger: Ledger) -> Voiding | None:
