@@ -34,6 +34,7 @@ from calibration_ledger.core.values import (
 from calibration_ledger.errors import (
     IMPOSSIBLE,
     CompletionTokensMissingError,
+    InvalidInputError,
     RemovedParameterError,
     damaged,
     impossible,
@@ -185,6 +186,12 @@ def timed_call(calibrator: _Records, model: str, prompt_tokens: int) -> Iterator
 # -- the front door -------------------------------------------------------------------------
 
 _TIMEOUT_MAX_S = 86_400
+
+IMPORT_KINDS = ("jsonl", "csv", "ledger", "state")
+"""What `import_calls` takes: calls as JSON lines or CSV, a whole ledger, the predecessor's JSON."""
+
+EXPORT_KINDS = ("jsonl", "csv")
+"""What `export_ledger` writes: the whole ledger as JSON lines, or its calls as CSV."""
 
 
 class AdaptiveCalibrator:
@@ -668,9 +675,23 @@ class AdaptiveCalibrator:
             InvalidInputError: an argument is not what it must be.
             LedgerError: as for `record`; calls of earlier transactions stay.
         """
-        from calibration_ledger.verbs.transfer import import_calls
+        if kind not in IMPORT_KINDS:
+            raise InvalidInputError(f"kind must be one of {', '.join(IMPORT_KINDS)}, not {kind!r}.")
+        if skip_bad and kind in {"ledger", "state"}:
+            raise InvalidInputError(
+                f"skip_bad is for files of calls: of a {kind} file every part counts. Leave it out."
+            )
+        if kind == "ledger":
+            from calibration_ledger.verbs.import_ledger import import_entries
 
-        return import_calls(
+            return import_entries(self._ledger, source, progress=progress)
+        if kind == "state":
+            from calibration_ledger.verbs.import_state import import_state
+
+            return import_state(self._ledger, source)
+        from calibration_ledger.verbs.import_calls import import_rows
+
+        return import_rows(
             self._ledger, self._opening, kind, source, skip_bad=skip_bad, progress=progress
         )
 
@@ -702,16 +723,21 @@ class AdaptiveCalibrator:
             LedgerNotFoundError: there is no ledger yet.
             InvalidInputError: there is something at the path already, or it cannot be written to.
         """
-        from calibration_ledger.verbs.transfer import export_ledger
+        from calibration_ledger.verbs import export
 
-        return export_ledger(
-            self._ledger,
-            kind,
-            target,
-            model=model,
-            overwrite=overwrite,
-            salvage=salvage,
-            progress=progress,
+        if kind not in EXPORT_KINDS:
+            raise InvalidInputError(f"kind must be one of {', '.join(EXPORT_KINDS)}, not {kind!r}.")
+        if salvage:
+            return export.salvage(
+                self._ledger.place,
+                kind,
+                target,
+                model=model,
+                overwrite=overwrite,
+                progress=progress,
+            )
+        return export.export(
+            self._ledger, kind, target, model=model, overwrite=overwrite, progress=progress
         )
 
     def doctor(self) -> Diagnosis:

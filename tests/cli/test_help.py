@@ -9,8 +9,8 @@ import pytest
 from click.testing import CliRunner
 
 from calibration_ledger import __version__
+from calibration_ledger.calibrator import EXPORT_KINDS, IMPORT_KINDS
 from calibration_ledger.cli.main import COMMANDS, main
-from calibration_ledger.verbs.transfer import EXPORT_KINDS, IMPORT_KINDS
 
 from .conftest import run_process
 

@@ -87,13 +87,10 @@ _ADJUSTMENT_REQUIRED = (
 HEADER = encode({"ledger": FORMAT})
 
 
-def call_line(model: str, row: CallRow) -> str:
-    """The line of a call; what it lacks is left out."""
-    seq, called_at, prompt_tokens, completion_tokens, actual_ms, predicted_ms, request_id, text = (
-        row
-    )
+def call_values(model: str, row: CallRow) -> dict[str, Any]:
+    """A call as JSON holds it, but for its details; what it lacks is left out."""
+    seq, called_at, prompt_tokens, completion_tokens, actual_ms, predicted_ms, request_id, _ = row
     values = {
-        "entry": "call",
         "model": model,
         "seq": seq,
         "called_at": iso_from_us(called_at),
@@ -104,8 +101,15 @@ def call_line(model: str, row: CallRow) -> str:
     }
     if request_id is not None:
         values["request_id"] = request_id
-    if text is not None:
-        values["details"] = _details_value(text)
+    return values
+
+
+def call_line(model: str, row: CallRow) -> str:
+    """The line of a call."""
+    values = {"entry": "call", **call_values(model, row)}
+    *_, details = row
+    if details is not None:
+        values["details"] = _details_value(details)
     return encode(values)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from itertools import compress
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,7 @@ from calibration_ledger.errors import (
     InvalidInputError,
     damaged,
 )
+from calibration_ledger.formats.json_text import parse_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -82,7 +82,7 @@ def call_of(model: str, row: CallRow, is_voided: Callable[[int], bool]) -> Call:
     if not is_typed(row, CALL_TYPES):
         raise damaged(model, f"entry {seq} holds a value of another type")
     try:
-        details = None if text is None else frozen(_DECODER.decode(text))
+        details = None if text is None else frozen(parse_json(text))
         at = time_from_us(called_at)
     except (ValueError, OverflowError, RecursionError) as error:
         raise damaged(model, f"entry {seq} cannot be read ({error})") from error
@@ -100,10 +100,3 @@ def call_of(model: str, row: CallRow, is_voided: Callable[[int], bool]) -> Call:
         predicted,
         is_voided(seq),
     )
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
-
-
-_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)

@@ -29,6 +29,7 @@ from calibration_ledger.formats.ledger import (
     HEADER,
     adjustment_line,
     call_line,
+    call_values,
     end_line,
     head_line,
 )
@@ -291,20 +292,11 @@ class _Written:
 def _json_lines(
     model: str, rows: Iterable[CallRow], is_voided: Callable[[int], bool]
 ) -> Iterator[str]:
-    for seq, at, prompt_tokens, completion_tokens, actual_ms, predicted_ms, key, text in rows:
-        values: dict[str, Any] = {
-            "model": model,
-            "seq": seq,
-            "called_at": iso_from_us(at),
-            "prompt_tokens": prompt_tokens,
-            "completion_tokens": completion_tokens,
-            "actual_ms": actual_ms,
-            "predicted_ms": predicted_ms,
-        }
-        if key is not None:
-            values["request_id"] = key
-        if text is not None:
-            values["details"] = json.loads(text)
+    for row in rows:
+        values = call_values(model, row)
+        seq, *_, details = row
+        if details is not None:
+            values["details"] = json.loads(details)
         if is_voided(seq):
             values["voided"] = True
         yield encode(values) + "\n"

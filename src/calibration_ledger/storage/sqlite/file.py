@@ -53,6 +53,7 @@ class SQLiteBackend:
         self.place = place
         self.durability = durability
         self._path = place.path
+        self._shown = place.shown  # kept: it is asked for at each write
         self._timeout_s = timeout_s
         self._lock = writer_lock(str(self._path))
         self._closed = False
@@ -177,7 +178,7 @@ class SQLiteBackend:
                         if held.is_open:  # a fork or a close() may just have come between
                             held.inside = True
                             try:
-                                return held.run(self.place.shown, work, arguments)
+                                return held.run(self._shown, work, arguments)
                             finally:
                                 held.inside = False
                 except DRIVER_ERRORS as error:
