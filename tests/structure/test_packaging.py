@@ -85,7 +85,13 @@ def test_the_sdist_holds_what_builds_and_tests_it(built):
     for name in (
         "alembic.ini",
         "README.md",
+        "ARCHITECTURE.md",
+        "CONTRIBUTING.md",
+        "SECURITY.md",
+        "Makefile",
+        ".ci/run",
         "docs/index.md",
+        "docs/conf.py",
         "LICENSE",
         "tests/conftest.py",
         "migrations/env.py",
