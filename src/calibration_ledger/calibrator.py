@@ -83,7 +83,6 @@ if TYPE_CHECKING:
 
 
 # -- parameters of the predecessor ----------------------------------------------------------
-# Parameters of the predecessor, and what takes their place.
 
 Given = ParamSpec("Given")
 
@@ -120,7 +119,6 @@ def refusing_removed(init: Callable[Given, None]) -> Callable[Given, None]:
 
 
 # -- timed: measure a call around a block of code -------------------------------------------
-# `timed`: measure a call around a block of code.
 
 
 class _Records(Protocol):

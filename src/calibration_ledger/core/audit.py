@@ -47,7 +47,6 @@ if TYPE_CHECKING:
 
 
 # -- what an entry's own values must be -----------------------------------------------------
-# What an entry's own values must be, whatever stands before it.
 
 
 def adjustment_faults(entry: Adjustment) -> Iterator[tuple[str, str]]:
@@ -87,8 +86,6 @@ def whole(value: object) -> int | None:
 
 
 # -- the replays that a history claims ------------------------------------------------------
-# The replays that a history claims, folded beside it while it is audited.
-#
 # A `recalibrated` or `voided` entry says: this is what a replay of the entries before me gives. One
 # fold more checks all claims of the same rule, alpha and voided entries.
 

@@ -106,7 +106,7 @@ class Adjustment(NamedTuple):
 
     Three are of `archived` entries only: `archived_head` is the head at `seq`, `archived_through`
     the model's newest entry when it was archived, `archived_digest` the digest of all the others.
-    The last is of `voided` entries only: the entries that it voids (see `voids`).
+    The last is of `voided` entries only: the entries that it voids (see `core.history`).
     """
 
     seq: int

@@ -2,7 +2,7 @@
 
 `opened`, `imported`, `reset` and `archived` entries set the coefficients, counts and totals that
 they hold, under the chosen rule and alpha; `recalibrated` and `voided` entries are skipped, for
-they added no knowledge (but see `voids.setting`), and so is whatever is voided.
+they added no knowledge (but see `history.setting`), and so is whatever is voided.
 Each call is scored, then learnt, so the figures are what the rule would have predicted in life.
 Nothing here knows a database: a `History` gives the entries in bounded pages.
 """

@@ -9,8 +9,7 @@
 Models come sorted, each with its entries by seq and then its head; the last line tells a file that
 was cut short. A model whose beginning was archived begins with its `archived` entry, whatever the
 number of that. There is no time of the export in it: the same ledger gives the same bytes. Floats
-are written so that they come back to the bit. Here is the order of the lines; `ledger_lines` has
-the lines themselves.
+are written so that they come back to the bit.
 """
 
 from __future__ import annotations
@@ -46,7 +45,6 @@ if TYPE_CHECKING:
 
 
 # -- single lines, from entries and back to the bit -----------------------------------------
-# The single lines of a ledger file (see `ledger_file`), from entries and back to the bit.
 
 FORMAT = "calibration-ledger/1"
 

@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
 
 # -- archiving: the only statements that take history out -----------------------------------
-# What archiving asks: among it the only statements that take history out of the tables.
-#
 # Rows of `calls`, `call_details` and `adjustments` are only ever inserted, but for one case:
 # entries that lie in a verified file are replaced by the `archived` entry that stands for them,
 # and when they come back, that entry by them. Either way it happens in one transaction, and no

@@ -184,7 +184,7 @@ class Transaction:
         return None if row is None else Adjustment(*row)
 
     def remove_through(self, model_id: int, seq: int) -> None:
-        """Remove a model's entries up to one: for what stands in their place, see `archiving`."""
+        """Remove a model's entries up to one; see `statements` for when."""
         for text in (
             self._sql.remove_details,
             self._sql.remove_calls,

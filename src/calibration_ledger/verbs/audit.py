@@ -1,4 +1,4 @@
-"""The audit of a whole ledger: `audit.ModelAudit` fed from the database, page by page.
+"""The audit of a whole ledger: each model's history goes through a `ModelAudit`, page by page.
 
 While others write, a model's calibration is read first, then its entries up to the `last_seq` in
 it: entries are never changed, so there is no false finding and no long transaction. A model whose
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 
 # -- heads that the user noted earlier ------------------------------------------------------
-# Heads that the user noted earlier: what they say before any history is looked at.
 
 
 def checked_head(head: Head | tuple[str, int, str]) -> Head:

@@ -150,7 +150,7 @@ def entry_texts(
 
 
 def _ledger_texts(ledger: Ledger, models: list[Stored], written: Written) -> Iterator[str]:
-    """The lines of `ledger_file`, some at once."""
+    """The lines of a ledger file, some at once."""
     yield HEADER + "\n"
     for live in models:
         history = ledger.history(live)
@@ -192,8 +192,6 @@ def _csv_texts(ledger: Ledger, models: list[Stored], written: Written) -> Iterat
 
 
 # -- salvage: what can still be read of a damaged ledger ------------------------------------
-# Salvage: the calls of a damaged ledger that can still be read, as files to import again.
-#
 # Of a damaged history the heads no longer hold, so what is written are calls, not a ledger: they
 # are learnt anew where they are imported. Every number of an entry that is missing is told.
 

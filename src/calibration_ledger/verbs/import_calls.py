@@ -46,8 +46,6 @@ if TYPE_CHECKING:
 
 
 # -- what an import is doing ----------------------------------------------------------------
-# What an import is doing while it counts its steps, for who shows that to somebody.
-#
 # A `progress` is any function of a number of steps. One that has a method `begin` as well is told
 # what the steps that follow are, such as "lines read", and of the checking in between, too.
 
@@ -65,9 +63,7 @@ def for_checks(progress: Progress) -> Progress:
 
 
 # -- recording what was checked -------------------------------------------------------------
-# The last part of an import of calls: recording, in bounded transactions, what was checked.
-#
-# Others may write meanwhile: what they recorded of the same file counts as theirs.
+# In bounded transactions. What others record of the same file meanwhile counts as theirs.
 
 BATCH = 1_000
 """Calls to a transaction, and rows to a step of reading and checking."""
@@ -124,7 +120,7 @@ def _new_call(row: StagedCall, import_id: str) -> NewCall:
 
 
 # -- bad lines ------------------------------------------------------------------------------
-# What happens to a bad line: it refuses the whole file, or is left out and counted.
+# A bad line refuses the whole file, or is left out and counted.
 
 LINES_MAX = 20
 """Skipped lines that are listed; the others are counted."""

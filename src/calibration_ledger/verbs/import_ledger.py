@@ -1,6 +1,6 @@
 """Import of a whole ledger: restore what has no history here, continue what has the same.
 
-The file is verified whole first, and held against the ledger (`ledger_check`, `ledger_plan`).
+The file is verified whole first, then compared with the ledger.
 Entries go in verbatim, in bounded transactions, each of which leaves a whole ledger that the same
 import continues; those of an archive that come back, in one for each model.
 """
@@ -42,10 +42,8 @@ if TYPE_CHECKING:
 
 
 # -- a ledger file held against itself ------------------------------------------------------
-# A ledger file held against itself, by the fold that audits a ledger.
-#
-# Sequence, openings, predictions, recalibrations, archived entries and heads: what an import takes
-# in, and what an archive was found to be before anything is taken out of the ledger.
+# The fold that audits a ledger also checks a file: an import before it takes anything in, and an
+# archive before anything is taken out of the ledger.
 
 BATCH = 1_000
 """Calls that are staged at once, and entries to a transaction of an import."""
@@ -107,8 +105,6 @@ def check_fold(fold: ModelAudit, model: StagedModel, file: Source) -> None:
 
 
 # -- what the models of a file become in the ledger -----------------------------------------
-# What the models of a ledger file become in a ledger: looked at before anything is written.
-#
 # A model without history here gets all of its entries, one with the same history those that it
 # lacks. They may be lacking at the end, or at the beginning, where they were archived: an archive
 # is brought back by importing it. Where the two do not fit, nothing changes for any model.

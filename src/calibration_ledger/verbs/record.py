@@ -48,7 +48,6 @@ if TYPE_CHECKING:
 
 
 # -- what callers hand in, checked part by part ---------------------------------------------
-# Calls on their way into the ledger: what callers hand in, checked part by part.
 
 _FIELDS = tuple(field.name for field in fields(Call))
 _REQUIRED = ("model", "prompt_tokens", "actual_ms")
@@ -395,9 +394,7 @@ def _check_same(model: str, call: NewCall, first: NewCall | Known) -> None:
         )
 
 
-# -- the front door's larger writes ---------------------------------------------------------
-# The front door's larger writes: one transaction each, with priors worked out before it.
-#
+# -- the writer, and what asks for priors ---------------------------------------------------
 # A prior is the user's own code: it runs before a transaction begins, never inside one, and before
 # a ledger is made, so that one that fails leaves nothing behind.
 

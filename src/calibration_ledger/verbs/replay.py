@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 # -- adopting a replay ----------------------------------------------------------------------
-# Adopting a replay: it was folded without the lock, and history may have gone on meanwhile.
+# A replay was folded without the lock, and history may have gone on meanwhile.
 
 
 class Trial(NamedTuple):

@@ -1,4 +1,4 @@
-"""Sweeps over a ledger: `sweep` fed from the database."""
+"""Sweep: replay histories under many rules and alphas at once, and rank them by their error."""
 
 from __future__ import annotations
 
@@ -33,11 +33,9 @@ if TYPE_CHECKING:
 
 
 # -- many rules and alphas at once, ranked --------------------------------------------------
-# Sweep: replay a history under many rules and alphas at once, and rank them by their error.
-#
 # Every call is predicted before it is learnt, as in a replay; here each page of calls is read once
 # and folded under all candidates. The first calls of a model say more of its prior than of a rule:
-# they are learnt, but left out of the figures. Nothing here knows a database.
+# they are learnt, but left out of the figures.
 
 ALPHAS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5)
 """Swept where none are named: from hardly learning to hardly remembering."""
@@ -140,11 +138,10 @@ class Together:
 
 
 # -- a quick look at the newest calls -------------------------------------------------------
-# A quick look at the newest calls: would another rule or alpha have been clearly better?
-#
-# It must not slow `calib stats` down, so it looks at no more than the newest 2,000 calls of a
-# model, from its first prior, under a handful of candidates: a hint to run `sweep`, which knows
-# for sure. The live rule and alpha start from the same prior, so that none has the better start.
+# Would another rule or alpha have been clearly better? To keep `calib stats` quick, this looks at
+# no more than the newest 2,000 calls of a model, from its first prior, under a handful of
+# candidates: a hint to run `sweep`, which knows for sure. The live rule and alpha start from the
+# same prior, so that none has the better start.
 
 NEWEST = 2_000
 """Calls of a model that are looked at."""

@@ -1,4 +1,4 @@
-"""Voiding entries of a ledger: see `voids` for what that means."""
+"""Voiding entries of a ledger; `core.history` says what that means."""
 
 from __future__ import annotations
 
@@ -55,7 +55,6 @@ if TYPE_CHECKING:
 
 
 # -- naming entries: by seq, request id or import -------------------------------------------
-# Naming entries of a model: by seq, by request id, or by the import that brought them.
 
 Seqs: TypeAlias = "int | tuple[int, int] | list[int | tuple[int, int]]"
 """An entry, a pair of the first and last of several, or a list of these."""
