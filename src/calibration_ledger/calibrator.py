@@ -402,13 +402,16 @@ class AdaptiveCalibrator:
         """A model's rounded figures; one with 0 calls has only four of them."""
         return self.calibration(model).stats()
 
-    def all_stats(self) -> list[dict[str, Any]]:
-        """The figures of every model with at least one call, sorted by model."""
-        live = self._ledger.models()
+    def all_stats(self, *, uncalibrated: bool = False) -> list[dict[str, Any]]:
+        """The figures of every model that learnt from a call, sorted by model.
+
+        Args:
+            uncalibrated: also those of the models with 0 calls, such as after a reset.
+        """
         return [
             calibration_of(one.model, one.snapshot).stats()
-            for one in live
-            if one.snapshot.sample_count
+            for one in self._ledger.models()
+            if uncalibrated or one.snapshot.sample_count
         ]
 
     def reset(self, model: str | None = None) -> None:
@@ -552,6 +555,8 @@ class AdaptiveCalibrator:
         rule: str | None = None,
         *,
         model: str | None = None,
+        best: bool | Iterable[Sweep] = False,
+        dry_run: bool = False,
         progress: Progress | None = None,
     ) -> list[Replay]:
         """Adopt a rule and alpha: rebuild the live calibration by replay, as an adjustment.
@@ -559,12 +564,25 @@ class AdaptiveCalibrator:
         One transaction for each model, and none before all are replayed: one that cannot be
         leaves all as they were. A model that would not change gets no entry.
 
+        Args:
+            alpha: the alpha to adopt; None: as for `replay`.
+            rule: the rule to adopt; None: each model keeps its own.
+            model: only this one.
+            best: True: each model adopts what `sweep` ranks first (of `rule`, where one is
+                given), if that errs less than its live rule and alpha. What `sweep` gave saves
+                sweeping once more.
+            dry_run: only say what would be adopted.
+            progress: called with the number of calls done since the last time.
+
         Returns:
-            The replays that were adopted, one for each model, sorted by model.
+            The replays that were adopted, one for each model, sorted by model. With `best`, those
+            of the models that have a better one.
 
         Raises what `replay` and `record` raise.
         """
-        return replay.recalibrate(self._ledger, alpha, rule, model, progress=progress)
+        return replay.recalibrate(
+            self._ledger, alpha, rule, model, best=best, dry_run=dry_run, progress=progress
+        )
 
     def void(
         self,

@@ -52,15 +52,15 @@ def test_a_model_imported_without_calls_is_predicted_from_what_came_in(calib, le
 def test_prediction_and_status_are_of_one_moment(calib, ledger_path, monkeypatch):
     with AdaptiveCalibrator(ledger_path) as calibrator:
         calibrator.record_many([Call("busy", 512, 128, 3400.0)] * 9)
-    read = AdaptiveCalibrator.calibration
+    predict = AdaptiveCalibrator.predict
 
-    def read_then_others_record(self, model):
-        now = read(self, model)
+    def predict_then_others_record(self, *arguments):
+        now = predict(self, *arguments)
         with AdaptiveCalibrator(ledger_path) as other:
             other.record("busy", 512, 9000.0, 128)
         return now
 
-    monkeypatch.setattr(AdaptiveCalibrator, "calibration", read_then_others_record)
+    monkeypatch.setattr(AdaptiveCalibrator, "predict", predict_then_others_record)
     result = calib("predict", "busy", "--prompt-tokens", 512, "--completion-tokens", 128)
     assert result.stdout.splitlines()[1] == "confidence 0.59 from 9 calls: warming up"
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from calibration_ledger import AdaptiveCalibrator, LedgerBusyError
-from calibration_ledger.cli import recalibrate
+from calibration_ledger.verbs import replay as verb
 
 from .conftest import plain_calls, run_in_terminal
 
@@ -116,24 +116,6 @@ def test_the_best_is_explained_by_the_errors_that_the_sweep_compared(calib, long
     )
 
 
-def test_an_end_in_the_middle_says_what_was_adopted_before_it(longer):
-    with AdaptiveCalibrator(longer) as calibrator:
-
-        def run(alpha, rule, *, model):
-            if model == "x y":
-                raise LedgerBusyError("it is busy", advice="try again")
-            return calibrator.recalibrate(alpha, rule, model=model)
-
-        with pytest.raises(LedgerBusyError) as caught:
-            recalibrate._each(run, {"tiny": (0.3, "ema"), "x y": (0.3, "ema")}, stays=True)
-        assert str(caught.value) == (
-            "it is busy. The models before stay recalibrated ('tiny'), and this one was not "
-            "changed: try again."
-        )
-        assert calibrator.calibration("tiny").alpha == 0.3
-        assert calibrator.audit() == []
-
-
 def test_too_few_calls_are_said_to_be_no_ground_to_adopt_anything(calib, longer):
     assert "too few calls" in calib("recalibrate", "tiny", "--best", "--yes").stderr
 
@@ -198,14 +180,15 @@ def test_what_stops_the_best_between_two_models_says_which_were_recalibrated(
 ):
     with AdaptiveCalibrator(ledger_path) as calibrator:
         calibrator.record_many([*plain_calls("m0", 250), *plain_calls("m1", 250)])
-    recalibrate = AdaptiveCalibrator.recalibrate
+    adopt, met = verb.adopt, []
 
-    def stopped(*arguments, **named):
-        if named["model"] == "m1":
+    def stopped(*arguments):
+        met.append(1)
+        if len(met) == 2:
             raise LedgerBusyError("others held it", advice="try again")
-        return recalibrate(*arguments, **named)
+        return adopt(*arguments)
 
-    monkeypatch.setattr(AdaptiveCalibrator, "recalibrate", stopped)
+    monkeypatch.setattr(verb, "adopt", stopped)
     result = calib("recalibrate", "--best", "--yes", exit_code=1)
     assert "The models before stay recalibrated ('m0'), and this one was not" in result.stderr
     assert "othing was recorded" not in result.stderr

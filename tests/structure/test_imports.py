@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 import calibration_ledger
+from calibration_ledger.cli.main import COMMANDS
 
 PACKAGE = "calibration_ledger"
 SOURCE = Path(calibration_ledger.__file__).parent
@@ -187,6 +188,27 @@ def test_each_room_imports_only_rooms_below_it():
     }
     upward = {m: {n for n in names if room_of(n) != room_of(m)} for m, names in above.items()}
     assert {module: names for module, names in upward.items() if names} == {}
+
+
+def test_no_command_imports_another_command():
+    """What two of them need stands beside them, in a module of its own."""
+    commands = {f"cli.{home.partition(':')[0]}" for home, _ in COMMANDS.values()}
+    assert commands <= MODULES.keys()
+    found = offenders(lambda m: m in commands and inside(m) & (commands - {m}))
+    assert found == {}
+
+
+def test_no_error_is_rewritten_after_it_was_made():
+    """What an error says is put together from its parts when it is shown."""
+    rewritten = offenders(
+        lambda m: [
+            ast.unparse(node)
+            for node in ast.walk(tree_of(m))
+            if isinstance(node, ast.Assign)
+            and any(ast.unparse(target).endswith(".args") for target in node.targets)
+        ]
+    )
+    assert rewritten == {}
 
 
 def test_imports_run_one_way():

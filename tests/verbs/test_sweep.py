@@ -12,6 +12,7 @@ import pytest
 from calibration_ledger import AdaptiveCalibrator, Call
 from calibration_ledger.errors import InvalidInputError, ModelNotFoundError, UnknownRuleError
 from calibration_ledger.rules import RULES
+from calibration_ledger.verbs import replay as replaying
 from calibration_ledger.verbs import sweep as suggesting
 from calibration_ledger.verbs.sweep import ALPHAS
 
@@ -270,3 +271,57 @@ def test_nothing_is_suggested_where_nothing_would_stay_finite(ledger_path):
         calibrator.reset("m")
         calibrator.record_many(noisy("m", 150))
         assert calibrator.suggest() == []
+
+
+# -- adopting the best ------------------------------------------------------------------------
+
+
+def test_each_model_adopts_the_best_of_its_sweep_where_that_is_better(lived):
+    found = {one.model: one for one in lived.sweep()}
+    before = {name: lived.calibration(name) for name in "ab"}
+    adopted = lived.recalibrate(best=True)
+    better = {name: found[name].better for name in "ab" if found[name].better is not None}
+    assert better
+    assert [one.model for one in adopted] == [*better]
+    for name in "ab":
+        expected = better.get(name, before[name])
+        live = lived.calibration(name)
+        assert (live.rule, live.alpha) == (expected.rule, expected.alpha)
+    assert lived.recalibrate(best=True) == []
+
+
+def test_what_a_sweep_gave_need_not_be_swept_once_more(lived, monkeypatch):
+    found = lived.sweep(rules="ema")
+    tried = lived.recalibrate(rule="ema", best=True, dry_run=True)
+    monkeypatch.setattr(replaying, "sweep", None)
+    assert lived.recalibrate(best=found, dry_run=True) == tried
+    assert lived.recalibrate(best=iter(found)) == tried
+    assert {one.rule for one in tried} == {"ema.1"}
+
+
+def test_the_best_of_one_model_leaves_the_others(lived):
+    before = lived.calibration("b")
+    assert [one.model for one in lived.recalibrate(model="a", best=lived.sweep())] == ["a"]
+    assert lived.calibration("b") == before
+
+
+def test_a_dry_run_says_what_would_be_adopted_and_changes_nothing(lived):
+    heads = lived.heads()
+    tried = lived.recalibrate(0.3, dry_run=True)
+    assert lived.heads() == heads
+    assert tried == lived.replay(0.3)
+    assert lived.recalibrate(0.3) == tried
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"alpha": 0.1, "best": True}, "leave alpha out"),
+        ({"best": 5}, "what sweep"),
+        ({"best": ["ema"]}, "what sweep"),
+        ({"best": None}, "what sweep"),
+    ],
+)
+def test_what_is_no_best_is_refused(lived, arguments, sentence):
+    with pytest.raises(InvalidInputError, match=sentence):
+        lived.recalibrate(**arguments)

@@ -18,7 +18,7 @@ from calibration_ledger.cli import text
 from calibration_ledger.cli.main import EXIT_FINDINGS
 from calibration_ledger.cli.options import FilePath, examples, json_option
 from calibration_ledger.cli.output import heading, print_json, print_table, say
-from calibration_ledger.cli.session import Session, pass_session
+from calibration_ledger.cli.session import Session, adopting, pass_session
 from calibration_ledger.cli.table import MODEL, Cell, Column
 from calibration_ledger.core.priors import default_prior
 from calibration_ledger.errors import InvalidInputError
@@ -86,12 +86,10 @@ def program() -> str:
     return "calib" if found is not None and Path(found).samefile(called) else called
 
 
-def adopting(models: Sequence[ModelTour], calib: str) -> list[str]:
+def better_alphas(models: Sequence[ModelTour], calib: str) -> list[str]:
     """The commands that adopt a better alpha, for each model that has one."""
     return [
-        f"{calib} recalibrate {shlex.quote(one.model)} --alpha {one.best_alpha:g}"
-        for one in models
-        if _gain(one) >= WORTH_ADOPTING
+        adopting(calib, one.model, one.best_alpha) for one in models if _gain(one) >= WORTH_ADOPTING
     ]
 
 
@@ -121,7 +119,7 @@ def _dict(tour: Tour, calib: str) -> dict[str, object]:
         "entries": tour.entries,
         "findings": tour.findings,
         "better": tour.better,
-        "adopt": adopting(tour.models, calib),
+        "adopt": better_alphas(tour.models, calib),
         "next": trying(tour, calib),
     }
 
@@ -161,7 +159,7 @@ def _show_next(tour: Tour) -> None:
     say(f"  export CALIBRATION_LEDGER={shlex.quote(tour.ledger)}")
     for command in trying(tour, calib):
         say(f"  {command}")
-    commands = adopting(tour.models, calib)
+    commands = better_alphas(tour.models, calib)
     if commands:
         heading("Adopt what would have predicted better")
         for command in commands:

@@ -11,8 +11,7 @@ import click
 from calibration_ledger.cli import text
 from calibration_ledger.cli.options import FilePath, examples, json_option
 from calibration_ledger.cli.output import counting, is_terminal, note, print_json, progress
-from calibration_ledger.cli.replay import entries
-from calibration_ledger.cli.session import Session, pass_session
+from calibration_ledger.cli.session import Session, entries, pass_session
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

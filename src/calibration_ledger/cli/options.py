@@ -119,6 +119,21 @@ def rule_options(command: Command) -> Command:
     return alpha(rule(command))
 
 
+def token_options(go_in: str, come_out: str) -> Callable[[Command], Command]:
+    """`--prompt-tokens` and `--completion-tokens`: what happens to the tokens of a call."""
+    prompt = click.option(
+        "--prompt-tokens", type=click.INT, required=True, help=f"The tokens that {go_in}."
+    )
+    completion = click.option(
+        "--completion-tokens",
+        type=click.INT,
+        default=0,
+        show_default=True,
+        help=f"The tokens that {come_out}.",
+    )
+    return lambda command: prompt(completion(command))
+
+
 def model_argument(*, required: bool = False) -> Callable[[Command], Command]:
     """MODEL: one model; where it may be left out, that means all of them."""
     return click.argument("model", required=required)

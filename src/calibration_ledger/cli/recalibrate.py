@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -10,22 +9,14 @@ import click
 from calibration_ledger.cli import text
 from calibration_ledger.cli.options import examples, json_option, model_argument, rule_options
 from calibration_ledger.cli.output import confirm_all, note, print_json, print_table, progress
-from calibration_ledger.cli.replay import entries
-from calibration_ledger.cli.session import Session, pass_session
+from calibration_ledger.cli.session import Session, entries, pass_session
 from calibration_ledger.cli.table import MODEL, Cell, Column
-from calibration_ledger.errors import CalibrationLedgerError, named
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-    from typing import TypeAlias
+    from collections.abc import Sequence
 
     from calibration_ledger.calibrator import AdaptiveCalibrator
     from calibration_ledger.core.values import ModelCalibration, Replay, Sweep
-
-    Plan: TypeAlias = dict[str, tuple[float | None, str | None]]
-
-    """Which alpha and rule each model is to adopt."""
-
 
 COLUMNS = (
     MODEL,
@@ -74,18 +65,18 @@ def recalibrate(
     _check(alpha, rule, best=best)
     with session.existing() as calibrator:
         found = _swept(calibrator, model, rule) if best else []
-        plan = _best(found) if best else dict.fromkeys(_names(calibrator, model), (alpha, rule))
         if not as_json:
-            _explain(found, plan)
-        before = {name: calibrator.calibration(name) for name in plan}
-        if plan and not dry_run and (best or model is None):
-            _ask(calibrator, plan, best=best, yes=yes)
-        work = sum(entries(calibrator, name) for name in plan)
-        with progress("replaying", work) as done:
-            run = calibrator.replay if dry_run else calibrator.recalibrate
-            run = partial(run, progress=done)
-            # In one go where all adopt the same: so one that cannot be leaves the others alone.
-            results = _each(run, plan, stays=not dry_run) if best else run(alpha, rule, model=model)
+            _explain(found)
+        names = [sweep.model for sweep in found if sweep.model is not None and sweep.better]
+        if not best:
+            names = [head.model for head in calibrator.heads() if model in {None, head.model}]
+        before = {name: calibrator.calibration(name) for name in names}
+        if names and not dry_run and (best or model is None):
+            _ask(calibrator, names, best=best, yes=yes)
+        with progress("replaying", sum(entries(calibrator, name) for name in names)) as done:
+            results = calibrator.recalibrate(
+                alpha, rule, model=model, best=best and found, dry_run=dry_run, progress=done
+            )
     if as_json:
         print_json([_dict(one, before.get(one.model)) for one in results])
     elif results:
@@ -103,54 +94,22 @@ def _check(alpha: float | None, rule: str | None, *, best: bool) -> None:
         raise click.UsageError("nothing to adopt: give --alpha, --rule or both, or --best.")
 
 
-def _names(calibrator: AdaptiveCalibrator, model: str | None) -> list[str]:
-    return [head.model for head in calibrator.heads()] if model is None else [model]
-
-
 def _swept(calibrator: AdaptiveCalibrator, model: str | None, rule: str | None) -> list[Sweep]:
     with progress("sweeping", entries(calibrator, model), times=20) as done:
         found = calibrator.sweep(rules=rule, model=model, progress=done)
     return [sweep for sweep in found if sweep.model is not None]
 
 
-def _best(found: Iterable[Sweep]) -> Plan:
-    """The best of each model, where it errs less than the live one."""
-    return {
-        sweep.model: (sweep.winner.alpha, sweep.winner.rule)
-        for sweep in found
-        if sweep.model is not None
-        and sweep.winner is not None
-        and sweep.winner.mean_absolute_error_ms < sweep.live.mean_absolute_error_ms
-    }
-
-
-def _explain(found: Iterable[Sweep], plan: Plan) -> None:
+def _explain(found: Sequence[Sweep]) -> None:
     """Say what the sweeps found; the tables that follow count every call."""
     for sweep in found:
-        if sweep.model in plan and sweep.winner is not None:
-            calls = f"{text.count(sweep.winner.n, 'call')} behind the first {sweep.warm_up}"
+        if sweep.better is not None:
+            calls = f"{text.count(sweep.better.n, 'call')} behind the first {sweep.warm_up}"
             note(
-                f"{sweep.model}: {sweep.winner.rule}, alpha {sweep.winner.alpha:g} errs "
-                f"{text.number(sweep.winner.mean_absolute_error_ms)} ms over the {calls}, the live "
+                f"{sweep.model}: {sweep.better.rule}, alpha {sweep.better.alpha:g} errs "
+                f"{text.number(sweep.better.mean_absolute_error_ms)} ms over the {calls}, the live "
                 f"one {text.number(sweep.live.mean_absolute_error_ms)} ms"
             )
-
-
-def _each(run: Callable[..., list[Replay]], plan: Plan, *, stays: bool) -> list[Replay]:
-    """Run it for each model, under its own rule and alpha; an error says which were before it."""
-    results: list[Replay] = []
-    for name, (alpha, rule) in plan.items():
-        try:
-            results += run(alpha, rule, model=name)
-        except CalibrationLedgerError as error:
-            if results and stays:
-                before = named([one.model for one in results])
-                error.keep(
-                    f"the models before stay recalibrated ({before})",
-                    "and this one was not changed",
-                )
-            raise
-    return results
 
 
 def _nothing_adopted(found: Sequence[Sweep]) -> str:
@@ -162,8 +121,8 @@ def _nothing_adopted(found: Sequence[Sweep]) -> str:
     return "nothing to adopt: no rule and alpha would have predicted better than the live ones."
 
 
-def _ask(calibrator: AdaptiveCalibrator, plan: Plan, *, best: bool, yes: bool) -> None:
-    of = f"the model {next(iter(plan))}" if len(plan) == 1 else text.count(len(plan), "model")
+def _ask(calibrator: AdaptiveCalibrator, names: Sequence[str], *, best: bool, yes: bool) -> None:
+    of = f"the model {names[0]}" if len(names) == 1 else text.count(len(names), "model")
     way_out = "give --yes" if best else "name one MODEL, or give --yes"
     confirm_all(f"recalibrate {of} in {calibrator.ledger}", yes=yes, way_out=way_out)
 

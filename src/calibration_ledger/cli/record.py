@@ -15,16 +15,17 @@ from calibration_ledger.cli.options import (
     model_argument,
     rule_options,
     time_with_zone,
+    token_options,
 )
 from calibration_ledger.cli.output import note, print_json, say
-from calibration_ledger.cli.predict import describe, ground, prediction_from, state_of
+from calibration_ledger.cli.prediction import describe, ground_of
 from calibration_ledger.cli.session import Session, pass_session
 from calibration_ledger.errors import NotFiniteError
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from calibration_ledger.core.values import ModelCalibration
+    from calibration_ledger.calibrator import AdaptiveCalibrator
 
 
 @click.command(
@@ -36,14 +37,7 @@ if TYPE_CHECKING:
     )
 )
 @model_argument(required=True)
-@click.option("--prompt-tokens", type=click.INT, required=True, help="The tokens that went in.")
-@click.option(
-    "--completion-tokens",
-    type=click.INT,
-    default=0,
-    show_default=True,
-    help="The tokens that came out.",
-)
+@token_options("went in", "came out")
 @click.option(
     "--actual-ms", type=click.FLOAT, required=True, help="The measured wall-clock time in ms."
 )
@@ -93,13 +87,13 @@ def record(
         error_ms, is_added = calibrator.record_once(
             Call(model, prompt_tokens, completion_tokens, actual_ms, called_at, request_id, details)
         )
-        now = state_of(calibrator, model)
-        asked = (alpha and calibrator.alpha, rule and calibrator.rule)
-    try:
-        prediction = prediction_from(now.calibration, prompt_tokens, completion_tokens)
-    except NotFiniteError as error:  # the call was recorded all the same
-        prediction = None
-        note(str(error))
+        try:
+            prediction = calibrator.predict(model, prompt_tokens, completion_tokens)
+            ground = ground_of(calibrator, prediction)
+        except NotFiniteError as error:  # the call was recorded all the same
+            prediction = None
+            note(str(error))
+        ignored = _ignored(calibrator, model, alpha, rule)
     if as_json:
         call = {
             "model": model,
@@ -118,15 +112,20 @@ def record(
         )
         if prediction is not None:
             say(f"now predicts {describe(prediction)}")
-            say(ground(now))
-    _note_ignored(now.calibration, *asked)
+            say(ground)
+    if ignored is not None:
+        note(ignored)
 
 
-def _note_ignored(calibration: ModelCalibration, alpha: float | None, rule: str | None) -> None:
-    """Say so where --alpha or --rule came to a model that has its own."""
-    if alpha in {None, calibration.alpha} and rule in {None, calibration.rule}:
-        return
-    note(
-        f"{calibration.model} has history and keeps its rule {calibration.rule} and alpha "
-        f"{calibration.alpha:g}: `calib recalibrate` adopts others."
+def _ignored(
+    calibrator: AdaptiveCalibrator, model: str, alpha: float | None, rule: str | None
+) -> str | None:
+    """What to say where --alpha or --rule came to a model that has its own."""
+    live = calibrator.calibration(model)
+    is_alpha = alpha is None or calibrator.alpha == live.alpha
+    if is_alpha and (rule is None or calibrator.rule == live.rule):
+        return None
+    return (
+        f"{model} has history and keeps its rule {live.rule} and alpha {live.alpha:g}: "
+        f"`calib recalibrate` adopts others."
     )

@@ -15,13 +15,12 @@ from calibration_ledger.cli.options import (
     window_options,
 )
 from calibration_ledger.cli.output import note, print_json, print_table, progress
-from calibration_ledger.cli.session import Session, pass_session
+from calibration_ledger.cli.session import Session, entries, pass_session
 from calibration_ledger.cli.table import MODEL, Cell, Column
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from calibration_ledger.calibrator import AdaptiveCalibrator
     from calibration_ledger.core.values import Replay
 
 COLUMNS = (
@@ -87,16 +86,6 @@ def replay(
         print_table(COLUMNS + LIVE_COLUMNS, rows)
     else:
         print_table(COLUMNS, map(_row, replays))
-
-
-def entries(calibrator: AdaptiveCalibrator, model: str | None) -> int:
-    """How many entries a walk over one model, or all, will pass."""
-    archived = {head.model: head.seq for head in calibrator.archived()}
-    return sum(
-        head.seq - max(0, archived.get(head.model, 0) - 1)
-        for head in calibrator.heads()
-        if model in {None, head.model}
-    )
 
 
 def _dict(replay: Replay, live: Replay | None) -> dict[str, Any]:

@@ -67,4 +67,20 @@ class Session:
             yield calibrator
 
 
+def entries(calibrator: AdaptiveCalibrator, model: str | None) -> int:
+    """How many entries a walk over one model, or all, will pass: how long its progress bar is."""
+    archived = {head.model: head.seq for head in calibrator.archived()}
+    return sum(
+        head.seq - max(0, archived.get(head.model, 0) - 1)
+        for head in calibrator.heads()
+        if model in {None, head.model}
+    )
+
+
+def adopting(calib: str, model: str, alpha: float, rule: str | None = None) -> str:
+    """The command that adopts an alpha and rule, by the program so called."""
+    named = "" if rule is None else f" --rule {rule.partition('.')[0]}"
+    return f"{calib} recalibrate {shlex.quote(model)}{named} --alpha {alpha!r}"
+
+
 pass_session = click.make_pass_decorator(Session)

@@ -9,8 +9,7 @@ import click
 from calibration_ledger.cli import text
 from calibration_ledger.cli.options import examples, json_option, model_argument
 from calibration_ledger.cli.output import note, print_json, print_table
-from calibration_ledger.cli.session import Session, pass_session
-from calibration_ledger.cli.sweep import adopting
+from calibration_ledger.cli.session import Session, adopting, pass_session
 from calibration_ledger.cli.table import MODEL, Cell, Column
 from calibration_ledger.errors import CalibrationLedgerError
 
@@ -46,7 +45,10 @@ def stats(session: Session, model: str | None, *, as_json: bool) -> None:
     get_stats() of the one model, or a list of them.
     """
     with session.existing() as calibrator:
-        rows = stats_of_all(calibrator) if model is None else [calibrator.get_stats(model)]
+        if model is None:
+            rows = calibrator.all_stats(uncalibrated=True)
+        else:
+            rows = [calibrator.get_stats(model)]
         where = calibrator.ledger
         has_calls = any(row["sample_count"] for row in rows)
         advice = advice_of(session, calibrator, model) if has_calls and not as_json else None
@@ -58,13 +60,6 @@ def stats(session: Session, model: str | None, *, as_json: bool) -> None:
             note(advice)
     else:
         note(f"no calls yet in {where}: record one with `calib record`.")
-
-
-def stats_of_all(calibrator: AdaptiveCalibrator) -> list[dict[str, Any]]:
-    """The figures of every model, those with 0 calls among them; sorted by model."""
-    learnt = {figures["model"]: figures for figures in calibrator.all_stats()}
-    names = sorted({*learnt, *(head.model for head in calibrator.heads())})
-    return [learnt.get(name) or calibrator.get_stats(name) for name in names]
 
 
 def advice_of(session: Session, calibrator: AdaptiveCalibrator, model: str | None) -> str | None:
@@ -83,7 +78,7 @@ def hint(better: Sequence[Suggestion], calib: str) -> str:
     best = f"{rule} at alpha {one.alpha:g} would have erred {100 * _gain(one):.0f} % less"
     if len(better) == 1:
         calls = f"over the newest {one.n} calls of {one.model}"
-        return f"hint: {best} {calls}: {adopting(calib, one.model, one.rule, one.alpha)}"
+        return f"hint: {best} {calls}: {adopting(calib, one.model, one.alpha, one.rule)}"
     return (
         f"hint: another rule or alpha would have predicted {len(better)} models clearly better "
         f"({best} for {one.model}): {calib} recalibrate --best"

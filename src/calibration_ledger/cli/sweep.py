@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from itertools import pairwise
 from math import exp, log
 from typing import TYPE_CHECKING
@@ -12,8 +11,7 @@ import click
 from calibration_ledger.cli import text
 from calibration_ledger.cli.options import examples, json_option, model_argument, window_options
 from calibration_ledger.cli.output import heading, note, print_json, print_table, progress, say
-from calibration_ledger.cli.replay import entries
-from calibration_ledger.cli.session import Session, pass_session
+from calibration_ledger.cli.session import Session, adopting, entries, pass_session
 from calibration_ledger.cli.table import Cell, Column
 
 if TYPE_CHECKING:
@@ -185,14 +183,8 @@ def _verdict(found: Sweep, calib: str) -> str:
     assert rule is not None  # noqa: S101 - only the live ones of several models have none
     assert alpha is not None  # noqa: S101 - nor do they have an alpha
     best = f"{rule} {alpha:g}"
-    if not found.winner.mean_absolute_error_ms < found.live.mean_absolute_error_ms:
+    if found.better is None:
         return f"the live calibration is as good as the best, {best} ({tried})."
     if found.model is None:
         return f"best over all: {best} ({tried}). Each its own best: {calib} recalibrate --best"
-    return f"best: {best} ({tried}). Adopt it: {adopting(calib, found.model, rule, alpha)}"
-
-
-def adopting(calib: str, model: str, rule: str, alpha: float) -> str:
-    """The command that adopts a rule and alpha, by the program so called."""
-    name = shlex.quote(model)
-    return f"{calib} recalibrate {name} --rule {rule.partition('.')[0]} --alpha {alpha!r}"
+    return f"best: {best} ({tried}). Adopt it: {adopting(calib, found.model, alpha, rule)}"

@@ -11,8 +11,7 @@ import click
 from calibration_ledger.cli import text
 from calibration_ledger.cli.options import examples, json_option, model_argument
 from calibration_ledger.cli.output import note, print_json, print_table, progress
-from calibration_ledger.cli.replay import entries
-from calibration_ledger.cli.session import Session, pass_session
+from calibration_ledger.cli.session import Session, entries, pass_session
 from calibration_ledger.cli.table import MODEL, Cell, Column
 
 if TYPE_CHECKING:

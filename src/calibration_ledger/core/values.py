@@ -86,6 +86,13 @@ def finite_prediction(
     return predicted_ms
 
 
+def status_of(sample_count: int) -> str:
+    """One of three: a prior alone, warming up, calibrated."""
+    if sample_count == 0:
+        return "uncalibrated (prior only)"
+    return "warming up" if sample_count < WARM_UP_CALLS else "calibrated"
+
+
 @dataclass(frozen=True, slots=True)
 class ModelCalibration(Value):
     """The whole state of one model, unrounded.
@@ -132,9 +139,7 @@ class ModelCalibration(Value):
     @property
     def status(self) -> str:
         """`uncalibrated (prior only)`, `warming up` or `calibrated`."""
-        if self.sample_count == 0:
-            return "uncalibrated (prior only)"
-        return "warming up" if self.sample_count < WARM_UP_CALLS else "calibrated"
+        return status_of(self.sample_count)
 
     def predict(self, prompt_tokens: int, completion_tokens: int = 0) -> float:
         """The latency in ms that this state predicts.
@@ -492,6 +497,14 @@ class Sweep(Value):
     def winner(self) -> Score | None:
         """The best of those tried; None where nothing was scored."""
         return self.scores[0] if self.scores and self.scores[0].n else None
+
+    @property
+    def better(self) -> Score | None:
+        """The winner, where it errs less than the live rule and alpha."""
+        winner, live = self.winner, self.live
+        if winner is None or not winner.mean_absolute_error_ms < live.mean_absolute_error_ms:
+            return None
+        return winner
 
     def to_dict(self) -> dict[str, Any]:
         """The fields, and the winner by name, as JSON can hold them."""

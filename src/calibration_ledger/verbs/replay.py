@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from calibration_ledger.core.figures import Accuracy
 from calibration_ledger.core.replay import Window, fold_history, replay_history, replay_of
 from calibration_ledger.core.validation import check_alpha, check_window
+from calibration_ledger.core.values import Sweep
 from calibration_ledger.errors import (
     CalibrationLedgerError,
+    InvalidInputError,
     damage_told,
     damaged,
     named,
+    shown,
 )
 from calibration_ledger.fast import how_to_run
 from calibration_ledger.rules import find_rule, stored_rule
 from calibration_ledger.verbs.record import OpenModel, now_us
+from calibration_ledger.verbs.sweep import WARM_UP, sweep
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from datetime import datetime
 
     from calibration_ledger.core.entries import Adjustment
     from calibration_ledger.core.replay import Progress, Start
     from calibration_ledger.core.state import State
-    from calibration_ledger.core.values import Replay
+    from calibration_ledger.core.values import Replay, Score
     from calibration_ledger.rules import Rule
     from calibration_ledger.storage.ledger import Ledger, ModelHistory
     from calibration_ledger.storage.transaction import Stored, Transaction
@@ -90,13 +96,15 @@ def adopt(
 
 
 class _Plan(NamedTuple):
-    """What all models of a request are replayed under, where it says so."""
+    """What the models of a request are replayed under, where it says so."""
 
     rule: Rule | None
     alpha: float | None
     calls: int
     """How many calls there are, of all models: many are worth compiling for."""
     progress: Progress | None
+    best: Mapping[str, Score] = MappingProxyType({})
+    """What models adopt that each have their own."""
 
     def start(self, rule: Rule) -> Start:
         """How to run it: compiled, or plain."""
@@ -107,6 +115,9 @@ class _Plan(NamedTuple):
 
         But the alpha of one rule says nothing to another: there it is the rule's own default.
         """
+        best = self.best.get(live.model)
+        if best is not None and best.rule is not None and best.alpha is not None:
+            return stored_rule(best.rule), best.alpha
         own = live.snapshot
         rule = stored_rule(own.rule) if self.rule is None else self.rule
         if self.alpha is not None:
@@ -166,14 +177,21 @@ def recalibrate(
     rule: str | None,
     model: str | None,
     *,
+    best: bool | Iterable[Sweep],
+    dry_run: bool,
     progress: Progress | None,
 ) -> list[Replay]:
     """See `AdaptiveCalibrator.recalibrate`."""
     checked = _checked(rule, alpha)
-    lives = ledger.models(model, must_exist=True)
-    plan = _Plan(*checked, sum(live.last_seq for live in lives), progress)
+    lives, winners = ledger.models(model, must_exist=True), {}
+    if best is not False:
+        winners = _winners(ledger, alpha, rule, model, best, progress)
+        lives = [live for live in lives if live.model in winners]
+    plan = _Plan(*checked, sum(live.last_seq for live in lives), progress, winners)
     # All are replayed before the first is written: one that cannot be leaves the others alone.
     trials = [ledger.whole(live, partial(_try, plan)) for live in lives]
+    if dry_run:
+        return [replay_of(one.live.model, one.state, one.accuracy) for one in trials]
     adopted: list[Replay] = []
     for trial in trials:
         try:
@@ -192,6 +210,36 @@ def recalibrate(
             raise
         adopted.append(replay_of(trial.live.model, done.state, done.accuracy))
     return adopted
+
+
+def _winners(
+    ledger: Ledger,
+    alpha: float | None,
+    rule: str | None,
+    model: str | None,
+    best: bool | Iterable[Sweep],
+    progress: Progress | None,
+) -> dict[str, Score]:
+    """What a sweep ranks first, of each model where that errs less than the live one."""
+    if alpha is not None:
+        raise InvalidInputError("best finds the alpha itself: leave alpha out.")
+    if best is True:
+        best = sweep(
+            ledger,
+            None,
+            rule,
+            model,
+            since=None,
+            until=None,
+            warm_up=WARM_UP,
+            progress=progress,
+        )
+    found: list[Any] = list(best) if isinstance(best, Iterable) else [best]
+    if not all(isinstance(one, Sweep) for one in found):
+        raise InvalidInputError(f"best must be True, or what sweep() gave, not {shown(best)}.")
+    return {
+        one.model: one.better for one in found if one.model is not None and one.better is not None
+    }
 
 
 def _try(plan: _Plan, history: ModelHistory) -> Trial:
