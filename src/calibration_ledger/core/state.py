@@ -60,14 +60,14 @@ class State:
             StoredRuleError: it learns by a rule that this program does not know.
             struct.error: its further state is not that of its rule.
         """
-        rule = stored_rule(snapshot.rule) if rule is None else rule
-        numbers = [*snapshot.numbers]
-        if snapshot.rule == rule.version:
-            numbers += _further_numbers(rule, snapshot.rule_state)
+        version, own_alpha, *numbers, sample_count, rule_state, updated_at = snapshot
+        rule = stored_rule(version) if rule is None else rule
+        if version == rule.version:
+            numbers += _further_numbers(rule, rule_state)
         else:
             numbers += rule.extra_start(numbers[:3])
-        alpha = snapshot.alpha if alpha is None else alpha
-        return cls(rule, alpha, numbers, snapshot.sample_count, snapshot.updated_at)
+        alpha = own_alpha if alpha is None else alpha
+        return cls(rule, alpha, numbers, sample_count, updated_at)
 
     def snapshot(self) -> Snapshot:
         """The opposite: the calibration as it is stored."""
