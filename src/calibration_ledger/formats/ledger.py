@@ -368,7 +368,7 @@ class LedgerReader:
 
         What an archived entry stands for was written to another file.
         """
-        seq = entry[0]
+        seq, *_ = entry
         if self._model is None:
             if self._models and model <= self._newest_model:
                 self._refuse(f"the model {model!r} must come before {self._newest_model!r}, once")

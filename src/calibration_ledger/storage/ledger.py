@@ -268,16 +268,17 @@ class ModelHistory:
         self.model = live.model
         self.is_outdated = False
         rows = backend.read(backend.sql.adjustments, (live.model_id,))
-        for row in rows:
-            if not is_typed(row, ADJUSTMENT_TYPES):
-                raise damaged(live.model, f"adjustment {row[0]!r} holds a value of another type")
-        self.adjustments = [Adjustment(*row) for row in rows if row[0] <= live.last_seq]
-        self.beginning = Adjustment(*rows[0]) if rows else None
+        entries = [Adjustment(*row) for row in rows]
+        for entry in entries:
+            if not is_typed(entry, ADJUSTMENT_TYPES):
+                raise damaged(live.model, f"adjustment {entry.seq!r} holds a value of another type")
+        self.adjustments = [entry for entry in entries if entry.seq <= live.last_seq]
+        self.beginning = entries[0] if entries else None
         self.archived = archived_seq(self.beginning)
         if self.archived > live.last_seq:
-            found = backend.read(backend.sql.find, (live.model,))
-            if found and stored(found[0], live.model).last_seq >= self.archived:
-                raise self._changed()  # recorded and archived since the calibration was read
+            for row in backend.read(backend.sql.find, (live.model,)):
+                if stored(row, live.model).last_seq >= self.archived:
+                    raise self._changed()  # recorded and archived since the calibration was read
             self.archived = 0  # damaged: what begins behind the end is no beginning
         self._seqs = [entry.seq for entry in self.adjustments]
 
@@ -379,21 +380,21 @@ class ModelHistory:
         parameters = (self.live.model_id, self.archived, self.live.last_seq, time)
         rows = self._backend.read(self._backend.sql.first_call_from, parameters)
         self.check_beginning()
-        found: list[int] = [self.live.last_seq + 1, *(row[0] for row in rows)]
+        found: list[int] = [self.live.last_seq + 1, *(seq for (seq,) in rows)]
         found += [entry.seq for entry in self.adjustments[1:] if entry.recorded_at >= time]
         return min(found)
 
     def first_scored(self, window: Window) -> int:
         """The seq of the oldest call in the window; behind the last entry for none."""
-        rows = self._backend.read(self._backend.sql.first_scored, self._within(window))
+        [(seq,)] = self._backend.read(self._backend.sql.first_scored, self._within(window))
         self.check_beginning()
-        return self.live.last_seq + 1 if rows[0][0] is None else self._number(rows[0][0])
+        return self.live.last_seq + 1 if seq is None else self._number(seq)
 
     def last_scored(self, window: Window) -> int:
         """The seq of the newest call in the window; 0 for none."""
-        rows = self._backend.read(self._backend.sql.last_scored, self._within(window))
+        [(seq,)] = self._backend.read(self._backend.sql.last_scored, self._within(window))
         self.check_beginning()
-        return self._number(rows[0][0] or 0)
+        return self._number(seq or 0)
 
     def nth_newest(self, n: int, window: Window) -> int:
         """The seq of the n-th newest call in the window; 0 where there are fewer."""
@@ -406,8 +407,8 @@ class ModelHistory:
 
     def newest_call_at(self) -> int | None:
         """The latest `called_at` of any call; None for no call."""
-        rows = self._backend.read(self._backend.sql.newest_call, (self.live.model_id,))
-        return rows[0][0]  # type: ignore[no-any-return]  # a driver's row
+        [(at,)] = self._backend.read(self._backend.sql.newest_call, (self.live.model_id,))
+        return at  # type: ignore[no-any-return]  # a driver's value
 
 
 def first_adjustment(backend: Backend, live: Stored) -> Adjustment | None:

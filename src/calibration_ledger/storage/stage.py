@@ -219,11 +219,14 @@ class StagedEntries(_Temporary):
 
     def add_calls(self, rows: Sequence[tuple[int, int, CallRow]]) -> None:
         """Add calls: (model number, line, call)."""
-        self._insert("calls", [(number, row[0], line, *row[1:]) for number, line, row in rows])
+        self._insert(
+            "calls", [(number, seq, line, *values) for number, line, (seq, *values) in rows]
+        )
 
     def add_adjustment(self, number: int, line: int, entry: Adjustment) -> None:
         """Add an adjustment."""
-        self._insert("adjustments", [(number, entry.seq, line, *entry[1:])])
+        seq, *values = entry
+        self._insert("adjustments", [(number, seq, line, *values)])
 
     def add_model(self, number: int, model: str, seq: int, head: bytes, line: int) -> None:
         """Add a model's name and head, behind its entries."""
@@ -248,8 +251,8 @@ class StagedEntries(_Temporary):
     def adjustments(self, number: int) -> list[Adjustment]:
         """A model's adjustments by seq."""
         return [
-            Adjustment(row[1], *row[3:])
-            for row in self._execute(
+            Adjustment(seq, *values)
+            for _, seq, _, *values in self._execute(
                 "SELECT * FROM adjustments WHERE model = ? ORDER BY seq", (number,)
             )
         ]
