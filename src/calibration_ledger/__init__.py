@@ -60,53 +60,6 @@ if TYPE_CHECKING:
         UnknownRuleError,
     )
 
-_HOMES = {
-    "AdaptiveCalibrator": "calibrator",
-    "Call": "core.values",
-    "CostPrediction": "core.values",
-    "DEFAULT_ALPHA": "core.values",
-    "Finding": "core.values",
-    "Head": "core.values",
-    "ModelCalibration": "core.values",
-    "Prior": "core.priors",
-    "Replay": "core.values",
-    "Score": "core.values",
-    "Suggestion": "core.values",
-    "Sweep": "core.values",
-    "Voiding": "core.values",
-    "default_prior": "core.priors",
-    "CalibrationLedgerError": "errors",
-    "CompletionTokensMissingError": "errors",
-    "ExportFailedError": "errors",
-    "ImportRefusedError": "errors",
-    "InvalidInputError": "errors",
-    "HistoryArchivedError": "errors",
-    "LedgerBusyError": "errors",
-    "LedgerClosedError": "errors",
-    "LedgerCorruptError": "errors",
-    "LedgerError": "errors",
-    "LedgerNotFoundError": "errors",
-    "LedgerOutdatedError": "errors",
-    "LedgerPathError": "errors",
-    "LedgerPermissionError": "errors",
-    "LedgerReplacedError": "errors",
-    "LedgerRevisionError": "errors",
-    "LedgerTooNewError": "errors",
-    "MigrationsNotFoundError": "errors",
-    "ModelNotFoundError": "errors",
-    "NoSuchEntryError": "errors",
-    "NoSuchRuleError": "errors",
-    "NotALedgerError": "errors",
-    "NotFiniteError": "errors",
-    "NotRecordedError": "errors",
-    "OutcomeUnknownError": "errors",
-    "ReentrantCallError": "errors",
-    "RemovedParameterError": "errors",
-    "RequestConflictError": "errors",
-    "StoredRuleError": "errors",
-    "UnknownRuleError": "errors",
-}
-
 __all__ = [
     "DEFAULT_ALPHA",
     "AdaptiveCalibrator",
@@ -156,17 +109,25 @@ __all__ = [
 ]
 
 
+_HOMES = {
+    "AdaptiveCalibrator": "calibrator",
+    "Prior": "core.priors",
+    "default_prior": "core.priors",
+}
+"""Where a name lives that is neither an error nor one of `core.values`."""
+
+
 def __getattr__(name: str) -> object:
     """Import a public name when it is first asked for.
 
     SQLAlchemy takes five times as long to import as click; `calib --help` needs neither it nor
     anything else of the library.
     """
-    home = _HOMES.get(name)
-    if home is None:
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
+    home = _HOMES.get(name, "errors" if name.endswith("Error") else "core.values")
     value = getattr(import_module(f"{__name__}.{home}"), name)
     globals()[name] = value
     return value

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -403,6 +404,15 @@ def test_every_public_name_is_there():
     assert {"AdaptiveCalibrator", "DEFAULT_ALPHA", "ModelCalibration", "CostPrediction"} <= set(
         calibration_ledger.__all__
     )
+
+
+def test_type_checkers_see_each_public_name_where_it_is_imported_from():
+    """They read the imports and `__all__`; a running program goes by `__getattr__`."""
+    (block,) = [node for node in tree_of("").body if isinstance(node, ast.If)]
+    homes = {alias.name: node.module for node in block.body for alias in node.names}
+    assert sorted([*homes, "__version__"]) == sorted(calibration_ledger.__all__)
+    for name, home in homes.items():
+        assert getattr(calibration_ledger, name) is getattr(import_module(home), name)
 
 
 def test_every_error_can_be_had_from_the_package():
