@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from calibration_ledger.core.figures import Accuracy
 from calibration_ledger.core.replay import Window, fold_history, replay_history, replay_of
@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from calibration_ledger.storage.ledger import Ledger, ModelHistory
     from calibration_ledger.storage.transaction import Stored, Transaction
 
+
+Draft = TypeVar("Draft")
+Done = TypeVar("Done")
 
 # -- adopting a replay ----------------------------------------------------------------------
 # A replay was folded without the lock, and history may have gone on meanwhile.
@@ -90,6 +93,37 @@ def adopt(
 
     with damage_told(live.model):
         return ledger.write(work, makes=False)
+
+
+def adopt_each(
+    ledger: Ledger,
+    drafts: Mapping[str, Draft],
+    adopted: Callable[[Draft], Done | None],
+    anew: Callable[[ModelHistory], Draft],
+    stay: str,
+) -> list[Done]:
+    """Adopt the drafts of several models in order, each in a transaction of its own.
+
+    Args:
+        ledger: where to.
+        drafts: what was worked out, by model.
+        adopted: writes one, and gives None where it no longer holds; see `adopt`.
+        anew: works one out again.
+        stay: what the error says of the models before the one that failed.
+    """
+    done: dict[str, Done] = {}
+    for model, draft in drafts.items():
+        try:
+            found = adopted(draft)
+            while found is None:  # a reset, recalibration or archive came between: start over
+                (newest,) = ledger.models(model, must_exist=True)
+                found = adopted(ledger.whole(newest, anew))
+        except CalibrationLedgerError as error:
+            if done:
+                error.keep(f"{stay} ({named([*done])})", "and this one was not changed")
+            raise
+        done[model] = found
+    return [*done.values()]
 
 
 # -- replay and recalibrate -----------------------------------------------------------------
@@ -189,27 +223,21 @@ def recalibrate(
         lives = [live for live in lives if live.model in winners]
     plan = _Plan(*checked, sum(live.last_seq for live in lives), progress, winners)
     # All are replayed before the first is written: one that cannot be leaves the others alone.
-    trials = [ledger.whole(live, partial(_try, plan)) for live in lives]
+    trials = {live.model: ledger.whole(live, partial(_try, plan)) for live in lives}
     if dry_run:
-        return [replay_of(one.live.model, one.state, one.accuracy) for one in trials]
-    adopted: list[Replay] = []
-    for trial in trials:
-        try:
-            done = adopt(ledger, trial, _recalibrated)
-            while done is None:  # a reset, recalibration or archive came between: start over
-                (newest,) = ledger.models(trial.live.model, must_exist=True)
-                again = ledger.whole(newest, partial(_try, plan))
-                done = adopt(ledger, again, _recalibrated)
-        except CalibrationLedgerError as error:
-            if adopted:
-                before = named([replayed.model for replayed in adopted])
-                error.keep(
-                    f"the models before stay recalibrated ({before})",
-                    "and this one was not changed",
-                )
-            raise
-        adopted.append(replay_of(trial.live.model, done.state, done.accuracy))
-    return adopted
+        return [replay_of(model, one.state, one.accuracy) for model, one in trials.items()]
+    return adopt_each(
+        ledger,
+        trials,
+        partial(_adopted, ledger),
+        partial(_try, plan),
+        "the models before stay recalibrated",
+    )
+
+
+def _adopted(ledger: Ledger, trial: Trial) -> Replay | None:
+    done = adopt(ledger, trial, _recalibrated)
+    return None if done is None else replay_of(trial.live.model, done.state, done.accuracy)
 
 
 def _winners(

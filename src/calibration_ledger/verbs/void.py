@@ -28,20 +28,18 @@ from calibration_ledger.core.validation import (
 )
 from calibration_ledger.core.values import Voiding
 from calibration_ledger.errors import (
-    CalibrationLedgerError,
     HistoryArchivedError,
     InvalidInputError,
     NoSuchEntryError,
     damage_told,
     damaged,
-    named,
     shown,
 )
 from calibration_ledger.fast import how_to_run
 from calibration_ledger.formats.row import import_id_of
 from calibration_ledger.rules import stored_rule
 from calibration_ledger.verbs.record import now_us
-from calibration_ledger.verbs.replay import Trial, adopt
+from calibration_ledger.verbs.replay import Trial, adopt, adopt_each
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -256,7 +254,15 @@ def void(
             if model is not None:
                 raise
     _check_all_met(lives, drafts, names)
-    return [draft.told(None) for draft in drafts] if dry_run else _adopt_all(ledger, drafts, ask)
+    if dry_run:
+        return [draft.told(None) for draft in drafts]
+    return adopt_each(
+        ledger,
+        {draft.trial.live.model: draft for draft in drafts},
+        lambda draft: draft.adopted(ledger),
+        partial(_draft, ledger, ask),
+        "of the models before, the entries stay voided",
+    )
 
 
 class _Ask(NamedTuple):
@@ -278,28 +284,6 @@ def _check_all_met(lives: Sequence[Stored], drafts: Sequence[_Draft], names: Nam
                 f"there is no call of the import {shown(import_id)}, in no model: `calib import` "
                 f"says the id of each, and `calib history --json` shows it."
             )
-
-
-def _adopt_all(ledger: Ledger, drafts: Sequence[_Draft], ask: _Ask) -> list[Voiding]:
-    done: list[Voiding] = []
-    for first in drafts:
-        draft, voiding = first, None
-        try:
-            while voiding is None:
-                voiding = draft.adopted(ledger)
-                if voiding is None:  # an adjustment or archive came between: start over
-                    (newest,) = ledger.models(draft.trial.live.model, must_exist=True)
-                    draft = ledger.whole(newest, partial(_draft, ledger, ask))
-        except CalibrationLedgerError as error:
-            if done:
-                before = named([one.model for one in done])
-                error.keep(
-                    f"of the models before, the entries stay voided ({before})",
-                    "and this one was not changed",
-                )
-            raise
-        done.append(voiding)
-    return done
 
 
 class _Draft(NamedTuple):
