@@ -47,6 +47,14 @@ if "TMPDIR" not in os.environ and (_folder := short_folder()) is not None:
 START = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--postgres",
+        action="store_true",
+        help="run every test that knows both databases on PostgreSQL, too, not one a verb",
+    )
+
+
 def pytest_configure(config: pytest.Config) -> None:
     settings.load_profile("stress" if _is_stress(config) else "short")
 
@@ -54,6 +62,11 @@ def pytest_configure(config: pytest.Config) -> None:
 def _is_stress(config: pytest.Config) -> bool:
     asked = config.option.markexpr
     return "stress" in asked and "not stress" not in asked
+
+
+def _is_on_all(config: pytest.Config) -> bool:
+    """Whether what runs on both databases does so throughout: with `--postgres`, or `-m stress`."""
+    return config.getoption("--postgres") or _is_stress(config)
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
@@ -96,15 +109,34 @@ def pooler(postgres: Server) -> Iterator[Pooler]:
         yield opened
 
 
-# The same tests once more, by way of PgBouncer: with `-m stress`.
-_BOTH = ("sqlite", "postgres", pytest.param("pgbouncer", marks=pytest.mark.stress))
-
-
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run what uses a `ledger` on both databases; what looks at `ledger_path` needs a file."""
-    if "ledger" in metafunc.fixturenames:
-        databases = ("sqlite",) if "ledger_path" in metafunc.fixturenames else _BOTH
-        metafunc.parametrize("ledger", databases, indirect=True)
+    """Run what uses a `ledger` on SQLite, and on PostgreSQL where it is asked for or marked.
+
+    What looks at `ledger_path` needs a file. With `-m stress` all of it goes by way of PgBouncer
+    once more.
+    """
+    if "ledger" not in metafunc.fixturenames:
+        return
+    marks = {mark.name for mark in metafunc.definition.iter_markers()}
+    databases: list[Any] = ["sqlite"]
+    if "ledger_path" not in metafunc.fixturenames:
+        if _is_on_all(metafunc.config) or marks & {"both", "turns"}:
+            databases.append("postgres")
+        if _is_stress(metafunc.config):
+            databases.append(pytest.param("pgbouncer", marks=pytest.mark.stress))
+    metafunc.parametrize("ledger", databases, indirect=True)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Of tests whose cases take turns, leave each case on one database."""
+    if _is_on_all(config):
+        return
+    for item in list(items):
+        for mark in item.iter_markers("turns"):
+            indices = item.callspec.indices
+            if (indices[mark.args[0]] + indices["ledger"]) % 2:
+                items.remove(item)
+                config.hook.pytest_deselected(items=[item])
 
 
 _SERVERS = {"postgres": "postgres", "pgbouncer": "pooler"}

@@ -66,6 +66,7 @@ def test_rows_survive_a_migration_that_rebuilds_calls(ledger, tomorrow):
     assert done.before == REVISION
 
 
+@pytest.mark.both
 def test_the_backup_made_first_is_the_ledger_as_it_was(ledger, tomorrow):
     before = rows_of(ledger)
     tomorrow()
@@ -75,6 +76,7 @@ def test_the_backup_made_first_is_the_ledger_as_it_was(ledger, tomorrow):
         assert calibrator.audit() == []
 
 
+@pytest.mark.both
 def test_an_upgrade_that_fails_midway_leaves_no_trace(ledger, tomorrow):
     before = rows_of(ledger)
     tomorrow(fails=True)

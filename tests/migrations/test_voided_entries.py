@@ -152,6 +152,7 @@ def test_a_row_that_no_table_of_0001_allows_stops_the_upgrade_of_a_file(
     assert heads_and_audit(older)
 
 
+@pytest.mark.both
 def test_up_down_and_up_again_keeps_every_row(older: str) -> None:
     before = dump(older)
     for revision in ("0002", "0001", "0002", "0001", "0002"):

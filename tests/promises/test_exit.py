@@ -131,6 +131,7 @@ def check(ledger, acknowledged, under_way=4):
         assert calibrator.audit() == []
 
 
+@pytest.mark.turns("how")
 @pytest.mark.parametrize("how", PROGRAMS)
 def test_a_program_may_end(ledger, how):
     acknowledged = end(ledger, PROGRAMS[how])

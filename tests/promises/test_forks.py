@@ -22,7 +22,10 @@ import pytest
 from calibration_ledger import AdaptiveCalibrator
 from calibration_ledger.errors import LedgerError
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+pytestmark = [
+    pytest.mark.both,
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork"),
+]
 
 
 def fork(action, *arguments):

@@ -59,6 +59,11 @@ MOMENTS = {
 }
 
 
+# Four of them in every run, all of them under `stress`.
+RARE = {"when the file has its name", "before it gives space back"}
+EACH = [pytest.param(m, marks=[pytest.mark.stress] if m in RARE else []) for m in MOMENTS]
+
+
 def fill(ledger: str, count: int, apart_s: int = 1) -> None:
     with AdaptiveCalibrator(ledger) as calibrator:
         calibrator.record_many(
@@ -123,7 +128,8 @@ def check(ledger: str, dest: Path, whole: list[str]) -> bool:
 @pytest.mark.parametrize(
     ("count", "apart_s"), [(150, 10), pytest.param(1500, 1, marks=pytest.mark.stress)]
 )
-@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.turns("moment")
+@pytest.mark.parametrize("moment", EACH)
 def test_an_archive_that_is_killed_loses_nothing(
     ledger: str, tmp_path: Path, moment: str, count: int, apart_s: int
 ) -> None:

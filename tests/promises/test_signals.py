@@ -248,6 +248,7 @@ class TestHandlers:
         used[-1].close()
         assert n > 5
 
+    @pytest.mark.both
     @pytest.mark.parametrize("outer", ["record", "get_stats"])
     def test_any_call_in_the_middle_of_another_works_or_is_refused_at_once(
         self, ledger: str, outer: str

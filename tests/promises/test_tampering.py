@@ -286,11 +286,16 @@ def bent(column, value):
     return ["", "x", '{"a":1}']
 
 
+# One row for each column in every run, all of them under `stress`.
 EDITS = [
-    pytest.param(table, column, where, model, seq, id=f"{table}.{column}-{model}-{seq}")
+    pytest.param(
+        *(table, column, where, model, seq),
+        id=f"{table}.{column}-{model}-{seq}",
+        marks=[pytest.mark.stress] if row != place % len(ROWS[table]) else [],
+    )
     for table, columns in COLUMNS.items()
-    for column in columns
-    for where, model, seq in ROWS[table]
+    for place, column in enumerate(columns)
+    for row, (where, model, seq) in enumerate(ROWS[table])
 ]
 
 
@@ -325,14 +330,11 @@ def other_types(column, value):
 ROWID = {("models", "id"), ("calibrations", "model_id")}
 """Columns that are the row's own number, which has no other type."""
 
-# One of these for each column in every run, all for each row under `stress`.
 RETYPED = [
-    pytest.param(table, column, where, which, id=f"{table}.{column}-{row}-{which}")
-    if row == 0 and which == place % 4
-    else pytest.param(
+    pytest.param(
         *(table, column, where, which),
         id=f"{table}.{column}-{row}-{which}",
-        marks=pytest.mark.stress,
+        marks=[pytest.mark.stress] if (row, which) != (0, place % 4) else [],
     )
     for table, columns in COLUMNS.items()
     for place, column in enumerate(columns)

@@ -15,6 +15,8 @@ import pytest
 from calibration_ledger import AdaptiveCalibrator
 from calibration_ledger.storage.transaction import Transaction
 
+pytestmark = pytest.mark.both
+
 
 def ids_of(calibrator, model="m"):
     return sorted(call.request_id for call in calibrator.calls(model))

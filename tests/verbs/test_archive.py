@@ -71,6 +71,7 @@ def filled(calibrator, make_call, monkeypatch):
 # -- what goes and what stays -----------------------------------------------------------------
 
 
+@pytest.mark.both
 def test_the_oldest_entries_move_to_a_file_and_everything_else_stays(filled, ledger, tmp_path):
     before = {
         "heads": filled.heads(),
@@ -343,6 +344,7 @@ def test_a_file_that_does_not_read_back_costs_nothing(filled, tmp_path, monkeypa
     assert list(tmp_path.glob("old*")) == []
 
 
+@pytest.mark.both
 def test_of_two_archives_at_once_one_is_refused_and_its_file_may_go(filled, tmp_path, monkeypatch):
     verify = archiving._verify
 

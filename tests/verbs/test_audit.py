@@ -94,6 +94,7 @@ def test_every_write_moves_the_head_and_no_read_does(calibrator):
     assert not moved()
 
 
+@pytest.mark.both
 def test_heads_noted_at_any_time_are_still_on_the_way(calibrator, make_call):
     noted = []
     for i in range(12):

@@ -188,6 +188,7 @@ def test_last_counts_at_the_call_whatever_is_recorded_before_the_model_is_reache
     assert seqs(found) == [("a", 6), ("a", 7), ("b", 6), ("b", 7)]
 
 
+@pytest.mark.both
 def test_a_window_gives_in_order_of_seq_what_lies_in_it_also_where_times_go_back(
     calibrator, make_call, monkeypatch
 ):

@@ -37,6 +37,7 @@ def _calls(calibrator: AdaptiveCalibrator, request: pytest.FixtureRequest) -> No
     calibrator.record("a", 1, 0.1, called_at=soon(0))
 
 
+@pytest.mark.both
 def test_csv_holds_the_calls_alone(calibrator: AdaptiveCalibrator, tmp_path: Path) -> None:
     calibrator.reset("a")
     path = tmp_path / "calls.csv"

@@ -135,6 +135,7 @@ def test_an_export_from_before_the_archives_brings_all_back_at_once(
     assert calibrator.audit(heads=heads) == []
 
 
+@pytest.mark.both
 def test_an_archive_and_what_came_after_come_back_together(
     calibrator: AdaptiveCalibrator, other: AdaptiveCalibrator, archives: list[Path], tmp_path: Path
 ) -> None:

@@ -108,6 +108,7 @@ def test_rows_without_a_time_come_last_in_the_order_of_the_file(
 # -- once each ----------------------------------------------------------------------------------
 
 
+@pytest.mark.both
 def test_importing_twice_records_no_call_twice(take: Take, calibrator: AdaptiveCalibrator) -> None:
     text = many(2100) + json_row(called_at=...) * 3
     assert take("jsonl", text).recorded == 2103

@@ -283,6 +283,7 @@ def test_a_file_of_any_size_is_bounded(
         calibrator.import_calls("state", io.StringIO(state(FULL)))
 
 
+@pytest.mark.both
 def test_many_models_go_in_at_once_or_not_at_all(
     take: Take, refuse: Refuse, calibrator: AdaptiveCalibrator
 ) -> None:

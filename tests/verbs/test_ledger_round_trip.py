@@ -171,6 +171,7 @@ def test_two_ledgers_without_a_common_model_merge(
     assert [head.model for head in other.heads()] == ["a", "b"]
 
 
+@pytest.mark.both
 def test_an_imported_opening_balance_and_its_note_move(
     calibrator: AdaptiveCalibrator, other: AdaptiveCalibrator
 ) -> None:

@@ -44,6 +44,7 @@ def test_a_prediction_writes_nothing_also_for_a_model_never_seen(calibrator, led
     assert dump(ledger_path) == rows
 
 
+@pytest.mark.both
 def test_a_prediction_is_what_the_next_record_holds_against_the_measurement(calibrator, make_call):
     for i in range(30):
         call = make_call(i)
@@ -99,6 +100,7 @@ def test_the_calibration_of_a_model_never_seen_is_its_prior(ledger_path):
         assert math.isnan(calibrator.calibration("x").mean_absolute_error_ms)
 
 
+@pytest.mark.both
 def test_stats_are_rounded_and_sorted_by_model(calibrator):
     for model in ("b", "a", "B", "ä"):
         for i in range(12):
@@ -184,6 +186,7 @@ def test_a_reset_is_to_the_prior_rule_and_alpha_of_this_calibrator(ledger_path):
         assert calibrator.audit() == []
 
 
+@pytest.mark.both
 def test_a_reset_without_a_model_resets_all_of_them(calibrator):
     models = [f"m{i}" for i in range(5)]
     for model in models:

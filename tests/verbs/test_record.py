@@ -321,6 +321,7 @@ def test_a_call_that_was_handed_out_is_a_value(calibrator):
 # -- request ids ----------------------------------------------------------------------------
 
 
+@pytest.mark.both
 def test_the_same_request_id_again_gives_the_first_error_and_adds_no_row(calibrator, make_call):
     first = calibrator.record("m", 10, 500.0, 5, request_id="r")
     heads = calibrator.heads()

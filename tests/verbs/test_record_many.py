@@ -229,6 +229,7 @@ def test_nothing_is_recorded_before_the_last_call_was_taken(calibrator, make_cal
         assert connection.execute("SELECT count(*) FROM calls").fetchone()[0] == 2 * BATCH
 
 
+@pytest.mark.both
 def test_a_batch_is_seen_whole_or_not_at_all(calibrator, make_call):
     calls = [make_call(i, f"m{i % 2}") for i in range(3 * BATCH)]
     counts, done = set(), threading.Event()

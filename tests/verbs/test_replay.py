@@ -79,6 +79,7 @@ def assert_figures(replay, errors, shares):
 # -- replay ---------------------------------------------------------------------------------
 
 
+@pytest.mark.both
 def test_a_replay_without_arguments_gives_the_live_calibration_to_the_bit(lived):
     for replay in lived.replay():
         assert replay.calibration == lived.calibration(replay.model)
@@ -275,6 +276,7 @@ def test_recalibrating_back_is_an_entry_of_its_own(calibrator, make_call):
     assert calibrator.heads()[0].seq == 13
 
 
+@pytest.mark.both
 def test_a_recalibration_of_one_model_leaves_the_others(lived):
     before = {head.model: head for head in lived.heads()}
     lived.recalibrate(0.5, model="m0")

@@ -126,6 +126,7 @@ def test_a_window_chooses_what_is_scored_not_what_is_learnt(lived):
     assert_score(sweep.scores[0], errors)
 
 
+@pytest.mark.both
 def test_a_sweep_agrees_with_the_replay_of_each_candidate(lived):
     for sweep in lived.sweep([0.02, 0.2], warm_up=0)[:2]:
         for score in sweep.scores:
@@ -206,6 +207,7 @@ def test_the_live_figures_are_those_of_the_live_rule_and_alpha_among_the_tried(l
 # -- suggest --------------------------------------------------------------------------------
 
 
+@pytest.mark.both
 def test_a_clearly_better_rule_is_suggested_until_it_is_adopted(calibrator):
     calibrator.record_many(noisy("m", 400))
     (suggestion,) = calibrator.suggest()

@@ -16,6 +16,7 @@ from calibration_ledger.errors import (
 from support.reference import dump
 
 
+@pytest.mark.both
 def test_a_block_is_measured_and_recorded(calibrator):
     before = datetime.now(UTC)
     with calibrator.timed("m", 512) as call:

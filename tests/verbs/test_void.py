@@ -54,6 +54,7 @@ def numbers(calibration):
 GOOD = [*range(10), *range(14, 29)]
 
 
+@pytest.mark.both
 def test_the_calibration_is_as_if_the_calls_had_never_been(poisoned, make_call):
     (done,) = poisoned.void("m", seq=(12, 15))
     assert numbers(poisoned.calibration("m")) == never(make_call, GOOD)
