@@ -60,7 +60,7 @@ MOMENTS = {
 
 
 # Four of them in every run, all of them under `stress`.
-RARE = {"when the file has its name", "before it gives space back"}
+RARE = {"when the file has its name", "when calls are gone"}
 EACH = [pytest.param(m, marks=[pytest.mark.stress] if m in RARE else []) for m in MOMENTS]
 
 

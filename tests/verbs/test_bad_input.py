@@ -244,16 +244,12 @@ for _name in ("replay", "recalibrate"):
     )
 
 
-@pytest.mark.parametrize(("use", "error"), CASES.values(), ids=CASES)
-def test_bad_input_on_a_fresh_ledger_makes_not_even_a_file(tmp_path, use, error):
-    with AdaptiveCalibrator(tmp_path / "calls.db") as calibrator:
-        with pytest.raises(CalibrationLedgerError) as refused:
-            use(calibrator)
-        # Where there is no ledger, only calls() says that the model has none.
-        expected = {error, LedgerNotFoundError} if error is ModelNotFoundError else {error}
-        assert isinstance(refused.value, tuple(expected))
-        assert len(str(refused.value).split()) > 4
-        assert list(tmp_path.iterdir()) == []
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory):
+    """A ledger that nobody made yet, used by all: bad input makes not even a file."""
+    folder = tmp_path_factory.mktemp("fresh")
+    with AdaptiveCalibrator(folder / "calls.db") as calibrator:
+        yield calibrator, folder
 
 
 @pytest.fixture(scope="module")
@@ -270,12 +266,20 @@ def lived(tmp_path_factory):
 
 
 @pytest.mark.parametrize(("use", "error"), CASES.values(), ids=CASES)
-def test_bad_input_on_a_lived_ledger_changes_nothing(lived, use, error):
-    calibrator, path = lived
-    rows, heads = dump(path), calibrator.heads()
+def test_bad_input_makes_no_ledger_and_changes_none(fresh, lived, use, error):
+    calibrator, folder = fresh
     with pytest.raises(CalibrationLedgerError) as refused:
         use(calibrator)
-    assert isinstance(refused.value, error)
+    # Where there is no ledger, only calls() says that the model has none.
+    expected = {error, LedgerNotFoundError} if error is ModelNotFoundError else {error}
+    assert isinstance(refused.value, tuple(expected))
+    assert len(str(refused.value).split()) > 4
+    assert list(folder.iterdir()) == []
+
+    calibrator, path = lived
+    rows, heads = dump(path), calibrator.heads()
+    with pytest.raises(error):
+        use(calibrator)
     assert calibrator.heads() == heads
     assert dump(path) == rows
 
@@ -408,8 +412,17 @@ PRIORS = {
 
 
 @pytest.mark.parametrize("prior", PRIORS.values(), ids=PRIORS)
-def test_a_prior_function_that_makes_no_sense_changes_nothing(tmp_path, prior):
+def test_a_prior_function_that_makes_no_sense_makes_no_ledger_and_changes_none(tmp_path, prior):
     path = tmp_path / "calls.db"
+    with AdaptiveCalibrator(path, prior=prior) as calibrator:
+        for record in (
+            lambda: calibrator.record("new", 1, 2.0),
+            lambda: calibrator.record_many([Call("new", 1, 2, 3.0)]),
+        ):
+            with pytest.raises(InvalidInputError, match="the prior function"):
+                record()
+        assert calibrator.heads() == []
+        assert list(tmp_path.iterdir()) == []
     with AdaptiveCalibrator(path) as calibrator:
         calibrator.record("old", 1, 2.0)
     rows = dump(path)
@@ -429,17 +442,6 @@ def test_a_prior_function_that_makes_no_sense_changes_nothing(tmp_path, prior):
         # A model with a history needs no prior.
         assert calibrator.predict("old", 1).sample_count == 1
         assert calibrator.audit() == []
-
-
-@pytest.mark.parametrize("prior", PRIORS.values(), ids=PRIORS)
-def test_a_prior_function_that_makes_no_sense_makes_no_ledger(tmp_path, prior):
-    with AdaptiveCalibrator(tmp_path / "calls.db", prior=prior) as calibrator:
-        with pytest.raises(InvalidInputError, match="the prior function"):
-            calibrator.record("new", 1, 2.0)
-        with pytest.raises(InvalidInputError, match="the prior function"):
-            calibrator.record_many([Call("new", 1, 2, 3.0)])
-        assert calibrator.heads() == []
-        assert list(tmp_path.iterdir()) == []
 
 
 class Name(str):

@@ -142,7 +142,7 @@ def live(calibrator):
     rng = random.Random(11)
     start = datetime(2026, 1, 2, tzinfo=UTC)
     errors = []
-    for i in range(60):
+    for i in range(40):
         calls = [
             Call(
                 rng.choice(["m", "groq-llama", "größe 模型"]),
@@ -212,7 +212,7 @@ def calib(ledger, *arguments, **options):
     return done.stdout
 
 
-@pytest.mark.parametrize("source", ["sqlite", "postgres"])
+@pytest.mark.parametrize("source", ["sqlite", pytest.param("postgres", marks=pytest.mark.stress)])
 def test_a_ledger_moves_whole_from_one_into_the_other(ledgers, source, tmp_path):
     """By the real command line: an export piped into an import, and audited against the heads."""
     (target,) = set(ledgers) - {source}
