@@ -17,7 +17,7 @@ from calibration_ledger.storage.migrate import current_revision, migrations_dir,
 from calibration_ledger.storage.place import find_place
 from calibration_ledger.storage.schema import REVISION
 from calibration_ledger.storage.schema_check import schema_differences
-from calibration_ledger.storage.sqlite.migrate import locked_file
+from calibration_ledger.storage.sqlite.lock import locked_file
 from support.newer_program import TOMORROW
 
 ROOT = Path(__file__).parents[2]

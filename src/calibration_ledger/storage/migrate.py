@@ -38,7 +38,8 @@ from calibration_ledger.storage.sqlite import connections as sqlite_connect
 from calibration_ledger.storage.sqlite.copies import backup_beside
 from calibration_ledger.storage.sqlite.faults import DRIVER_ERRORS, sqlite_fault
 from calibration_ledger.storage.sqlite.forks import no_fork
-from calibration_ledger.storage.sqlite.migrate import begun_file, locked_file
+from calibration_ledger.storage.sqlite.lock import locked_file
+from calibration_ledger.storage.sqlite.migrate import begun_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -18,27 +18,33 @@ from __future__ import annotations
 import os
 import sys
 import threading
-import time
 import weakref
 from collections import deque
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from threading import Lock, get_ident
-from time import monotonic
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
 from calibration_ledger.errors import LedgerBusyError, LedgerPermissionError, ReentrantCallError
-from calibration_ledger.storage.place import check_file
+from calibration_ledger.storage.place import check_file, make_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from calibration_ledger.storage.backend import Result
     from calibration_ledger.storage.place import File
 
 
-# -- a fair lock between threads ------------------------------------------------------------
-# A lock between the threads of one process that keeps the order of asking and knows a deadline.
-#
+if sys.platform == "win32":  # SQLite's busy handler serves, behind the lock inside the process
+    LOCK_EX = LOCK_NB = LOCK_UN = 0
+
+    def flock(descriptor: int, operation: int, /) -> None:
+        """Lock nothing."""
+else:
+    from fcntl import LOCK_EX, LOCK_NB, LOCK_UN, flock
+
+
+# -- a fair lock between the threads of one process -----------------------------------------
 # `threading.Lock` gives whoever comes first the lock, so a thread that waits can starve. And
 # whoever was just given it may be stopped before it can note that: Ctrl-C, or an exception from a
 # signal handler, comes between any two calls. Such a lock would stay taken for good. So here the
@@ -177,67 +183,6 @@ class FairLock:
         )
 
 
-# -- flock, where there is one --------------------------------------------------------------
-# `flock`, where there is one.
-
-if sys.platform == "win32":  # SQLite's busy handler serves, behind the lock inside the process
-    LOCK_EX = LOCK_NB = LOCK_UN = 0
-
-    def flock(descriptor: int, operation: int, /) -> None:
-        """Lock nothing."""
-else:
-    from fcntl import LOCK_EX, LOCK_NB, LOCK_UN, flock
-
-__all__ = ["LOCK_EX", "LOCK_NB", "LOCK_UN", "flock"]
-
-
-# -- waiting for the lock -------------------------------------------------------------------
-# Waiting for the writers' lock of a SQLite file, and what it means where it does not come.
-
-
-class OtherLock(Exception):  # noqa: N818 - a signal inside the package, not an error
-    """The path leads to another file now, whose writers queue on another lock."""
-
-
-def wait_for(
-    place: File, lock: WriterLock, timeout_s: float, wait: Callable[..., bool], *arguments: Turn
-) -> None:
-    """Run `wait(timeout_s, *arguments)`, one of the lock's methods.
-
-    Raises:
-        LedgerBusyError: others held the lock until the deadline.
-        LedgerPermissionError: its file cannot be used.
-    """
-    try:
-        got = wait(timeout_s, *arguments)
-    except OSError as error:
-        check_file(place)  # which knows more, where the folder is gone, say
-        raise LedgerPermissionError(
-            f"{place.shown} cannot be written: its lock file {lock.path} cannot be used "
-            f"({error.strerror})",
-            stayed="nothing was recorded",
-            advice="check the folder's permissions",
-        ) from None
-    if not got:
-        raise LedgerBusyError(
-            f"others held {place.shown} for {timeout_s:g} s",
-            advice="try again, or give a longer timeout_s",
-        )
-
-
-def hold_now(lock: WriterLock, work: Callable[[], object]) -> bool:
-    """Run `work` with the lock held, if it is free; False: it is not."""
-
-    def give_up(_lock: WriterLock, _turn: Turn) -> None:
-        raise BlockingIOError
-
-    try:
-        lock.hold(give_up, work)
-    except BlockingIOError:
-        return False
-    return True
-
-
 # -- the writers' lock ----------------------------------------------------------------------
 
 _EXCLUSIVE_NOW = LOCK_EX | LOCK_NB
@@ -259,7 +204,7 @@ class WriterLock:
         self._queue = FairLock()
         # The helper's state, under its own mutex: at most one blocking flock is under way in a
         # process, and `_wanted` says whether somebody still waits for it.
-        self._mutex = threading.Lock()
+        self._mutex = Lock()
         self._asked = Turn()  # rung for the helper
         self._asked.listen(0.0)
         self._helper: threading.Thread | None = None
@@ -441,7 +386,7 @@ class WriterLock:
     def _poll(self, deadline: float) -> bool:
         """Wait without a helper thread: unfair, but better than not at all."""
         while monotonic() < deadline:
-            time.sleep(_POLL_EVERY_S)
+            sleep(_POLL_EVERY_S)
             try:
                 flock(self._descriptor, _EXCLUSIVE_NOW)
             except BlockingIOError:
@@ -505,3 +450,70 @@ if hasattr(os, "register_at_fork"):
         after_in_parent=_fork_mutex.release,
         after_in_child=_after_fork_in_child,
     )
+
+# -- the lock of a ledger's place -----------------------------------------------------------
+
+
+class OtherLock(Exception):  # noqa: N818 - a signal inside the package, not an error
+    """The path leads to another file now, whose writers queue on another lock."""
+
+
+def wait_for(
+    place: File, lock: WriterLock, timeout_s: float, wait: Callable[..., bool], *arguments: Turn
+) -> None:
+    """Run `wait(timeout_s, *arguments)`, one of the lock's methods, and say why it was in vain.
+
+    Raises:
+        LedgerBusyError: others held the lock until the deadline.
+        LedgerPermissionError: its file cannot be used.
+    """
+    try:
+        got = wait(timeout_s, *arguments)
+    except OSError as error:
+        check_file(place)  # which knows more, where the folder is gone, say
+        raise LedgerPermissionError(
+            f"{place.shown} cannot be written: its lock file {lock.path} cannot be used "
+            f"({error.strerror})",
+            stayed="nothing was recorded",
+            advice="check the folder's permissions",
+        ) from None
+    if not got:
+        raise LedgerBusyError(
+            f"others held {place.shown} for {timeout_s:g} s",
+            advice="try again, or give a longer timeout_s",
+        )
+
+
+def hold_now(lock: WriterLock, work: Callable[[], object]) -> bool:
+    """Run `work` with the lock held, if it is free; False: it is not."""
+
+    def give_up(_lock: WriterLock, _turn: Turn) -> None:
+        raise BlockingIOError
+
+    try:
+        lock.hold(give_up, work)
+    except BlockingIOError:
+        return False
+    return True
+
+
+@contextmanager
+def locked_file(place: File, timeout_s: float) -> Iterator[None]:
+    """Hold the writers' lock of a file, which may not be there yet, over a block.
+
+    Raises:
+        LedgerBusyError: others held it until the deadline.
+        LedgerPermissionError: its file cannot be used.
+    """
+    make_folder(place)
+    check_file(place)
+    lock = writer_lock(str(place.path))
+    turn = Turn(get_ident())
+    try:
+        wait_for(place, lock, timeout_s, lock.acquire, turn)
+        yield
+    finally:
+        try:
+            lock.unlock(turn)
+        finally:
+            turn.over = True

@@ -1,26 +1,23 @@
-"""The transaction in which a SQLite file is made or upgraded, and the lock around it."""
+"""The transaction in which a SQLite file is made or upgraded."""
 
 from __future__ import annotations
 
 import sqlite3
 from contextlib import contextmanager
-from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from calibration_ledger.errors import LedgerBusyError, LedgerCorruptError, LedgerPermissionError
-from calibration_ledger.storage.place import check_file, make_folder
+from calibration_ledger.errors import LedgerCorruptError
+from calibration_ledger.storage.place import make_folder
 from calibration_ledger.storage.sqlite import connections as sqlite_connect
 from calibration_ledger.storage.sqlite.faults import DRIVER_ERRORS, sqlite_fault
 from calibration_ledger.storage.sqlite.forks import no_fork
-from calibration_ledger.storage.sqlite.lock import Turn, writer_lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from calibration_ledger.storage.place import File
-    from calibration_ledger.storage.sqlite.lock import WriterLock
 
 
 @contextmanager
@@ -69,36 +66,3 @@ def _begun(place: File, engine: sa.Engine) -> Iterator[sa.Connection]:
                 f"{place.shown} was not upgraded, because rows in it refer to rows that are "
                 f"missing ({broken[0][0]}): run `calib audit` and restore a backup."
             )
-
-
-@contextmanager
-def locked_file(place: File, timeout_s: float) -> Iterator[None]:
-    """Hold the writers' lock of a file that may not be there yet.
-
-    Raises:
-        LedgerBusyError: others held it until the deadline.
-    """
-    make_folder(place)
-    check_file(place)
-    lock = writer_lock(str(place.path))
-    turn = Turn(get_ident())
-    try:
-        yield from _held(place, lock, turn, timeout_s)
-    finally:
-        try:
-            lock.unlock(turn)
-        finally:
-            turn.over = True
-
-
-def _held(place: File, lock: WriterLock, turn: Turn, timeout_s: float) -> Iterator[None]:
-    try:
-        got = lock.acquire(timeout_s, turn)
-    except OSError as error:
-        raise LedgerPermissionError(
-            f"{place.shown} cannot be made or upgraded: its lock file {lock.path} cannot be used "
-            f"({error.strerror}). Check the permissions of the folder."
-        ) from None
-    if not got:
-        raise LedgerBusyError(f"others held {place.shown} for {timeout_s:g} s: try again.")
-    yield
