@@ -22,19 +22,7 @@ if TYPE_CHECKING:
     from calibration_ledger.fast.compiler import Compiled
 
 
-# -- cores ----------------------------------------------------------------------------------
-# How many cores there are to share long work between.
-
-
-def cores() -> int:
-    """How many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-# -- pages of calls, as arrays --------------------------------------------------------------
-# Pages of calls, gathered into arrays.
+# -- pages of calls, gathered into arrays ---------------------------------------------------
 
 SHORTEST, LONGEST = 8_192, 65_536
 """Calls to a block: the first is short, so that the cores soon have something to do, and each is
@@ -121,7 +109,6 @@ def _joined(blocks: list[Block]) -> Block:
 
 
 # -- a histogram that compiled code counts in -----------------------------------------------
-# A histogram whose common buckets lie in an array, where compiled code counts.
 
 LEAST_EXPONENT, MOST_EXPONENT = -14, 24
 FIRST = (1023 + LEAST_EXPONENT) << KEPT
@@ -131,7 +118,7 @@ lies outside is rare, and counted as `Histogram` does."""
 
 
 class ArrayHistogram(Histogram):
-    """The same counts as `Histogram` keeps; the rare buckets outside of the array as it does."""
+    """The same counts as `Histogram` keeps, the common buckets in an array."""
 
     def __init__(self, counts: Any) -> None:
         """Count on in this array of `BUCKETS` whole numbers."""
@@ -203,8 +190,15 @@ BATCH = 16
 """Candidates that are learnt in one go at most: it takes room for each of them."""
 
 
+def cores() -> int:
+    """How many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 class CompiledRuns(Runs):
-    """See `replay.Runs`."""
+    """See `core.replay.Runs`."""
 
     def __init__(
         self,

@@ -1,31 +1,51 @@
-"""From a place to its backend."""
+"""From a place to the database there: to be opened as a ledger, or examined as whatever it is."""
 
 from __future__ import annotations
 
 import sqlite3
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from calibration_ledger.core.facts import Facts
 from calibration_ledger.errors import InvalidInputError
 from calibration_ledger.storage.contents import count_rows, find_last_entry
 from calibration_ledger.storage.ledger import Ledger
-from calibration_ledger.storage.place import File, Memory, Server
+from calibration_ledger.storage.place import File, Memory
 from calibration_ledger.storage.schema import REVISION
 from calibration_ledger.storage.sqlite.examine import examine_file
 from calibration_ledger.storage.sqlite.file import SQLiteBackend
 from calibration_ledger.storage.sqlite.memory import MemoryBackend
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from calibration_ledger.storage.backend import Backend
     from calibration_ledger.storage.place import Place
 
 
-# -- examining ------------------------------------------------------------------------------
-# What the doctor finds out about a ledger, wherever it lies. It changes nothing.
+def open_ledger(place: Place, durability: str, timeout_s: float) -> Ledger:
+    """The ledger at a place.
+
+    Raises:
+        LedgerError: what lies there cannot be used as one.
+    """
+    return Ledger(_open_backend(place, durability, timeout_s))
+
+
+def _open_backend(place: Place, durability: str, timeout_s: float) -> Backend:
+    if isinstance(place, File):
+        return SQLiteBackend(place, durability, timeout_s)
+    if isinstance(place, Memory):
+        return MemoryBackend(place)
+    with _needs_psycopg():
+        from calibration_ledger.storage.postgres.server import PostgresBackend
+    return PostgresBackend(place, durability, timeout_s)
 
 
 def examine(place: Place, ledger: Ledger | None = None) -> Facts:
     """Everything that can be found out about the ledger at a place, whatever state it is in.
+
+    It changes nothing.
 
     Args:
         place: where it lies.
@@ -36,17 +56,12 @@ def examine(place: Place, ledger: Ledger | None = None) -> Facts:
         return examine_file(place, durability)
     if isinstance(place, Memory):
         return _examine_memory(place, None if ledger is None else ledger.backend)
-    try:
+    with _needs_psycopg():
         from calibration_ledger.storage.postgres.examine import examine_server
-    except ModuleNotFoundError as error:
-        raise InvalidInputError(
-            f"a ledger in PostgreSQL needs psycopg, which is not installed ({error}): "
-            f"pip install 'psycopg[binary]'."
-        ) from None
     return examine_server(place, durability)
 
 
-def _examine_memory(place: Place, backend: Backend | None) -> Facts:
+def _examine_memory(place: Memory, backend: Backend | None) -> Facts:
     version = sqlite3.sqlite_version
     if backend is None:
         return Facts(place.shown, "SQLite", version, "missing", REVISION)
@@ -63,33 +78,12 @@ def _examine_memory(place: Place, backend: Backend | None) -> Facts:
     )
 
 
-# -- opening --------------------------------------------------------------------------------
-
-
-def open_ledger(place: Place, durability: str, timeout_s: float) -> Ledger:
-    """The ledger at a place.
-
-    Raises:
-        LedgerError: what lies there cannot be used as one.
-    """
-    return Ledger(_open_backend(place, durability, timeout_s))
-
-
-def _open_backend(place: Place, durability: str, timeout_s: float) -> Backend:
-    """The database at a place.
-
-    Raises:
-        LedgerError: what lies there cannot be used as a ledger.
-    """
-    if isinstance(place, Memory):
-        return MemoryBackend(place)
-    if isinstance(place, Server):
-        try:
-            from calibration_ledger.storage.postgres.server import PostgresBackend
-        except ModuleNotFoundError as error:
-            raise InvalidInputError(
-                f"a ledger in PostgreSQL needs psycopg, which is not installed ({error}): "
-                f"pip install 'psycopg[binary]'."
-            ) from None
-        return PostgresBackend(place, durability, timeout_s)
-    return SQLiteBackend(place, durability, timeout_s)
+@contextmanager
+def _needs_psycopg() -> Iterator[None]:
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise InvalidInputError(
+            f"a ledger in PostgreSQL needs psycopg, which is not installed ({error}): "
+            f"pip install 'psycopg[binary]'."
+        ) from None

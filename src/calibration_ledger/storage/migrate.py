@@ -7,7 +7,6 @@ process that dies in the middle leaves no trace.
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -34,9 +33,9 @@ from calibration_ledger.storage.place import (
     find_place,
 )
 from calibration_ledger.storage.schema import READABLE_VIEW, REVISION, TABLES
-from calibration_ledger.storage.sqlite import connections as sqlite_connect
+from calibration_ledger.storage.sqlite.connections import connect_reader, list_tables
 from calibration_ledger.storage.sqlite.copies import backup_beside
-from calibration_ledger.storage.sqlite.faults import DRIVER_ERRORS, sqlite_fault
+from calibration_ledger.storage.sqlite.faults import faults_of
 from calibration_ledger.storage.sqlite.forks import no_fork
 from calibration_ledger.storage.sqlite.lock import locked_file
 from calibration_ledger.storage.sqlite.migrate import begun_file
@@ -48,11 +47,8 @@ if TYPE_CHECKING:
 
     from calibration_ledger.storage.place import Place
 
-
-# -- migrations -----------------------------------------------------------------------------
-
-# Alembic's context is global to the process.
 _alembic_mutex = threading.Lock()
+"""Alembic's context is global to the process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +124,7 @@ def read_revision(connection: sa.Connection, ledger: str = "this") -> str | None
         rows = connection.exec_driver_sql(FIND_TABLES, (sorted(TABLES),)).fetchall()
         tables = {table for table, _ in rows}
     else:
-        tables = sqlite_connect.list_tables(lambda text: connection.exec_driver_sql(text).all())
+        tables = list_tables(lambda text: connection.exec_driver_sql(text).all())
     asks = may_hold_revision(tables)
     revisions = connection.exec_driver_sql(FIND_REVISIONS).scalars().all() if asks else []
     contents = contents_of(tables, revisions)
@@ -176,27 +172,20 @@ def upgrade_file(place: File, timeout_s: float, *, locked: bool = False) -> Upgr
         LedgerError: it cannot be upgraded; it is as it was.
     """
     if not locked:
-        _look(place, timeout_s)
+        # What is no ledger is refused before a lock file is made beside it.
+        current_revision(place, timeout_s)
         with locked_file(place, timeout_s):
             return upgrade_file(place, timeout_s, locked=True)
-    before, backup = None, None
     check_one_name(place)
-    if check_file(place):
-        before = current_revision(place, timeout_s)
-        if before == REVISION:
-            return Upgrade(place.shown, before, REVISION, None)
-        if before is not None:
-            _refuse_newer(before, place)
-            backup = backup_beside(place, before, timeout_s)
+    before, backup = current_revision(place, timeout_s), None
+    if before == REVISION:
+        return Upgrade(place.shown, before, REVISION, None)
+    if before is not None:
+        _refuse_newer(before, place)
+        backup = backup_beside(place, before, timeout_s)
     with begun_file(place, timeout_s) as connection:
         run_migrations(connection)
     return Upgrade(place.shown, before, REVISION, backup)
-
-
-def _look(place: File, timeout_s: float) -> None:
-    """Refuse what is no ledger before anything is done: a lock file beside it is something, too."""
-    if check_file(place):
-        current_revision(place, timeout_s)
 
 
 def _refuse_newer(found: str, place: Place) -> None:
@@ -228,18 +217,12 @@ def reading(place: File | Server, timeout_s: float) -> Iterator[sa.Connection]:
         return
     engine = sa.create_engine(
         "sqlite://",
-        creator=lambda: sqlite_connect.connect_reader(place.path, timeout_s),
+        creator=lambda: connect_reader(place.path, timeout_s),
         poolclass=sa.NullPool,
     )
     try:
-        with no_fork(), engine.connect() as connection:
+        with faults_of(place.shown, "read"), no_fork(), engine.connect() as connection:
             yield connection
-    except DRIVER_ERRORS as error:
-        raise sqlite_fault(error, place.shown, "read") from error
-    except sa.exc.DBAPIError as error:
-        if isinstance(error.orig, sqlite3.Error):
-            raise sqlite_fault(error.orig, place.shown, "read") from error
-        raise
     finally:
         engine.dispose()
 
@@ -258,15 +241,13 @@ def migration_connection(ledger: str | None) -> Iterator[sa.Connection]:
                 keep_others_out(connection, 30.0)
             yield connection
         return
-    _look(place, 30.0)
+    current_revision(place, 30.0)  # see `upgrade_file`
     with locked_file(place, 30.0), begun_file(place, 30.0) as connection:
         read_revision(connection, place.shown)  # refuses what is no ledger
         yield connection
 
 
-# -- tables that the readable view stands on ------------------------------------------------
-# How a migration builds anew a table that the readable view stands on.
-#
+# -- how a migration builds a table anew that the readable view stands on -------------------
 # With the view in the way the table cannot be dropped or renamed. `env.py` hands `without_view` to
 # every migration, which must import nothing of the program:
 #

@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 
 
 # -- opening a file: every setting with its reason ------------------------------------------
-# How a SQLite file is opened. Every setting carries its reason.
-#
 # SQLAlchemy owns the pools, so that a connection whose thread has died goes back to be used again;
 # `pool_size=0` means without limit: one connection of a kind for each thread that is in a call.
 

@@ -22,8 +22,8 @@ from calibration_ledger.errors import (
     LedgerPermissionError,
 )
 from calibration_ledger.storage.place import check_file
-from calibration_ledger.storage.sqlite import connections as sqlite_connect
-from calibration_ledger.storage.sqlite.faults import DRIVER_ERRORS, sqlite_fault
+from calibration_ledger.storage.sqlite.connections import connect_reader, connect_writer, uri
+from calibration_ledger.storage.sqlite.faults import faults_of
 from calibration_ledger.storage.sqlite.forks import no_fork
 from calibration_ledger.storage.sqlite.lock import locked_file
 
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 
     from calibration_ledger.storage.place import File, Place
 
-
-# -- copies ---------------------------------------------------------------------------------
 
 VACUUM_INTO = "VACUUM INTO ?"
 """Its parameter is a URI of mode `rw`: SQLite shall fill our file, never make one of its own."""
@@ -67,15 +65,13 @@ def backup_file(place: File, copy: Path, timeout_s: float) -> None:
     ledger = place.path
 
     def fill(partial: Path) -> None:
-        with no_fork(), closing(sqlite_connect.connect_reader(ledger, timeout_s)) as reader:
-            reader.execute(VACUUM_INTO, (sqlite_connect.uri(partial, "rw"),))
+        with no_fork(), closing(connect_reader(ledger, timeout_s)) as reader:
+            reader.execute(VACUUM_INTO, (uri(partial, "rw"),))
         # Who may not read the ledger may not read its copy either.
         copy_mode(partial, ledger)
 
-    try:
+    with faults_of(place.shown, "read"):
         new_copy(copy, ledger, fill)
-    except sqlite3.Error as error:
-        raise sqlite_fault(error, place.shown, "read") from error
 
 
 def new_copy(copy: Path, ledger: Path | None, fill: Callable[[Path], object]) -> None:
@@ -143,9 +139,7 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-# -- giving space back ----------------------------------------------------------------------
-# Giving the space back that removed rows took in a file.
-#
+# -- giving back the space that removed rows took -------------------------------------------
 # SQLite keeps it for rows to come. `VACUUM` writes the file anew without it, through the write-
 # ahead log, so that others go on reading, and a kill leaves the file as it was. A server looks
 # after its own space.
@@ -173,14 +167,12 @@ def shrink(place: Place) -> str | None:
     if place.path is None:
         return None
     try:
-        with locked_file(place, TIMEOUT_S), no_fork():
-            connection = sqlite_connect.connect_writer(place.path, "full", _BUSY_S)
+        with faults_of(place.shown, "read"), locked_file(place, TIMEOUT_S), no_fork():
+            connection = connect_writer(place.path, "full", _BUSY_S)
             with closing(connection):
                 connection.execute("VACUUM")
                 # A reader that keeps the log does no harm: the next to write cuts it back.
                 connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-    except DRIVER_ERRORS as error:
-        return str(sqlite_fault(error, place.shown, "read"))
     except LedgerError as error:
         return str(error)
     return None

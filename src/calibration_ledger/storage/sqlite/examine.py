@@ -119,7 +119,7 @@ class _Examination:
         if facts.state in {"empty", "foreign"} and not self._damage:
             return facts
         found = self._ask(f"PRAGMA quick_check({DAMAGE_SHOWN})")
-        # The list of free pages is checked with this one alone: see `sqlite_soundness`.
+        # The list of free pages is checked with this one alone: see `soundness`.
         found += self._ask("PRAGMA quick_check(sqlite_schema)")
         lines = [line for (text,) in found for line in str(text).splitlines()]
         self._damage += [line for line in lines if line != "ok" and not line.startswith("***")]

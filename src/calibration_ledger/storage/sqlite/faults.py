@@ -7,6 +7,10 @@ was recorded; while it ran, it may mean that nobody can know.
 from __future__ import annotations
 
 import sqlite3
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
 
 from calibration_ledger.errors import (
     LedgerBusyError,
@@ -17,6 +21,9 @@ from calibration_ledger.errors import (
     NotRecordedError,
     OutcomeUnknownError,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _PRIMARY = 0xFF
 """Extended result codes carry the primary one in their lowest byte."""
@@ -100,3 +107,19 @@ def sqlite_fault(error: Exception, ledger: str, doing: str) -> LedgerError:
     if doing == "read":
         stayed = "it was not touched" if kind in {NotALedgerError, LedgerCorruptError} else ""
     return kind(said, stayed=stayed, advice=advice)
+
+
+@contextmanager
+def faults_of(ledger: str, doing: str) -> Iterator[None]:
+    """Raise `sqlite_fault` for what the driver raises in this block, by itself or in SQLAlchemy.
+
+    A context manager takes a microsecond: not for what is done at every call.
+    """
+    try:
+        yield
+    except DRIVER_ERRORS as error:
+        raise sqlite_fault(error, ledger, doing) from error
+    except sa.exc.DBAPIError as error:
+        if isinstance(error.orig, sqlite3.Error):
+            raise sqlite_fault(error.orig, ledger, doing) from error
+        raise

@@ -1,4 +1,4 @@
-"""A ledger in a SQLite file (or in memory): connections, transactions, forks.
+"""A ledger in a SQLite file: its reads, its transactions and its end.
 
 Each thread holds one reading and one writing connection. Writers queue on the lock of the file
 (`lock`), then `BEGIN IMMEDIATE`: a deferred transaction that reads first and then writes fails at
@@ -275,14 +275,14 @@ class SQLiteBackend:
             lock.acquire(self._timeout_s, turn)
 
     def close_under(self, held: WriterLock) -> bool:
-        """See `live.Forgotten`."""
+        """See `forks.Forgotten`."""
         if held is self._lock:
             self._connections.close()
             return True
         return hold_now(self._lock, self._connections.close)
 
     def __del__(self) -> None:
-        """See `live.forgotten`."""
+        """See `forks.forgotten`."""
         if getattr(self, "_closed", True):
             return
         if self._has_written:

@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from calibration_ledger.storage.sqlite.lock import WriterLock
 
 
-# -- forks ----------------------------------------------------------------------------------
-
 WAIT_S = 30.0
 """How long a fork waits for calls under way; only an upgrade of a large ledger takes longer."""
 
@@ -91,46 +89,7 @@ def check_safe() -> None:
         )
 
 
-def _before() -> None:
-    global _is_quiet  # noqa: PLW0603 - for the child
-    deadline = monotonic() + WAIT_S
-    _mutex.acquire()
-    _is_quiet = _wait_for_passing(deadline)
-    for pausable in list(pausables):
-        _paused.append(pausable)
-        _is_quiet = pausable.pause(deadline) and _is_quiet
-
-
-def _wait_for_passing(deadline: float) -> bool:
-    me = threading.get_ident()
-    while set(_passing) - {me} and monotonic() < deadline:
-        sleep(_POLL_EVERY_S)
-    return not _passing
-
-
-def _after_in_parent() -> None:
-    while _paused:
-        _paused.pop().resume()
-    _mutex.release()
-
-
-def _after_in_child() -> None:
-    global _mutex, _unsafe  # noqa: PLW0603 - of the whole process, as SQLite's memory is
-    _mutex = threading.RLock()  # other threads may have waited for it
-    _unsafe = _unsafe or not _is_quiet
-    _passing.clear()
-    while _paused:
-        _paused.pop().resume()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_before, after_in_parent=_after_in_parent, after_in_child=_after_in_child
-    )
-
-
 # -- the open backends of this process ------------------------------------------------------
-# The backends that are open in this process, for what happens to all of them at once.
 
 
 class _Forked(Protocol):
@@ -164,11 +123,6 @@ def close_forgotten(held: WriterLock) -> None:
                 forgotten.remove(backend)
 
 
-def _after_fork_in_child() -> None:
-    for backend in list(open_backends):
-        backend.after_fork_in_child()
-
-
 @atexit.register
 def _close_all() -> None:
     """Close what programs left open: the checkpoint of a last connection needs its lock."""
@@ -176,5 +130,44 @@ def _close_all() -> None:
         backend.close()
 
 
+# -- at a fork ------------------------------------------------------------------------------
+
+
+def _before() -> None:
+    global _is_quiet  # noqa: PLW0603 - for the child
+    deadline = monotonic() + WAIT_S
+    _mutex.acquire()
+    _is_quiet = _wait_for_passing(deadline)
+    for pausable in list(pausables):
+        _paused.append(pausable)
+        _is_quiet = pausable.pause(deadline) and _is_quiet
+
+
+def _wait_for_passing(deadline: float) -> bool:
+    me = threading.get_ident()
+    while set(_passing) - {me} and monotonic() < deadline:
+        sleep(_POLL_EVERY_S)
+    return not _passing
+
+
+def _after_in_parent() -> None:
+    while _paused:
+        _paused.pop().resume()
+    _mutex.release()
+
+
+def _after_in_child() -> None:
+    global _mutex, _unsafe  # noqa: PLW0603 - of the whole process, as SQLite's memory is
+    _mutex = threading.RLock()  # other threads may have waited for it
+    _unsafe = _unsafe or not _is_quiet
+    _passing.clear()
+    while _paused:
+        _paused.pop().resume()
+    for backend in list(open_backends):
+        backend.after_fork_in_child()
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+    os.register_at_fork(
+        before=_before, after_in_parent=_after_in_parent, after_in_child=_after_in_child
+    )

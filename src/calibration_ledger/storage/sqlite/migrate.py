@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import sqlite3
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
 from calibration_ledger.errors import LedgerCorruptError
 from calibration_ledger.storage.place import make_folder
-from calibration_ledger.storage.sqlite import connections as sqlite_connect
-from calibration_ledger.storage.sqlite.faults import DRIVER_ERRORS, sqlite_fault
+from calibration_ledger.storage.sqlite.connections import connect_migrator, set_wal
+from calibration_ledger.storage.sqlite.faults import faults_of
 from calibration_ledger.storage.sqlite.forks import no_fork
 
 if TYPE_CHECKING:
@@ -26,15 +25,30 @@ def begun_file(place: File, timeout_s: float) -> Iterator[sa.Connection]:
     make_folder(place)
     engine = sa.create_engine(
         "sqlite://",
-        creator=lambda: sqlite_connect.connect_migrator(place.path, timeout_s),
+        creator=lambda: connect_migrator(place.path, timeout_s),
         poolclass=sa.NullPool,
     )
     sa.event.listen(engine, "begin", lambda begun: begun.exec_driver_sql("BEGIN IMMEDIATE"))
     try:
-        with no_fork():
+        with faults_of(place.shown, "write"), no_fork():
+            with closing(engine.raw_connection()) as raw:
+                _set_wal_if_new(raw)
             yield from _begun(place, engine)
-    except DRIVER_ERRORS as error:
-        raise sqlite_fault(error, place.shown, "write") from error
+    finally:
+        engine.dispose()
+
+
+def _set_wal_if_new(raw: Any) -> None:
+    # Only ever in a database of our own; foreign ones are not touched.
+    if not raw.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
+        set_wal(raw)
+
+
+def _begun(place: File, engine: sa.Engine) -> Iterator[sa.Connection]:
+    try:
+        with engine.begin() as connection:
+            yield connection
+            _check_references(place, connection)
     except sa.exc.IntegrityError as error:
         # No program of ours wrote that row. A table that is built anew looks at each again.
         raise LedgerCorruptError(
@@ -42,27 +56,12 @@ def begun_file(place: File, timeout_s: float) -> Iterator[sa.Connection]:
             f"({error.orig}): restore a backup, or write down the calls that can be read with "
             f"`calib export csv FILE --salvage`."
         ) from error
-    except sa.exc.DBAPIError as error:
-        if isinstance(error.orig, sqlite3.Error):
-            raise sqlite_fault(error.orig, place.shown, "write") from error
-        raise
-    finally:
-        engine.dispose()
 
 
-def _begun(place: File, engine: sa.Engine) -> Iterator[sa.Connection]:
-    raw: Any = engine.raw_connection()
-    try:
-        tables = raw.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
-        if not tables:  # only ever a database of our own; foreign ones are not touched
-            sqlite_connect.set_wal(raw)
-    finally:
-        raw.close()
-    with engine.begin() as connection:
-        yield connection
-        broken = connection.exec_driver_sql("PRAGMA foreign_key_check").fetchall()
-        if broken:
-            raise LedgerCorruptError(
-                f"{place.shown} was not upgraded, because rows in it refer to rows that are "
-                f"missing ({broken[0][0]}): run `calib audit` and restore a backup."
-            )
+def _check_references(place: File, connection: sa.Connection) -> None:
+    broken = connection.exec_driver_sql("PRAGMA foreign_key_check").fetchall()
+    if broken:
+        raise LedgerCorruptError(
+            f"{place.shown} was not upgraded, because rows in it refer to rows that are "
+            f"missing ({broken[0][0]}): run `calib audit` and restore a backup."
+        )

@@ -29,7 +29,7 @@ from calibration_ledger.core.validation import (
 from calibration_ledger.errors import LedgerNotFoundError, NotALedgerError
 from calibration_ledger.storage.place import check_file
 from calibration_ledger.storage.sqlite.connections import connect_reader
-from calibration_ledger.storage.sqlite.faults import DRIVER_ERRORS, sqlite_fault
+from calibration_ledger.storage.sqlite.faults import DRIVER_ERRORS, faults_of
 from calibration_ledger.storage.sqlite.forks import no_fork
 from calibration_ledger.storage.sqlite.raw_pages import harvest
 
@@ -68,18 +68,19 @@ def opened(place: File) -> Iterator[Salvage]:
     """
     if not check_file(place):
         raise LedgerNotFoundError(f"there is no ledger at {place.shown}: nothing to salvage.")
-    try:
-        with no_fork(), closing(connect_reader(place.path, TIMEOUT_S)) as connection:
-            salvage = salvage_of(connection, place.path)
-            if salvage is None:
-                raise NotALedgerError(
-                    f"nothing of a ledger can be found in {place.shown}: name another path, or "
-                    f"restore a backup."
-                )
-            with closing(salvage):
-                yield salvage
-    except DRIVER_ERRORS as error:
-        raise sqlite_fault(error, place.shown, "read") from error
+    with (
+        faults_of(place.shown, "read"),
+        no_fork(),
+        closing(connect_reader(place.path, TIMEOUT_S)) as connection,
+    ):
+        salvage = salvage_of(connection, place.path)
+        if salvage is None:
+            raise NotALedgerError(
+                f"nothing of a ledger can be found in {place.shown}: name another path, or "
+                f"restore a backup."
+            )
+        with closing(salvage):
+            yield salvage
 
 
 def salvage_of(

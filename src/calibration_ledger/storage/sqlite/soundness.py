@@ -18,8 +18,8 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.schema import CreateTable
 
 from calibration_ledger.storage.schema import VERSION_TABLE, metadata, readable_view, version
-from calibration_ledger.storage.sqlite import connections as sqlite_connect
-from calibration_ledger.storage.sqlite.faults import DRIVER_ERRORS, sqlite_fault
+from calibration_ledger.storage.sqlite.connections import connect_reader, cut_page
+from calibration_ledger.storage.sqlite.faults import faults_of
 from calibration_ledger.storage.sqlite.forks import no_fork
 
 if TYPE_CHECKING:
@@ -27,14 +27,62 @@ if TYPE_CHECKING:
 
     from calibration_ledger.storage.place import File
 
+_CHECK = "PRAGMA integrity_check(100)"
+_CHECK_FREE_LIST = "PRAGMA integrity_check(sqlite_schema)"
+"""Of one table alone, and of that one the list of free pages is checked with it."""
+
+
+def unsound_parts(place: File, timeout_s: float, read: Callable[[str], Sequence[Any]]) -> list[str]:
+    """What is wrong with the file of a ledger; empty where all is well.
+
+    Args:
+        place: where it lies.
+        timeout_s: how long to wait for others.
+        read: runs one statement on a connection that only reads, and gives all its rows.
+
+    Raises:
+        LedgerError: it cannot be read.
+    """
+    found = _complaints(read(_CHECK))
+    ((free,),) = read("PRAGMA freelist_count")
+    found += _copy_check(place, timeout_s) if free else _complaints(read(_CHECK_FREE_LIST))
+    ((page_size,),) = read("PRAGMA page_size")
+    cut = cut_page(place.path, page_size)
+    return [*dict.fromkeys(found), *cut, *damaged_parts(read(LIST_SCHEMA))]
+
+
+def _complaints(rows: Sequence[Any]) -> list[str]:
+    return [line for (text,) in rows for line in str(text).splitlines() if _is_complaint(line)]
+
+
+def _is_complaint(line: str) -> bool:
+    return line != "ok" and not line.startswith("***")
+
+
+def _copy_check(place: File, timeout_s: float) -> list[str]:
+    """The check of a copy, page by page, that has no view any more and so is checked whole.
+
+    A ledger has free pages only after its tables were rebuilt or shortened: few ever do. The copy
+    is a temporary file of SQLite's own, and in memory while it is small.
+    """
+    with (
+        faults_of(place.shown, "read"),
+        no_fork(),
+        closing(sqlite3.connect("", isolation_level=None)) as copy,
+    ):
+        with closing(connect_reader(place.path, timeout_s)) as reader:
+            reader.backup(copy)
+        views = copy.execute("SELECT name FROM sqlite_master WHERE type = 'view'").fetchall()
+        for (name,) in views:
+            copy.execute('DROP VIEW "{}"'.format(name.replace('"', '""')))
+        return _complaints(copy.execute(_CHECK).fetchall())
+
 
 # -- are the tables as expected? ------------------------------------------------------------
-# Whether the tables of a SQLite ledger are what this program expects; it takes no Alembic.
-#
 # What SQLite keeps of a table or a view is the statement that made it, and a bit that flips there
 # can take a CHECK away without harming a row. The statements are compared word by word. Layout,
 # quotes around names and the order of constraints may differ: a table that a migration rebuilt, or
-# that another version of SQLAlchemy wrote, is none the worse for that.
+# that another version of SQLAlchemy wrote, is none the worse for that. Alembic is not needed.
 
 LIST_SCHEMA = "SELECT type, name, tbl_name, sql FROM sqlite_master"
 
@@ -151,55 +199,3 @@ def _difference(name: str, found: Part, expected: Part) -> str:
         f"{expected.kind} {name} is not as this program made it: "
         f"{'; '.join(here) or 'nothing'} in place of {'; '.join(there) or 'nothing'}"
     )
-
-
-# -- is the file sound? ---------------------------------------------------------------------
-
-_CHECK = "PRAGMA integrity_check(100)"
-_CHECK_FREE_LIST = "PRAGMA integrity_check(sqlite_schema)"
-"""Of one table alone, and of that one the list of free pages is checked with it."""
-
-
-def unsound_parts(place: File, timeout_s: float, read: Callable[[str], Sequence[Any]]) -> list[str]:
-    """What is wrong with the file of a ledger; empty where all is well.
-
-    Args:
-        place: where it lies.
-        timeout_s: how long to wait for others.
-        read: runs one statement on a connection that only reads, and gives all its rows.
-
-    Raises:
-        LedgerError: it cannot be read.
-    """
-    found = _complaints(read(_CHECK))
-    ((free,),) = read("PRAGMA freelist_count")
-    found += _copy_check(place, timeout_s) if free else _complaints(read(_CHECK_FREE_LIST))
-    ((page_size,),) = read("PRAGMA page_size")
-    cut = sqlite_connect.cut_page(place.path, page_size)
-    return [*dict.fromkeys(found), *cut, *damaged_parts(read(LIST_SCHEMA))]
-
-
-def _complaints(rows: Sequence[Any]) -> list[str]:
-    return [line for (text,) in rows for line in str(text).splitlines() if _is_complaint(line)]
-
-
-def _is_complaint(line: str) -> bool:
-    return line != "ok" and not line.startswith("***")
-
-
-def _copy_check(place: File, timeout_s: float) -> list[str]:
-    """The check of a copy, page by page, that has no view any more and so is checked whole.
-
-    A ledger has free pages only after its tables were rebuilt or shortened: few ever do. The copy
-    is a temporary file of SQLite's own, and in memory while it is small.
-    """
-    try:
-        with no_fork(), closing(sqlite3.connect("", isolation_level=None)) as copy:
-            with closing(sqlite_connect.connect_reader(place.path, timeout_s)) as reader:
-                reader.backup(copy)
-            views = copy.execute("SELECT name FROM sqlite_master WHERE type = 'view'").fetchall()
-            for (name,) in views:
-                copy.execute('DROP VIEW "{}"'.format(name.replace('"', '""')))
-            return _complaints(copy.execute(_CHECK).fetchall())
-    except DRIVER_ERRORS as error:
-        raise sqlite_fault(error, place.shown, "read") from error
