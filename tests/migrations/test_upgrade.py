@@ -13,10 +13,14 @@ import pytest
 from calibration_ledger import AdaptiveCalibrator
 from calibration_ledger.errors import LedgerOutdatedError, LedgerTooNewError, NotALedgerError
 from calibration_ledger.storage import contents, migrate
-from calibration_ledger.storage.migrate import current_revision, migrations_dir, upgrade
+from calibration_ledger.storage.migrate import (
+    current_revision,
+    migrations_dir,
+    schema_differences,
+    upgrade,
+)
 from calibration_ledger.storage.place import find_place
 from calibration_ledger.storage.schema import REVISION
-from calibration_ledger.storage.schema_check import schema_differences
 from calibration_ledger.storage.sqlite.lock import locked_file
 from support.newer_program import TOMORROW
 

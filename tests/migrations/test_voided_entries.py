@@ -17,11 +17,11 @@ from calibration_ledger.storage.migrate import (
     migration_connection,
     read_revision,
     run_migrations,
+    schema_differences,
     upgrade,
 )
 from calibration_ledger.storage.place import find_place
 from calibration_ledger.storage.schema import REVISION
-from calibration_ledger.storage.schema_check import schema_differences
 from support.reference import Lived, dump, lived_history
 
 if TYPE_CHECKING:

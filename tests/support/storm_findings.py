@@ -9,8 +9,8 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from calibration_ledger import AdaptiveCalibrator
+from calibration_ledger.storage.migrate import schema_differences
 from calibration_ledger.storage.place import find_place
-from calibration_ledger.storage.schema_check import schema_differences
 from support.reference import look_into
 from support.storm_roles import BATCH, call_of, done_mark, names_in
 

@@ -100,7 +100,7 @@ def check(session: Session, ctx: click.Context, *, as_json: bool) -> None:
 
     Exit code 1 if not. `calib audit` checks what is in them.
     """
-    from calibration_ledger.storage.schema_check import schema_differences
+    from calibration_ledger.storage.migrate import schema_differences
 
     place = _place(session)
     found = _current(place)

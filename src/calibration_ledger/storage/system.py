@@ -23,7 +23,7 @@ PROC = Path("/proc")
 
 LOOKS = 3
 LOOK_EVERY_S = 0.02
-"""So often, and so far apart, it is looked again before somebody is said to write out of turn."""
+"""How often, and how far apart, to look again before saying that somebody writes out of turn."""
 
 _NETWORK = re.compile(
     r"(nfs|smb|cifs|9p|virtiofs|afs|ceph|glusterfs|lustre|gpfs|beegfs|orangefs|pvfs2|ocfs2|gfs|coda|"
@@ -139,7 +139,7 @@ def kind_of(mounts: str, path: str) -> str | None:
 def free_bytes(path: str) -> int | None:
     """What this user may still write on the disk that a path lies on, or would lie on."""
     folder = Path(path)
-    while not os.path.exists(folder) and folder != folder.parent:  # noqa: PTH110 - see above - as above
+    while not os.path.exists(folder) and folder != folder.parent:  # noqa: PTH110 - see above
         folder = folder.parent
     try:
         return shutil.disk_usage(folder).free

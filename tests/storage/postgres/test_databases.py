@@ -16,10 +16,9 @@ from calibration_ledger.errors import (
     NotALedgerError,
     NotRecordedError,
 )
-from calibration_ledger.storage.migrate import current_revision, upgrade
+from calibration_ledger.storage.migrate import current_revision, schema_differences, upgrade
 from calibration_ledger.storage.place import find_place
 from calibration_ledger.storage.schema import REVISION
-from calibration_ledger.storage.schema_check import schema_differences
 from support.quick import QUICK
 from support.reference import LOCAL_PRIOR, Ema, digest_of, dump
 

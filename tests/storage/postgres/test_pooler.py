@@ -28,9 +28,8 @@ from calibration_ledger.errors import (
     NotRecordedError,
     OutcomeUnknownError,
 )
-from calibration_ledger.storage.migrate import upgrade
+from calibration_ledger.storage.migrate import schema_differences, upgrade
 from calibration_ledger.storage.place import find_place
-from calibration_ledger.storage.schema_check import schema_differences
 from support.newer_program import TODAY, TOMORROW, upgrade_in_process
 from support.pooler import SERVER_CONNECTIONS, running_pooler
 from support.postgres_server import PASSWORD

@@ -10,10 +10,9 @@ import pytest
 
 from calibration_ledger import AdaptiveCalibrator, Call
 from calibration_ledger.errors import LedgerPermissionError
-from calibration_ledger.storage.migrate import current_revision, upgrade
+from calibration_ledger.storage.migrate import current_revision, schema_differences, upgrade
 from calibration_ledger.storage.place import find_place
 from calibration_ledger.storage.schema import REVISION
-from calibration_ledger.storage.schema_check import schema_differences
 from support.reference import TABLES, dump
 from support.steps import wait_until
 

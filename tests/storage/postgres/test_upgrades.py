@@ -124,8 +124,8 @@ def test_who_owns_nothing_cannot_upgrade(postgres, database, run, url, newer, ca
 
 def test_up_down_and_up_again_gives_the_same_tables(postgres, empty):
     place = find_place(postgres.url(empty))
+    from calibration_ledger.storage.migrate import schema_differences
     from calibration_ledger.storage.postgres.migrate import begun
-    from calibration_ledger.storage.schema_check import schema_differences
 
     migrate.upgrade(place, 5.0)
     for revision in ("base", "head"):

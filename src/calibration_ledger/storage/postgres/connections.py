@@ -34,8 +34,8 @@ def make_engine(url: str, timeout_s: float) -> sa.Engine:
         "application_name": "calibration-ledger",
         # Below two seconds a connection over a busy network would fail for no good reason.
         "connect_timeout": max(2, int(timeout_s)),
-        # A server that lost its power says nothing: ask after 10 s of silence, and take it for
-        # gone after 30 s. The system's own default is two hours.
+        # A server that lost its power says nothing: probe after 10 s of silence, and give it up
+        # after 30 s. The system's own default is two hours.
         "keepalives_idle": 10,
         "keepalives_interval": 10,
         "keepalives_count": 2,
@@ -127,10 +127,10 @@ class Connections:
         return held
 
     def check_open(self) -> None:
-        """Refuse to begin a call on a connection that was taken.
+        """Refuse to begin a call once all connections are closed.
 
-        Looked at after `in_use` is set, and set before `in_use` is looked at, so that `close`
-        never pulls a connection from under a call.
+        A call sets `in_use` and then looks here; `close` forbids calls and then looks at `in_use`.
+        So it never pulls a connection from under a call.
         """
         if self._closed:
             raise LedgerClosedError(f"this calibrator of {self._ledger} is closed: open one.")

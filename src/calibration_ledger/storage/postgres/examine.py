@@ -1,6 +1,6 @@
 """What the doctor finds out about a ledger in PostgreSQL, on a connection that only reads.
 
-It asks for no more than any role may see: what the server keeps to itself is None, or left out.
+It asks only for what any role may see; what the server keeps to itself is None, or left out.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ TIMEOUT_S = 10.0
 """How long to wait for a connection."""
 
 LOCK_TIMEOUT_MS = 2_000
-"""How long a question may wait for a lock: an upgrade that runs keeps all tables."""
+"""How long a query may wait for a lock: a running upgrade holds all tables."""
 
 _SETTINGS = """
     SELECT pg_catalog.current_setting('server_version'),

@@ -90,11 +90,11 @@ def _lock(connection: sa.Connection, place: Server) -> None:
 
 
 def keep_others_out(connection: sa.Connection, timeout_s: float) -> None:
-    """Wait for those who are at work to end, and let nobody in before this transaction ends.
+    """Wait until nobody is at work, and let nobody in before this transaction ends.
 
     All tables are locked before the first is changed, so that no migration, however long, ends in
-    a deadlock. `models` comes first: every transaction that writes begins with it, so a later one
-    waits there and holds nothing, and then sees the revision that this transaction leaves.
+    a deadlock. `models` comes first: every writing transaction begins with it, so a later one waits
+    there without holding anything, and then sees the new revision.
 
     Raises:
         sqlalchemy.exc.DBAPIError: others held the tables until the deadline.
@@ -102,7 +102,7 @@ def keep_others_out(connection: sa.Connection, timeout_s: float) -> None:
     names = ", ".join(["models", *sorted(TABLES - {"models"})])
     deadline = time.monotonic() + timeout_s
     while True:
-        # Whoever comes later queues up behind this: give way now and then.
+        # All others wait behind this request: withdraw it now and then to let them pass.
         turn_ms = max(1, int(1000 * min(_TURN_S, deadline - time.monotonic())))
         try:
             with connection.begin_nested():

@@ -39,10 +39,10 @@ from calibration_ledger.storage.postgres.faults import (
     postgres_fault,
     unknown_outcome,
 )
-from calibration_ledger.storage.postgres.transaction import PostgresTransaction, left_ms
 from calibration_ledger.storage.schema import TABLES
 from calibration_ledger.storage.sqlite.forks import open_backends
 from calibration_ledger.storage.statements import statements
+from calibration_ledger.storage.transaction import Transaction
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from calibration_ledger.storage.backend import Result
     from calibration_ledger.storage.place import Server
     from calibration_ledger.storage.postgres.connections import Held
+    from calibration_ledger.storage.statements import Statements
 
 _PAUSE_S_MAX = 0.25
 _LOSSES_MAX = 2
@@ -178,9 +179,9 @@ class PostgresBackend:
     # -- going on ---------------------------------------------------------------------------
 
     def _persist(self, attempt: Callable[[Held, float], Result], doing: str) -> Result:
-        """Attempt it on this thread's connection, again while what stopped it may pass.
+        """Attempt it on this thread's connection, and again while what stopped it may pass.
 
-        Nothing that comes here as an error of psycopg has left a trace in the ledger.
+        An error of psycopg's that comes here has left no trace in the ledger.
         """
         shown = self.place.shown
         deadline = time.monotonic() + self._timeout_s
@@ -191,12 +192,12 @@ class PostgresBackend:
             except NoConnectionError as error:
                 cause = error.__cause__ or error
                 answer = self._connections.ping()
-                # One that has just come up knew us before, or ended what PgBouncer had for us. In
-                # the middle of its recovery there is a moment when it does not answer at all.
+                # A server that served us before, or ended the connection that PgBouncer had for
+                # us, is restarting: for a moment of its recovery it does not answer at all.
                 refusals += answer != "reject"
                 is_known = self._ready or is_ended(cause)
                 is_up_again = is_known and refusals <= _REFUSALS_MAX
-                # A server that starts, also after a crash of its own, is worth waiting for.
+                # A server that says that it starts, also after a crash, is worth waiting for.
                 may_pass = answer == "reject" or is_up_again or is_crowded(cause)
                 if not may_pass or time.monotonic() + pause_s > deadline:
                     raise no_connection(cause, shown, doing) from cause
@@ -259,3 +260,89 @@ def _begin(durability: str) -> str:
         " SET LOCAL lock_timeout = {milliseconds};"
         f" SET LOCAL synchronous_commit = {commit}"
     )
+
+
+# -- a writing transaction: locks that end at a deadline, rows that go in pipelines -----------
+# A model's row is locked by the model's id. The name would do in one PostgreSQL; but where rows
+# are spread over machines by `model_id`, a lock must say which machine it is for.
+
+_LIMIT_EVERY_S = 0.05
+
+
+class PostgresTransaction(Transaction):
+    """A transaction that waits for all its locks together no longer than until the deadline."""
+
+    __slots__ = ("_deadline", "_ids", "_limited_at")
+
+    def __init__(
+        self,
+        cursor: Any,
+        sql: Statements,
+        ledger: str,
+        ids: dict[str, int],
+        deadline: float,
+        limited_at: float,
+    ) -> None:
+        """Wrap a cursor whose transaction has begun.
+
+        Args:
+            cursor: what statements run on.
+            sql: the statements.
+            ledger: the place as it may be shown.
+            ids: the ids of models that were met before, to add to.
+            deadline: when to have all locks, in seconds of the monotonic clock.
+            limited_at: when the limit of the transaction was right: before its BEGIN was sent,
+                which behind PgBouncer may have waited long for a server connection.
+        """
+        super().__init__(cursor, sql, ledger)
+        self._ids = ids
+        self._deadline = deadline
+        self._limited_at = limited_at
+
+    def load(self, model: str) -> Any:
+        """See `Transaction.load`."""
+        # lock_timeout counts anew for each lock. It is set again only once time was lost, so that
+        # the first lock costs no round trip more.
+        now = time.monotonic()
+        if now > self._limited_at + _LIMIT_EVERY_S:
+            self._limited_at = now
+            self._execute(f"SET LOCAL lock_timeout = {left_ms(self._deadline)}")
+        return super().load(model)
+
+    def _lock(self, model: str) -> Any:
+        """See `Transaction._lock`: by the id, which is asked for once and then known.
+
+        Both are asked for, so that an id of a ledger that was replaced meanwhile finds nothing.
+        """
+        known = self._ids.get(model)
+        row = None if known is None else self._load(model, known)
+        if row is None:
+            found = self._execute(self._sql.find_id, (model,)).fetchone()
+            if found is None:
+                return None
+            self._ids[model] = found[0]
+            row = self._load(model, found[0])
+        return row
+
+    def _load(self, model: str, model_id: int) -> Any:
+        return self._execute(self._sql.load_known, (model, model_id)).fetchone()
+
+    def add_calls(self, rows: Sequence[tuple[Any, ...]]) -> None:
+        """See `Transaction.add_calls`."""
+        self._add(self._sql.add_call, rows)
+
+    def add_details(self, rows: Sequence[tuple[Any, ...]]) -> None:
+        """See `Transaction.add_details`."""
+        self._add(self._sql.add_detail, rows)
+
+    def _add(self, text: str, rows: Sequence[tuple[Any, ...]]) -> None:
+        # A pipeline pays from the second row on: to begin and end it takes round trips of its own.
+        if len(rows) == 1:
+            self._execute(text, rows[0])
+        elif rows:
+            self._cursor.executemany(text, rows)
+
+
+def left_ms(deadline: float) -> int:
+    """The milliseconds to the deadline; at least one, because 0 would be no limit at all."""
+    return max(1, int(1000 * (deadline - time.monotonic())))

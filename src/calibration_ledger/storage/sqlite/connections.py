@@ -126,10 +126,10 @@ def set_wal(connection: sqlite3.Connection) -> None:
 
 def connect_reader(path: Path, timeout_s: float) -> sqlite3.Connection:
     """A connection that can only read; `is_still` where the file had to be taken as immutable."""
-    # Without a -wal, in a folder that cannot be written, SQLite could not make the files that
-    # reading a WAL database takes; beside a file that cannot be, it would make them as ours, and
-    # leave them there, which would keep the file's owner from writing. Nobody is writing now, so
-    # the file may be taken as immutable; with a -wal that would hide what was committed last.
+    # Reading a WAL database takes a -wal and a -shm. In a folder that we may not write, SQLite
+    # cannot make them; beside a file that we may not write, it would make them as ours, and its
+    # owner could not write any more. Without a -wal nobody is writing now, so the file may be
+    # taken as immutable; with one, that would hide what was committed last.
     folder = os.path.dirname(os.path.realpath(path))  # noqa: PTH120 - of the file, not of a link
     may_write = os.access(folder, os.W_OK) and os.access(path, os.W_OK)
     if log_identity(path) or may_write:
@@ -138,7 +138,7 @@ def connect_reader(path: Path, timeout_s: float) -> sqlite3.Connection:
 
 
 def log_identity(path: Path) -> tuple[int, int] | None:
-    """Which write-ahead log lies beside the file, which may be behind a link; None: there is none.
+    """Which write-ahead log lies beside the file (or what it links to); None where there is none.
 
     As long as a connection to the ledger is open, its log stays where it is.
     """
@@ -150,9 +150,9 @@ def log_identity(path: Path) -> tuple[int, int] | None:
 
 
 def list_tables(ask: Callable[[str], Iterable[Sequence[Any]]]) -> set[str]:
-    """The tables of a database; where there is none, the mark of the program that owns it.
+    """The tables of a database; where there are none, the mark of the program that owns it.
 
-    A database that another program has made and marked as its own is not ours to fill.
+    An empty database that another program has marked as its own is not ours to fill.
     """
     tables = {name for (name,) in ask("SELECT name FROM sqlite_master WHERE type = 'table'")}
     if not tables:
@@ -162,11 +162,11 @@ def list_tables(ask: Callable[[str], Iterable[Sequence[Any]]]) -> set[str]:
 
 
 def cut_page(path: Path, page_size: int) -> list[str]:
-    """Say so, where the file ends in the middle of a page; nothing where all is well.
+    """The complaint about a file that ends in the middle of a page, if it does.
 
-    SQLite's own check does not see it: it takes what is missing of the last page for zeros.
+    SQLite's own check does not see it: it takes the missing end for zeros.
     """
-    # While there is a log, the file may be anything: a checkpoint that was killed is done again.
+    # While there is a log, the file may be anything: a killed checkpoint will be done again.
     with suppress(FileNotFoundError):
         if os.stat(f"{os.path.realpath(path)}-wal").st_size:  # noqa: PTH116 - a name beside a path
             return []
@@ -349,7 +349,7 @@ class Connections:
         return (status.st_dev, status.st_ino)
 
     def _state(self) -> tuple[int, ...]:
-        """The same for a connection that takes the file as immutable: whether it was, so far."""
+        """The same for a connection that takes the file as immutable: it changes with the file."""
         try:
             status = self._path.stat()
         except OSError:
@@ -434,7 +434,7 @@ class Connections:
         self._paused.append(self._mutex)
         quiet = not self._is_opening
         for held in self._list():
-            # A fork out of the middle of this thread's own call cannot wait for its end.
+            # A fork in the middle of a call of this very thread cannot wait for its end.
             is_mine = held.thread == threading.get_ident()
             if held.busy.acquire(timeout=0.0 if is_mine else max(0.0, deadline - monotonic())):
                 self._paused.append(held.busy)

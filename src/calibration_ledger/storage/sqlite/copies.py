@@ -35,10 +35,10 @@ if TYPE_CHECKING:
 
 
 VACUUM_INTO = "VACUUM INTO ?"
-"""Its parameter is a URI of mode `rw`: SQLite shall fill our file, never make one of its own."""
+"""Its parameter is a URI of mode `rw`, so that SQLite fills our file and makes none of its own."""
 
 _NAME_KEPT = 40
-"""Characters of the copy's name in that of the unfinished one: names have an end."""
+"""Characters of the copy's name in that of the unfinished one: names cannot be of any length."""
 
 
 def backup_beside(place: File, revision: str, timeout_s: float) -> Path:
@@ -75,7 +75,7 @@ def backup_file(place: File, copy: Path, timeout_s: float) -> None:
 
 
 def new_copy(copy: Path, ledger: Path | None, fill: Callable[[Path], object]) -> None:
-    """Give `fill` an empty file that nobody else may read, and that its name once it is whole.
+    """Let `fill` fill an empty file that nobody else may read; it gets its name once it is whole.
 
     Raises:
         InvalidInputError: there is something at the copy's path already.
@@ -83,7 +83,7 @@ def new_copy(copy: Path, ledger: Path | None, fill: Callable[[Path], object]) ->
         LedgerPathError: there is no room for it.
     """
     check_copy(copy, ledger)
-    # A name of its own: whatever bears one that can be guessed may be somebody else's.
+    # A random name: whatever has one that can be guessed may be somebody else's.
     partial = copy.with_name(f"{copy.name[:_NAME_KEPT]}.{secrets.token_hex(8)}.partial")
     try:
         os.close(create(partial, ledger, private=True))

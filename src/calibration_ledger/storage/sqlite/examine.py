@@ -1,8 +1,8 @@
 """What the doctor finds out about a SQLite file. It changes nothing, and makes no file.
 
 Reading a file in WAL mode makes a `-wal` and a `-shm` beside it. Where neither is there, nobody
-has it open: then it is read as if it could not change, which makes none. Should that turn out
-wrong, because somebody opened it meanwhile, it is read again in the ordinary way.
+has the file open: then it is read as one that cannot change, which makes none. If somebody opens
+it meanwhile, it is read again in the ordinary way.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ if TYPE_CHECKING:
     from calibration_ledger.storage.place import File
 
 TIMEOUT_S = 2.0
-"""How long to wait for others. Readers of a ledger never wait, but those of other modes do."""
+"""How long to wait for others. In WAL mode readers never wait; in the others they do."""
 
 LOOKED_AT_BYTES = 64 * 2**20
-"""So much of a file that is no database is looked at for what is left of a ledger."""
+"""How much of a file that is no database is searched for the rest of a ledger."""
 
 DAMAGE_SHOWN = 10
-"""So much damage is listed; the rest is not different."""
+"""How many pieces of damage are listed: the others say the same."""
 
 
 def examine_file(place: File, durability: str) -> Facts:
@@ -72,8 +72,8 @@ def examine_file(place: File, durability: str) -> Facts:
 def _is_still(path: Path) -> bool:
     """Whether nobody has the file open, this process included.
 
-    A connection to a file that "cannot change" takes no locks, and closing it would drop those
-    that this process holds on the file otherwise.
+    A connection to a file that "cannot change" takes no locks, but closing it would drop all other
+    locks of this process on the file.
     """
     beside = (f"{path}{suffix}" for suffix in ("-wal", "-shm", "-journal"))
     is_ours = any(True for _ in open_backends) or bool(forgotten)
@@ -172,7 +172,7 @@ class _Examination:
     def _journal_mode(self) -> str | None:
         """The journal mode, which a connection to a file that "cannot change" does not know.
 
-        A connection without locks refuses WAL mode, before it makes any file, and no other one.
+        But a connection without locks refuses WAL mode, and no other one, before it makes a file.
         """
         if not self._is_still:
             if sqlite_connect.is_still(self._connection):

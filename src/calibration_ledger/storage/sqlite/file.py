@@ -96,7 +96,7 @@ class SQLiteBackend:
     def _reader(self, doing: str = "read") -> Held:
         """This thread's reading connection, to the file that lies at the path now.
 
-        `doing` is what for, as `sqlite_fault` tells it.
+        `doing` is what it is for; see `sqlite_fault`.
         """
         held = self._connections.held("reader")
         if held is not None:
@@ -143,7 +143,7 @@ class SQLiteBackend:
         contents.check(self.place.shown)
 
     def _look_at_revision(self) -> None:
-        """A statement failed: perhaps because the ledger was upgraded under our feet."""
+        """A statement failed: refuse to go on if the ledger was upgraded meanwhile."""
         self._connections.drop("reader")
         try:
             self._reader()
@@ -200,7 +200,7 @@ class SQLiteBackend:
         if writer_lock(str(self._path)) is not lock:  # the path is a link, and was switched
             self._connections.close()  # under the lock of the file that it led to
             raise OtherLock
-        # Where a whole ledger was moved away, its lock file was too, and others lock a new one.
+        # A ledger that was moved away took its lock file along, and others lock a new one.
         wait_for(self.place, lock, self._timeout_s, lock.follow)
         close_forgotten(lock)
         is_there = check_file(self.place)
@@ -254,20 +254,20 @@ class SQLiteBackend:
             return
         self._closed = True
         open_backends.discard(self)
-        # The last connection to close checkpoints, and no two may do that at once. Who has only
-        # read cannot checkpoint, and shall not leave a lock file behind.
+        # The last connection to close checkpoints, and no two may do that at once. A backend that
+        # has only read cannot checkpoint, and leaves no lock file behind.
         if not self._has_written:
             self._connections.close()
             return
         if self not in forgotten:
-            forgotten.append(self)  # for whoever comes next, should this be stopped
+            forgotten.append(self)  # should this be interrupted, the next writer goes on with it
         try:
             self._lock.hold(self._wait_to_close, self._connections.close)
         except ReentrantCallError:
-            # Out of the middle of a write of this thread: that closes on its way out.
+            # A signal handler, in the middle of a write of this thread, which closes at its end.
             self._connections.forget()
         else:
-            with suppress(ValueError):  # somebody came next
+            with suppress(ValueError):  # another writer has done it
                 forgotten.remove(self)
 
     def _wait_to_close(self, lock: WriterLock, turn: Turn) -> None:

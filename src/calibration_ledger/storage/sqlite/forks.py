@@ -1,18 +1,18 @@
 """No SQLite connection crosses a fork, not even one that nobody uses.
 
-To put inherited connections aside is not enough. SQLite keeps what a process has locked in the
-process's own memory, which a child inherits without the locks. A connection that the child opens
-then takes itself for protected and is not: when the parent closes the ledger, it deletes the
-write-ahead log under the child, whose calls are lost without an error (measured). And where
+It is not enough that a child leaves inherited connections alone. SQLite remembers in the memory of
+a process which locks it holds, and a child inherits that memory, but not the locks. A connection
+that the child opens then seems protected and is not: when the parent closes the ledger, it deletes
+the write-ahead log under the child, whose calls are lost without an error (measured). And where
 another thread was in the middle of a write, the child finds the ledger locked for ever.
 
 So before a fork every connection of ours is closed, each between two calls; parent and child open
 their own when they need them. Where a call does not end in time, or the fork comes out of the
 middle of a call (a signal handler), the child cannot use SQLite ledgers, and is told so.
 
-The writers' lock is not taken for it. The last connection to close takes the log into the file, but
-under a lock of SQLite's own on the whole file, which it gets only where no other process has it
-open. So none can write at that instant, and a fork waits for no writer that stands still.
+This does not take the writers' lock. The last connection to close checkpoints, but only under a
+lock of SQLite's own on the whole file, which it gets only where no other process has it open. So
+nobody can write at that instant, and a fork waits for no writer that stands still.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def no_fork() -> Iterator[None]:
     me = threading.get_ident()
     check_safe()
     if me in _passing:
-        _passing.append(me)  # a fork that waits for this thread must not be waited for
+        _passing.append(me)  # without the mutex: a fork that holds it may wait for this thread
     else:
         with _mutex:
             _passing.append(me)
@@ -110,9 +110,9 @@ class Forgotten(_Forked, Protocol):
 open_backends: weakref.WeakSet[_Forked] = weakref.WeakSet()
 
 forgotten: list[Forgotten] = []
-"""Those that were dropped without being closed. The collector may come at any moment, also in the
-middle of a write, when their lock cannot be taken: whoever writes next, to any ledger, closes
-them, for each keeps files open."""
+"""Those that were dropped without being closed. The garbage collector may come in the middle of a
+write, when their lock cannot be taken. As each keeps files open, whoever writes next, to any
+ledger, closes them."""
 
 
 def close_forgotten(held: WriterLock) -> None:

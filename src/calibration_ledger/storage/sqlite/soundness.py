@@ -1,9 +1,9 @@
 """Whether a SQLite file is sound: the engine's own check, and what it leaves out.
 
-`PRAGMA integrity_check` looks at less than the whole file where the newest thing in the schema is
-a view: the page that a view does not have comes first in its list, which it takes for a partial
-check, and then neither the free pages nor those that nothing refers to are looked at, without a
-word. A free page that is also in use would be written over by the next call that needs one.
+`PRAGMA integrity_check` skips a part of the file where the newest thing in the schema is a view.
+A view has no page, so a 0 comes first in the list of pages to check, and SQLite takes that for the
+mark of a partial check: without a word, it leaves out the free pages, and pages that nothing refers
+to. But a free page that is also in use would be overwritten by the next call that needs one.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _CHECK = "PRAGMA integrity_check(100)"
 _CHECK_FREE_LIST = "PRAGMA integrity_check(sqlite_schema)"
-"""Of one table alone, and of that one the list of free pages is checked with it."""
+"""Of one table alone: with this one, the list of free pages is checked, too."""
 
 
 def unsound_parts(place: File, timeout_s: float, read: Callable[[str], Sequence[Any]]) -> list[str]:
@@ -60,10 +60,10 @@ def _is_complaint(line: str) -> bool:
 
 
 def _copy_check(place: File, timeout_s: float) -> list[str]:
-    """The check of a copy, page by page, that has no view any more and so is checked whole.
+    """The complaints about a copy of the file without views, which is checked whole.
 
-    A ledger has free pages only after its tables were rebuilt or shortened: few ever do. The copy
-    is a temporary file of SQLite's own, and in memory while it is small.
+    Only a ledger whose tables were rebuilt or shortened has free pages, and needs it. The copy is
+    a temporary file of SQLite's own, and in memory while it is small.
     """
     with (
         faults_of(place.shown, "read"),
