@@ -19,13 +19,13 @@ from calibration_ledger.errors import (
 from calibration_ledger.storage.schema import REVISION, TABLES, VERSION_TABLE, metadata
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
     from collections.abc import Set as AbstractSet
 
 CORE_TABLES = frozenset({"models", "calls", VERSION_TABLE})
 """What a ledger of any revision has."""
 
-FIND_REVISIONS = f"SELECT version_num FROM {VERSION_TABLE}"
+_FIND_REVISIONS = f"SELECT version_num FROM {VERSION_TABLE}"
 
 
 class Contents(NamedTuple):
@@ -77,18 +77,15 @@ class Contents(NamedTuple):
             raise self.error(ledger)
 
 
-def may_hold_revision(tables: AbstractSet[str]) -> bool:
-    """Whether it is worth asking these tables for `FIND_REVISIONS`; a foreign one may refuse."""
-    return tables >= CORE_TABLES or tables == {VERSION_TABLE}
+def look(tables: AbstractSet[str], ask: Callable[[str], Iterable[Sequence[Any]]]) -> Contents:
+    """What lies in a database with these tables, which `ask` runs a query on."""
+    # A foreign table of that name may be of another shape, and refuse.
+    may_tell = tables >= CORE_TABLES or tables == {VERSION_TABLE}
+    return contents_of(tables, [row[0] for row in ask(_FIND_REVISIONS)] if may_tell else [])
 
 
 def contents_of(tables: AbstractSet[str], revisions: Sequence[object]) -> Contents:
-    """What lies in a database.
-
-    Args:
-        tables: the names of its tables.
-        revisions: what its version table holds; nothing where `may_hold_revision` says no.
-    """
+    """What lies in a database, by the names of its tables and what its version table holds."""
     if tables <= {VERSION_TABLE} and not revisions:
         return Contents("empty")
     found = of_revision(revisions[0]) if len(revisions) == 1 else None

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
@@ -22,12 +22,7 @@ from calibration_ledger.errors import (
     LedgerNotFoundError,
     MigrationsNotFoundError,
 )
-from calibration_ledger.storage.contents import (
-    FIND_REVISIONS,
-    contents_of,
-    may_hold_revision,
-    of_revision,
-)
+from calibration_ledger.storage.contents import look, of_revision
 from calibration_ledger.storage.place import (
     File,
     Memory,
@@ -46,7 +41,7 @@ from calibration_ledger.storage.sqlite.migrate import begun_file
 from calibration_ledger.storage.sqlite.soundness import LIST_SCHEMA, damaged_parts, foreign_parts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from alembic.config import Config
 
@@ -122,17 +117,18 @@ def read_revision(connection: sa.Connection, ledger: str = "this") -> str | None
     Raises:
         NotALedgerError: it is a database of something else.
     """
+
+    def ask(text: str, *values: Any) -> Sequence[Any]:
+        return connection.exec_driver_sql(text, *values).all()
+
     if connection.dialect.name == "postgresql":
         from calibration_ledger.storage.postgres.connections import FIND_TABLES
 
         # A schema may be shared with other programs: only names of ours are looked for.
-        rows = connection.exec_driver_sql(FIND_TABLES, (sorted(TABLES),)).fetchall()
-        tables = {table for table, _ in rows}
+        tables = {table for table, _ in ask(FIND_TABLES, (sorted(TABLES),))}
     else:
-        tables = list_tables(lambda text: connection.exec_driver_sql(text).all())
-    asks = may_hold_revision(tables)
-    revisions = connection.exec_driver_sql(FIND_REVISIONS).scalars().all() if asks else []
-    contents = contents_of(tables, revisions)
+        tables = list_tables(ask)
+    contents = look(tables, ask)
     if contents.state == "foreign":
         raise contents.error(ledger)
     return contents.revision or None

@@ -13,13 +13,7 @@ import sqlalchemy as sa
 
 from calibration_ledger.core.facts import Blocked, Facts, ServerFacts
 from calibration_ledger.errors import LedgerCorruptError, NotALedgerError
-from calibration_ledger.storage.contents import (
-    FIND_REVISIONS,
-    contents_of,
-    count_rows,
-    find_last_entry,
-    may_hold_revision,
-)
+from calibration_ledger.storage.contents import count_rows, find_last_entry, look
 from calibration_ledger.storage.postgres.connections import (
     FIND_TABLES,
     check_tables,
@@ -169,14 +163,13 @@ class _Examination:
         """What there is, from its tables: fields of `Facts`."""
         try:
             tables, _ = check_tables(ledger, self._insist(FIND_TABLES, sorted(TABLES)))
-            rows = self._insist(FIND_REVISIONS) if may_hold_revision(tables) else []
+            contents = look(tables, self._insist)
         except NotALedgerError as error:
             return {"state": "foreign", "trouble": str(error)}
         except psycopg.Error as error:
             if self._cursor.connection.closed:
                 raise
             return {"state": "unreadable", "trouble": str(postgres_fault(error, ledger, "read"))}
-        contents = contents_of(tables, [revision for (revision,) in rows])
         if contents.state == "empty":
             return {"state": "missing"}
         return contents.facts(ledger)

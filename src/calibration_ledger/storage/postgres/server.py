@@ -21,7 +21,7 @@ import psycopg
 
 from calibration_ledger.errors import InvalidInputError, LedgerNotFoundError, NotRecordedError
 from calibration_ledger.storage.backend import Raced
-from calibration_ledger.storage.contents import FIND_REVISIONS, contents_of, may_hold_revision
+from calibration_ledger.storage.contents import look
 from calibration_ledger.storage.postgres.connections import (
     FIND_TABLES,
     Connections,
@@ -104,8 +104,7 @@ class PostgresBackend:
         """Check that the database holds a ledger of this program's revision."""
         found = self._read(FIND_TABLES, (sorted(TABLES),))
         tables, _ = check_tables(self.place.shown, found)
-        rows = self._read(FIND_REVISIONS) if may_hold_revision(tables) else []
-        contents = contents_of(tables, [revision for (revision,) in rows])
+        contents = look(tables, self._read)
         if contents.state == "empty":
             raise LedgerNotFoundError(
                 f"there is no ledger in {self.place.shown} yet: the first call recorded makes it, "

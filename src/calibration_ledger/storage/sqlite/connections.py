@@ -134,6 +134,11 @@ def connect_reader(path: Path, timeout_s: float) -> sqlite3.Connection:
     may_write = os.access(folder, os.W_OK) and os.access(path, os.W_OK)
     if log_identity(path) or may_write:
         return connect(uri(path, "ro"), timeout_s)
+    return connect_still(path, timeout_s)
+
+
+def connect_still(path: Path, timeout_s: float) -> sqlite3.Connection:
+    """A connection that takes the file as immutable: no locks, and no files beside it."""
     return connect(uri(path, "ro", immutable=True), timeout_s, StillConnection)
 
 

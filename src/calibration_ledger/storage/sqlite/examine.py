@@ -16,16 +16,17 @@ from typing import TYPE_CHECKING, Any
 
 from calibration_ledger.core.facts import Facts, Readable
 from calibration_ledger.errors import LedgerError, NotALedgerError
-from calibration_ledger.storage.contents import (
-    FIND_REVISIONS,
-    contents_of,
-    count_rows,
-    find_last_entry,
-    may_hold_revision,
-)
+from calibration_ledger.storage.contents import count_rows, find_last_entry, look
 from calibration_ledger.storage.place import check_file
 from calibration_ledger.storage.schema import REVISION
-from calibration_ledger.storage.sqlite import connections as sqlite_connect
+from calibration_ledger.storage.sqlite.connections import (
+    connect,
+    connect_reader,
+    connect_still,
+    is_still,
+    list_tables,
+    uri,
+)
 from calibration_ledger.storage.sqlite.faults import DRIVER_ERRORS, sqlite_fault
 from calibration_ledger.storage.sqlite.forks import forgotten, no_fork, open_backends
 from calibration_ledger.storage.sqlite.salvage import is_damage, salvage_of, survey
@@ -108,12 +109,11 @@ class _Examination:
 
     def _connect(self) -> sqlite3.Connection:
         if self._is_still:
-            target = sqlite_connect.uri(self._path, "ro", immutable=True)
-            return sqlite_connect.connect(target, TIMEOUT_S, sqlite_connect.StillConnection)
-        return sqlite_connect.connect_reader(self._path, TIMEOUT_S)
+            return connect_still(self._path, TIMEOUT_S)
+        return connect_reader(self._path, TIMEOUT_S)
 
     def _read(self, facts: Facts) -> Facts:
-        tables = sqlite_connect.list_tables(self._ask)
+        tables = list_tables(self._ask)
         facts = replace(facts, **self._state(facts.ledger, tables))
         facts = replace(facts, journal_mode=self._journal_mode())
         if facts.state in {"empty", "foreign"} and not self._damage:
@@ -163,8 +163,7 @@ class _Examination:
         """What it is, from its tables: the fields of `Facts`."""
         if self._damage:
             return {"state": "damaged"}
-        rows = self._ask(FIND_REVISIONS) if may_hold_revision(tables) else []
-        contents = contents_of(tables, [revision for (revision,) in rows])
+        contents = look(tables, self._ask)
         if contents.state == "empty" and self._damage:
             return {"state": "damaged"}
         return contents.facts(ledger)
@@ -175,13 +174,13 @@ class _Examination:
         But a connection without locks refuses WAL mode, and no other one, before it makes a file.
         """
         if not self._is_still:
-            if sqlite_connect.is_still(self._connection):
+            if is_still(self._connection):
                 return None
             rows = self._ask("PRAGMA journal_mode")
             return str(rows[0][0]) if rows else None
-        target = sqlite_connect.uri(self._path, "ro") + "&nolock=1"
+        target = uri(self._path, "ro") + "&nolock=1"
         try:
-            with closing(sqlite_connect.connect(target, TIMEOUT_S)) as connection:
+            with closing(connect(target, TIMEOUT_S)) as connection:
                 connection.execute("PRAGMA schema_version").fetchone()
                 return str(connection.execute("PRAGMA journal_mode").fetchone()[0])
         except DRIVER_ERRORS as error:
@@ -194,9 +193,7 @@ class _Examination:
         try:
             if any(True for _ in open_backends) or forgotten or not Path(log).stat().st_size:
                 return None
-            target = sqlite_connect.uri(self._path, "ro", immutable=True)
-            connection = sqlite_connect.connect(target, TIMEOUT_S, sqlite_connect.StillConnection)
-            with closing(connection):
+            with closing(connect_still(self._path, TIMEOUT_S)) as connection:
                 found = connection.execute("PRAGMA quick_check(1)").fetchall()
         except (OSError, *DRIVER_ERRORS):
             return None

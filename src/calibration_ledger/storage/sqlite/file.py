@@ -21,7 +21,7 @@ from calibration_ledger.errors import (
     NotALedgerError,
     ReentrantCallError,
 )
-from calibration_ledger.storage.contents import FIND_REVISIONS, contents_of, may_hold_revision
+from calibration_ledger.storage.contents import look
 from calibration_ledger.storage.place import check_file, check_one_name, make_folder
 from calibration_ledger.storage.sqlite.connections import Connections, list_tables
 from calibration_ledger.storage.sqlite.faults import DRIVER_ERRORS, sqlite_fault
@@ -132,9 +132,10 @@ class SQLiteBackend:
             raise LedgerClosedError(f"this calibrator of {self.place.shown} is closed: open one.")
 
     def _check_is_ledger(self, cursor: sqlite3.Cursor) -> None:
-        tables = list_tables(lambda query: cursor.execute(query).fetchall())
-        rows = cursor.execute(FIND_REVISIONS).fetchall() if may_hold_revision(tables) else []
-        contents = contents_of(tables, [revision for (revision,) in rows])
+        def ask(query: str) -> list[Any]:
+            return cursor.execute(query).fetchall()
+
+        contents = look(list_tables(ask), ask)
         if contents.state == "empty":
             raise LedgerNotFoundError(
                 f"{self.place.shown} is an empty database, no ledger yet: the first call recorded "

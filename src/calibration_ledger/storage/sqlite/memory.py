@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from calibration_ledger.errors import LedgerClosedError, ReentrantCallError
 from calibration_ledger.storage.migrate import run_migrations
-from calibration_ledger.storage.sqlite import connections as sqlite_connect
+from calibration_ledger.storage.sqlite.connections import connect, uri
 from calibration_ledger.storage.sqlite.copies import VACUUM_INTO, new_copy
 from calibration_ledger.storage.sqlite.faults import sqlite_fault
 from calibration_ledger.storage.sqlite.forks import pausables
@@ -44,7 +44,7 @@ class MemoryBackend:
         self._is_paused = False
         self._engine = sa.create_engine(
             "sqlite://",
-            creator=lambda: sqlite_connect.connect(":memory:", 0.0),
+            creator=lambda: connect(":memory:", 0.0),
             poolclass=sa.StaticPool,
             pool_reset_on_return=None,
         )
@@ -113,7 +113,7 @@ class MemoryBackend:
         path = Path(copy)
 
         def fill(partial: Path) -> None:
-            self.read(VACUUM_INTO, (sqlite_connect.uri(partial, "rw"),))
+            self.read(VACUUM_INTO, (uri(partial, "rw"),))
 
         new_copy(path, None, fill)
         return path
