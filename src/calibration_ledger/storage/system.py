@@ -49,7 +49,7 @@ _IS_OPEN = 128
 def file_facts(path: Path) -> FileFacts:
     """What the system says of a ledger's file, which need not be there."""
     path = Path(os.path.realpath(path))
-    if os.path.exists(path) and not path.is_file():  # noqa: PTH110 - see `_may_write`
+    if os.path.exists(path) and not path.is_file():  # noqa: PTH110 - see `_nearest`
         return FileFacts()  # a folder, say: its size, names and locks are not a ledger's
     kind, is_network, is_volatile = file_system(str(path))
     facts = FileFacts(
@@ -79,12 +79,16 @@ def file_facts(path: Path) -> FileFacts:
 
 def _may_write(path: Path) -> bool:
     """Whether this user may write to the file, or make it, and make files beside it."""
-    folder = path.parent
+    may_make = os.access(_nearest(path.parent), os.W_OK | os.X_OK)
+    return may_make and (not os.path.exists(path) or os.access(path, os.W_OK))  # noqa: PTH110 - see `_nearest`
+
+
+def _nearest(path: Path) -> Path:
+    """The path, or the folder nearest above it that is there."""
     # Not Path.exists(), which raises where a folder may not be searched.
-    while not os.path.exists(folder) and folder != folder.parent:  # noqa: PTH110 - see above
-        folder = folder.parent
-    may_make = os.access(folder, os.W_OK | os.X_OK)
-    return may_make and (not os.path.exists(path) or os.access(path, os.W_OK))  # noqa: PTH110 - see above
+    while not os.path.exists(path) and path != path.parent:  # noqa: PTH110 - see above
+        path = path.parent
+    return path
 
 
 def _locked_out(path: Path) -> tuple[str, ...]:
@@ -138,11 +142,8 @@ def kind_of(mounts: str, path: str) -> str | None:
 
 def free_bytes(path: str) -> int | None:
     """What this user may still write on the disk that a path lies on, or would lie on."""
-    folder = Path(path)
-    while not os.path.exists(folder) and folder != folder.parent:  # noqa: PTH110 - see above
-        folder = folder.parent
     try:
-        return shutil.disk_usage(folder).free
+        return shutil.disk_usage(_nearest(Path(path))).free
     except OSError:
         return None
 

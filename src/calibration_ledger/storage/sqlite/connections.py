@@ -204,20 +204,6 @@ class Held:
     To use it: `with held.busy`, and only if it still `is_open` then.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "busy",
-        "connection",
-        "cursor",
-        "identity",
-        "inside",
-        "is_open",
-        "is_still",
-        "looked_at",
-        "thread",
-        "transaction",
-    )
-
     def __init__(
         self, connection: PoolProxiedConnection, identity: tuple[int, ...], is_still: bool
     ) -> None:
