@@ -1,4 +1,4 @@
-"""Which entries count: the arithmetic of voiding, held against sets of numbers."""
+"""The walk over a history, and which entries count: voiding, held against sets of numbers."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from calibration_ledger.core.entries import Adjustment
 from calibration_ledger.core.history import (
     VOIDS_LENGTH_MAX,
+    Page,
     covers,
     left_of,
     merged,
@@ -19,6 +20,7 @@ from calibration_ledger.core.history import (
     voided_ranges,
     voids_ranges,
     voids_text,
+    walk,
 )
 
 SEQS = st.sets(st.integers(1, 60), min_size=1)
@@ -177,3 +179,50 @@ def test_a_voiding_that_stands_for_archived_entries_has_the_rule_and_alpha_that_
     known = [archived, void(70, 55)._replace(alpha=0.3), void(90, 60)]
     assert rule_in_force(known, voided_ranges(known)) == ("ema.1", 0.3)
     assert rule_in_force(known[:1], ()) == ("ema.1", 0.2)
+
+
+class Entries:
+    """Calls at these numbers, two to a page, beside adjustments."""
+
+    def __init__(self, adjustments, seqs):
+        self.adjustments = adjustments
+        self.seqs = seqs
+
+    def calls(self, after, through):
+        found = [(seq,) for seq in self.seqs if after < seq <= through]
+        for i in range(0, len(found), 2):
+            yield Page(found[i : i + 2], [])
+
+
+def walked(entries, after, through):
+    """The adjustments by their kind, and the numbers of the calls."""
+    return [
+        part.kind if isinstance(part, Adjustment) else [seq for (seq,) in part.rows]
+        for part in walk(entries, after, through)
+    ]
+
+
+HISTORY = Entries([entry(1, "opened"), entry(5, "reset"), entry(6, "voided")], [2, 3, 4, 7, 8])
+
+
+def test_a_walk_meets_every_entry_in_order():
+    assert walked(HISTORY, 0, 8) == ["opened", [2, 3], [4], "reset", "voided", [7, 8]]
+
+
+def test_a_walk_begins_and_ends_anywhere():
+    assert walked(HISTORY, 3, 7) == [[4], "reset", "voided", [7]]
+    assert walked(HISTORY, 5, 5) == []
+    assert walked(HISTORY, 4, 5) == ["reset"]
+
+
+def test_a_call_that_shares_the_number_of_an_adjustment_is_met_before_it():
+    shared = Entries([entry(1, "opened"), entry(3, "reset")], [2, 3, 4])
+    assert walked(shared, 0, 4) == ["opened", [2, 3], "reset", [4]]
+
+
+def test_a_walk_from_the_start_meets_adjustments_of_impossible_numbers():
+    assert walked(Entries([entry(-1, "reset"), entry(1, "opened")], [2]), 0, 2) == [
+        "reset",
+        "opened",
+        [2],
+    ]
