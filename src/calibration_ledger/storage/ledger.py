@@ -31,7 +31,7 @@ from calibration_ledger.errors import (
     damage_told,
     damaged,
 )
-from calibration_ledger.storage.transaction import PAGE, Known, Stored, request_pages
+from calibration_ledger.storage.transaction import PAGE, Known, Stored, known_calls
 
 if TYPE_CHECKING:
     import os
@@ -203,17 +203,12 @@ class Ledger:
     def call_of(self, model_id: int, request_id: str) -> int | None:
         """The seq of the call with this request id; None for none."""
         key = request_key(request_id)
-        for _, seq, *_ in self.backend.read(self.backend.sql.find_request, (model_id, key)):
-            return int(seq)
-        return None
+        known = self.calls_of(model_id, [key]).get(key)
+        return None if known is None else known.seq
 
     def calls_of(self, model_id: int, request_keys: Sequence[bytes]) -> dict[bytes, Known]:
         """Which of these the model has."""
-        found = {}
-        for values in request_pages(model_id, request_keys):
-            for key, *known in self.backend.read(self.backend.sql.find_requests, values):
-                found[bytes(key)] = Known(*known)
-        return found
+        return known_calls(self.backend.read, self.backend.sql, model_id, request_keys)
 
     # -- the whole of it --------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ from calibration_ledger.storage.schema import REVISION, TABLES
 from calibration_ledger.storage.statements import REQUESTS_AT_ONCE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from calibration_ledger.storage.backend import Cursor
     from calibration_ledger.storage.statements import Statements
@@ -51,12 +51,33 @@ _MANY = 4
 """So many request ids are looked up together."""
 
 
-def request_pages(model_id: int, request_keys: Sequence[bytes]) -> Iterator[list[Any]]:
-    """The parameters of `find_requests`, for each twenty of these."""
+def known_calls(
+    ask: Callable[[str, Sequence[Any]], list[Any]],
+    sql: Statements,
+    model_id: int,
+    request_keys: Sequence[bytes],
+) -> dict[bytes, Known]:
+    """Which of these the model has. Where there are some, a statement asks for twenty.
+
+    Args:
+        ask: runs a reading statement, and gives its rows.
+        sql: the statements.
+        model_id: the model's id.
+        request_keys: what to look for.
+    """
+    found = {}
+    if len(request_keys) < _MANY:
+        for key in request_keys:
+            for _, seq, _, *numbers in ask(sql.find_request, (model_id, key)):
+                found[key] = Known(seq, *numbers)
+        return found
     for start in range(0, len(request_keys), REQUESTS_AT_ONCE):
         keys = list(request_keys[start : start + REQUESTS_AT_ONCE])
         keys += keys[-1:] * (REQUESTS_AT_ONCE - len(keys))
-        yield [value for key in keys for value in (model_id, key)]
+        values = [value for key in keys for value in (model_id, key)]
+        for key, *known in ask(sql.find_requests, values):
+            found[bytes(key)] = Known(*known)
+    return found
 
 
 class Transaction:
@@ -158,20 +179,13 @@ class Transaction:
         """Replace a model's calibration: `(*CALIBRATION_NAMES, model_id)`."""
         self._execute(self._sql.save, row)
 
-    def find_requests(self, model_id: int, request_keys: Sequence[bytes]) -> dict[bytes, Known]:
-        """Which of these the model has. Where there are some, a statement asks for twenty."""
-        found = {}
-        if len(request_keys) < _MANY:
-            for key in request_keys:
-                row = self._execute(self._sql.find_request, (model_id, key)).fetchone()
-                if row is not None:
-                    _, seq, _, *numbers = row
-                    found[key] = Known(seq, *numbers)
-            return found
-        for values in request_pages(model_id, request_keys):
-            for key, *known in self._execute(self._sql.find_requests, values).fetchall():
-                found[bytes(key)] = Known(*known)
-        return found
+    def calls_of(self, model_id: int, request_keys: Sequence[bytes]) -> dict[bytes, Known]:
+        """Which of these the model has."""
+        return known_calls(self._ask, self._sql, model_id, request_keys)
+
+    def _ask(self, text: str, parameters: Sequence[Any]) -> list[Any]:
+        rows: list[Any] = self._execute(text, parameters).fetchall()
+        return rows
 
     def last_adjustment(self, model_id: int) -> int:
         """The seq of a model's newest adjustment."""

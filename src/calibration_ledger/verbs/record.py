@@ -377,7 +377,7 @@ def _stored(opened: OpenModel, calls: Sequence[NewCall]) -> dict[str, Known]:
         return {}
     ids = {call.request_id for call in calls if call.request_id is not None}
     keys = {request_key(request_id): request_id for request_id in ids}
-    found = opened.transaction.find_requests(opened.model_id, list(keys))
+    found = opened.transaction.calls_of(opened.model_id, list(keys))
     return {keys[key]: known for key, known in found.items()}
 
 
