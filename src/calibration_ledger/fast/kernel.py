@@ -1,8 +1,8 @@
 """What is compiled beside the rules' folds: learn a block of calls under many candidates.
 
-A plain function of numbers and arrays, which needs neither numpy nor numba to be imported. It takes
-even constants as arguments: what is compiled holds those of the day, and numba's cache only notices
-when this file changes.
+A plain function of numbers and arrays, which needs neither numpy nor numba to be imported. Even
+constants are arguments: compiled code would keep the old value of one that changes elsewhere, as
+numba's cache only notices when this file changes.
 """
 
 from __future__ import annotations

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 # -- pages of calls, gathered into arrays ---------------------------------------------------
 
 SHORTEST, LONGEST = 8_192, 65_536
-"""Calls to a block: the first is short, so that the cores soon have something to do, and each is
-half as long again as the one before, for each candidate has histograms of its own, which the
-processor fetches for every block anew. With 16,384 throughout, a sweep took a tenth longer."""
+"""Calls to a block. The first is short, so that the cores soon have something to do. Each is half
+as long again as the one before, because the processor fetches the histograms of every candidate
+anew for each block. With 16,384 throughout, a sweep took a tenth longer."""
 
 
 class Block(NamedTuple):

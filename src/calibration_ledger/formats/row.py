@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 REQUIRED = ("model", "prompt_tokens", "completion_tokens", "actual_ms")
 OPTIONAL = ("called_at", "request_id", "details", "voided")
 IGNORED = ("seq", "predicted_ms", "error_ms")
-"""What the ledger says of a call: accepted, so that its own output imports, and worked out anew."""
+"""What the ledger itself says of a call: accepted, as its own output has it, and computed anew."""
 
 _KNOWN = frozenset(REQUIRED + OPTIONAL + IGNORED)
 
@@ -42,7 +42,7 @@ CONTENT_BYTES = 16
 class Row(NamedTuple):
     """A checked row; `called_at` in microseconds, None where the file does not say.
 
-    One that is `voided` counts no more where it comes from: it is left out.
+    One that is `voided` no longer counts in the ledger that it comes from: it is left out.
     """
 
     model: str
@@ -219,7 +219,7 @@ ID_BYTES = 6
 _BEGINNING = f'{{"{KEY}":"'
 _MEMBER = r'"[ !#-\[\]-h][^"\\]*":(?:"[^"\\]*"|[^"{\[,}]+)'
 _BEFORE = re.compile(rf"\{{{_MEMBER}(?:,{_MEMBER})*")
-"""Plain members whose keys begin with less than an i: those that come before ours."""
+"""Plain members whose keys begin with a character before i, and so come before ours."""
 
 _ID = re.compile(f"[0-9a-f]{{{2 * ID_BYTES}}}")
 _ALONE_LENGTH = len(_BEGINNING) + 2 * ID_BYTES + len('"}')
@@ -231,10 +231,10 @@ DETAILS_BYTES_LEFT = DETAILS_BYTES_MAX - _ALONE_LENGTH + len("{")
 class ImportDigest:
     """Works an id out of the rows of a file, in their order. Released, it never changes.
 
-    What makes a row another call makes the id another one, and so does the order. Of a row goes
-    in what the file says: one without a time is the same whenever it is taken in. So two files of
-    one id hold the same calls; the same calls in JSON lines and CSV have one id, unless one of
-    the formats was given more (an export has request ids that the file it came from had not).
+    Whatever makes a row another call changes the id, and so does the order. A row goes in as the
+    file has it: one without a time is the same whenever it is imported. So two files with one id
+    hold the same calls. The same calls as JSON lines and as CSV have one id, unless one file says
+    more (an export has the request ids that the file before it had not).
     """
 
     def __init__(self) -> None:

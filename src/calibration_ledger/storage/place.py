@@ -36,7 +36,7 @@ _MISTYPED = re.compile(
 )
 
 _LOG_HEADER_BYTES = 32
-"""A write-ahead log of no more than that holds nothing."""
+"""A write-ahead log that is no longer than its header holds nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +167,7 @@ def check_file(place: File) -> bool:
         LedgerPathError: it is a folder or a device, or lies in a folder that does not exist.
         LedgerPermissionError: it may not be read.
         LedgerCorruptError: there is nothing, but a log beside it.
-        NotALedgerError: it is a single byte; of larger files the database engine tells.
+        NotALedgerError: it is a single byte; what a larger file is, SQLite tells.
     """
     path = place.path
     try:
@@ -210,8 +210,8 @@ def check_file(place: File) -> bool:
 def _refuse_log_alone(place: File) -> None:
     """Refuse a file that is empty or gone while its log still holds what was recorded last.
 
-    SQLite takes such a log for a leftover, and deletes it. Who makes a ledger writes a page into
-    the file before the log.
+    SQLite takes such a log for a leftover, and deletes it. A ledger that is just being made has a
+    page in its file before it has a log.
     """
     path = os.path.realpath(place.path)
     if _size(f"{path}-wal") > _LOG_HEADER_BYTES and _size(path) <= 0:

@@ -1,7 +1,7 @@
 """What the operating system knows of a ledger's file: its disk, and who holds locks on it.
 
-Nothing here opens the database or a file beside it, takes a lock or waits for one: `stat`, and on
-Linux `/proc`, say it all. Elsewhere much is unknown, which is None.
+Nothing here opens the database or a file beside it, takes a lock or waits for one: `stat` tells it,
+and `/proc` on Linux. What is not known on other systems is None.
 """
 
 from __future__ import annotations

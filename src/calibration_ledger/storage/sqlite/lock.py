@@ -97,7 +97,7 @@ class Turn:
 _ENDED = Turn()
 _ENDED.over = True
 _PASSED: dict[str, Turn] = {_HEIR: _ENDED}
-"""The heirs of a turn that the lock has left behind: one that is kept shall not keep all later."""
+"""The heirs of a turn that the lock has passed: whoever keeps one shall not keep all later ones."""
 
 
 class FairLock:
@@ -226,9 +226,9 @@ class WriterLock:
     ) -> Result:
         """Run `work(*arguments)` with the lock held; `wait` acquires it where it is not free.
 
-        Whatever `work` raises, and whenever Ctrl-C comes, the lock is given back: nothing in here
-        that must happen is behind a point at which Python looks for signals. Those are the start
-        of each function of its own, and the moment after a call.
+        Whatever `work` raises, and whenever Ctrl-C comes, the lock is given back. Python looks for
+        signals at the start of each function of its own and after each call, and nothing in here
+        that must happen lies behind such a point.
         """
         turn = Turn(get_ident())
         try:
