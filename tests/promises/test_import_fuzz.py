@@ -15,9 +15,8 @@ from calibration_ledger import AdaptiveCalibrator
 from calibration_ledger.errors import ImportRefusedError
 from support.histories import json_values
 from support.importing import HEADER, json_row
+from verbs.test_import_ledger import GOOD
 from verbs.test_import_state import FULL, state
-
-from .test_ledger_refusals import GOOD
 
 SAMPLES = {
     "jsonl": (json_row(request_id="r") + json_row(called_at="2025-01-01T00:00Z")).encode(),
