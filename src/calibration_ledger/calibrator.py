@@ -99,10 +99,10 @@ _REMOVED = {
 
 
 def refusing_removed(init: Callable[Given, None]) -> Callable[Given, None]:
-    """Refuse these keyword arguments with their sentences, before `init` would with Python's.
+    """Let `init` say what replaced a parameter that was removed.
 
-    A wrapper, so that help, `inspect.signature` and type checkers see the parameters that there
-    are and nothing else: with `**removed` among them, every misspelt keyword would pass.
+    As a wrapper, it leaves the signature as it is: with `**removed` in that, type checkers would
+    let every misspelt keyword pass.
 
     Raises:
         RemovedParameterError: there was one.
@@ -137,13 +137,13 @@ class _Records(Protocol):
 
 @dataclass(slots=True)
 class TimedCall:
-    """What `timed` yields. The block sets the first three; the rest is set behind it.
+    """What `timed` yields. The block sets the first three; the others are set at its end.
 
-    Where the call cannot be recorded, `actual_ms` is there all the same, and `error_ms` is None.
+    If the call cannot be recorded, `actual_ms` is set nevertheless, and `error_ms` is None.
 
     Attributes:
         completion_tokens: the tokens that came out; must be set, 0 included.
-        request_id: the caller's name for the call, where there is one.
+        request_id: the caller's id for the call, if there is one.
         details: what else was measured.
         actual_ms: the measured wall-clock time of the block in ms.
         error_ms: actual minus predicted, in ms.
@@ -163,7 +163,7 @@ def timed_call(calibrator: _Records, model: str, prompt_tokens: int) -> Iterator
     called_at = datetime.now(UTC)
     start = time.perf_counter()
     yield call
-    # Set first: where recording it is refused, the measurement shall not be lost with it.
+    # Set first, so that the measurement is not lost if recording it is refused.
     call.actual_ms = (time.perf_counter() - start) * 1000.0
     if call.completion_tokens is None:
         raise CompletionTokensMissingError(
@@ -220,8 +220,8 @@ class AdaptiveCalibrator:
             rule: the learning rule of models opened or reset from now on, such as `kalman`.
             prior: from a model's name to (ms per prompt token, ms per completion token, base ms);
                 None: the built-in priors.
-            durability: `"full"`: what was recorded survives a power cut; `"normal"`: it survives
-                crashes of the program only, and recording is several times as fast.
+            durability: with `"full"`, recorded calls survive a power cut; with `"normal"`, they
+                survive a crash of the program only, and recording is several times as fast.
             timeout_s: how long a write waits for other writers, in seconds.
 
         Raises:
@@ -230,7 +230,7 @@ class AdaptiveCalibrator:
             LedgerError: what lies at the path cannot be used as a ledger.
         """
         self._rule = (found := find_rule(rule)).version
-        # The default object itself: whoever writes 0.15 means it.
+        # `is`, not `==`: whoever passes 0.15 to another rule means 0.15.
         self._alpha = found.default_alpha if alpha is DEFAULT_ALPHA else check_alpha(alpha)
         check_durability(durability)
         timeout_s = check_seconds("timeout_s", timeout_s, _TIMEOUT_MAX_S)
@@ -250,7 +250,7 @@ class AdaptiveCalibrator:
 
     @property
     def ledger(self) -> str:
-        """Where the ledger lies, as it may be shown; a password in a URL is hidden."""
+        """The ledger's path or URL, with a password hidden."""
         return self._ledger.shown
 
     def __repr__(self) -> str:
@@ -260,7 +260,7 @@ class AdaptiveCalibrator:
     # -- predict and record -----------------------------------------------------------------
 
     def predict(self, model: str, prompt_tokens: int, completion_tokens: int = 0) -> CostPrediction:
-        """Predict a call from the newest committed state, of whichever process. Writes nothing.
+        """Predict a call from the newest committed state. Writes nothing.
 
         Args:
             model: the model's name; one never seen is predicted from its prior.
@@ -269,7 +269,8 @@ class AdaptiveCalibrator:
 
         Raises:
             InvalidInputError: the name or a token count is not what it must be.
-            NotFiniteError: the model learnt so absurd a call that it predicts no number: reset it.
+            NotFiniteError: an absurd call was learnt, and the prediction would be infinite: reset
+                the model.
             LedgerError: the ledger cannot be read.
         """
         model = check_model(model)
@@ -314,8 +315,8 @@ class AdaptiveCalibrator:
             prompt_tokens: the tokens that went in.
             actual_ms: the measured wall-clock time in milliseconds.
             completion_tokens: the tokens that came out.
-            request_id: the caller's name for this call: recorded again with the same numbers, it
-                adds nothing and gives the first error, unless it was archived since.
+            request_id: the caller's id for this call. Recording it again with the same numbers
+                adds nothing and gives the first error, unless the call was archived since.
             called_at: when the call was made, with a time zone; None: now.
             details: what else was measured, such as `{"ttft_ms": 80.5, "source": "proxy"}`: numbers
                 and short texts, at most 4,096 bytes as JSON; no prompts and no responses.
@@ -378,10 +379,10 @@ class AdaptiveCalibrator:
         return state.adjustment(1, "opened", now)
 
     def timed(self, model: str, prompt_tokens: int) -> AbstractContextManager[TimedCall]:
-        """Measure a call around a block, and record it.
+        """Measure how long a block takes, and record that as a call.
 
-        `with calibrator.timed(model, 512) as call:` runs the model and sets
-        `call.completion_tokens`; see `TimedCall`. An exception inside records nothing.
+        In `with calibrator.timed(model, 512) as call:`, the block runs the model and sets
+        `call.completion_tokens`; see `TimedCall`. After an exception nothing is recorded.
 
         Raises:
             CompletionTokensMissingError: the block ended without `completion_tokens`.
@@ -391,7 +392,7 @@ class AdaptiveCalibrator:
     # -- the live state ---------------------------------------------------------------------
 
     def calibration(self, model: str) -> ModelCalibration:
-        """The whole state of a model, unrounded; the prior's for a model never seen."""
+        """The whole state of a model, unrounded; of a model never seen, its prior."""
         live = self._ledger.find(model := check_model(model))
         if live is not None:
             return calibration_of(live.model, live.snapshot)
@@ -420,7 +421,7 @@ class AdaptiveCalibrator:
         History stays. For a model never seen nothing happens.
 
         Raises:
-            InvalidInputError: the name is not one, such as "": only None means all.
+            InvalidInputError: the model is no name, such as "": only None means all.
         """
         if model is None or self._ledger.find(model := check_model(model)) is not None:
             reset_models(self._ledger, self._opening, model)
@@ -430,13 +431,12 @@ class AdaptiveCalibrator:
     def check_exists(self) -> None:
         """Refuse to go on where there is no ledger yet.
 
-        `audit`, `replay`, `recalibrate`, `backup` and `export_ledger` do, because nothing found
-        in a ledger that is not there would look like all being well. `calls`, `heads`,
-        `all_stats` and predictions take it for an empty one, which the first write makes. A
-        ledger in memory is there from the start.
+        `audit`, `replay`, `recalibrate`, `backup` and `export_ledger` do so, too: of a mistyped
+        path, an empty result would look as if all were well. To `calls`, `heads`, `all_stats` and
+        predictions, a missing ledger is an empty one. A ledger in memory always exists.
 
         Raises:
-            LedgerNotFoundError: there is none. None was made.
+            LedgerNotFoundError: there is no ledger, and none was made.
         """
         self._ledger.check_exists()
 
@@ -522,7 +522,7 @@ class AdaptiveCalibrator:
             progress: called with the number of calls done since the last time.
 
         Returns:
-            One `Sweep` for each model, sorted by model, and behind them, where there are several,
+            One `Sweep` for each model, sorted by model, and after them, if there are several,
             one of all together (`.model` is None).
 
         Raises what `replay` raises; but a rule and alpha under which a calibration would not stay
@@ -542,7 +542,7 @@ class AdaptiveCalibrator:
     def suggest(self, model: str | None = None) -> list[Suggestion]:
         """Where another rule or alpha would have predicted the newest calls clearly better.
 
-        A quick look at 2,000 calls of a model at most; `sweep` knows for sure.
+        It looks at no more than 2,000 calls of a model; `sweep` looks at all of them.
 
         Raises:
             ModelNotFoundError: the ledger has no entry of this model.
@@ -561,16 +561,16 @@ class AdaptiveCalibrator:
     ) -> list[Replay]:
         """Adopt a rule and alpha: rebuild the live calibration by replay, as an adjustment.
 
-        One transaction for each model, and none before all are replayed: one that cannot be
-        leaves all as they were. A model that would not change gets no entry.
+        Every model is replayed before the first is changed: if one cannot be, all stay as they
+        were. Then there is a transaction for each. A model that would not change gets no entry.
 
         Args:
             alpha: the alpha to adopt; None: as for `replay`.
             rule: the rule to adopt; None: each model keeps its own.
             model: only this one.
-            best: True: each model adopts what `sweep` ranks first (of `rule`, where one is
-                given), if that errs less than its live rule and alpha. What `sweep` gave saves
-                sweeping once more.
+            best: True: each model adopts what `sweep` ranks first, if that errs less than its
+                live rule and alpha; with `rule`, only that is tried. Pass what `sweep` gave
+                instead of True, to save a second sweep.
             dry_run: only say what would be adopted.
             progress: called with the number of calls done since the last time.
 
@@ -595,19 +595,19 @@ class AdaptiveCalibrator:
         dry_run: bool = False,
         progress: Progress | None = None,
     ) -> list[Voiding]:
-        """Void entries: rebuild the live calibration as if they had never been.
+        """Void entries: rebuild the live calibration without them.
 
-        They stay in the history, and `calls` marks them; nothing learns from them any more. A
-        `voided` entry says which they are. It can be voided itself: then they count again. One
-        transaction for each model.
+        They stay in the history, marked by `calls`, and nothing learns from them. A `voided`
+        entry lists them; void that one, and they count again. There is a transaction for each
+        model.
 
         Args:
-            model: the model's name; None, for an import alone: every model that it brought calls.
-            seq: an entry, a pair of the first and last of several, or a list of these. Among them
-                may be a reset or recalibration, which is undone, but not the first entry.
+            model: the model's name. None is for `import_id` alone: all models of the import.
+            seq: the number of an entry, a pair of the first and last of several, or a list of
+                these. A reset or recalibration among them is undone; the first entry cannot be.
             request_id: the request id of a call, or several.
-            import_id: what an import of calls reported as its `import_id`, or several.
-            note: why, to be kept with the entry.
+            import_id: the `import_id` of an `ImportReport`, or several.
+            note: the reason, which is stored with the entry.
             dry_run: only say what would change.
             progress: called with the number of calls replayed since the last time.
 
@@ -616,9 +616,9 @@ class AdaptiveCalibrator:
 
         Raises:
             ModelNotFoundError: the ledger has no entry of this model.
-            NoSuchEntryError: something is named that is not there.
+            NoSuchEntryError: there is no such entry, request id or import.
             InvalidInputError: an argument is not what it must be, or an entry cannot be voided.
-            HistoryArchivedError: what is named was archived: bring it back first.
+            HistoryArchivedError: an entry was archived: bring it back first.
             LedgerError: as for `record`.
         """
         return void.void(
@@ -633,7 +633,7 @@ class AdaptiveCalibrator:
         )
 
     def heads(self) -> list[Head]:
-        """Today's running digest of every model, to note down and audit against later.
+        """The running digest of every model as it is now, to save and to audit against later.
 
         A ledger that is not there yet has none.
         """
@@ -650,12 +650,12 @@ class AdaptiveCalibrator:
 
         Args:
             model: only this one.
-            heads: what `heads()` gave earlier: finds a past that was rewritten consistently.
-                Those of archived entries are not looked at, but for the newest.
+            heads: what `heads()` gave earlier, to find a history that was rewritten from end to
+                end. Of archived entries, only the newest has a head to compare with.
             progress: called with the number of calls done since the last time.
 
         Raises:
-            LedgerNotFoundError: there is no ledger yet: a name mistyped, or a ledger that is gone.
+            LedgerNotFoundError: there is no ledger: the name is mistyped, or the ledger is gone.
             ModelNotFoundError: the ledger has no entry of this model.
         """
         return audit.audit(self._ledger, model, heads=heads, progress=progress)
@@ -670,11 +670,11 @@ class AdaptiveCalibrator:
         skip_bad: bool = False,
         progress: Progress | None = None,
     ) -> ImportReport:
-        """Take a file in: what `calib import KIND FILE` does.
+        """Import a file, as `calib import KIND FILE` does.
 
-        The file is checked whole before anything of it is recorded; then it is recorded in
-        transactions of at most 1,000 entries (`state`: in one). Should that be cut short, the
-        same import completes it: no call is added twice. The formats are in docs/files.md.
+        The whole file is checked before anything is recorded; then it is recorded in transactions
+        of at most 1,000 entries (`state`: in one). If that is interrupted, the same import adds
+        the rest, and no call twice. The formats are in docs/files.md.
 
         Args:
             kind: `jsonl` or `csv`: calls, a row each; `ledger`: what `export_ledger("jsonl", ...)`
@@ -683,8 +683,8 @@ class AdaptiveCalibrator:
                 `~/.nexus/calibrator_state.json`.
             skip_bad: leave bad rows out and count them, instead of refusing the file; for `jsonl`
                 and `csv` only.
-            progress: called with the number of steps done since the last time: a step for each
-                line that was read, and one for each entry that was recorded.
+            progress: called with the number of steps since the last time: one for each line read,
+                and one for each entry recorded.
 
         Raises:
             ImportRefusedError: the file is not what it should be, and nothing was recorded.
@@ -721,12 +721,12 @@ class AdaptiveCalibrator:
         salvage: bool = False,
         progress: Progress | None = None,
     ) -> ExportReport:
-        """Write the ledger to a file: what `calib export KIND FILE` does.
+        """Write the ledger to a file, as `calib export KIND FILE` does.
 
         Args:
             kind: `jsonl`: every entry with the heads, for `import_calls("ledger", ...)`; `csv`:
                 the calls alone.
-            target: a path, or an open text file. A path bears the name only once it is complete.
+            target: a path, or an open text file. The path exists only once the file is complete.
             model: only this one.
             overwrite: replace a file that is at the path already, instead of refusing.
             salvage: of a damaged ledger, write the calls that can still be read (with `jsonl`
@@ -757,9 +757,9 @@ class AdaptiveCalibrator:
         )
 
     def doctor(self) -> Diagnosis:
-        """Say how the ledger is and what needs action: what `calib doctor` does.
+        """Check the ledger's health and say what needs action, as `calib doctor` does.
 
-        Changes nothing. Of a ledger that the constructor refuses, `calib doctor` tells as well.
+        Changes nothing. For a ledger that cannot be opened, use `calib doctor`.
 
         Returns:
             A `Diagnosis`: `.facts`, `.advice` with the urgent first, and `.needs_action`.
@@ -769,7 +769,7 @@ class AdaptiveCalibrator:
         return doctor(self._ledger)
 
     def archivable(self, before: datetime, *, model: str | None = None) -> ArchiveReport:
-        """What `archive` would take out of the ledger. Changes nothing, and reads little.
+        """What `archive` would take out of the ledger. Changes nothing and is quick.
 
         Returns:
             An `ArchiveReport` without a file; the heads in it are empty.
@@ -790,25 +790,25 @@ class AdaptiveCalibrator:
     ) -> ArchiveReport:
         """Move the oldest entries to a file: the one way in which a ledger shrinks.
 
-        The entries of each model up to the first that was made at `before` or later go (the time
-        of its opening does not count), where there is a call among them. They are written to a
+        The entries of each model up to the first one made at `before` or later go (the time of
+        its opening does not count), if there is a call among them. They are written to a
         file, which is read back and verified; then, in one transaction, an `archived` entry takes
-        their place, with the state behind them. Predictions, `seq`, `heads()` and the audit go on;
-        replays begin with that state. At last a file of SQLite's gives their space back.
+        their place, with the state after them. Predictions, `seq`, `heads()` and the audit go on;
+        replays begin with that state. At the end an SQLite file gives the space back.
 
         `import_calls("ledger", target)` brings them back, the newest archive first. Until then the
-        ledger has forgotten their request ids: one that is recorded again is a new call. Heads
-        noted earlier of entries that are archived cannot be audited here any more.
+        ledger does not know their request ids: a call recorded again counts as a new one. Heads of
+        archived entries that were saved earlier cannot be audited here any more.
 
         Args:
             before: a time, with its zone.
-            target: a path at which nothing is; compressed if it ends in `.gz`.
+            target: the path of a new file; compressed if it ends in `.gz`.
             model: only this one.
-            progress: called with the number of steps done since the last time: a step for each
-                entry that was written, and one for each call that was read back.
+            progress: called with the number of steps since the last time: one for each entry
+                written, and one for each call read back.
 
         Returns:
-            An `ArchiveReport`; without models where there was nothing to archive, and no file was
+            An `ArchiveReport`. If there was nothing to archive, it has no models, and no file was
             made.
 
         Raises:
@@ -816,7 +816,7 @@ class AdaptiveCalibrator:
             LedgerNotFoundError: there is no ledger yet.
             InvalidInputError: an argument is not what it must be, or the path is taken.
             ExportFailedError: the file could not be written, or does not read back as it was.
-            LedgerCorruptError: the history does not explain itself; see `audit`.
+            LedgerCorruptError: the history does not explain the calibrations; see `audit`.
             LedgerError: as for `record`; the error says whether the file stays.
         """
         from calibration_ledger.verbs.archive import archive
@@ -824,7 +824,7 @@ class AdaptiveCalibrator:
         return archive(self._ledger, before, target, model=model, progress=progress)
 
     def archived(self) -> list[Head]:
-        """The newest archived entry, and the head behind it, of each model that has one.
+        """The newest archived entry, and the head after it, of each model that has one.
 
         The entries up to there are in archives; see `archive`.
         """
@@ -834,7 +834,7 @@ class AdaptiveCalibrator:
         """Write a consistent copy of the ledger while others go on writing; gives its path.
 
         Raises:
-            InvalidInputError: it is no path, or there is something at it already.
+            InvalidInputError: it is no path, or something is there already.
             LedgerNotFoundError: there is no ledger yet.
         """
         return self._ledger.backup(check_path("copy", copy))

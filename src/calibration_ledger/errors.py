@@ -103,7 +103,7 @@ class NoSuchRuleError(UnknownRuleError, InvalidInputError):
 
 
 class NotFiniteError(InvalidInputError, ArithmeticError):
-    """A prediction, or a number of the calibration behind a call, would be infinite or NaN.
+    """A prediction, or the calibration after a call, would be infinite or NaN.
 
     Nothing of the refused transaction was written.
     """
@@ -118,7 +118,7 @@ class ModelNotFoundError(CalibrationLedgerError, LookupError):
 
 
 class NoSuchEntryError(InvalidInputError, LookupError):
-    """An entry was named that the model does not have."""
+    """The model has no such entry."""
 
 
 class CompletionTokensMissingError(InvalidInputError):
@@ -148,9 +148,9 @@ class ImportRefusedError(InvalidInputError):
 
 
 class ExportFailedError(CalibrationLedgerError, OSError):
-    """The file of an export could not be written, for instance to a full disk.
+    """The file of an export could not be written, because the disk is full, say.
 
-    Nothing is left of it, and the ledger is as it was.
+    The unfinished file was removed, and the ledger was not changed.
     """
 
 
@@ -162,7 +162,7 @@ class LedgerError(CalibrationLedgerError):
 
 
 class LedgerNotFoundError(LedgerError, FileNotFoundError):
-    """There is no ledger at this place, and a reading command does not make one."""
+    """There is no ledger at this place, and reading does not make one."""
 
 
 class LedgerPathError(LedgerError, OSError):
@@ -180,12 +180,12 @@ class NotALedgerError(LedgerError):
 class HistoryArchivedError(LedgerError):
     """Entries were archived, or brought back, while they were read. Nothing was changed.
 
-    What was read before does not fit what would be read next: do the same again.
+    What was read so far does not fit what comes next: start again.
     """
 
 
 class StoredRuleError(UnknownRuleError, LedgerError):
-    """A model in the ledger learns by this rule: a newer program wrote it. Nothing was written."""
+    """A newer program wrote a model with this rule into the ledger. Nothing was written."""
 
 
 class LedgerReplacedError(LedgerError):
@@ -236,20 +236,19 @@ class LedgerClosedError(LedgerError):
 
 
 class ReentrantCallError(LedgerError, RuntimeError):
-    """The call came out of the middle of another of the same thread, and did nothing.
+    """The call interrupted another one of the same thread, and did nothing.
 
-    A signal handler makes such calls. The other call goes on behind it, undisturbed.
+    Signal handlers make such calls. The interrupted call goes on undisturbed.
     """
 
-    stayed = "this call did nothing"
-    advice = "let the handler set a flag, and do it after the call that it came into"
+    stayed = "it did nothing"
+    advice = "let the handler set a flag, and make the call later"
 
     @property
     def matter(self) -> str:
         """It is always the same."""
         return super().matter or (
-            "the ledger was called out of the middle of another call of this thread, as a signal "
-            "handler may do"
+            "this call interrupted another call of the same thread, as a signal handler may do"
         )
 
 
@@ -267,9 +266,9 @@ class LedgerBusyError(NotRecordedError, TimeoutError):
 
 
 class OutcomeUnknownError(LedgerError):
-    """The commit failed in a way that leaves open whether the ledger holds the write.
+    """The commit failed, and nobody can know whether the write is in the ledger.
 
-    Calls with a `request_id` can simply be recorded again: the ledger knows them.
+    Calls with a `request_id` can simply be recorded again: none is added twice.
     """
 
     stayed = "whether it was recorded cannot be known"
@@ -286,7 +285,7 @@ NAMED_MAX = 10
 
 
 def shown(value: object) -> str:
-    """A value of the caller's in a sentence, short whatever it is."""
+    """A value of the caller's for a sentence, cut to a bearable length."""
     try:
         text = repr(value)
     except Exception:  # noqa: BLE001 - an int of 4,300 digits has none, and a caller's may fail
@@ -304,7 +303,7 @@ def named(names: Sequence[str], most: int = NAMED_MAX) -> str:
 # The audit reports them as findings; everything else that meets them raises a typed error.
 
 COUNT_LIMIT = 2**60
-"""Counts and seqs stay below: no ledger gets there, and there is room above to add."""
+"""Counts and seqs are smaller: no ledger gets there, and sums still fit in 64 bits."""
 
 
 def damaged(model: str, what: str) -> LedgerCorruptError:

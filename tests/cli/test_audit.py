@@ -161,7 +161,7 @@ def test_a_heads_file_without_the_head_that_is_asked_for_is_no_silent_ok(calib, 
     empty.write_text("\n")
     result = calib("audit", "--heads", empty)
     assert result.stdout.startswith("ok: ")
-    assert f"warning: there is no head in {empty}, so that nothing was held" in result.stderr
+    assert f"warning: there is no head in {empty}, so there was nothing to compare" in result.stderr
     calib("audit", "--save-heads", saved)
     assert calib("audit", "tiny", "--heads", saved).stderr == ""
     some.write_text(

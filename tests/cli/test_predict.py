@@ -45,7 +45,7 @@ def test_a_model_imported_without_calls_is_predicted_from_what_came_in(calib, le
     result = calib("predict", "old", "--prompt-tokens", 40)
     assert result.stdout == (
         "old: 20 ms (20.0 ms) for 40 prompt tokens and 0 completion tokens\n"
-        "confidence 0.00: no call was learnt since this state was taken in\n"
+        "confidence 0.00: no call was learnt since this state was imported\n"
     )
 
 

@@ -112,7 +112,7 @@ def test_the_best_is_explained_by_the_errors_that_the_sweep_compared(calib, long
     best, live = sweep.winner, sweep.live
     assert calib("recalibrate", "--best", "--yes").stderr == (
         f"x y: {best.rule}, alpha {best.alpha:g} errs {best.mean_absolute_error_ms:.1f} ms over "
-        f"the 230 calls behind the first 20, the live one {live.mean_absolute_error_ms:.1f} ms\n"
+        f"the 230 calls after the first 20, the live one {live.mean_absolute_error_ms:.1f} ms\n"
     )
 
 

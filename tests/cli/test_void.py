@@ -51,7 +51,7 @@ def test_taking_it_back_makes_them_count_again(calib, poisoned):
     before = json.loads(calib("stats", "x y", "--json").stdout)
     calib("void", "x y", "--seq", "12", "--seq", "13")
     result = calib("void", "x y", "--seq", "14")
-    assert "x y: among it voided (entry 14).\n" in result.stderr
+    assert "x y: adjustments among them: voided (entry 14).\n" in result.stderr
     assert json.loads(calib("stats", "x y", "--json").stdout) == before
     assert "voided" not in calib("history").stdout
 
@@ -59,7 +59,7 @@ def test_taking_it_back_makes_them_count_again(calib, poisoned):
 def test_a_model_without_a_call_that_counts_says_why(calib, poisoned):
     calib("void", "x y", "--seq", "2..13")
     shown = calib("predict", "x y", "--prompt-tokens", 1).stdout.splitlines()[1]
-    assert shown == "confidence 0.00: no call of this model counts, for they were voided"
+    assert shown == "confidence 0.00: all calls of this model were voided"
 
 
 def test_a_dry_run_changes_nothing_and_says_so(calib, poisoned):

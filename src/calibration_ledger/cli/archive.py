@@ -53,16 +53,16 @@ def archive(
     yes: bool,
     as_json: bool,
 ) -> None:
-    """Move the oldest entries to a file; the ledger shrinks.
+    """Move the oldest entries to a file, to shrink the ledger.
 
-    The one exception to "kept for good". Each model's entries up to the first one made at DATE or
-    later are written to DEST, which is read back and verified. Then, in one transaction, an
-    `archived` entry takes their place, with the state and head behind them. Predictions stay the
-    same, and `calib audit` goes on from there; a replay begins with that state.
+    Nothing else takes entries out of a ledger. Each model's entries up to the first one made at
+    DATE or later are written to DEST, which is read back and verified. Then, in one transaction,
+    an `archived` entry replaces them: it holds the state and the head after them. Predictions
+    stay the same; `calib audit` and replays start from that state.
 
     DEST must not exist; it is compressed if it ends in .gz. Keep it: `calib import ledger DEST`
-    brings the entries back. Until then the ledger does not know their request ids: one that is
-    recorded again is a new call.
+    brings the entries back. Until then the ledger does not know their request ids, so that a
+    call recorded again counts as a new one.
     """
     with session.existing() as calibrator:
         found = calibrator.archivable(before, model=model)
@@ -83,7 +83,7 @@ def archive(
 
 
 def _confirm(found: ArchiveReport, ledger: str, dest: str, *, yes: bool) -> None:
-    """Go on only with `--yes`, or when somebody at the terminal agrees."""
+    """Ask before entries are taken out, unless `--yes` was given."""
     if yes:
         return
     what = f"move {_counted(found)} out of {ledger} to {dest}"

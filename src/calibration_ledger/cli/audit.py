@@ -27,7 +27,7 @@ from calibration_ledger.formats.heads import check_replaceable, read_heads, writ
     "noted",
     type=FilePath(readable=False, dir_okay=False, allow_dash=True),
     metavar="FILE",
-    help="Audit against heads saved earlier: finds a rewritten or shortened past.",
+    help="Compare with heads saved earlier, to find a history that was rewritten or cut.",
 )
 @click.option(
     "--save-heads",
@@ -51,12 +51,11 @@ def audit(
 
     Folds every entry again and compares: numbers without a gap, each stored prediction, each
     recalibration, the live calibrations and the running digests, all to the bit. Prints what it
-    finds, one line each, and repairs nothing. An entry that was changed shows in the predictions
-    behind it: look at the entry before the first that differs, too. Exit code 3: there are
-    findings.
+    finds, one line each, and repairs nothing. A changed entry shows in the predictions after it,
+    so look at the entry before the first that differs, too. Exit code 3: there are findings.
     """
-    # Before the ledger is opened: reading or replacing a file named by mistake must not be able
-    # to drop SQLite's locks on it.
+    # Before the ledger is opened: if its own file is named by mistake, closing that again would
+    # drop SQLite's locks on it.
     heads = None if noted is None else read_heads(noted)
     if save_heads is not None:
         check_replaceable(save_heads, session.path)
@@ -72,7 +71,7 @@ def audit(
         note(f"no heads were saved to {save_heads}: they would vouch for what was found.")
     if heads is not None and not any(model in {None, head.model} for head in heads):
         of = "" if model is None else f" of {text.escape(model)}"
-        note(f"warning: there is no head{of} in {noted}, so that nothing was held against it.")
+        note(f"warning: there is no head{of} in {noted}, so there was nothing to compare.")
     unchecked = sum(head.seq < archived.get(head.model, 0) for head in heads or ())
     if unchecked:
         note(

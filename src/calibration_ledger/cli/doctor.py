@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from calibration_ledger.core.facts import Advice, Diagnosis, Facts, FileFacts, ServerFacts
 
 WIDTH = 80
-"""Sentences are broken into lines of this width; commands and names are not."""
+"""The width at which sentences are wrapped; commands and names are not."""
 
 
 @click.command(epilog=examples("calib doctor", "calib --ledger calls.db doctor --json"))
@@ -27,11 +27,11 @@ WIDTH = 80
 @click.pass_context
 @pass_session
 def doctor(session: Session, ctx: click.Context, *, as_json: bool) -> None:
-    """Say how the ledger is, and what needs action.
+    """Check the ledger's health and say what needs action.
 
-    Looks at the file or database, its disk, its locks and what is in it, and changes nothing. Works
-    on a damaged ledger too, and says what can still be read; `calib audit` checks that the history
-    adds up. Exit code 1: something needs action.
+    Looks at the file or database, its disk, its locks and its contents, and changes nothing. Of a
+    damaged ledger it says what can still be read; `calib audit` checks that the history explains
+    the calibrations. Exit code 1: something needs action.
     """
     from calibration_ledger.verbs.doctor import doctor_of
 

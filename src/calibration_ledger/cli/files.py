@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import TextIO
 
-    from calibration_ledger.cli.session import Session
     from calibration_ledger.core.facts import LostRange
     from calibration_ledger.core.values import ImportReport
     from calibration_ledger.verbs.export import SalvageReport
 
 
-# -- import and export ----------------------------------------------------------------------
-
 SKIPPED_SHOWN = 10
-"""So many skipped lines are shown one by one; the others are counted."""
+"""How many skipped lines are shown one by one; the others are counted."""
+
+RANGES_TOLD = 20
+"""How many ranges of lost entries are shown one by one; `--json` has all of them."""
 
 
 @click.command(
@@ -40,13 +40,13 @@ SKIPPED_SHOWN = 10
 )
 @click.argument("kind", type=click.Choice(["jsonl", "csv", "ledger", "state"]))
 @click.argument("file", required=False, type=FilePath(readable=False, allow_dash=True))
-@click.option("--skip-bad", is_flag=True, help="jsonl, csv: record the rest, count bad lines.")
+@click.option("--skip-bad", is_flag=True, help="jsonl, csv: skip bad lines and count them.")
 @json_option
 @pass_session
 def import_(
     session: Session, kind: str, file: str | None, *, skip_bad: bool, as_json: bool
 ) -> None:
-    """Take calls, a ledger or an old state file in.
+    """Import calls, a whole ledger or an old state file.
 
     \b
     KIND is one of
@@ -55,15 +55,14 @@ def import_(
       ledger  a whole ledger, as `calib export jsonl` writes it
       state   the JSON of the older calibrator
 
-    FILE is - or left out for what comes on stdin; for state, left out means
-    ~/.nexus/calibrator_state.json. What is compressed with gzip, such as calls.csv.gz, is read
-    as it is. Columns of calls: model, prompt_tokens,
-    completion_tokens and actual_ms; also called_at, request_id, details, and voided: calls of
-    which it is true are left out.
+    Without FILE, or with -, stdin is read; `state` without FILE reads
+    ~/.nexus/calibrator_state.json. A file compressed with gzip, such as calls.csv.gz, is read
+    directly. Calls have the columns model, prompt_tokens, completion_tokens and actual_ms, and
+    may have called_at, request_id, details and voided. Calls marked as voided are left out.
 
-    The file is checked whole before anything of it is recorded: a bad line stops the import with
-    exit code 2, unless --skip-bad. An import that was cut short is completed by running it again;
-    no call is recorded twice. The report goes to stderr, with --json to stdout.
+    The whole file is checked before anything is recorded: a bad line stops the import with exit
+    code 2, unless you give --skip-bad. If an import is interrupted, run it again: it adds the
+    rest, and no call twice. The report goes to stderr, with --json to stdout.
     """  # noqa: D301 - click's marker for a paragraph that is not wrapped
     source: str | TextIO | None = file
     if file == "-" or (file is None and kind != "state"):
@@ -82,7 +81,7 @@ def import_(
     if report.older:
         note(
             f"warning: {text.count(report.older, 'call')} made before the newest of its model "
-            f"that was there already: appended behind it, for order is the order of recording."
+            f"in the ledger: added after it, because the order is that of recording."
         )
     for line, reason in report.skipped_lines[:SKIPPED_SHOWN]:
         note(f"skipped line {line}: {reason}")
@@ -136,12 +135,11 @@ def export(
       jsonl  everything to the bit, with the heads, for `calib import ledger`
       csv    the calls alone
 
-    FILE is - or left out for stdout. The report goes to stderr; with --json it is printed as JSON,
-    on stdout if FILE is a file.
+    Without FILE, or with -, the export goes to stdout. The report goes to stderr; with --json it
+    is printed as JSON, on stdout if FILE is a file.
 
-    With --salvage the ledger may be damaged: what can still be read is written, the calls alone
-    with either KIND (`calib import jsonl` or `csv` takes them in), and which entries are lost is
-    told.
+    --salvage is for a damaged ledger: it writes the calls that can still be read, for
+    `calib import jsonl` or `csv`, and says which entries are lost.
     """  # noqa: D301 - click's marker for a paragraph that is not wrapped
     to_stdout = file == "-"
     if to_stdout and sys.stdout is None:
@@ -169,13 +167,6 @@ def export(
         )
 
 
-# -- export --salvage -----------------------------------------------------------------------
-# `calib export --salvage`: what can still be read of a damaged ledger, and what is lost.
-
-RANGES_TOLD = 20
-"""So many ranges are told one by one; the others are counted. `--json` has all of them."""
-
-
 def export_what_is_left(
     session: Session,
     kind: str,
@@ -185,7 +176,7 @@ def export_what_is_left(
     overwrite: bool,
     as_json: bool,
 ) -> None:
-    """Write what can be read. The ledger is not opened as one: it might be refused."""
+    """Write what can be read, without opening the ledger: that may refuse a damaged one."""
     from calibration_ledger.storage.place import find_place
     from calibration_ledger.verbs.export import salvage
 
@@ -218,7 +209,7 @@ def _tell(report: SalvageReport) -> None:
         note(f"the name of a model could not be read: its calls are under {name!r}.")
     file = shlex.quote(report.target) if report.target != "<stdout>" else "FILE"
     note(
-        f"these are calls, which a new ledger learns anew: "
+        f"import these calls into a new ledger, which learns from them again: "
         f"calib --ledger NEW.db import {report.kind} {file}"
     )
 

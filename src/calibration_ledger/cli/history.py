@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from calibration_ledger.core.values import Call
 
 LAST = 20
-"""So many calls of each model are shown to who did not say what to show."""
+"""How many calls of each model are shown by default."""
 
 COLUMNS = (
     Column("when", left=True, cut_to=20),
@@ -60,9 +60,9 @@ def history(
 ) -> None:
     """List the calls as they were recorded.
 
-    They come by model, then in the order of recording. Without --last, --all, --since or
-    --until: the newest 20 of each model. With --json: JSON lines, one call each, so that a
-    history of any length streams; `calib import jsonl` takes them.
+    They are sorted by model, then in the order of recording. Without --last, --all, --since or
+    --until: the newest 20 of each model. With --json: JSON lines, a call each, which stream
+    however long the history is, and which `calib import jsonl` reads.
     """
     if everything and last is not None:
         raise click.UsageError("--all and --last exclude each other: leave one out.")

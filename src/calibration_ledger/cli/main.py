@@ -18,9 +18,6 @@ from calibration_ledger.cli.session import Session
 from calibration_ledger.cli.text import escape
 from calibration_ledger.errors import CalibrationLedgerError, InvalidInputError
 
-# -- exit codes, and errors as the command line tells them ----------------------------------
-# Exit codes, and an error as the command line tells it.
-
 EXIT_FAILED = 1
 EXIT_WRONG_INPUT = 2
 EXIT_FINDINGS = 3
@@ -32,12 +29,12 @@ class Failure(click.ClickException):
     exit_code = EXIT_FAILED
 
     def __init__(self, message: str) -> None:
-        """Take the sentence; names in it may come from anywhere."""
+        """Take the sentence; a name in it may hold control characters."""
         super().__init__(escape(message))
 
 
 class WrongInput(Failure):
-    """The same with exit code 2: what was handed in is wrong, an imported file included."""
+    """The same with exit code 2: an argument or an imported file is wrong."""
 
     exit_code = EXIT_WRONG_INPUT
 
@@ -48,8 +45,6 @@ def failure_of(error: CalibrationLedgerError) -> Failure:
     return kind(str(error))
 
 
-# -- the commands ---------------------------------------------------------------------------
-
 COMMANDS = {
     "predict": ("predict:predict", "Predict how long a call will take."),
     "record": ("record:record", "Record an observed call and learn from it."),
@@ -58,14 +53,14 @@ COMMANDS = {
     "replay": ("replay:replay", "Ask how another alpha or rule would have predicted."),
     "sweep": ("sweep:sweep", "Rank rules and alphas by how well they would have predicted."),
     "recalibrate": ("recalibrate:recalibrate", "Adopt an alpha or rule by replaying the history."),
-    "void": ("void:void", "Void wrong calls: nothing learns from them any more."),
+    "void": ("void:void", "Void wrong calls, so that nothing learns from them."),
     "reset": ("reset:reset", "Set a model back to its prior; its history stays."),
     "audit": ("audit:audit", "Check that the history explains the calibrations."),
-    "import": ("files:import_", "Take calls, a ledger or an old state file in."),
+    "import": ("files:import_", "Import calls, a whole ledger or an old state file."),
     "export": ("files:export", "Write the ledger or its calls to a file."),
-    "archive": ("archive:archive", "Move the oldest entries to a file; the ledger shrinks."),
-    "doctor": ("doctor:doctor", "Say how the ledger is, and what needs action."),
-    "demo": ("demo:demo", "Show it all on really measured calls, in a ledger of its own."),
+    "archive": ("archive:archive", "Move the oldest entries to a file, to shrink the ledger."),
+    "doctor": ("doctor:doctor", "Check the ledger's health and say what needs action."),
+    "demo": ("demo:demo", "Try everything on measured calls, in a ledger of its own."),
     "db": ("db:db", "Look after the ledger's database."),
 }
 """From a command's name to its home in this folder and its line in the help."""
@@ -116,7 +111,7 @@ class Calib(click.Group):
             if error.option_name != "--ledger":
                 raise
             raise click.UsageError(
-                "--ledger stands before the command: calib --ledger PATH-OR-URL COMMAND.", ctx
+                "--ledger goes before the command: calib --ledger PATH-OR-URL COMMAND.", ctx
             ) from error
         except OSError as error:  # a full disk behind stdout, say
             if error.errno == errno.EPIPE:

@@ -20,14 +20,14 @@ _DATE = re.compile(r"[0-9]{4}-?[0-9]{2}-?[0-9]{2}")
 
 
 class FilePath(click.Path):
-    """A path whose errors the library or the system tells; here only what can be none."""
+    """A path. Only what can be no name at all is refused here; the library checks the rest."""
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> str | bytes | os.PathLike[str]:
         """See `click.Path`."""
         if value == "-" and not self.allow_dash:
-            # What means a stream elsewhere shall not become a file that `-` does not read again.
+            # Elsewhere it means a stream: a file of that name could not be named again.
             self.fail("- is no file here: name one (./- is a file of that name).", param, ctx)
         try:
             return super().convert(value, param, ctx)
@@ -53,12 +53,12 @@ def time_with_zone(text: str) -> datetime:
 
 
 def time_or_date(text: str) -> datetime:
-    """The same, or a date alone: its first moment, UTC. To look at calls, not to record one."""
+    """Read the same, or a date alone, which means its first moment in UTC."""
     if _DATE.fullmatch(text):
         try:
             return datetime.fromisoformat(text).replace(tzinfo=UTC)
         except ValueError:
-            pass  # no such day, which the other says
+            pass  # no such day: `time_with_zone` says so
     return time_with_zone(text)
 
 
@@ -77,7 +77,7 @@ def key_and_value(text: str) -> tuple[str, int | float | bool | str]:
 def details_of(
     ctx: click.Context, param: click.Parameter, pairs: tuple[tuple[str, Any], ...]
 ) -> dict[str, Any] | None:
-    """The details as a mapping; one named twice is a mistake, not a choice."""
+    """The details as a mapping; a key given twice is refused."""
     keys = [key for key, _ in pairs]
     twice = [key for key in keys if keys.count(key) > 1]
     if twice:
@@ -135,5 +135,5 @@ def token_options(go_in: str, come_out: str) -> Callable[[Command], Command]:
 
 
 def model_argument(*, required: bool = False) -> Callable[[Command], Command]:
-    """MODEL: one model; where it may be left out, that means all of them."""
+    """MODEL: one model; all of them if it is optional and left out."""
     return click.argument("model", required=required)

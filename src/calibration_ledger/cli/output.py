@@ -23,20 +23,18 @@ if TYPE_CHECKING:
     from calibration_ledger.cli.table import Cell
 
 
-# -- printing -------------------------------------------------------------------------------
-
 ROWS_MEASURED = 200
-"""So many rows decide the widths of a long table, and go out at a time."""
+"""How many rows decide the widths of a long table, and are printed at a time."""
 
 PROGRESS_FROM = 200_000
-"""Work on fewer entries than this is over before a progress bar could be read."""
+"""Work on fewer entries is over before anybody could read a progress bar."""
 
 SHOWN_EVERY_S = 0.5
-"""Between two looks at a count that has no known end."""
+"""How often a running count is shown."""
 
 
 def is_terminal(stream: TextIO | None) -> bool:
-    """Whether somebody is at the other end; a stream that the shell closed is None."""
+    """Whether a person sees this stream; a stream that the shell closed is None."""
     return stream is not None and stream.isatty()
 
 
@@ -46,12 +44,12 @@ def say(text: str) -> None:
 
 
 def heading(text: str) -> None:
-    """Print a line above what it is about, and an empty one above that."""
+    """Print an empty line and a title."""
     click.echo("\n" + _encodable(click.style(escape(text), bold=True), sys.stdout))
 
 
 def note(text: str) -> None:
-    """Say something that is not the result: on stderr, out of the way of pipes."""
+    """Print what is not the result: to stderr, so that pipes do not get it."""
     click.echo(_encodable(escape(text), sys.stderr), err=True)
 
 
@@ -61,19 +59,19 @@ def print_json(value: object, *, err: bool = False) -> None:
 
 
 def print_json_lines(values: Iterable[object]) -> None:
-    """Print JSON lines, as many as there are."""
+    """Print JSON lines as they come, however many."""
     remaining = map(json_text, values)
     while chunk := list(islice(remaining, ROWS_MEASURED)):
         click.echo("\n".join(chunk))
 
 
 def json_text(value: object, indent: int | None = None) -> str:
-    """JSON in ASCII, which no terminal obeys; what is not a number becomes null."""
+    """JSON in ASCII, so that no name can control the terminal; NaN and infinity become null."""
     return json.dumps(as_json(value), indent=indent, allow_nan=False)
 
 
 def print_table(columns: Sequence[Column], rows: Iterable[Sequence[str | Cell]]) -> None:
-    """Print a table of any length; the first rows decide the widths. Without rows: nothing."""
+    """Print a table of any length, whose first rows decide the widths; nothing without rows."""
     remaining = iter(rows)
     first = list(islice(remaining, ROWS_MEASURED))
     if not first:
@@ -93,16 +91,16 @@ def _echo_lines(lines: Iterable[str]) -> None:
 
 
 def _encodable(text: str, stream: Any) -> str:
-    """The text as this stream can take it: a terminal may know less than Unicode."""
+    """The text with escapes for what this stream cannot encode."""
     encoding = getattr(stream, "encoding", None) or "utf-8"
     return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
 @contextmanager
 def progress(label: str, total: int, *, times: int = 1) -> Iterator[Callable[[int], object] | None]:
-    """A progress bar on stderr for long work, where somebody is watching.
+    """Show a progress bar on stderr, if the work is long and stderr is a terminal.
 
-    `times` says how often each of the entries is folded on the way, for whether it is long.
+    `times` is how often each entry is folded: the work is that many times as long.
     """
     if total * times < PROGRESS_FROM or not is_terminal(sys.stderr):
         yield None
@@ -115,7 +113,7 @@ class Count:
     """A running count on stderr of work of unknown length: `importing: 12000 lines read`."""
 
     def __init__(self, label: str) -> None:
-        """Begin at nothing; nothing is shown yet."""
+        """Start at zero; nothing is shown yet."""
         self._label = label
         self._steps = "steps"
         self._done = 0
@@ -123,11 +121,11 @@ class Count:
         self._shown_at = monotonic()
 
     def begin(self, steps: str) -> None:
-        """Count anew, what is called so."""
+        """Start again at zero, and call the steps by this name."""
         self._steps, self._done = steps, 0
 
     def __call__(self, steps: int) -> None:
-        """Count so many more."""
+        """Add steps, and show the count if it is time to."""
         self._done += steps
         if monotonic() - self._shown_at >= SHOWN_EVERY_S:
             self._show(f"{self._label}: {self._done} {self._steps}")
@@ -137,7 +135,7 @@ class Count:
         self._shown, self._shown_at = text, monotonic()
 
     def clear(self) -> None:
-        """Leave an empty line to what comes next."""
+        """Clear the line for what is printed next."""
         if self._shown:
             self._show("")
             click.echo("\r", err=True, nl=False)
@@ -145,7 +143,7 @@ class Count:
 
 @contextmanager
 def counting(label: str) -> Iterator[Count | None]:
-    """A running count on stderr, where somebody is watching."""
+    """Show a running count on stderr, if that is a terminal."""
     if not is_terminal(sys.stderr):
         yield None
         return
@@ -156,18 +154,20 @@ def counting(label: str) -> Iterator[Count | None]:
         count.clear()
 
 
-# -- asking ---------------------------------------------------------------------------------
 # Asking before a command changes much at once.
 
 
 def confirm_all(what: str, *, yes: bool, way_out: str = "name one MODEL, or give --yes") -> None:
-    """Go on only with `--yes`, or when somebody at the terminal agrees.
+    """Ask at the terminal before a command changes much; `--yes` answers beforehand.
 
-    `way_out` is what to do where nobody can be asked.
+    Args:
+        what: what would be done, such as "reset 3 models".
+        yes: whether `--yes` was given.
+        way_out: what to do where there is no terminal to ask at.
 
     Raises:
-        click.UsageError: nobody is there to be asked.
-        click.Abort: they said no.
+        click.UsageError: there is no terminal.
+        click.Abort: the answer was no.
     """
     if yes:
         return

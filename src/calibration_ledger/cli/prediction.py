@@ -37,7 +37,7 @@ def _reason(calibrator: AdaptiveCalibrator, model: str) -> str:
     if before.last_updated is None or calibrator.calibration(model).sample_count:
         return "no call of this model was learnt yet, this is its prior"
     if newest is None:
-        return "no call was learnt since this state was taken in"
+        return "no call was learnt since this state was imported"
     if newest.voided:
-        return "no call of this model counts, for they were voided"
+        return "all calls of this model were voided"
     return "no call was learnt since its reset, this is its prior"

@@ -57,10 +57,10 @@ def recalibrate(
 ) -> None:
     """Adopt an alpha or rule by replaying the history.
 
-    The live calibration is rebuilt from the whole history under it, as an adjustment of its own;
-    predictions change, no call does. With --best: what a sweep of all rules (or of --rule) ranks
-    first, for each model where that errs less than the live one. Asks before it adopts the best,
-    or changes all models.
+    The live calibration is rebuilt from the whole history under that alpha or rule, and recorded
+    as an adjustment. Predictions change, calls do not. With --best, each model adopts what a sweep
+    of all rules (or of --rule) ranks first, if that errs less than its live one. Asks before it
+    adopts the best or changes all models.
     """
     _check(alpha, rule, best=best)
     with session.existing() as calibrator:
@@ -104,7 +104,7 @@ def _explain(found: Sequence[Sweep]) -> None:
     """Say what the sweeps found; the tables that follow count every call."""
     for sweep in found:
         if sweep.better is not None:
-            calls = f"{text.count(sweep.better.n, 'call')} behind the first {sweep.warm_up}"
+            calls = f"{text.count(sweep.better.n, 'call')} after the first {sweep.warm_up}"
             note(
                 f"{sweep.model}: {sweep.better.rule}, alpha {sweep.better.alpha:g} errs "
                 f"{text.number(sweep.better.mean_absolute_error_ms)} ms over the {calls}, the live "

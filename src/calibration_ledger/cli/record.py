@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     "--actual-ms", type=click.FLOAT, required=True, help="The measured wall-clock time in ms."
 )
 @click.option(
-    "--request-id", metavar="ID", help="Your name for this call: the same again adds nothing."
+    "--request-id", metavar="ID", help="Your id for this call: recording it again adds nothing."
 )
 @click.option(
     "--called-at",
@@ -78,8 +78,8 @@ def record(
 ) -> None:
     """Record an observed call and learn from it.
 
-    The first record makes the ledger. --alpha and --rule apply to a model that this call opens;
-    one that has history keeps its own until it is reset or recalibrated.
+    The first record makes the ledger. --alpha and --rule apply only to a model that is new to the
+    ledger; a model with history keeps its own until it is reset or recalibrated.
     """
     from calibration_ledger.core.values import Call
 
@@ -120,7 +120,7 @@ def record(
 def _ignored(
     calibrator: AdaptiveCalibrator, model: str, alpha: float | None, rule: str | None
 ) -> str | None:
-    """What to say where --alpha or --rule came to a model that has its own."""
+    """What to say if --alpha or --rule was given for a model that keeps its own."""
     live = calibrator.calibration(model)
     is_alpha = alpha is None or calibrator.alpha == live.alpha
     if is_alpha and (rule is None or calibrator.rule == live.rule):

@@ -60,11 +60,11 @@ def replay(
 ) -> None:
     """Ask how another alpha or rule would have predicted.
 
-    Folds the history again and changes nothing: each call is predicted before it is learnt. What
-    is left out of --alpha and --rule is each model's live one (of another rule, its default
-    alpha); when one is given, the live calibration is replayed too and shown beside it. --since
-    and --until choose the calls that are scored; all calls up to the last scored one are learnt.
-    `calib recalibrate` adopts the answer.
+    Folds the history again, predicting each call before it is learnt, and changes nothing.
+    Without --alpha or --rule, each model's live one is used (with another rule, that rule's
+    default alpha). If you give one, the live calibration is replayed too and shown beside it.
+    --since and --until choose the calls that are scored; all calls up to the last scored one are
+    learnt. `calib recalibrate` adopts the result.
     """
     compare = alpha is not None or rule is not None
     with session.existing() as calibrator:

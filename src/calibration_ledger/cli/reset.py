@@ -34,7 +34,7 @@ def reset(
     """Set a model back to its prior; its history stays.
 
     Predictions start from the prior again, under --alpha and --rule (default: ema, at 0.15). The
-    calls stay in the ledger, and request ids recorded before the reset stay known.
+    calls stay in the ledger, and their request ids stay known.
     """
     if everything == (model is not None):
         raise click.UsageError("name one MODEL, or give --all: one of the two.")

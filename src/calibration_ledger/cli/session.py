@@ -1,4 +1,4 @@
-"""How a command gets at the ledger that the user named."""
+"""How a command opens the ledger that the user named, and how it names itself in advice."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Session:
 
     @property
     def command(self) -> str:
-        """How to call this program again on the same ledger; a password is hidden."""
+        """How to run this program again on the same ledger, with a password hidden."""
         if self.ledger is None:
             return "calib"
         shown = self.ledger
@@ -36,7 +36,7 @@ class Session:
 
     @property
     def path(self) -> Path | None:
-        """The ledger's file; None where it is none."""
+        """The ledger's file; None if it is not in a file."""
         from calibration_ledger.storage.place import find_place
 
         return find_place(self.ledger).path
@@ -45,7 +45,7 @@ class Session:
     def writing(
         self, alpha: float | None = None, rule: str | None = None
     ) -> Iterator[AdaptiveCalibrator]:
-        """The ledger, which the first write makes if it is missing."""
+        """Open the ledger; if there is none, the first write makes it."""
         from calibration_ledger.calibrator import AdaptiveCalibrator
 
         rule = "ema" if rule is None else rule
@@ -57,7 +57,7 @@ class Session:
     def existing(
         self, alpha: float | None = None, rule: str | None = None
     ) -> Iterator[AdaptiveCalibrator]:
-        """The ledger, which must be there: for commands that read or change what is in it.
+        """Open a ledger that must exist: for commands that read or change what is in it.
 
         Raises:
             LedgerNotFoundError: there is none, and none was made.
@@ -68,7 +68,7 @@ class Session:
 
 
 def entries(calibrator: AdaptiveCalibrator, model: str | None) -> int:
-    """How many entries a walk over one model, or all, will pass: how long its progress bar is."""
+    """How many entries of one model, or of all, a walk passes: the length of a progress bar."""
     archived = {head.model: head.seq for head in calibrator.archived()}
     return sum(
         head.seq - max(0, archived.get(head.model, 0) - 1)
@@ -78,7 +78,7 @@ def entries(calibrator: AdaptiveCalibrator, model: str | None) -> int:
 
 
 def adopting(calib: str, model: str, alpha: float, rule: str | None = None) -> str:
-    """The command that adopts an alpha and rule, by the program so called."""
+    """The command that adopts an alpha and rule; `calib` is how the program is called."""
     named = "" if rule is None else f" --rule {rule.partition('.')[0]}"
     return f"{calib} recalibrate {shlex.quote(model)}{named} --alpha {alpha!r}"
 

@@ -39,10 +39,10 @@ COLUMNS = (
 def stats(session: Session, model: str | None, *, as_json: bool) -> None:
     """Show what each model has learnt.
 
-    Without MODEL: every model in the ledger. One of which no call was learnt yet, or none since
-    its reset, is uncalibrated: it has only its prior. The mean error is the mean of
-    |actual - predicted|, each call predicted before it was learnt. With --json: the figures of
-    get_stats() of the one model, or a list of them.
+    Without MODEL: every model in the ledger. A model is uncalibrated, and has only its prior,
+    until a call is learnt, and again after a reset. The mean error is the mean of
+    |actual - predicted|, with each call predicted before it was learnt. With --json: the figures
+    that get_stats() gives, of the one model or as a list.
     """
     with session.existing() as calibrator:
         if model is None:

@@ -47,13 +47,13 @@ def alphas_of(value: str) -> list[float]:
 
 
 def spaced(alpha_from: float, alpha_to: float, steps: int) -> list[float]:
-    """So many alphas between two, both among them, in equal ratios."""
+    """This many alphas from one to another, both included, in equal ratios."""
     if not 0.0 < alpha_from < alpha_to <= 1.0:
         raise click.UsageError(
             f"--alpha-from {alpha_from:g} and --alpha-to {alpha_to:g} must be above 0, at most 1, "
             f"and the first the smaller."
         )
-    # In logarithms, for the ratio of two tiny alphas may be more than a float can hold.
+    # In logarithms: the ratio of two tiny alphas may be more than a float can hold.
     low, high = log(alpha_from), log(alpha_to)
     between = [exp(low + (high - low) * step / (steps - 1)) for step in range(1, steps - 1)]
     rounded = [float(f"{alpha:.4g}") for alpha in between]
@@ -109,8 +109,8 @@ def sweep(
 ) -> None:
     """Rank rules and alphas by how well they would have predicted.
 
-    Replays the history under every rule with every alpha; each call is predicted before it is
-    learnt. Nothing is changed: `calib recalibrate MODEL --best` adopts the winner. Without
+    Replays the history under every rule with every alpha, predicting each call before it is
+    learnt, and changes nothing: `calib recalibrate MODEL --best` adopts the winner. Without
     options: all rules, with eleven alphas from 0.001 to 0.5.
     """
     chosen = _chosen(alphas, alpha_from, alpha_to, steps)

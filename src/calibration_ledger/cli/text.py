@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 _LAST_S = datetime.max.replace(microsecond=0, tzinfo=UTC).timestamp()
 
 _FIXED_BELOW = 1e9
-"""Numbers from here on are shown with four digits and an exponent; they are no latencies."""
+"""Larger numbers are no latencies: they are shown with four digits and an exponent."""
 
 
 def escape(text: str) -> str:
@@ -25,7 +25,7 @@ def escape(text: str) -> str:
 
 
 def number(value: float | None, digits: int = 1) -> str:
-    """A number with so many digits behind the point; `-` where there is none."""
+    """A number with this many decimals; `-` for none."""
     if value is None or math.isnan(value):
         return "-"
     shown = f"{value:.{digits}f}" if abs(value) < _FIXED_BELOW else f"{value:.4g}"
@@ -39,7 +39,7 @@ def signed(value: float | None, digits: int = 1) -> str:
 
 
 def percent(value: float | None) -> str:
-    """A percentage, with a digit behind the point where it is small."""
+    """A percentage, with one decimal below 100."""
     text = number(value, 1 if value is not None and abs(value) < 100 else 0)  # noqa: PLR2004 - percent
     return text if text == "-" else f"{text} %"
 
@@ -73,7 +73,7 @@ def count(n: int, noun: str, plural: str | None = None) -> str:
 
 
 def time(time: datetime) -> str:
-    """A time for people, to the millisecond; `--since` takes it as it is shown."""
+    """A time for people, to the millisecond, in a form that `--since` reads."""
     return f"{time.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%f}"[:-3] + "Z"
 
 

@@ -65,9 +65,9 @@ def seq_or_range(text: str) -> int | tuple[int, int]:
     "import_ids",
     multiple=True,
     metavar="ID",
-    help="The calls of an import, by the id that `calib import` told.",
+    help="The calls of an import, by the id that `calib import` printed.",
 )
-@click.option("--note", "why", metavar="TEXT", help="Why, to be kept with the entry.")
+@click.option("--note", "why", metavar="TEXT", help="The reason, which is stored with the entry.")
 @click.option("--dry-run", is_flag=True, help="Show what would change, and change nothing.")
 @json_option
 @pass_session
@@ -82,12 +82,11 @@ def void(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Void wrong calls: nothing learns from them any more.
+    """Void wrong calls, so that nothing learns from them.
 
-    The calls stay in the history, marked as voided, and the calibration is rebuilt as if they had
-    never been. Resets and recalibrations can be voided, too. Each voiding is an entry itself, and
-    voiding that makes its calls count again. Without MODEL, --import voids the calls of all models
-    that it brought.
+    The calls stay in the history, marked as voided, and the calibration is rebuilt without them.
+    Resets and recalibrations can be voided, too. Each voiding is an entry of its own: void that,
+    and its calls count again. Without MODEL, --import voids the import's calls of all models.
     """
     if not seqs and not request_ids and not import_ids:
         raise click.UsageError("nothing to void: give --seq, --request-id or --import.")
@@ -121,7 +120,7 @@ def _tell(one: Voiding, calib: str, *, dry_run: bool) -> None:
         return
     if one.adjustments:
         kinds = ", ".join(f"{kind} (entry {seq})" for seq, kind in one.adjustments)
-        note(f"{name}: among it {kinds}.")
+        note(f"{name}: adjustments among them: {kinds}.")
     if dry_run:
         note(f"{name}: nothing was changed (--dry-run).")
     else:

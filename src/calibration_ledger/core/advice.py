@@ -1,8 +1,7 @@
 """The doctor's verdicts: which advice follows from which facts.
 
-Pure: whoever gathers the facts knows the database, whoever prints them the terminal. Each check is
-a function of the facts; advice either needs action or is good to know, and its commands can be run
-as they stand.
+Each check is a function of the facts alone. Its advice either needs action or is good to know, and
+the commands in it can be run as they are.
 """
 
 from __future__ import annotations
@@ -24,13 +23,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 FREE_LEAST = 64 * 2**20
-"""Bytes that a disk should have left: room for the WAL at its limit, and for a while of calls."""
+"""Bytes that a disk should have free: room for a full WAL and for some more calls."""
 
 WAL_LARGE = 64 * 2**20
-"""Bytes of WAL that show that somebody keeps it from being cut back to its 16 MiB."""
+"""A WAL of more bytes is not cut back to its 16 MiB any more: a reader prevents it."""
 
 WAITING_LONG_S = 60.0
-"""A transaction that blocks others for so long was forgotten, not slow."""
+"""A transaction that blocks others for longer was probably forgotten."""
 
 
 def diagnose(facts: Facts) -> Diagnosis:
@@ -45,7 +44,7 @@ _NO_LEDGER = frozenset({"missing", "foreign", "no database", "unreadable"})
 
 
 def _calib(facts: Facts, *words: str) -> str:
-    """A command for this ledger; a hidden password is the reader's to fill in."""
+    """A command for this ledger; the reader fills in a hidden password."""
     ledger = facts.ledger.replace(":***@", ":PASSWORD@")
     return shlex.join(["calib", "--ledger", ledger, *words])
 
@@ -108,9 +107,9 @@ def check_damage(facts: Facts) -> Iterator[Advice]:
     if facts.stray_log is not None:
         beside = [f"{facts.stray_log.removesuffix('wal')}{kind}" for kind in ("wal", "shm")]
         yield _act(
-            f"Without the log beside it ({facts.stray_log}) the file is sound. That log is perhaps "
-            f"of another file, which lay here before a backup was put in its place: if so, end the "
-            f"programs that use the ledger, move the log away, and audit what the file holds.",
+            f"Without the log beside it ({facts.stray_log}) the file is sound. Perhaps that log "
+            f"is of another file, which lay here until a backup replaced it: if so, end the "
+            f"programs that use the ledger, move the log away, and audit the file.",
             *(shlex.join(["mv", name, f"{name}.stray"]) for name in beside),
             _calib(facts, "audit"),
         )
@@ -153,13 +152,13 @@ def check_file_system(facts: Facts) -> Iterator[Advice]:
     elif file.free_bytes is not None and file.free_bytes < (file.size_bytes or 0) + file.wal_bytes:
         yield _know(
             f"The disk has less room left ({shown_bytes(file.free_bytes)}) than the ledger takes: "
-            f"back it up to another one. An upgrade, too, needs room for a backup."
+            f"back it up to another disk. An upgrade needs room for a backup, too."
         )
     if file.names > 1:
         yield _act(
             f"The file has {file.names} names (hard links). SQLite keeps its log beside the name "
-            f"that it was opened by: opened by two names, the ledger is corrupted. Find the other "
-            f"name, and make a copy of its own instead.",
+            f"that it was opened by: opening it by both names corrupts the ledger. Find the other "
+            f"name, and replace it by a copy.",
             f"find / -xdev -samefile {shlex.quote(facts.ledger)}",
             _calib(facts, "db", "backup", "copy.db"),
         )
@@ -178,7 +177,7 @@ def check_access(facts: Facts) -> Iterator[Advice]:
         return
     if file.locked_out:
         yield _act(
-            f"This user may not write to {', '.join(file.locked_out)}, which recording takes; "
+            f"This user may not write to {', '.join(file.locked_out)}, which recording needs; "
             f"perhaps another user made it. Give it to the ledger's owner.",
             shlex.join(["ls", "-l", facts.ledger, *file.locked_out]),
             shlex.join(["sudo", "chown", f"--reference={facts.ledger}", *file.locked_out]),
@@ -186,7 +185,7 @@ def check_access(facts: Facts) -> Iterator[Advice]:
     elif file.is_writable is False and facts.state in {"missing", "empty"}:
         yield _act("This user may not write here, so no call recorded can make the ledger.")
     elif file.is_writable is False and facts.state != "unreadable":
-        yield _know("This user may read the ledger here, and not record to it.")
+        yield _know("This user may read the ledger, but not record to it.")
 
 
 def check_wal(facts: Facts) -> Iterator[Advice]:
@@ -214,7 +213,7 @@ def check_wal(facts: Facts) -> Iterator[Advice]:
 
 
 def check_wal_reset_bug(facts: Facts) -> Iterator[Advice]:
-    """Whether other programs can corrupt the ledger, and whether one is about to."""
+    """Whether other programs can corrupt the ledger, or use it outside of the queue."""
     if facts.engine != "SQLite" or facts.file is None or facts.engine_version is None:
         return
     affected = has_wal_reset_bug(facts.engine_version) and facts.state not in _NO_LEDGER
@@ -291,4 +290,4 @@ CHECKS: tuple[Callable[[Facts], Iterator[Advice]], ...] = (
     check_wal_reset_bug,
     check_server,
 )
-"""Every check, the gravest first."""
+"""Every check, the most serious first."""

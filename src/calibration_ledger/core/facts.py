@@ -1,4 +1,4 @@
-"""What the doctor finds at a ledger's place, and what it says of it, as frozen values.
+"""What the doctor finds where a ledger should be, and what it advises, as frozen values.
 
 A fact that could not be found out is None, and nothing is concluded from it.
 """
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 RANGES_SHOWN = 5
-"""So many ranges of lost entries are named in a sentence; the others are counted."""
+"""How many ranges of lost entries a sentence names; the others are counted."""
 
 STATES = {
     "current": "a ledger",
@@ -31,7 +31,7 @@ STATES = {
 
 
 class LostRange(NamedTuple):
-    """Entries that can no longer be read: `first` to `last`, both among them.
+    """Entries that can no longer be read: `first` to `last`, both included.
 
     Attributes:
         model: the model's name.
@@ -53,7 +53,7 @@ class LostRange(NamedTuple):
 
 
 class Process(NamedTuple):
-    """A process that holds a lock; `command` is None where the system does not tell it."""
+    """A process that uses the ledger; `command` is None if the system hides it."""
 
     pid: int
     command: str | None
@@ -94,10 +94,10 @@ class FileFacts(Value):
         free_bytes: on its disk.
         file_system: its type, such as `ext4`.
         is_network: whether that is a network file system.
-        is_volatile: whether it ends with the machine's uptime.
+        is_volatile: whether it is lost when the machine restarts.
         is_writable: whether this user may write to it, and make files beside it.
         names: how many names (hard links) the file has.
-        locked_out: the files beside it that this user would have to write to and may not.
+        locked_out: the files beside it that recording writes to, and that this user may not.
         activity: who uses it.
     """
 
@@ -114,14 +114,14 @@ class FileFacts(Value):
 
 
 class Blocked(NamedTuple):
-    """A session of the server that waits for another one's lock.
+    """A session that waits for another session's lock.
 
     Attributes:
         pid: the server process that waits.
-        blocked_by: the one that it waits for.
-        program: what that one is called; None where this role may not see it.
-        state: what that one does, such as `idle in transaction`.
-        for_s: since when it waits, in seconds.
+        blocked_by: the server process that holds the lock.
+        program: the name of its program; None if this role may not see it.
+        state: its state, such as `idle in transaction`.
+        for_s: how long the session has waited, in seconds.
     """
 
     pid: int
@@ -142,7 +142,7 @@ class ServerFacts(Value):
         synchronous_commit: the default; writers set their own, see `Facts.synchronous`.
         unsafe: settings under which a crash of the machine damages the database.
         is_read_only: whether it is a replica, or lets nobody write.
-        missing_grants: what this role may not do, and must to record.
+        missing_grants: the grants that recording needs and this role lacks.
         blocked: sessions that wait for a lock.
     """
 
@@ -186,7 +186,7 @@ class Facts(Value):
         engine: `SQLite` or `PostgreSQL`.
         engine_version: its version; None where a server could not be reached.
         state: one of `STATES`.
-        trouble: what is the matter, in the words of the engine or of the error.
+        trouble: what is wrong, in the words of the engine or of the error.
         revision: the ledger's.
         expected_revision: this program's.
         synchronous: how writers commit: `full` survives a power cut, `normal` may not.
@@ -219,7 +219,7 @@ class Facts(Value):
 
     @property
     def is_read_only(self) -> bool:
-        """Whether this user, as far as is known, cannot record here."""
+        """Whether this user is known not to be able to record here."""
         if self.server is not None:
             return bool(self.server.is_read_only or self.server.missing_grants)
         return self.file is not None and self.file.is_writable is False
@@ -278,7 +278,7 @@ def has_wal_reset_bug(sqlite_version: str) -> bool:
 
 
 def shown_bytes(size: int) -> str:
-    """A size as one says it: `980 B`, `73.7 kB`, `2.1 GB`."""
+    """A size for people: `980 B`, `73.7 kB`, `2.1 GB`."""
     value = float(size)
     for unit in ("B", "kB", "MB", "GB"):
         if value < 999.5:  # noqa: PLR2004 - what would round to 1000

@@ -1,6 +1,6 @@
-"""The frozen values that the library hands out and takes in. Rows never leave the storage.
+"""The frozen values that the library gives and takes; rows never leave the storage.
 
-Each can be turned into what `--json` prints of it: `to_dict()`.
+`to_dict()` gives a value as `--json` prints it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Value:
-    """What all frozen values have in common."""
+    """What all frozen values share."""
 
     __slots__ = ()
 
@@ -60,7 +60,7 @@ def iso(time: datetime) -> str:
 DEFAULT_ALPHA = 0.15
 RULE_LENGTH_MAX = 64
 WARM_UP_CALLS = 10
-"""Below this many calls a model is warming up; it is also the scale of the confidence."""
+"""A model with fewer calls is warming up; this is also the scale of its confidence."""
 
 
 def confidence_of(sample_count: int) -> float:
@@ -245,7 +245,7 @@ def _count(value: object) -> int:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class CostPrediction(Value):
-    """How long a call will take, as far as the ledger knows.
+    """How long a call will probably take.
 
     Attributes:
         model: the model's name.
@@ -254,7 +254,7 @@ class CostPrediction(Value):
         predicted_ms: the predicted wall-clock time in milliseconds.
         confidence: from 0 (a prior alone) towards 1; see `confidence_of`.
         sample_count: how many calls the prediction rests on.
-        predicted_at: when it was made (UTC).
+        predicted_at: when the prediction was made (UTC).
     """
 
     model: str
@@ -266,7 +266,7 @@ class CostPrediction(Value):
     predicted_at: datetime
 
     def __repr__(self) -> str:
-        """The part that people look for."""
+        """The fields that people look for."""
         return (
             f"CostPrediction(model={self.model!r}, prompt_tokens={self.prompt_tokens}, "
             f"predicted_ms={self.predicted_ms:.0f}, confidence={self.confidence:.2f}, "
@@ -292,7 +292,7 @@ class Call(Value):
             dict that cannot be changed: `dict(call.details)` can.
         seq: the call's number among its model's entries; None before it is recorded.
         predicted_ms: what was predicted before it was learnt; None before it is recorded.
-        voided: whether a later entry voids it: it is kept, and nothing learns from it.
+        voided: whether a later entry voids it: it stays, and nothing learns from it.
     """
 
     model: str
@@ -336,11 +336,11 @@ class Voiding(Value):
     Attributes:
         model: the model's name.
         seq: the number of the `voided` entry; None in a dry run, and where nothing changed.
-        voids: the entries that it voids, such as `2..80,95`; empty where all were voided already.
+        voids: the entries that it voids, such as `2..80,95`; empty if all were voided already.
         calls: how many of them are calls that counted before.
         adjustments: the other entries among them that counted before, as (seq, kind).
         before: the calibration before.
-        calibration: the calibration as if the entries had never been.
+        calibration: the calibration without these entries.
     """
 
     model: str
@@ -376,7 +376,7 @@ class Head(NamedTuple):
 
 
 NO_MORE = "no more than these"
-"""What a finding expects that only counts those of its check beyond the ones that are listed."""
+"""What a finding expects that counts the further findings of its check, which are not listed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -387,7 +387,7 @@ class Finding(Value):
         model: the model it concerns; None where the rows do not say.
         seq: the entry it concerns, where that is knowable.
         check: the name of the check that failed, one of `audit.CHECKS`.
-        expected: what history demands.
+        expected: what follows from the history.
         found: what the ledger holds.
     """
 
@@ -557,20 +557,20 @@ class ImportReport(Value):
         recorded: how many calls were added to the ledger.
         already: how many calls of the file were in the ledger before, or are repeated in the file.
         already_voided: how many of these are voided in the ledger, and stay so (`jsonl` and `csv`).
-        older: how many of the added calls were made before their model's newest call that was in
-            the ledger already; they were appended behind it all the same.
+        older: how many of the added calls were made before the newest call that the ledger had of
+            their model; they were appended after it.
         adjustments: how many adjustments were added (`ledger` and `state`; the `opened` entry of
             a model that an import of calls opens is not counted).
         skipped: how many bad lines were left out.
         skipped_reasons: why, most frequent first, as (reason without its values, lines).
         skipped_lines: the first of the skipped lines, in order.
-        models: how many models the file holds something of.
+        models: how many models are in the file.
         models_opened: how many of them had no history before.
         models_extended: how many of them had one, and got more.
-        models_unchanged: how many of them had everything already.
+        models_unchanged: how many of them had all of it already.
         voided: how many calls were left out because the file says that they are voided.
-        import_id: what the calls that were added bear in their details, to name this import by
-            (`jsonl` and `csv`); None where none was added.
+        import_id: the import's id, which the added calls have in their details (`jsonl` and
+            `csv`); None if no call was added.
     """
 
     kind: str
@@ -622,7 +622,7 @@ class ArchivedModel(NamedTuple):
         calls: how many calls.
         adjustments: how many adjustments, besides an archived entry from before.
         seq: the number of the newest archived entry.
-        head: the head behind it, as 64 hexadecimal digits.
+        head: the head after it, as 64 hexadecimal digits.
     """
 
     model: str
@@ -637,11 +637,11 @@ class ArchiveReport(Value):
     """What an archive took out of the ledger.
 
     Attributes:
-        target: the file as the user named it; it was not made where there was nothing to archive.
+        target: the file as the user named it; it was not made if there was nothing to archive.
         models: what it holds of each model, sorted by model.
-        bytes_before: what the ledger took before; None where that is not knowable.
-        bytes_after: what it takes now.
-        trouble: why the space could not be given back, where it could not: the archive stands.
+        bytes_before: the ledger's size before; None if it is not known.
+        bytes_after: its size now.
+        trouble: why the space was not given back, if it was not: the archive is complete then, too.
     """
 
     target: str
@@ -657,7 +657,7 @@ class ArchiveReport(Value):
 
     @property
     def adjustments(self) -> int:
-        """How many adjustments were."""
+        """How many adjustments were archived."""
         return sum(model.adjustments for model in self.models)
 
     def to_dict(self) -> dict[str, Any]:
@@ -666,14 +666,14 @@ class ArchiveReport(Value):
 
 
 # -- details that cannot be changed -----------------------------------------------------------
-# They are a dict and a list still, so that `json`, `pickle`, `copy` and comparisons take them for
-# what they are. `dict(details)` gives one that can be changed.
+# They are still a dict and a list, so that `json`, `pickle`, `copy` and `==` treat them as such.
+# `dict(details)` gives a copy that can be changed.
 
 
 def _refuse(self: object, *_arguments: object, **_keywords: object) -> NoReturn:
     raise TypeError(
-        f"a {type(self).__name__} cannot be changed, for it was handed out: copy it, with "
-        f"dict(...) or list(...)."
+        f"a {type(self).__name__} cannot be changed: copy it with dict(...) or list(...), and "
+        f"change the copy."
     )
 
 
@@ -683,7 +683,7 @@ class FrozenDict(dict[str, Any]):
     __slots__ = ()
 
     def __hash__(self) -> int:  # type: ignore[override]  # a dict has none
-        """Of the keys alone: what is equal has the same, whatever kinds of numbers are in it."""
+        """The hash of the keys alone: equal dicts must have the same, and 1 equals 1.0."""
         return hash(frozenset(self))
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -697,7 +697,7 @@ class FrozenList(list[Any]):
     __slots__ = ()
 
     def __hash__(self) -> int:  # type: ignore[override]  # a list has none
-        """Of the length alone, for the same reason."""
+        """The hash of the length alone, for the same reason."""
         return hash(len(self))
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -716,7 +716,7 @@ for _kind, _names in _CHANGING.items():
 
 
 def frozen(value: Any) -> Any:
-    """The same value of JSON, with no part that can be changed."""
+    """The same JSON value, of which no part can be changed."""
     if isinstance(value, dict):
         return FrozenDict((key, frozen(item)) for key, item in value.items())
     if isinstance(value, list):
