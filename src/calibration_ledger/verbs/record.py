@@ -375,8 +375,8 @@ def _stored(opened: OpenModel, calls: Sequence[NewCall]) -> dict[str, Known]:
     """Of the request ids of calls, those that the model has."""
     if opened.is_new:
         return {}
-    ids = {call.request_id for call in calls if call.request_id is not None}
-    keys = {request_key(request_id): request_id for request_id in ids}
+    given = (call.request_id for call in calls)
+    keys = {request_key(one): one for one in given if one is not None}
     found = opened.transaction.calls_of(opened.model_id, list(keys))
     return {keys[key]: known for key, known in found.items()}
 
