@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import wraps
-from typing import TYPE_CHECKING, Any, ParamSpec, Protocol
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 from calibration_ledger.core.priors import check_prior, checked_prior, default_prior
 from calibration_ledger.core.state import State, calibration_of
@@ -121,20 +121,6 @@ def refusing_removed(init: Callable[Given, None]) -> Callable[Given, None]:
 # -- timed: measure a call around a block of code -------------------------------------------
 
 
-class _Records(Protocol):
-    def record(
-        self,
-        model: str,
-        prompt_tokens: int,
-        actual_ms: float,
-        completion_tokens: int = 0,
-        *,
-        request_id: str | None = None,
-        called_at: datetime | None = None,
-        details: Any = None,
-    ) -> float: ...
-
-
 @dataclass(slots=True)
 class TimedCall:
     """What `timed` yields. The block sets the first three; the others are set at its end.
@@ -157,7 +143,9 @@ class TimedCall:
 
 
 @contextmanager
-def timed_call(calibrator: _Records, model: str, prompt_tokens: int) -> Iterator[TimedCall]:
+def timed_call(
+    calibrator: AdaptiveCalibrator, model: str, prompt_tokens: int
+) -> Iterator[TimedCall]:
     """See `AdaptiveCalibrator.timed`."""
     call = TimedCall()
     called_at = datetime.now(UTC)
