@@ -30,6 +30,9 @@ ELEVENTH = (
 COLUMNS = "seq, called_at, prompt_tokens, completion_tokens, actual_ms, predicted_ms"
 
 
+pytestmark = pytest.mark.both
+
+
 @pytest.fixture(name="path")
 def _path(ledger: str) -> str:
     """A ledger of two models with 8 calls each, a recalibration and a reset; the URL or path."""
@@ -102,6 +105,14 @@ BY_HAND = {
         ["DELETE FROM calls WHERE MINE AND seq = 3"],
         {(4, "sequence"), (4, "prediction"), (10, "head")},
     ),
+    "a deleted first call": (
+        ["DELETE FROM calls WHERE MINE AND seq = 2"],
+        {(3, "sequence"), (10, "head")},
+    ),
+    "a deleted opening": (
+        ["DELETE FROM adjustments WHERE MINE AND seq = 1"],
+        {(1, "opening")},
+    ),
     "a deleted last call": (
         ["DELETE FROM calls WHERE MINE AND seq = 10"],
         {(10, "sequence"), (10, "calibration")},
@@ -118,6 +129,14 @@ BY_HAND = {
             ELEVENTH,
         ],
         {(11, "sequence")},
+    ),
+    "a call put far behind the end": (
+        [ELEVENTH.replace(" 11,", " 9223372036854775807,")],
+        {(2**63 - 1, "sequence")},
+    ),
+    "a call that shares the seq of an adjustment": (
+        [ELEVENTH.replace(" 11,", " 7,")],
+        {(7, "sequence")},
     ),
     "an inserted call with its numbers put right": (
         [
@@ -144,6 +163,22 @@ BY_HAND = {
     ),
     "edited details": (
         ["""UPDATE call_details SET details = '{"ttft_ms"\\:1.0}' WHERE MINE AND seq = 5"""],
+        {(10, "head")},
+    ),
+    "details that changed calls": (
+        [
+            "UPDATE call_details SET seq = 99 WHERE MINE AND seq = 4",
+            "UPDATE call_details SET seq = 4 WHERE MINE AND seq = 5",
+            "UPDATE call_details SET seq = 5 WHERE MINE AND seq = 99",
+        ],
+        {(10, "head")},
+    ),
+    "deleted details": (
+        ["DELETE FROM call_details WHERE MINE AND seq = 5"],
+        {(10, "head")},
+    ),
+    "invented details": (
+        ["UPDATE call_details SET details = '{}' WHERE MINE AND seq = 4"],
         {(10, "head")},
     ),
     "an edited request id": (

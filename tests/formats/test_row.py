@@ -36,7 +36,7 @@ def test_rows_differ_in_their_key_where_they_differ_at_all() -> None:
 
 
 def test_a_line_of_many_keys_with_one_twice_is_refused_at_once() -> None:
-    """To compare each key with all others would take many minutes here."""
-    keys = [f'"{i}":1' for i in [*range(200_000), 199_999]]
-    with pytest.raises(InvalidInputError, match="'199999' is there twice"):
+    """To compare each key with all others would take minutes here."""
+    keys = [f'"{i}":1' for i in [*range(60_000), 59_999]]
+    with pytest.raises(InvalidInputError, match="'59999' is there twice"):
         parse_json("{" + ",".join(keys) + "}")

@@ -383,28 +383,7 @@ def test_arithmetic_names_the_entry_and_the_head_what_it_cannot_see(
 
 
 # -- rows -----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("seq", [2, 5, 9])
-def test_a_deleted_call_shows_as_a_gap(edit, seq):
-    findings = found(audit(edit(f"DELETE FROM calls WHERE model_id = 2 AND seq = {seq}")))
-    assert ("m", seq + 1, "sequence") in findings
-
-
-def test_a_deleted_last_entry_shows_against_last_seq(edit):
-    path = edit("DELETE FROM adjustments WHERE model_id = 2 AND seq = 10")
-    assert ("m", 10, "sequence") in found(audit(path))
-    path = edit(
-        "DELETE FROM adjustments WHERE model_id = 2 AND seq = 10",
-        "DELETE FROM calls WHERE model_id = 2 AND seq = 9",
-        "UPDATE calibrations SET last_seq = 8 WHERE model_id = 2",
-    )
-    assert ("m", 8, "head") in found(audit(path))
-
-
-def test_a_deleted_opening_is_found(edit):
-    findings = found(audit(edit("DELETE FROM adjustments WHERE model_id = 2 AND seq = 1")))
-    assert ("m", 1, "opening") in findings
+# Rows that both databases take are deleted, put in and moved in tests/cli/test_forgery.py.
 
 
 def test_that_all_adjustments_are_deleted_is_a_finding_and_a_typed_error(edit):
@@ -414,30 +393,6 @@ def test_that_all_adjustments_are_deleted_is_a_finding_and_a_typed_error(edit):
         for use in (calibrator.replay, lambda: calibrator.void("m", seq=2)):
             with pytest.raises(LedgerCorruptError, match="does not begin with an opening"):
                 use()
-
-
-def test_an_entry_put_behind_the_end_is_found(edit):
-    path = edit("INSERT INTO calls VALUES (2, 11, 0, 1, 2, 3.0, 4.0)")
-    assert found(audit(path)) == {("m", 11, "sequence")}
-
-
-def test_an_entry_put_far_behind_the_end_is_found(edit):
-    path = edit("INSERT INTO calls VALUES (2, 9223372036854775807, 0, 1, 2, 3.0, 4.0)")
-    assert found(audit(path)) == {("m", 2**63 - 1, "sequence")}
-
-
-def test_an_entry_put_behind_the_end_with_last_seq_moved_is_found(edit):
-    path = edit(
-        "INSERT INTO calls VALUES (2, 11, 0, 1, 2, 3.0, 4.0)",
-        "UPDATE calibrations SET last_seq = 11 WHERE model_id = 2",
-    )
-    assert {("m", 11, "prediction"), ("m", 11, "head")} <= found(audit(path))
-
-
-@pytest.mark.parametrize("seq", [1, 8, 10])
-def test_a_call_that_shares_the_seq_of_an_adjustment_is_found(edit, seq):
-    path = edit(f"INSERT INTO calls VALUES (2, {seq}, 0, 1, 2, 3.0, 4.0)")
-    assert ("m", seq, "sequence") in found(audit(path))
 
 
 @pytest.mark.parametrize("seq", [0, -5, -(2**63)])
@@ -450,19 +405,6 @@ def test_an_entry_put_before_the_beginning_is_found(edit, seq):
         " NULL, NULL, NULL, NULL)"
     )
     assert ("m", seq, "sequence") in found(audit(path))
-
-
-def test_two_calls_that_changed_places_are_found(edit):
-    findings = found(
-        audit(
-            edit(
-                "UPDATE calls SET seq = 1000 WHERE model_id = 2 AND seq = 3",
-                "UPDATE calls SET seq = 3 WHERE model_id = 2 AND seq = 4",
-                "UPDATE calls SET seq = 4 WHERE model_id = 2 AND seq = 1000",
-            )
-        )
-    )
-    assert {("m", 3, "prediction"), ("m", 4, "prediction"), ("m", 10, "head")} <= findings
 
 
 @pytest.mark.parametrize("seq", [1, 5, 6])
@@ -498,28 +440,7 @@ def test_two_models_that_changed_names_are_found(edit):
     assert {(model, check) for model, _, check in findings} == {("m", "head"), ("n", "head")}
 
 
-def test_details_that_changed_calls_are_found(edit):
-    path = edit("UPDATE call_details SET seq = 4 WHERE model_id = 2 AND seq = 3")
-    assert ("m", 10, "head") in found(audit(path))
-
-
-def test_deleted_details_are_found(edit):
-    path = edit("DELETE FROM call_details WHERE model_id = 2 AND seq = 3")
-    assert ("m", 10, "head") in found(audit(path))
-
-
-def test_invented_details_are_found(edit):
-    path = edit("INSERT INTO call_details VALUES (2, 4, NULL, NULL, '{}')")
-    assert ("m", 10, "head") in found(audit(path))
-
-
 # -- foreign rows ---------------------------------------------------------------------------
-
-
-def test_details_of_no_call_are_found(edit):
-    path = edit("INSERT INTO call_details VALUES (2, 99, NULL, NULL, '{}')")
-    assert found(audit(path)) == {(None, 99, "foreign row")}
-    assert "(2, 99)" in audit(path)[0].found
 
 
 @pytest.mark.parametrize(
