@@ -14,7 +14,7 @@ from calibration_ledger.errors import CalibrationLedgerError
 from calibration_ledger.storage.migrate import (
     current_revision,
     migration_connection,
-    reading,
+    reader_of,
     without_view,
 )
 from calibration_ledger.storage.place import Memory, find_place
@@ -63,7 +63,7 @@ def run_on_own_connection(ledger):
                 f"There is no ledger at {place.shown}: `alembic upgrade head` makes it."
             )
         if only_looks():
-            with reading(place, TIMEOUT_S) as own:
+            with reader_of(place, TIMEOUT_S) as own:
                 run(own)
             return
     with migration_connection(ledger) as own:

@@ -203,12 +203,12 @@ def current_revision(place: File | Server, timeout_s: float) -> str | None:
     """
     if isinstance(place, File) and not check_file(place):
         return None
-    with reading(place, timeout_s) as connection:
+    with reader_of(place, timeout_s) as connection:
         return read_revision(connection, place.shown)
 
 
 @contextmanager
-def reading(place: File | Server, timeout_s: float) -> Iterator[sa.Connection]:
+def reader_of(place: File | Server, timeout_s: float) -> Iterator[sa.Connection]:
     """A connection of SQLAlchemy's that only reads."""
     if isinstance(place, Server):
         from calibration_ledger.storage.postgres.migrate import begun
@@ -265,7 +265,7 @@ def schema_differences(place: File | Server, timeout_s: float) -> list[str]:
         raise LedgerNotFoundError(f"there is no ledger at {place.shown}: nothing to check.")
     if found != REVISION:
         raise of_revision(found).error(place.shown)
-    with reading(place, timeout_s) as connection:
+    with reader_of(place, timeout_s) as connection:
         if isinstance(place, File):
             rows = [tuple(row) for row in connection.exec_driver_sql(LIST_SCHEMA)]
             return [*damaged_parts(rows), *foreign_parts(rows)]

@@ -137,13 +137,13 @@ def _before() -> None:
     global _is_quiet  # noqa: PLW0603 - for the child
     deadline = monotonic() + WAIT_S
     _mutex.acquire()
-    _is_quiet = _wait_for_passing(deadline)
+    _is_quiet = _wait_for_calls(deadline)
     for pausable in list(pausables):
         _paused.append(pausable)
         _is_quiet = pausable.pause(deadline) and _is_quiet
 
 
-def _wait_for_passing(deadline: float) -> bool:
+def _wait_for_calls(deadline: float) -> bool:
     me = threading.get_ident()
     while set(_passing) - {me} and monotonic() < deadline:
         sleep(_POLL_EVERY_S)
