@@ -29,6 +29,7 @@ from calibration_ledger.errors import (
     ReentrantCallError,
 )
 from calibration_ledger.storage.sqlite.lock import WriterLock, writer_lock
+from support.steps import soon
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -348,13 +349,3 @@ def test_a_turn_that_is_kept_does_not_keep_all_later_ones(ledger_path: Path) -> 
     for turn in reached:
         reached += [heir for heir in turn.heirs.values() if heir not in reached]
     assert later not in reached
-
-
-def soon(condition: Callable[[], bool]) -> bool:
-    """Whether it comes true within ten seconds."""
-    end = time.monotonic() + 10
-    while time.monotonic() < end:
-        if condition():
-            return True
-        time.sleep(0.002)
-    return False

@@ -13,19 +13,11 @@ from calibration_ledger.core.state import State, learn_columns
 from calibration_ledger.core.values import confidence_of
 from calibration_ledger.errors import NotFiniteError, UnknownRuleError
 from calibration_ledger.rules import EMA, RULES, find_rule, predict_ms
+from support.any_numbers import coefficients, hexed, milliseconds, tokens
 from support.reference import Ema, load_traces
 
 TRACES = load_traces()
-tokens = st.one_of(st.integers(0, 5), st.integers(0, 2**31 - 1))
-milliseconds = st.one_of(
-    st.floats(0.0, 1e7), st.floats(0.0, allow_infinity=False), st.sampled_from([0.0, 5e-324])
-)
 alphas = st.one_of(st.floats(0.0, 1.0, exclude_min=True), st.sampled_from([1.0, 0.15, 5e-324]))
-coefficients = st.tuples(*[st.one_of(st.floats(0.0, 1e4), st.floats(0.0, 1e308))] * 3)
-
-
-def hexed(numbers):
-    return [number.hex() for number in numbers]
 
 
 def prior_of(trace):

@@ -9,8 +9,13 @@ import time
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
+from calibration_ledger.errors import OutcomeUnknownError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from concurrent.futures import Executor
 
     from support.postgres_server import Server
 
@@ -25,6 +30,16 @@ def wait_until(condition: Callable[[], Any], seconds: float = 20.0) -> Any:
         assert time.monotonic() < deadline, "it never came to pass"
         time.sleep(0.01)
     return found
+
+
+def soon(condition: Callable[[], bool]) -> bool:
+    """Whether it comes true within ten seconds."""
+    end = time.monotonic() + 10
+    while time.monotonic() < end:
+        if condition():
+            return True
+        time.sleep(0.002)
+    return False
 
 
 def on_insert(run: Callable[..., Any], body: str, table: str = "calls") -> None:
@@ -81,3 +96,24 @@ def waiting(run: Callable[..., Any], kind: str = "%") -> list[tuple[int, str]]:
         "SELECT pid, query FROM pg_stat_activity WHERE datname = current_database()"
         f" AND wait_event_type = 'Lock' AND wait_event LIKE '{kind}'"
     )
+
+
+def end_in_mid_commit(
+    server: Server, database: str, run: Callable[..., Any], pool: Executor, calibrator: Any
+) -> Callable[[], float]:
+    """End the backend that commits a call, whose outcome is then unknown; gives what records it
+    once more."""
+
+    def record() -> float:
+        return calibrator.record("m", 3, 4.0, request_id="r")
+
+    on_commit(run, GATE)
+    with shut_gate(server, database) as open_gate:
+        recording = pool.submit(record)
+        ((pid, statement),) = wait_until(lambda: waiting(run, "advisory"))
+        assert statement == "COMMIT"
+        run(f"SELECT pg_terminate_backend({pid})")
+        with pytest.raises(OutcomeUnknownError, match=r"cannot be known.*request_id again"):
+            recording.result(timeout=20)
+        open_gate()
+    return record

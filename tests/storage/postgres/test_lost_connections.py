@@ -18,7 +18,16 @@ from calibration_ledger import AdaptiveCalibrator, Call
 from calibration_ledger.errors import LedgerError, NotRecordedError, OutcomeUnknownError
 from support.proxy import Proxy
 from support.reference import dump
-from support.steps import GATE, on_commit, on_insert, shut_gate, tries, wait_until, waiting
+from support.steps import (
+    GATE,
+    end_in_mid_commit,
+    on_commit,
+    on_insert,
+    shut_gate,
+    tries,
+    wait_until,
+    waiting,
+)
 
 OTHERS = "datname = current_database() AND pid <> pg_backend_pid()"
 END = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {OTHERS}"
@@ -75,18 +84,10 @@ def test_what_was_ended_inside_its_commit_has_an_unknown_outcome(
 ):
     calibrator.record("m", 1, 2.0)
     rows = dump(url)
-    on_commit(run, GATE)
-    with shut_gate(postgres, database) as open_gate:
-        recording = pool.submit(calibrator.record, "m", 3, 4.0, request_id="r")
-        ((pid, statement),) = wait_until(lambda: waiting(run, "advisory"))
-        assert statement == "COMMIT"
-        run(f"SELECT pg_terminate_backend({pid})")
-        with pytest.raises(OutcomeUnknownError, match=r"cannot be known.*request_id again"):
-            recording.result(timeout=20)
-        open_gate()
+    record = end_in_mid_commit(postgres, database, run, pool, calibrator)
     assert dump(url) == rows  # as it happens; the client cannot tell
-    error = calibrator.record("m", 3, 4.0, request_id="r")
-    assert calibrator.record("m", 3, 4.0, request_id="r") == error
+    error = record()
+    assert record() == error
     assert ids_of(calibrator) == [None, "r"]
 
 

@@ -37,7 +37,14 @@ from support.proxy import Proxy
 from support.quick import QUICK
 from support.reference import digest_of, dump
 from support.rehearsal import run_all, write_until_refused
-from support.steps import GATE, on_commit, on_insert, shut_gate, wait_until, waiting
+from support.steps import (
+    GATE,
+    end_in_mid_commit,
+    on_insert,
+    shut_gate,
+    wait_until,
+    waiting,
+)
 
 from .test_lost_connections import END
 from .test_roles import WRITER, grant, read_in_every_way, write_in_every_way
@@ -266,17 +273,9 @@ def test_a_backend_that_is_ended_in_mid_commit_leaves_an_unknown_outcome(
     postgres, database, run, url, calibrator, pool
 ):
     calibrator.record("m", 1, 2.0)
-    on_commit(run, GATE)
-    with shut_gate(postgres, database) as open_gate:
-        recording = pool.submit(calibrator.record, "m", 3, 4.0, request_id="r")
-        ((pid, statement),) = wait_until(lambda: waiting(run, "advisory"))
-        assert statement == "COMMIT"
-        run(f"SELECT pg_terminate_backend({pid})")
-        with pytest.raises(OutcomeUnknownError, match=r"cannot be known.*request_id again"):
-            recording.result(timeout=20)
-        open_gate()
-    error = calibrator.record("m", 3, 4.0, request_id="r")
-    assert calibrator.record("m", 3, 4.0, request_id="r") == error
+    record = end_in_mid_commit(postgres, database, run, pool, calibrator)
+    error = record()
+    assert record() == error
     assert [call.request_id for call in calibrator.calls("m")] == [None, "r"]
 
 

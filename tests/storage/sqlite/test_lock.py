@@ -23,6 +23,7 @@ from calibration_ledger import AdaptiveCalibrator
 from calibration_ledger.storage.sqlite import lock as lock_module
 from calibration_ledger.storage.sqlite.lock import FairLock, WriterLock, writer_lock
 from support.lock_contest import Score, contest
+from support.steps import soon
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -93,16 +94,6 @@ def free_elsewhere(ledger: str) -> bool:
     finally:
         os.close(descriptor)
     return True
-
-
-def soon(condition: Callable[[], bool]) -> bool:
-    """Whether it comes true within ten seconds."""
-    end = time.monotonic() + 10
-    while time.monotonic() < end:
-        if condition():
-            return True
-        time.sleep(0.002)
-    return False
 
 
 class TestFairLock:
