@@ -199,6 +199,74 @@ def test_an_unreadable_call_is_named():
     assert "'fast'" in findings[0].found
 
 
+def found_by(findings, check):
+    return [(f.seq, f.expected, f.found) for f in findings if f.check == check]
+
+
+NAN, INF = float("nan"), float("inf")
+OPENING = "an opened, imported or archived entry"
+
+
+@pytest.mark.parametrize(
+    ("seq", "fields", "check", "expected", "found"),
+    [
+        (1, {"kind": "reset"}, "opening", OPENING, "'reset'"),
+        (1, {"alpha": 0.0}, "entry", "finite numbers, 0 < alpha <= 1", "[0.0, 0.5, 8.0, 300.0, "),
+        (1, {"sample_count": 1}, "entry", "counts and totals of 0", "(0.0, 0.0, 1)"),
+        (1, {"rule_state": b"\x7f\xf0" + b"\0" * 6}, "entry", "finite numbers", "0.0, inf]"),
+        (1, {"note": 5}, "entry", "an adjustment", "(1, 'opened', "),
+        (1, {"rule": "ema.9"}, "rule", "a rule that this program knows", "'ema.9', which this "),
+        (6, {"archived_through": 3}, "entry", "nothing of an archived entry", "(None, 3, None)"),
+        (6, {"voids": "2"}, "entry", "no entries that it voids", "2"),
+        (6, {"alpha": 0.41}, "recalibrated", "ms_per_prompt_token ", ""),
+        (3, {"actual_ms": "fast"}, "entry", "numbers and texts", "(3, "),
+        (2, {"prompt_tokens": 2**70}, "entry", "values in their bounds", "(2, 1002, 11805"),
+        (2, {"predicted_ms": 0.0}, "prediction", " ms", "0.0 ms (the first that differs: entry 2 "),
+        (2, {"actual_ms": INF}, "prediction", "a calibration that stays finite", "inf ms cannot"),
+        (2, {"predicted_ms": NAN}, "prediction", " ms", " or 1 was changed)"),
+        (4, {"predicted_ms": NAN}, "prediction", " ms", " or 3, or an earlier one, was changed)"),
+    ],
+)
+def test_a_finding_says_what_was_expected_and_what_was_found(seq, fields, check, expected, found):
+    lived, live = bent(seq, **fields)
+    first, *_ = found_by(audit(lived, **live), check)
+    assert first[0] == seq
+    assert expected in first[1]
+    assert found in first[2]
+
+
+def test_a_gap_says_which_entry_was_expected():
+    lived = lived_history()
+    live = {"head": lived.head(), "last_seq": 15, **stored(lived)._asdict()}
+    del lived.entries[2]
+    assert found_by(audit(lived, **live), "sequence") == [(4, "entry 3", "entry 4")]
+
+
+@pytest.mark.parametrize("page", [1, 2, 100])
+def test_calls_behind_unreadable_ones_are_numbered_on(page):
+    """A row of garbage ends the fold of numbers, and nothing else."""
+    lived, live = bent(3, actual_ms=None)
+    findings = audit(lived, page=page, **live)
+    assert {f.check for f in findings if f.seq != 3} <= {"recalibrated"}
+    assert found_by(findings, "sequence") == []
+    for _, expected, found in found_by(findings, "recalibrated"):
+        assert (expected, found) == ("no state that stays finite", "one")
+
+
+def test_an_archived_entry_says_what_is_wrong_with_it():
+    lived = lived_history()
+    archived = lived.archived(7)
+    live = {"head": lived.head(), "last_seq": 15, **stored(lived)._asdict()}
+    digest = archived.entries[0]["archived_digest"]
+    archived.entries[0]["archived_digest"] = b"\1" * 32
+    assert found_by(audit(archived, **live), "archived") == [(7, digest.hex(), "01" * 32)]
+    archived.entries[0]["archived_digest"] = "text"
+    assert found_by(audit(archived, **live), "archived") == [(7, digest.hex(), "'text'")]
+    lived.entries = [lived.entries[0], *lived.archived(7).entries]
+    first = (7, "the first entry", "entry 1 before it")
+    assert found_by(audit(lived, **live), "archived") == [first]
+
+
 @pytest.mark.parametrize("seq", range(1, 15))
 def test_a_missing_entry_shows_as_a_gap(seq):
     lived = lived_history()
@@ -232,7 +300,7 @@ def test_a_first_entry_that_is_a_call_is_no_opening():
     lived = Lived()
     lived.state = Ema(0.15, *LOCAL_PRIOR)
     lived.call(1, 2, 3.0)
-    assert ("opening", 1) in {(f.check, f.seq) for f in audit(lived)}
+    assert found_by(audit(lived), "opening") == [(1, OPENING, "a call")]
 
 
 def test_more_of_one_finding_than_anybody_reads_are_counted():

@@ -21,6 +21,7 @@ from calibration_ledger.core.entries import (
     archived_digest,
     call_head,
     first_head,
+    is_head,
 )
 from support.reference import adjustment_digest, call_digest, digest_over, first_digest
 from support.reference import archived_digest as reference_digest
@@ -323,3 +324,22 @@ def test_any_adjustment_is_digested_as_the_reference_does(head, kind, wholes, re
     entry = Adjustment(seq, kind, recorded_at, rule, *reals, count, rule_state, updated_at, note)
     entry = entry._replace(voids=voids)
     assert adjustment_head(head, entry) == adjustment_digest(head, entry._asdict())
+
+
+@pytest.mark.parametrize(
+    ("model", "seq", "digest", "is_one"),
+    [
+        ("m", 1, "ab" * 32, True),
+        ("", 2**60, "0F" * 32, True),
+        (None, 1, "ab" * 32, False),
+        ("m", 0, "ab" * 32, False),
+        ("m", True, "ab" * 32, False),
+        ("m", 1.0, "ab" * 32, False),
+        ("m", 1, b"ab" * 32, False),
+        ("m", 1, "ab" * 31, False),
+        ("m", 1, "ab" * 32 + "\n", False),
+        ("m", 1, "xy" * 32, False),
+    ],
+)
+def test_a_head_is_a_model_a_seq_and_a_digest(model, seq, digest, is_one):
+    assert is_head(model, seq, digest) is is_one
