@@ -8,7 +8,7 @@ import pytest
 
 from calibration_ledger.core.entries import Adjustment
 from calibration_ledger.core.figures import Accuracy
-from calibration_ledger.core.replay import Columns, Window, fold_history, replay_history
+from calibration_ledger.core.replay import Columns, Window, fold_history, replay_of
 from calibration_ledger.errors import NotFiniteError
 from calibration_ledger.rules import EMA
 from support.reference import LOCAL_PRIOR, Ema, Lived, lived_history, numbers_of
@@ -32,7 +32,9 @@ class Listed:
 
 def replayed(lived, alpha, through=None, window=None):
     through = len(lived.entries) if through is None else through
-    return replay_history(Listed(lived), EMA, alpha, through, window=window)
+    figures = Accuracy()
+    state = fold_history(Listed(lived), EMA, alpha, through, accuracy=figures, window=window)
+    return replay_of("m", state, figures), state
 
 
 @pytest.mark.parametrize("alpha", [5e-324, 0.15, 0.4, 1.0])

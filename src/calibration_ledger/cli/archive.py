@@ -45,13 +45,7 @@ COLUMNS = (
 @json_option
 @pass_session
 def archive(
-    session: Session,
-    dest: str,
-    *,
-    before: datetime,
-    model: str | None,
-    yes: bool,
-    as_json: bool,
+    session: Session, dest: str, *, before: datetime, model: str | None, yes: bool, as_json: bool
 ) -> None:
     """Move the oldest entries to a file, to shrink the ledger.
 
@@ -110,9 +104,4 @@ def _size(report: ArchiveReport) -> str:
 
 
 def _row(archived: ArchivedModel) -> list[str | Cell]:
-    return [
-        archived.model,
-        str(archived.calls),
-        str(archived.adjustments),
-        str(archived.seq),
-    ]
+    return [archived.model, str(archived.calls), str(archived.adjustments), str(archived.seq)]

@@ -147,7 +147,7 @@ def check_file_system(facts: Facts) -> Iterator[Advice]:
     if file.free_bytes is not None and file.free_bytes < FREE_LEAST:
         yield _act(
             f"Only {shown_bytes(file.free_bytes)} are free on the ledger's disk: make room before "
-            f"calls can no longer be recorded.",
+            f"calls can no longer be recorded."
         )
     elif file.free_bytes is not None and file.free_bytes < (file.size_bytes or 0) + file.wal_bytes:
         yield _know(

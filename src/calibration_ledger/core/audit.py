@@ -11,7 +11,7 @@ import struct
 from array import array
 from itertools import compress
 from math import isfinite
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from calibration_ledger.core.entries import (
     CALL_TYPES,
@@ -104,15 +104,15 @@ class _Replay:
         """The seq of the last entry that claims it."""
         self.state: State | None = None
 
-    def learn(self, seqs: Sequence[int], columns: Sequence[Sequence[float]]) -> None:
-        """Fold consecutive calls: called_at, prompt tokens, completion tokens, actual ms."""
+    def learn(self, seqs: Sequence[int], columns: Sequence[Sequence[Any]]) -> None:
+        """Fold consecutive calls, by the columns that `State.learn` takes."""
         if self.state is None:
             return
         if self._voided and any(a <= seqs[-1] and b >= seqs[0] for a, b in self._voided):
             counts = [not covers(self._voided, seq) for seq in seqs]
             columns = [list(compress(column, counts)) for column in columns]
         try:
-            self.state.learn(*columns)  # type: ignore[arg-type]  # whole numbers, but for the last
+            self.state.learn(*columns)
         except NotFiniteError:
             self.state = None
 
@@ -146,16 +146,8 @@ class Claims:
                     fold.last = entry.seq
         self._folds = [fold for fold in folds.values() if fold is not None]
 
-    def learn(
-        self,
-        seqs: Sequence[int],
-        called_at: Sequence[int],
-        prompts: Sequence[int],
-        completions: Sequence[int],
-        actual: Sequence[float],
-    ) -> None:
-        """Fold consecutive calls."""
-        columns = (called_at, prompts, completions, actual)
+    def learn(self, seqs: Sequence[int], columns: Sequence[Sequence[Any]]) -> None:
+        """Fold consecutive calls, by the columns that `State.learn` takes."""
         for fold in self._folds:
             if fold.last > seqs[-1]:
                 fold.learn(seqs, columns)
@@ -273,10 +265,10 @@ class ModelAudit:
         if not rows:
             return
         try:
-            seqs, called_at, prompts, completions, actual, predicted, _, _ = zip(*rows, strict=True)
+            seqs, *columns, predicted_ms, _, _ = zip(*rows, strict=True)
             self._follow(seqs)
             self._digest_calls(rows)
-            self._learn(seqs, called_at, prompts, completions, actual, predicted)
+            self._learn(seqs, columns, predicted_ms)
         except _UNREADABLE:
             self._unreadable_calls(rows)
 
@@ -303,26 +295,20 @@ class ModelAudit:
         self.head = head
 
     def _learn(
-        self,
-        seqs: Sequence[int],
-        called_at: Sequence[int],
-        prompts: Sequence[int],
-        completions: Sequence[int],
-        actual: Sequence[float],
-        stored: Sequence[float],
+        self, seqs: Sequence[int], columns: Sequence[Sequence[Any]], stored_ms: Sequence[float]
     ) -> None:
-        self._claims.learn(seqs, called_at, prompts, completions, actual)
+        self._claims.learn(seqs, columns)
         if self.state is None:
             return
         try:
-            predicted = self.state.learn(called_at, prompts, completions, actual)
+            predicted_ms = self.state.learn(*columns)
         except NotFiniteError as error:
             self.report("prediction", seqs[0], "a calibration that stays finite", error)
             self.state = None
             return
-        if array("d", predicted).tobytes() == array("d", stored).tobytes():
+        if array("d", predicted_ms).tobytes() == array("d", stored_ms).tobytes():
             return
-        for seq, mine, theirs in zip(seqs, predicted, stored, strict=True):
+        for seq, mine, theirs in zip(seqs, predicted_ms, stored_ms, strict=True):
             if bits(mine) != bits(theirs):
                 first = "" if "prediction" in self._counts else cause_of(seq)
                 self.report("prediction", seq, f"{mine!r} ms", f"{theirs!r} ms{first}")

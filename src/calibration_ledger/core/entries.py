@@ -51,7 +51,6 @@ CallRow: TypeAlias = tuple[int, int, int, int, float, float, "str | None", "str 
 """seq, called_at (us), prompt_tokens, completion_tokens, actual_ms, predicted_ms, request_id,
 details: a call without its model, in the order of the digest."""
 
-
 _TEXT = (str, type(None))
 _BYTES = (bytes, type(None))
 CALL_TYPES = (int, int, int, int, float, float, _TEXT, _TEXT)
@@ -87,13 +86,7 @@ class Snapshot(NamedTuple):
     @property
     def numbers(self) -> tuple[float, float, float, float, float]:
         """The five numbers that the state of every rule begins with; see `COMMON_NUMBERS`."""
-        return (
-            self.ms_per_prompt_token,
-            self.ms_per_completion_token,
-            self.base_overhead_ms,
-            self.total_absolute_error_ms,
-            self.total_predicted_ms,
-        )
+        return self[2:7]
 
 
 SNAPSHOT_TYPES = (str, *[float] * 6, int, _BYTES, int)
@@ -131,18 +124,7 @@ class Adjustment(NamedTuple):
     @property
     def snapshot(self) -> Snapshot:
         """The calibration that it sets."""
-        return Snapshot(
-            self.rule,
-            self.alpha,
-            self.ms_per_prompt_token,
-            self.ms_per_completion_token,
-            self.base_overhead_ms,
-            self.total_absolute_error_ms,
-            self.total_predicted_ms,
-            self.sample_count,
-            self.rule_state,
-            self.updated_at,
-        )
+        return Snapshot(*self[3:13])  # from `rule` to `updated_at`
 
 
 ADJUSTMENT_TYPES = (

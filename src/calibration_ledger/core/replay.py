@@ -16,11 +16,13 @@ from calibration_ledger.core.entries import OPENINGS
 from calibration_ledger.core.figures import Accuracy
 from calibration_ledger.core.history import left_of, setting, stretches, voided_ranges
 from calibration_ledger.core.state import State
+from calibration_ledger.core.validation import check_window
 from calibration_ledger.core.values import Replay
 from calibration_ledger.errors import NotFiniteError, damage_told, damaged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
+    from datetime import datetime
 
     from calibration_ledger.core.entries import Adjustment
     from calibration_ledger.core.history import Ranges
@@ -73,6 +75,12 @@ class Window(NamedTuple):
 
     since: int | None
     until: int | None
+
+    @classmethod
+    def of(cls, since: datetime | None, until: datetime | None) -> Window | None:
+        """What the user asks for, checked; None for all calls."""
+        bounds = check_window(since, until)
+        return None if bounds == (None, None) else cls(*bounds)
 
     def holds(self, called_at: Sequence[int]) -> list[bool]:
         """Whether each of these times is in it."""
@@ -234,35 +242,6 @@ def counting(history: History, voided: Ranges, after: int, through: int) -> Iter
     """Pages of the calls with after < seq <= through that are not voided."""
     for pair in left_of(voided, after, through):
         yield from history.columns(*pair)
-
-
-def replay_history(
-    history: History,
-    rule: Rule,
-    alpha: float,
-    through: int,
-    *,
-    window: Window | None = None,
-    progress: Progress | None = None,
-    start: Start = Runs,
-) -> tuple[Replay, State]:
-    """Replay one model; gives its figures, and the state they end in.
-
-    Raises:
-        NotFiniteError: under this rule and alpha the calibration would not stay finite.
-    """
-    accuracy = Accuracy()
-    state = fold_history(
-        history,
-        rule,
-        alpha,
-        through,
-        accuracy=accuracy,
-        window=window,
-        progress=progress,
-        start=start,
-    )
-    return replay_of(history.model, state, accuracy), state
 
 
 def replay_of(model: str, state: State, accuracy: Accuracy) -> Replay:

@@ -184,18 +184,13 @@ class ModelCalibration(Value):
             raise InvalidInputError(
                 f"this is not a model's calibration: {shown(data)}. Pass a dict of its fields."
             )
-        unknown = sorted(map(str, set(data) - set(cls.__slots__)))
-        missing = [name for name in cls.__slots__[:6] if name not in data]
-        missing = [name for name in missing if name not in {"rule", "alpha"}]
-        if unknown or missing:
-            raise InvalidInputError(
-                "this is not a model's calibration: "
-                + (f"it lacks {', '.join(missing)}" if missing else "")
-                + (" and " if missing and unknown else "")
-                + (f"it has the unknown {', '.join(unknown)}" if unknown else "")
-                + "."
-            )
         values = {"rule": "ema.1", "alpha": DEFAULT_ALPHA, **data}
+        missing = [name for name in cls.__slots__[:6] if name not in values]
+        unknown = sorted(map(str, set(data) - set(cls.__slots__)))
+        faults = [f"it lacks {', '.join(missing)}"] if missing else []
+        faults += [f"it has the unknown {', '.join(unknown)}"] if unknown else []
+        if faults:
+            raise InvalidInputError(f"this is not a model's calibration: {' and '.join(faults)}.")
         values["model"] = check_model(values["model"])
         values["alpha"] = check_alpha(values["alpha"])
         values["rule"] = check_text("rule", values["rule"], RULE_LENGTH_MAX)

@@ -107,11 +107,7 @@ def archive(
     _take_out(ledger, parts, path)
     trouble = ledger.shrink()
     return ArchiveReport(
-        name,
-        tuple(part.report() for part in parts),
-        bytes_before,
-        ledger.size(),
-        trouble,
+        name, tuple(part.report() for part in parts), bytes_before, ledger.size(), trouble
     )
 
 

@@ -14,12 +14,7 @@ from calibration_ledger.core.audit import ModelAudit
 from calibration_ledger.core.entries import Adjustment, is_head
 from calibration_ledger.core.history import walk
 from calibration_ledger.core.values import Finding, Head
-from calibration_ledger.errors import (
-    InvalidInputError,
-    LedgerCorruptError,
-    damage_told,
-    shown,
-)
+from calibration_ledger.errors import InvalidInputError, LedgerCorruptError, damage_told, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -9,11 +9,7 @@ from calibration_ledger.core.entries import CALL_TYPES, is_typed
 from calibration_ledger.core.replay import Window
 from calibration_ledger.core.validation import check_window, time_from_us
 from calibration_ledger.core.values import Call, frozen
-from calibration_ledger.errors import (
-    HistoryArchivedError,
-    InvalidInputError,
-    damaged,
-)
+from calibration_ledger.errors import HistoryArchivedError, InvalidInputError, damaged
 from calibration_ledger.formats.json_text import parse_json
 
 if TYPE_CHECKING:

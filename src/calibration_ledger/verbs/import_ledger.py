@@ -99,8 +99,7 @@ def check_fold(fold: ModelAudit, model: StagedModel, file: Source) -> None:
         file.refuse(model.line_of(finding.seq), f"{finding}. {advice}")
     if fold.head != model.head:
         file.refuse(
-            model.head_line,
-            f"{model.model}: this is not the head of the entries above. {advice}",
+            model.head_line, f"{model.model}: this is not the head of the entries above. {advice}"
         )
 
 
@@ -291,10 +290,7 @@ def _check_same_state(state: State | None, history: ModelHistory) -> None:
 
 
 def import_entries(
-    ledger: Ledger,
-    source: str | os.PathLike[str] | TextIO | None,
-    *,
-    progress: Progress | None,
+    ledger: Ledger, source: str | os.PathLike[str] | TextIO | None, *, progress: Progress | None
 ) -> ImportReport:
     """Import a ledger file; see `AdaptiveCalibrator.import_calls`."""
     report = progress or (lambda _: None)

@@ -8,8 +8,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from calibration_ledger.core.figures import Accuracy
-from calibration_ledger.core.replay import Window, fold_history, replay_history, replay_of
-from calibration_ledger.core.validation import check_alpha, check_window
+from calibration_ledger.core.replay import Window, fold_history, replay_of
+from calibration_ledger.core.validation import check_alpha
 from calibration_ledger.core.values import Sweep
 from calibration_ledger.errors import (
     CalibrationLedgerError,
@@ -22,14 +22,14 @@ from calibration_ledger.errors import (
 from calibration_ledger.fast import how_to_run
 from calibration_ledger.rules import find_rule, stored_rule
 from calibration_ledger.verbs.record import OpenModel, now_us
-from calibration_ledger.verbs.sweep import WARM_UP, sweep
+from calibration_ledger.verbs.sweep import WARM_UP, last_learnt, sweep
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from datetime import datetime
 
     from calibration_ledger.core.entries import Adjustment
-    from calibration_ledger.core.replay import Progress, Start
+    from calibration_ledger.core.replay import Progress
     from calibration_ledger.core.state import State
     from calibration_ledger.core.values import Replay, Score
     from calibration_ledger.rules import Rule
@@ -45,12 +45,16 @@ Done = TypeVar("Done")
 
 
 class Trial(NamedTuple):
-    """A replay that is to be adopted."""
+    """A replay, which can be adopted."""
 
     live: Stored
     beginning: Adjustment | None
     state: State
     accuracy: Accuracy
+
+    def replay(self) -> Replay:
+        """The value to hand out."""
+        return replay_of(self.live.model, self.state, self.accuracy)
 
 
 class Adopted(NamedTuple):
@@ -137,12 +141,10 @@ class _Plan(NamedTuple):
     calls: int
     """How many calls there are, of all models: many are worth compiling for."""
     progress: Progress | None
+    window: Window | None = None
+    """Which calls are scored; None for all."""
     best: Mapping[str, Score] = MappingProxyType({})
     """What models adopt that each have their own."""
-
-    def start(self, rule: Rule) -> Start:
-        """How to run it: compiled, or plain."""
-        return how_to_run([rule], self.calls, 1)
 
     def chosen(self, live: Stored) -> tuple[Rule, float]:
         """The rule and alpha of one model: what is left out is the model's live one.
@@ -161,10 +163,8 @@ class _Plan(NamedTuple):
 
 
 def _checked(rule: str | None, alpha: float | None) -> tuple[Rule | None, float | None]:
-    return (
-        None if rule is None else find_rule(rule),
-        None if alpha is None else check_alpha(alpha),
-    )
+    checked_alpha = None if alpha is None else check_alpha(alpha)
+    return None if rule is None else find_rule(rule), checked_alpha
 
 
 def replay(
@@ -179,30 +179,10 @@ def replay(
 ) -> list[Replay]:
     """See `AdaptiveCalibrator.replay`."""
     checked = _checked(rule, alpha)
-    asked = Window(*check_window(since, until))
-    window = None if asked == (None, None) else asked
+    window = Window.of(since, until)
     lives = ledger.models(model, must_exist=True)
-    plan = _Plan(*checked, sum(live.last_seq for live in lives), progress)
-    return [ledger.whole(live, partial(_replay, plan, window)) for live in lives]
-
-
-def _replay(plan: _Plan, window: Window | None, history: ModelHistory) -> Replay:
-    rule, alpha = plan.chosen(history.live)
-    replayed, _ = replay_history(
-        history,
-        rule,
-        alpha,
-        _through(history, window),
-        window=window,
-        progress=plan.progress,
-        start=plan.start(rule),
-    )
-    return replayed
-
-
-def _through(history: ModelHistory, window: Window | None) -> int:
-    """The last entry to learn."""
-    return history.live.last_seq if window is None else max(1, history.last_scored(window))
+    plan = _Plan(*checked, sum(live.last_seq for live in lives), progress, window)
+    return [ledger.whole(live, partial(_try, plan)).replay() for live in lives]
 
 
 def recalibrate(
@@ -221,11 +201,12 @@ def recalibrate(
     if best is not False:
         winners = _winners(ledger, alpha, rule, model, best, progress)
         lives = [live for live in lives if live.model in winners]
-    plan = _Plan(*checked, sum(live.last_seq for live in lives), progress, winners)
+    calls = sum(live.last_seq for live in lives)
+    plan = _Plan(*checked, calls, progress, best=winners)
     # All are replayed before the first is written: one that cannot be leaves the others alone.
     trials = {live.model: ledger.whole(live, partial(_try, plan)) for live in lives}
     if dry_run:
-        return [replay_of(model, one.state, one.accuracy) for model, one in trials.items()]
+        return [trial.replay() for trial in trials.values()]
     return adopt_each(
         ledger,
         trials,
@@ -253,14 +234,7 @@ def _winners(
         raise InvalidInputError("best finds the alpha itself: leave alpha out.")
     if best is True:
         best = sweep(
-            ledger,
-            None,
-            rule,
-            model,
-            since=None,
-            until=None,
-            warm_up=WARM_UP,
-            progress=progress,
+            ledger, None, rule, model, since=None, until=None, warm_up=WARM_UP, progress=progress
         )
     found: list[Any] = list(best) if isinstance(best, Iterable) else [best]
     if not all(isinstance(one, Sweep) for one in found):
@@ -278,10 +252,11 @@ def _try(plan: _Plan, history: ModelHistory) -> Trial:
         history,
         rule,
         alpha,
-        live.last_seq,
+        last_learnt(history, plan.window),
         accuracy=accuracy,
+        window=plan.window,
         progress=plan.progress,
-        start=plan.start(rule),
+        start=how_to_run([rule], plan.calls, 1),
     )
     return Trial(live, history.beginning, state, accuracy)
 

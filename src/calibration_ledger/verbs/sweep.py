@@ -10,14 +10,9 @@ from calibration_ledger.core.history import voided_ranges
 from calibration_ledger.core.priors import Prior
 from calibration_ledger.core.replay import Runs, Scoring, Window, counting, fold_states
 from calibration_ledger.core.state import State
-from calibration_ledger.core.validation import check_alpha, check_window
+from calibration_ledger.core.validation import check_alpha
 from calibration_ledger.core.values import Score, Suggestion, Sweep
-from calibration_ledger.errors import (
-    InvalidInputError,
-    StoredRuleError,
-    damage_told,
-    shown,
-)
+from calibration_ledger.errors import InvalidInputError, StoredRuleError, damage_told, shown
 from calibration_ledger.fast import how_to_run
 from calibration_ledger.rules import NEWEST_RULES, find_rule, stored_rule
 
@@ -225,7 +220,7 @@ def sweep(
             f"{len(candidates)} rules and alphas are too many: try {CANDIDATES_MAX} at most."
         )
     _check_warm_up(warm_up)
-    window = Window(*check_window(since, until))
+    window = Window.of(since, until)
     lives = ledger.models(model, must_exist=True)
     plan = _Plan(candidates, warm_up, window, sum(live.last_seq for live in lives), progress)
     found, together = [], Together()
@@ -247,7 +242,7 @@ class _Plan(NamedTuple):
 
     candidates: list[Candidate]
     warm_up: int
-    window: Window
+    window: Window | None
     calls: int
     """How many calls there are, of all models."""
     progress: Progress | None
@@ -257,17 +252,21 @@ class _Plan(NamedTuple):
         live = history.live
         own = Candidate(stored_rule(live.snapshot.rule), live.snapshot.alpha)
         tried = self.candidates if own in self.candidates else [*self.candidates, own]
-        window = None if self.window == (None, None) else self.window
         figures = sweep_history(
             history,
             tried,
-            live.last_seq if window is None else max(1, history.last_scored(window)),
+            last_learnt(history, self.window),
             warm_up=self.warm_up,
-            window=window,
+            window=self.window,
             progress=self.progress,
             start=how_to_run({one.rule for one in tried}, self.calls, len(tried)),
         )
         return live, [*figures[: len(self.candidates)], figures[tried.index(own)]]
+
+
+def last_learnt(history: ModelHistory, window: Window | None) -> int:
+    """The last entry to learn: what lies behind the last call that is scored cannot matter."""
+    return history.live.last_seq if window is None else max(1, history.last_scored(window))
 
 
 def _checked_rules(rules: Iterable[str] | str | None) -> list[Rule]:

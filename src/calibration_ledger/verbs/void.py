@@ -21,11 +21,7 @@ from calibration_ledger.core.history import (
 )
 from calibration_ledger.core.replay import fold_history
 from calibration_ledger.core.state import calibration_of
-from calibration_ledger.core.validation import (
-    NOTE_LENGTH_MAX,
-    check_request_id,
-    check_text,
-)
+from calibration_ledger.core.validation import NOTE_LENGTH_MAX, check_request_id, check_text
 from calibration_ledger.core.values import Voiding
 from calibration_ledger.errors import (
     HistoryArchivedError,
