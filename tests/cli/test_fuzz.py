@@ -11,7 +11,6 @@ import json
 import os
 import shutil
 import subprocess
-from typing import TYPE_CHECKING, Any
 
 import click
 import pytest
@@ -22,9 +21,6 @@ from calibration_ledger import AdaptiveCalibrator
 from calibration_ledger.cli.main import main
 
 from .conftest import PROGRAM, TIMEOUT_S
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", settings.default.max_examples))
 
@@ -74,7 +70,7 @@ NASTY = [
 values = st.one_of(st.sampled_from(GOOD), st.sampled_from(NASTY), st.text(max_size=10))
 
 
-def leaves(command: click.Command, words: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:
+def leaves(command, words=()):
     """Every command that does something, by its words."""
     if not isinstance(command, click.Group):
         return {words: command}
@@ -90,7 +86,7 @@ def leaves(command: click.Command, words: tuple[str, ...] = ()) -> dict[tuple[st
 COMMANDS = leaves(main)
 
 
-def value_of(parameter: click.Parameter) -> st.SearchStrategy[str]:
+def value_of(parameter):
     """Three times out of four one that fits, so that there is something to go wrong later."""
     if isinstance(parameter.type, click.Choice):
         fitting = list(parameter.type.choices)
@@ -99,7 +95,7 @@ def value_of(parameter: click.Parameter) -> st.SearchStrategy[str]:
     return st.integers(0, 3).flatmap(lambda n: st.sampled_from(fitting) if n else values)
 
 
-def one(parameter: click.Parameter) -> st.SearchStrategy[list[str]]:
+def one(parameter):
     """One use of an option, or the value of an argument."""
     if isinstance(parameter, click.Argument):
         return value_of(parameter).map(lambda value: [value])
@@ -110,7 +106,7 @@ def one(parameter: click.Parameter) -> st.SearchStrategy[list[str]]:
 
 
 @st.composite
-def arguments(draw: st.DrawFn) -> list[str]:
+def arguments(draw):
     """A command with some of its parameters; now and then twice, or another command's."""
     words = draw(st.sampled_from(sorted(COMMANDS)))
     parameters = COMMANDS[words].params
@@ -121,7 +117,7 @@ def arguments(draw: st.DrawFn) -> list[str]:
 
 
 @pytest.fixture
-def home(template: Path, tmp_path: Path, users_own: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def home(template, tmp_path, users_own, monkeypatch):
     """A folder to run in, with one of each; whatever is named lies in it."""
     folder = tmp_path / "home"
     folder.mkdir()
@@ -137,7 +133,7 @@ def home(template: Path, tmp_path: Path, users_own: Path, monkeypatch: pytest.Mo
     return folder
 
 
-def furnish(home: Path) -> None:
+def furnish(home):
     for path in home.iterdir():
         if path.stem != "template":
             shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -153,11 +149,11 @@ def furnish(home: Path) -> None:
     shutil.copy(home / "template", home / "calls.db")
 
 
-def contents(folder: Path) -> dict[str, bytes]:
+def contents(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def check(home: Path, words: list[str], run: Any, own: Path) -> None:
+def check(home, words, run, own):
     before = contents(own.parent)
     result = run("--ledger", "calls.db", *words, input="model,prompt_tokens\n[]\n{\n\0\xff")
     assert result.exit_code in {0, 1, 2, 3}, (words, result.output)
@@ -174,9 +170,7 @@ def check(home: Path, words: list[str], run: Any, own: Path) -> None:
 @example(words=["import", "ledger", "calls.db"])
 @example(words=["db", "backup", "calls.db"])
 @example(words=["demo", "--at", "calls.db"])
-def test_any_arguments_of_any_command(
-    home: Path, run: Any, users_own: Path, words: list[str]
-) -> None:
+def test_any_arguments_of_any_command(home, run, users_own, words):
     furnish(home)
     check(home, words, run, users_own)
 
@@ -184,23 +178,21 @@ def test_any_arguments_of_any_command(
 @pytest.mark.stress
 @settings(max_examples=25 * EXAMPLES)
 @given(words=arguments())
-def test_very_many_arguments_of_any_command(
-    home: Path, run: Any, users_own: Path, words: list[str]
-) -> None:
+def test_very_many_arguments_of_any_command(home, run, users_own, words):
     furnish(home)
     check(home, words, run, users_own)
 
 
 @settings(max_examples=EXAMPLES)
 @given(words=st.lists(values, max_size=6))
-def test_any_words_at_all(home: Path, run: Any, users_own: Path, words: list[str]) -> None:
+def test_any_words_at_all(home, run, users_own, words):
     furnish(home)
     check(home, words, run, users_own)
 
 
 @settings(max_examples=EXAMPLES)
 @given(place=values, words=arguments())
-def test_any_ledger(home: Path, run: Any, users_own: Path, place: str, words: list[str]) -> None:
+def test_any_ledger(home, run, users_own, place, words):
     furnish(home)
     before = contents(users_own.parent)
     result = run("--ledger", place, *words)
@@ -212,7 +204,7 @@ def test_any_ledger(home: Path, run: Any, users_own: Path, place: str, words: li
 BYTES = {
     "a model": ["record", b"m\xff\xfe", "--prompt-tokens", "1", "--actual-ms", "2"],
     "a request id": [
-        *("record", "m", "--prompt-tokens", "1", "--actual-ms", "2", "--request-id", b"\x80"),
+        *("record", "m", "--prompt-tokens", "1", "--actual-ms", "2", "--request-id", b"\x80")
     ],
     "a file to import": ["import", "csv", b"no\xffwhere.csv"],
     "heads": ["audit", "--heads", b"\xc3\x28"],
@@ -231,9 +223,7 @@ BYTES = {
         )
     ],
 )
-def test_bytes_that_are_no_text_are_told_by_a_real_process(
-    home: Path, users_own: Path, what: str, locale: str
-) -> None:
+def test_bytes_that_are_no_text_are_told_by_a_real_process(home, users_own, what, locale):
     furnish(home)
     before = contents(users_own.parent)
     done = subprocess.run(

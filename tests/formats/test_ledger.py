@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import pytest
 
@@ -28,29 +27,28 @@ ARCHIVED = VOIDED._replace(
 )
 
 
-def line_of(entry: Adjustment) -> dict[str, Any]:
-    values: dict[str, Any] = json.loads(adjustment_line("m", entry))
-    return values
+def line_of(entry):
+    return json.loads(adjustment_line("m", entry))
 
 
 @pytest.mark.parametrize("entry", [VOIDED, RESET, ARCHIVED], ids=lambda entry: entry.kind)
-def test_an_entry_comes_back_from_its_line_to_the_bit(entry: Adjustment) -> None:
+def test_an_entry_comes_back_from_its_line_to_the_bit(entry):
     assert adjustment_of(line_of(entry)) == ("m", entry)
 
 
-def test_the_line_ends_with_what_it_voids() -> None:
+def test_the_line_ends_with_what_it_voids():
     assert list(line_of(VOIDED).items())[-2:] == [("note", "a wrong import"), ("voids", "2..80,95")]
 
 
 @pytest.mark.parametrize("entry", [RESET, ARCHIVED], ids=lambda entry: entry.kind)
 @pytest.mark.parametrize("value", ["2", None])
-def test_no_other_line_may_void(entry: Adjustment, value: object) -> None:
+def test_no_other_line_may_void(entry, value):
     assert "voids" not in line_of(entry)
     with pytest.raises(InvalidInputError, match="'voids' unknown"):
         adjustment_of(line_of(entry) | {"voids": value})
 
 
-def test_a_voided_line_has_nothing_of_an_archived_one_and_names_what_it_voids() -> None:
+def test_a_voided_line_has_nothing_of_an_archived_one_and_names_what_it_voids():
     values = line_of(VOIDED)
     with pytest.raises(InvalidInputError, match="'archived_through' unknown"):
         adjustment_of(values | {"archived_through": 99})
@@ -60,7 +58,7 @@ def test_a_voided_line_has_nothing_of_an_archived_one_and_names_what_it_voids() 
 
 
 @pytest.mark.parametrize("text", ["95", "1..95", "2,4,6..9"])
-def test_earlier_entries_may_be_voided(text: str) -> None:
+def test_earlier_entries_may_be_voided(text):
     assert adjustment_of(line_of(VOIDED) | {"voids": text})[1].voids == text
 
 
@@ -88,14 +86,14 @@ def test_earlier_entries_may_be_voided(text: str) -> None:
         ("1," * (VOIDS_LENGTH_MAX // 2) + "1", "voids has 65537 characters"),
     ],
 )
-def test_what_names_no_earlier_entries_is_refused(value: object, said: str) -> None:
+def test_what_names_no_earlier_entries_is_refused(value, said):
     with pytest.raises(InvalidInputError) as caught:
         adjustment_of(line_of(VOIDED) | {"voids": value})
     assert said in str(caught.value)
     assert len(str(caught.value)) < 300
 
 
-def test_what_is_staged_comes_back_to_the_bit() -> None:
+def test_what_is_staged_comes_back_to_the_bit():
     with StagedEntries() as staged:
         for number, entry in enumerate((VOIDED, RESET, ARCHIVED)):
             staged.add_adjustment(number, 2, entry)

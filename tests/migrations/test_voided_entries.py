@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
-from typing import TYPE_CHECKING, Any
 
 import pytest
 import sqlalchemy as sa
@@ -22,10 +21,7 @@ from calibration_ledger.storage.migrate import (
 )
 from calibration_ledger.storage.place import find_place
 from calibration_ledger.storage.schema import REVISION
-from support.reference import Lived, dump, lived_history
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from support.reference import dump, lived_history
 
 CALL = ("seq", "called_at", "prompt_tokens", "completion_tokens", "actual_ms", "predicted_ms")
 STATE = (
@@ -35,17 +31,17 @@ STATE = (
 LAST = ("note", "archived_head", "archived_through", "archived_digest")
 
 
-def insert(connection: sa.Connection, table: str, **values: Any) -> None:
+def insert(connection, table, **values):
     names = ", ".join(values)
     places = ", ".join(f":{name}" for name in values)
     connection.execute(sa.text(f"INSERT INTO {table} ({names}) VALUES ({places})"), values)
 
 
-def fields(entry: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+def fields(entry, names):
     return {name: entry[name] for name in names}
 
 
-def insert_model(connection: sa.Connection, model_id: int, lived: Lived) -> None:
+def insert_model(connection, model_id, lived):
     """Write a history into the tables of revision 0001."""
     insert(connection, "models", id=model_id, model=lived.model)
     for entry in lived.entries:
@@ -66,7 +62,7 @@ def insert_model(connection: sa.Connection, model_id: int, lived: Lived) -> None
     insert(connection, "calibrations", model_id=model_id, **of_state, last_seq=last_seq, head=head)
 
 
-def histories() -> list[Lived]:
+def histories():
     """One with every kind of entry, and the same with its beginning archived."""
     whole, part = lived_history(), lived_history(0.3)
     whole.model, part.model = "whole", "archived"
@@ -74,7 +70,7 @@ def histories() -> list[Lived]:
 
 
 @pytest.fixture(name="older")
-def _older(ledger: str) -> str:
+def _older(ledger):
     """A ledger of revision 0001 with these histories."""
     with migration_connection(ledger) as connection:
         if read_revision(connection) is not None:
@@ -85,12 +81,12 @@ def _older(ledger: str) -> str:
     return ledger
 
 
-def with_voids(rows: dict[str, list[tuple[Any, ...]]]) -> dict[str, list[tuple[Any, ...]]]:
+def with_voids(rows):
     """Rows of 0001 as they must be afterwards."""
     return rows | {"adjustments": [(*row, None) for row in rows["adjustments"]]}
 
 
-def heads_and_audit(ledger: str) -> dict[str, str]:
+def heads_and_audit(ledger):
     """What today's program says of it."""
     upgrade(find_place(ledger), 20.0)
     with AdaptiveCalibrator(ledger) as calibrator:
@@ -98,7 +94,7 @@ def heads_and_audit(ledger: str) -> dict[str, str]:
         return {head.model: head.digest for head in calibrator.heads()}
 
 
-def refused(connection: sa.Connection, kind: str, voids: str | None) -> bool:
+def refused(connection, kind, voids):
     """Whether the tables refuse such an entry."""
     places = ", ".join([":kind", *STATE, "updated_at", ":voids"])
     statement = (
@@ -114,7 +110,7 @@ def refused(connection: sa.Connection, kind: str, voids: str | None) -> bool:
     return False
 
 
-def test_a_ledger_of_0001_comes_up_with_its_rows_heads_and_bits(older: str) -> None:
+def test_a_ledger_of_0001_comes_up_with_its_rows_heads_and_bits(older):
     before = dump(older)
     done = upgrade(find_place(older), 20.0)
     assert (done.before, done.after) == ("0001", REVISION)
@@ -131,8 +127,8 @@ def test_a_ledger_of_0001_comes_up_with_its_rows_heads_and_bits(older: str) -> N
 
 @pytest.mark.parametrize(("column", "value"), [("kind", "'odd'"), ("alpha", "2.0")])
 def test_a_row_that_no_table_of_0001_allows_stops_the_upgrade_of_a_file(
-    older: str, ledger_path: Path, column: str, value: str
-) -> None:
+    older, ledger_path, column, value
+):
     sound = dump(older)
     edit = f"UPDATE adjustments SET {column} = {value} WHERE model_id = 1 AND seq = 10"
     with closing(sqlite3.connect(ledger_path)) as connection, connection:
@@ -153,7 +149,7 @@ def test_a_row_that_no_table_of_0001_allows_stops_the_upgrade_of_a_file(
 
 
 @pytest.mark.both
-def test_up_down_and_up_again_keeps_every_row(older: str) -> None:
+def test_up_down_and_up_again_keeps_every_row(older):
     before = dump(older)
     for revision in ("0002", "0001", "0002", "0001", "0002"):
         with migration_connection(older) as connection:
@@ -162,9 +158,7 @@ def test_up_down_and_up_again_keeps_every_row(older: str) -> None:
     assert heads_and_audit(older) == {lived.model: lived.head().hex() for lived in histories()}
 
 
-def test_the_downgrade_refuses_a_ledger_with_voided_entries_and_changes_nothing(
-    older: str,
-) -> None:
+def test_the_downgrade_refuses_a_ledger_with_voided_entries_and_changes_nothing(older):
     with migration_connection(older) as connection:
         run_migrations(connection, "0002")
         assert not refused(connection, "voided", "2..3,5")
@@ -177,7 +171,7 @@ def test_the_downgrade_refuses_a_ledger_with_voided_entries_and_changes_nothing(
     assert heads_and_audit(older)
 
 
-def test_voided_entries_and_no_others_say_what_they_void(older: str) -> None:
+def test_voided_entries_and_no_others_say_what_they_void(older):
     with migration_connection(older) as connection:
         run_migrations(connection, "0002")
         assert refused(connection, "voided", None)
@@ -190,7 +184,7 @@ def test_voided_entries_and_no_others_say_what_they_void(older: str) -> None:
     assert heads_and_audit(older)
 
 
-def test_a_view_and_rows_of_the_users_own_stay(older: str) -> None:
+def test_a_view_and_rows_of_the_users_own_stay(older):
     """On SQLite the table is built anew, which a view of it must not mind."""
     with migration_connection(older) as connection:
         connection.execute(sa.text("CREATE VIEW resets AS SELECT seq, kind FROM adjustments"))

@@ -19,7 +19,6 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
@@ -47,9 +46,6 @@ from support.reference import (
     voided_seqs,
 )
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 MODELS = ["m", "größe", "x:1"]
 models = st.sampled_from(MODELS)
 alphas = st.sampled_from([0.15, 0.4, 1.0, 1e-9])
@@ -72,7 +68,7 @@ class Model:
 class Histories(RuleBasedStateMachine):
     """Everything that can be done to a ledger, in any order."""
 
-    def __init__(self, database: Any) -> None:
+    def __init__(self, database):
         """`database` gives a context with a place for a ledger, as often as one is wanted."""
         super().__init__()
         self.cleanup = ExitStack()
@@ -83,7 +79,7 @@ class Histories(RuleBasedStateMachine):
         self.kept: tuple[Path, dict[str, Model]] | None = None
         self.count = 0
 
-    def another(self) -> str:
+    def another(self):
         return self.cleanup.enter_context(self.database(self.folder))
 
     @property
@@ -95,7 +91,7 @@ class Histories(RuleBasedStateMachine):
         self.alpha = alpha
         self.calibrator = AdaptiveCalibrator(self.ledger, alpha, durability="normal")
 
-    def name(self, kind: str) -> Path:
+    def name(self, kind):
         self.count += 1
         return self.folder / f"{self.count}.{kind}"
 
@@ -432,16 +428,13 @@ def record_and_die(calibrator, call, *, in_time):
 
 
 @contextmanager
-def file_in(folder: Path) -> Iterator[str]:
+def file_in(folder):
     yield str(folder / f"{len(list(folder.iterdir()))}.db")
 
 
 SHORT = settings(max_examples=10, stateful_step_count=20)
 LONG = settings(max_examples=150, stateful_step_count=40)
-LENGTHS = [
-    pytest.param(SHORT, id="short"),
-    pytest.param(LONG, id="long", marks=pytest.mark.stress),
-]
+LENGTHS = [pytest.param(SHORT, id="short"), pytest.param(LONG, id="long", marks=pytest.mark.stress)]
 
 
 @pytest.mark.parametrize("length", LENGTHS)
@@ -454,7 +447,7 @@ def test_any_history_in_files(machine, length):
 @pytest.mark.parametrize("machine", [Histories, Archives])
 def test_any_history_in_postgresql(postgres, machine, length):
     @contextmanager
-    def on_the_server(_folder: Path) -> Iterator[str]:
+    def on_the_server(_folder):
         with postgres.ledger() as name:
             yield postgres.url(name)
 

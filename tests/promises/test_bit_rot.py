@@ -13,7 +13,6 @@ import sqlite3
 import struct
 from collections import Counter
 from contextlib import closing
-from typing import TYPE_CHECKING, Any
 
 import pytest
 from click.testing import CliRunner
@@ -22,16 +21,13 @@ from calibration_ledger import AdaptiveCalibrator, Call
 from calibration_ledger.cli.main import main
 from support.reference import TABLES
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 OUTCOMES = {0: "nothing", 1: "refused", 3: "found"}
 HEADER = 100
 """Bytes before the first page's own header."""
 
 
 @pytest.fixture(scope="module", name="sound")
-def _sound(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+def _sound(tmp_path_factory):
     """The file of a ledger with every kind of entry, closed and complete, and some free pages."""
     path = tmp_path_factory.mktemp("template") / "calls.db"
     with AdaptiveCalibrator(path) as calibrator:
@@ -48,13 +44,13 @@ def _sound(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return path.read_bytes()
 
 
-def call(i: int) -> Call:
+def call(i):
     request_id = f"request-{i}" if i % 2 else None
     details = {"ttft_ms": 1.5 * i} if i % 3 == 0 else None
     return Call("mn"[i % 4 == 0], 10 * i, 5 * i + 1, 300.0 + 77 * i, None, request_id, details)
 
 
-def audited(path: Path) -> str:
+def audited(path):
     """What `calib audit` makes of a file."""
     result = CliRunner().invoke(main, ["--ledger", str(path), "audit"], catch_exceptions=False)
     assert result.exit_code in OUTCOMES, result.output
@@ -64,7 +60,7 @@ def audited(path: Path) -> str:
     return OUTCOMES[result.exit_code]
 
 
-def contents(path: Path) -> dict[str, Any]:
+def contents(path):
     """Every row with the types and the bits of its values, and what the tables are."""
     with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
         connection.text_factory = bytes
@@ -79,11 +75,11 @@ def contents(path: Path) -> dict[str, Any]:
         return found
 
 
-def exact(value: Any) -> tuple[str, Any]:
+def exact(value):
     return type(value).__name__, struct.pack(">d", value) if isinstance(value, float) else value
 
 
-def change(path: Path, before: dict[str, Any]) -> str:
+def change(path, before):
     """What became of the contents."""
     try:
         after = contents(path)
@@ -94,7 +90,7 @@ def change(path: Path, before: dict[str, Any]) -> str:
     return "schema" if {**after, "schema": before["schema"]} == before else "data"
 
 
-def flipped(sound: bytes, bit: int, path: Path) -> Path:
+def flipped(sound, bit, path):
     damaged = bytearray(sound)
     damaged[bit // 8] ^= 1 << bit % 8
     for beside in ("-wal", "-shm"):
@@ -103,12 +99,12 @@ def flipped(sound: bytes, bit: int, path: Path) -> Path:
     return path
 
 
-def flip(sound: bytes, path: Path, count: int, seed: int) -> Counter[tuple[str, str]]:
+def flip(sound, path, count, seed):
     """How often which change had which outcome; a change that goes unnoticed fails."""
     path.write_bytes(sound)
     before = contents(path)
     rng = random.Random(seed)
-    outcomes: Counter[tuple[str, str]] = Counter()
+    outcomes = Counter()
     for bit in (rng.randrange(8 * len(sound)) for _ in range(count)):
         became = change(flipped(sound, bit, path), before)
         outcome = audited(path)
@@ -117,18 +113,14 @@ def flip(sound: bytes, path: Path, count: int, seed: int) -> Counter[tuple[str, 
     return outcomes
 
 
-def test_flipped_bits_that_change_anything_are_found_or_refused(
-    sound: bytes, tmp_path: Path
-) -> None:
+def test_flipped_bits_that_change_anything_are_found_or_refused(sound, tmp_path):
     outcomes = flip(sound, tmp_path / "calls.db", 150, seed=1)
     assert {became for became, _ in outcomes} == {"the same", "data", "schema", "unreadable"}
 
 
 @pytest.mark.stress
 @pytest.mark.parametrize("seed", range(5))
-def test_a_thousand_flipped_bits_that_change_anything_are_found_or_refused(
-    sound: bytes, tmp_path: Path, seed: int
-) -> None:
+def test_a_thousand_flipped_bits_that_change_anything_are_found_or_refused(sound, tmp_path, seed):
     outcomes = flip(sound, tmp_path / "calls.db", 1000, seed)
     for (became, outcome), count in sorted(outcomes.items()):
         print(f"{count:5} flips: contents {became}, audit: {outcome}")
@@ -137,7 +129,7 @@ def test_a_thousand_flipped_bits_that_change_anything_are_found_or_refused(
 # -- where no row is hit --------------------------------------------------------------------
 
 
-def page_of(sound: bytes, path: Path, name: str) -> tuple[int, int]:
+def page_of(sound, path, name):
     """The first and the last byte of the cells on the root page of a table or an index."""
     path.write_bytes(sound)
     with closing(sqlite3.connect(path)) as connection:
@@ -150,15 +142,12 @@ def page_of(sound: bytes, path: Path, name: str) -> tuple[int, int]:
     return start + content, start + size - 1
 
 
-def page_size(sound: bytes) -> int:
-    size: int = struct.unpack(">H", sound[16:18])[0]
-    return size
+def page_size(sound):
+    return struct.unpack(">H", sound[16:18])[0]
 
 
 @pytest.mark.parametrize("name", ["sqlite_autoindex_models_1", "sqlite_autoindex_call_details_2"])
-def test_a_bit_of_an_index_is_found_though_every_row_is_there(
-    sound: bytes, tmp_path: Path, name: str
-) -> None:
+def test_a_bit_of_an_index_is_found_though_every_row_is_there(sound, tmp_path, name):
     path = tmp_path / "calls.db"
     first, last = page_of(sound, path, name)
     before = contents(path)
@@ -169,9 +158,7 @@ def test_a_bit_of_an_index_is_found_though_every_row_is_there(
         assert audited(path) != "nothing", f"byte {bit // 8}, bit {bit % 8}"
 
 
-def test_the_list_of_free_pages_is_checked_and_what_lies_on_them_is_nobodys(
-    sound: bytes, tmp_path: Path
-) -> None:
+def test_the_list_of_free_pages_is_checked_and_what_lies_on_them_is_nobodys(sound, tmp_path):
     path = tmp_path / "calls.db"
     path.write_bytes(sound)
     before = contents(path)
@@ -195,9 +182,7 @@ def test_the_list_of_free_pages_is_checked_and_what_lies_on_them_is_nobodys(
 
 
 @pytest.mark.parametrize("page", [2, 5, 9])
-def test_a_page_in_use_that_is_listed_as_free_is_found(
-    sound: bytes, tmp_path: Path, page: int
-) -> None:
+def test_a_page_in_use_that_is_listed_as_free_is_found(sound, tmp_path, page):
     """The next call that needs a page would be written over it, and every row is there yet."""
     path = tmp_path / "calls.db"
     trunk, _ = struct.unpack(">II", sound[32:40])
@@ -209,7 +194,7 @@ def test_a_page_in_use_that_is_listed_as_free_is_found(
     assert any(f"2nd reference to page {page}" in finding.found for finding in findings)
 
 
-def test_no_bit_of_the_files_header_crashes_anything(sound: bytes, tmp_path: Path) -> None:
+def test_no_bit_of_the_files_header_crashes_anything(sound, tmp_path):
     path = tmp_path / "calls.db"
     path.write_bytes(sound)
     before = contents(path)

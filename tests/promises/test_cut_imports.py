@@ -7,7 +7,6 @@ import random
 import signal
 import subprocess
 import sys
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -16,12 +15,9 @@ from calibration_ledger.errors import InvalidInputError
 from calibration_ledger.formats.row import import_id_of
 from support.importing import HEADER
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 
 @pytest.fixture(params=[6_000, pytest.param(20_000, marks=pytest.mark.stress)])
-def rows(request: pytest.FixtureRequest) -> int:
+def rows(request):
     """How many rows `rows_file` has; they are read, and recorded, in steps of 1,000."""
     return int(request.param)
 
@@ -44,7 +40,7 @@ print(AdaptiveCalibrator(ledger).import_calls(kind, path, progress=progress).rec
 """
 
 
-def start(kind: str, path: Path, ledger: Path, held: int = 0) -> subprocess.Popen[str]:
+def start(kind, path, ledger, held=0):
     """Import in a process of its own, which stops at one of its steps of up to 1,000."""
     return subprocess.Popen(
         [sys.executable, "-c", PROGRAM, kind, str(path), str(ledger), str(held)],
@@ -55,7 +51,7 @@ def start(kind: str, path: Path, ledger: Path, held: int = 0) -> subprocess.Pope
 
 
 @pytest.fixture
-def rows_file(tmp_path: Path, rows: int) -> Path:
+def rows_file(tmp_path, rows):
     r = random.Random(7)
     path = tmp_path / "rows.csv"
     lines = [
@@ -67,7 +63,7 @@ def rows_file(tmp_path: Path, rows: int) -> Path:
     return path
 
 
-def kill_after(process: subprocess.Popen[str], steps: int) -> None:
+def kill_after(process, steps):
     """SIGKILL it once it has told of this many steps."""
     assert process.stdout is not None
     assert process.stdin is not None
@@ -81,8 +77,8 @@ def kill_after(process: subprocess.Popen[str], steps: int) -> None:
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
 def test_a_killed_import_leaves_a_prefix_that_the_same_import_completes(
-    ledger_path: Path, tmp_path: Path, other: AdaptiveCalibrator, rows: int, rows_file: Path
-) -> None:
+    ledger_path, tmp_path, other, rows, rows_file
+):
     kill_after(start("csv", rows_file, ledger_path), 5)  # while it reads
     assert not ledger_path.exists()
     counts, reading = [0], rows // 1_000 + 1
@@ -109,8 +105,8 @@ def test_a_killed_import_leaves_a_prefix_that_the_same_import_completes(
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
 def test_a_killed_import_of_a_ledger_leaves_a_prefix_that_the_same_import_completes(
-    ledger_path: Path, tmp_path: Path, other: AdaptiveCalibrator, rows: int, rows_file: Path
-) -> None:
+    ledger_path, tmp_path, other, rows, rows_file
+):
     other.import_calls("csv", rows_file)
     other.recalibrate(0.4)
     other.reset("model-1")
@@ -132,9 +128,7 @@ def test_a_killed_import_of_a_ledger_leaves_a_prefix_that_the_same_import_comple
         assert calibrator.audit() == []
 
 
-def test_imports_of_one_file_at_once_record_each_call_once(
-    ledger_path: Path, rows: int, rows_file: Path
-) -> None:
+def test_imports_of_one_file_at_once_record_each_call_once(ledger_path, rows, rows_file):
     racing = [start("csv", rows_file, ledger_path) for _ in range(3)]
     recorded = 0
     for process in racing:
@@ -148,9 +142,7 @@ def test_imports_of_one_file_at_once_record_each_call_once(
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
-def test_a_killed_export_leaves_no_file_of_that_name(
-    ledger_path: Path, tmp_path: Path, rows_file: Path
-) -> None:
+def test_a_killed_export_leaves_no_file_of_that_name(ledger_path, tmp_path, rows_file):
     with AdaptiveCalibrator(ledger_path) as calibrator:
         calibrator.import_calls("csv", rows_file)
         target = tmp_path / "out.jsonl"

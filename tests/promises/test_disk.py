@@ -47,25 +47,23 @@ with AdaptiveCalibrator(path) as calibrator:
 
 
 @pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def library(tmp_path_factory):
     return compile_library(tmp_path_factory.mktemp("library"))
 
 
-def sweep(library: Path, folder: Path, operation: str, which: str) -> dict[str, int]:
+def sweep(library, folder, operation, which):
     done = run_python(
         SUPPORT / "disk_sweep.py", library, folder, operation, which, LD_PRELOAD=str(library)
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    outcomes: dict[str, int] = json.loads(done.stdout)
+    outcomes = json.loads(done.stdout)
     if not outcomes:
         pytest.skip("this SQLite does not call the system's functions through the C library")
     return outcomes
 
 
 @pytest.mark.parametrize("operation", DAILY)
-def test_a_failing_disk_loses_nothing_acknowledged(
-    library: Path, tmp_path: Path, operation: str
-) -> None:
+def test_a_failing_disk_loses_nothing_acknowledged(library, tmp_path, operation):
     """What is asserted after every failure stands in `disk_sweep.Sweep.check`."""
     outcomes = sweep(library, tmp_path, operation, "some")
     # The failures were met, and each sentence was the one that is known to be true.
@@ -77,18 +75,14 @@ def test_a_failing_disk_loses_nothing_acknowledged(
 
 @pytest.mark.stress
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_no_single_failure_of_the_disk_loses_anything_acknowledged(
-    library: Path, tmp_path: Path, operation: str
-) -> None:
+def test_no_single_failure_of_the_disk_loses_anything_acknowledged(library, tmp_path, operation):
     assert sweep(library, tmp_path, operation, "all")
 
 
 @pytest.mark.parametrize(
     ("call", "error"), [("fdatasync", "EIO"), ("pwrite64", "EIO"), ("pwrite64", "ENOSPC")]
 )
-def test_failing_system_calls_lose_nothing_acknowledged(
-    ledger_path: Path, call: str, error: str
-) -> None:
+def test_failing_system_calls_lose_nothing_acknowledged(ledger_path, call, error):
     with AdaptiveCalibrator(ledger_path) as calibrator:
         calibrator.record("other", 1, 1.0)  # to make it takes more writes than may go well
     before = injected(call, error, "9+23" if call == "pwrite64" else "2+4")
@@ -131,7 +125,7 @@ with AdaptiveCalibrator(path) as calibrator:
 """
 
 
-def test_a_limit_to_the_size_of_files_is_told_and_overcome(ledger_path: Path) -> None:
+def test_a_limit_to_the_size_of_files_is_told_and_overcome(ledger_path):
     pytest.importorskip("resource")
     done = run_python(LIMITED, ledger_path)
     assert done.stdout.splitlines() == ["OutcomeUnknownError True", "True", "[]", "True []"], (
@@ -142,7 +136,7 @@ def test_a_limit_to_the_size_of_files_is_told_and_overcome(ledger_path: Path) ->
         assert calibrator.audit() == []
 
 
-def test_on_a_full_disk_nothing_is_recorded_until_there_is_room(tmp_path: Path) -> None:
+def test_on_a_full_disk_nothing_is_recorded_until_there_is_room(tmp_path):
     with small_disk(tmp_path / "small", 900) as folder:
         ballast = folder / "ballast"
         ballast.write_bytes(b"x" * 400_000)
@@ -166,7 +160,7 @@ def test_on_a_full_disk_nothing_is_recorded_until_there_is_room(tmp_path: Path) 
             assert calibrator.audit() == []
 
 
-def test_a_ledger_that_finds_no_room_is_made_once_there_is(tmp_path: Path) -> None:
+def test_a_ledger_that_finds_no_room_is_made_once_there_is(tmp_path):
     with small_disk(tmp_path / "small", 200) as folder:
         ballast = folder / "ballast"
         with AdaptiveCalibrator(folder / "calls.db") as calibrator:
@@ -182,7 +176,7 @@ def test_a_ledger_that_finds_no_room_is_made_once_there_is(tmp_path: Path) -> No
             assert calibrator.audit() == []
 
 
-def refused(calibrator: AdaptiveCalibrator) -> bool:
+def refused(calibrator):
     """Record one and the same call; whether there was no room for it."""
     try:
         calibrator.record("m", 1, 1.0, request_id="once")
@@ -207,9 +201,7 @@ with AdaptiveCalibrator(ledger) as calibrator:
 """
 
 
-def test_an_archive_without_room_for_temporary_files_names_their_folder(
-    tmp_path: Path, ledger_path: Path
-) -> None:
+def test_an_archive_without_room_for_temporary_files_names_their_folder(tmp_path, ledger_path):
     """SQLite keeps there what it would take to undo, and says no more than that a disk is full."""
     with AdaptiveCalibrator(ledger_path) as calibrator:
         calibrator.record_many(Call("m", i, 1, 100.0, request_id=str(i)) for i in range(9000))
@@ -223,9 +215,7 @@ def test_an_archive_without_room_for_temporary_files_names_their_folder(
 
 
 @pytest.mark.parametrize("size_kib", [40, 100])
-def test_copies_that_find_no_room_leave_nothing_behind(
-    tmp_path: Path, ledger_path: Path, size_kib: int
-) -> None:
+def test_copies_that_find_no_room_leave_nothing_behind(tmp_path, ledger_path, size_kib):
     """Nor does the journal stay that SQLite fills one under, where there is room for that."""
     rows = [Call("m", i, 1, 100.0, request_id=str(i)) for i in range(1000)]
     with (

@@ -12,15 +12,11 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
 from calibration_ledger import AdaptiveCalibrator
 from calibration_ledger.errors import LedgerBusyError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no flock on Windows")
 
@@ -62,7 +58,7 @@ calibrator._ledger.write(lambda transaction: (print("held", flush=True), time.sl
 """
 
 
-def start(program: str, *args: object) -> subprocess.Popen[str]:
+def start(program, *args):
     return subprocess.Popen(
         [sys.executable, "-c", program, *map(str, args)],
         stdin=subprocess.PIPE,
@@ -72,13 +68,13 @@ def start(program: str, *args: object) -> subprocess.Popen[str]:
     )
 
 
-def read_line(process: subprocess.Popen[str]) -> str:
+def read_line(process):
     assert process.stdout is not None
     return process.stdout.readline()
 
 
 @pytest.fixture(params=["alone", "forked"])
-def holder(request: pytest.FixtureRequest, ledger_path: Path) -> Iterator[subprocess.Popen[str]]:
+def holder(request, ledger_path):
     """A process that holds the ledger's lock, without or with a forked child that lives on."""
     process = start(HOLDER, ledger_path, request.param)
     assert read_line(process) == "held\n"
@@ -89,7 +85,7 @@ def holder(request: pytest.FixtureRequest, ledger_path: Path) -> Iterator[subpro
         pass
 
 
-def test_eight_writers_at_full_speed_all_get_on(ledger_path: Path) -> None:
+def test_eight_writers_at_full_speed_all_get_on(ledger_path):
     """With SQLite's busy handler alone, one of them gets a hundredth of its share or less."""
     with AdaptiveCalibrator(ledger_path) as calibrator:
         calibrator.record("m", 1, 1.0)
@@ -120,7 +116,7 @@ FIGURES = re.compile(
 
 
 @pytest.mark.stress
-def test_writers_share_as_the_benchmark_says() -> None:
+def test_writers_share_as_the_benchmark_says():
     """Half of an equal share at least, and waits like those of a flock without a timeout.
 
     The three ways to queue take turns in one run, so that a noisy machine is noisy to all. What
@@ -139,9 +135,7 @@ def test_writers_share_as_the_benchmark_says() -> None:
     pytest.fail("\n".join(shown))
 
 
-def test_a_wait_ends_at_its_deadline_with_nothing_recorded(
-    ledger_path: Path, holder: subprocess.Popen[str]
-) -> None:
+def test_a_wait_ends_at_its_deadline_with_nothing_recorded(ledger_path, holder):
     with AdaptiveCalibrator(ledger_path, timeout_s=0.3) as calibrator:
         for attempt in range(3):
             begun = time.monotonic()
@@ -157,9 +151,7 @@ def test_a_wait_ends_at_its_deadline_with_nothing_recorded(
         assert calibrator.audit() == []
 
 
-def test_a_killed_holder_keeps_nothing_even_if_it_forked_a_child(
-    ledger_path: Path, holder: subprocess.Popen[str]
-) -> None:
+def test_a_killed_holder_keeps_nothing_even_if_it_forked_a_child(ledger_path, holder):
     holder.kill()  # alone: its child lives on, with a copy of all its descriptors
     holder.wait()
     with AdaptiveCalibrator(ledger_path, timeout_s=20) as calibrator:

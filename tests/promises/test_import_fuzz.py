@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
@@ -29,20 +28,20 @@ EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", settings.default.max_examples))
 """More of them find more; these are what every run can afford."""
 
 
-def refused(calibrator: AdaptiveCalibrator, kind: str, content: bytes, **options: bool) -> bool:
+def refused(calibrator, kind, content, **options):
     """Whether the import was refused; anything but the one typed error is the test's failure."""
     try:
-        calibrator.import_calls(kind, io.BytesIO(content), **options)  # type: ignore[arg-type]  # bytes serve
+        calibrator.import_calls(kind, io.BytesIO(content), **options)
     except ImportRefusedError as error:
         return bool(error.reason) and (error.line is None or error.line >= 1)
     return False
 
 
-_empty: list[AdaptiveCalibrator] = []
+_empty = []
 """A ledger that nothing was recorded in, kept for the next example: making one takes a while."""
 
 
-def attempt(kind: str, content: bytes) -> None:
+def attempt(kind, content):
     calibrator = _empty.pop() if _empty else AdaptiveCalibrator(":memory:")
     if refused(calibrator, kind, content):
         assert calibrator.heads() == []
@@ -73,11 +72,11 @@ def attempt(kind: str, content: bytes) -> None:
 @example(content=b"\xff\xfe{\0}\0")
 @example(content=b'{"model":"\xed\xa0\x80"}\n{"model":"\\ud800"}')
 @example(content=b"model,prompt_tokens,completion_tokens,actual_ms\n\xc3(,1,2,1e400\n")
-def test_any_bytes(kind: str, content: bytes) -> None:
+def test_any_bytes(kind, content):
     attempt(kind, content)
 
 
-def bent(data: st.DataObject, sample: bytes) -> bytes:
+def bent(data, sample):
     """A sample of which a few bytes are others, missing or there twice."""
     content = bytearray(sample)
     for _ in range(data.draw(st.integers(1, 3))):
@@ -99,14 +98,14 @@ def bent(data: st.DataObject, sample: bytes) -> bytes:
 @pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=2 * EXAMPLES)
 @given(data=st.data())
-def test_a_good_file_with_some_bytes_changed(kind: str, data: st.DataObject) -> None:
+def test_a_good_file_with_some_bytes_changed(kind, data):
     attempt(kind, bent(data, SAMPLES[kind]))
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=max(5, EXAMPLES // 4))
 @given(data=st.data())
-def test_a_refused_file_leaves_a_history_as_it_was(kind: str, data: st.DataObject) -> None:
+def test_a_refused_file_leaves_a_history_as_it_was(kind, data):
     """Good lines before the bad one, and many of them: none is recorded."""
     many = {
         "jsonl": b"".join(json_row(prompt_tokens=i).encode() for i in range(1500)),
@@ -124,7 +123,7 @@ def test_a_refused_file_leaves_a_history_as_it_was(kind: str, data: st.DataObjec
 
 @settings(max_examples=2 * EXAMPLES)
 @given(st.lists(json_values, max_size=5), st.sampled_from(["jsonl", "ledger", "state"]))
-def test_any_json(values: list[Any], kind: str) -> None:
+def test_any_json(values, kind):
     lines = [json.dumps(value) for value in values]
     header = [GOOD[0].strip()] if kind == "ledger" else []
     attempt(kind, "\n".join(header + lines).encode())
@@ -136,14 +135,14 @@ KEYS = ["model", "prompt_tokens", "completion_tokens", "actual_ms", "called_at",
 
 @settings(max_examples=3 * EXAMPLES)
 @given(st.lists(st.dictionaries(st.sampled_from(KEYS), json_values), max_size=4))
-def test_any_objects_of_the_right_keys(rows: list[dict[str, Any]]) -> None:
+def test_any_objects_of_the_right_keys(rows):
     good = {"model": "m", "prompt_tokens": 1, "completion_tokens": 2, "actual_ms": 3.0}
     attempt("jsonl", "\n".join(json.dumps({**good, **row}) for row in rows).encode())
 
 
 @settings(max_examples=2 * EXAMPLES)
 @given(st.lists(st.lists(st.text(max_size=8), min_size=1, max_size=6), max_size=6))
-def test_any_csv(rows: list[list[str]]) -> None:
+def test_any_csv(rows):
     import csv
 
     out = io.StringIO()

@@ -11,15 +11,11 @@ import subprocess
 import sys
 import time
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
 
 import pytest
 
 from calibration_ledger import AdaptiveCalibrator, Call
 from calibration_ledger.core.facts import shown_bytes
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 START = datetime(2026, 1, 2, tzinfo=UTC)
 CUT = "2026-01-02T00:20:00+00:00"
@@ -64,7 +60,7 @@ RARE = {"when the file has its name", "when calls are gone"}
 EACH = [pytest.param(m, marks=[pytest.mark.stress] if m in RARE else []) for m in MOMENTS]
 
 
-def fill(ledger: str, count: int, apart_s: int = 1) -> None:
+def fill(ledger, count, apart_s=1):
     with AdaptiveCalibrator(ledger) as calibrator:
         calibrator.record_many(
             Call(
@@ -81,7 +77,7 @@ def fill(ledger: str, count: int, apart_s: int = 1) -> None:
         )
 
 
-def start(ledger: str, dest: Path, where: str = "") -> subprocess.Popen[str]:
+def start(ledger, dest, where=""):
     return subprocess.Popen(
         [sys.executable, "-c", PROGRAM, ledger, str(dest), CUT, where],
         stdin=subprocess.PIPE,
@@ -90,12 +86,12 @@ def start(ledger: str, dest: Path, where: str = "") -> subprocess.Popen[str]:
     )
 
 
-def kill(process: subprocess.Popen[str]) -> None:
+def kill(process):
     process.send_signal(signal.SIGKILL)
     process.communicate()
 
 
-def lines_of(ledger: str) -> list[str]:
+def lines_of(ledger):
     out = io.StringIO()
     with AdaptiveCalibrator(ledger) as calibrator:
         assert calibrator.audit() == []
@@ -103,15 +99,15 @@ def lines_of(ledger: str) -> list[str]:
     return out.getvalue().splitlines()
 
 
-def entries(lines: list[str]) -> set[str]:
+def entries(lines):
     return {line for line in lines if json.loads(line).get("entry") not in {None, "archived"}}
 
 
-def check(ledger: str, dest: Path, whole: list[str]) -> bool:
+def check(ledger, dest, whole):
     """Nothing is lost, and it is whole again once the file is brought back; gives whether it was
     taken out."""
     left = lines_of(ledger)
-    moved: list[str] = []
+    moved = []
     if dest.exists():
         with AdaptiveCalibrator(":memory:") as other:
             other.import_calls("ledger", dest)  # which verifies it
@@ -130,9 +126,7 @@ def check(ledger: str, dest: Path, whole: list[str]) -> bool:
 )
 @pytest.mark.turns("moment")
 @pytest.mark.parametrize("moment", EACH)
-def test_an_archive_that_is_killed_loses_nothing(
-    ledger: str, tmp_path: Path, moment: str, count: int, apart_s: int
-) -> None:
+def test_an_archive_that_is_killed_loses_nothing(ledger, tmp_path, moment, count, apart_s):
     fill(ledger, count, apart_s)
     whole = lines_of(ledger)
     dest = tmp_path / "old.jsonl"
@@ -150,7 +144,7 @@ def test_an_archive_that_is_killed_loses_nothing(
 
 @pytest.mark.stress
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
-def test_archives_that_are_killed_at_any_moment_lose_nothing(ledger: str, tmp_path: Path) -> None:
+def test_archives_that_are_killed_at_any_moment_lose_nothing(ledger, tmp_path):
     """Also in the middle of a COMMIT and of a VACUUM."""
     r = random.Random(5)
     fill(ledger, 6000)
@@ -189,9 +183,7 @@ with AdaptiveCalibrator(ledger) as calibrator:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="this system limits no file's size")
-def test_where_there_is_no_room_to_shrink_the_archive_stands(
-    ledger_path: Path, tmp_path: Path
-) -> None:
+def test_where_there_is_no_room_to_shrink_the_archive_stands(ledger_path, tmp_path):
     fill(str(ledger_path), 6000)
     whole = lines_of(str(ledger_path))
     dest = tmp_path / "old.jsonl"
@@ -213,7 +205,7 @@ def test_where_there_is_no_room_to_shrink_the_archive_stands(
     assert entries(lines_of(str(ledger_path))) > entries(whole)
 
 
-def test_an_archive_gives_the_space_back(ledger_path: Path, tmp_path: Path) -> None:
+def test_an_archive_gives_the_space_back(ledger_path, tmp_path):
     fill(str(ledger_path), 3000)
     with AdaptiveCalibrator(ledger_path) as calibrator:
         before = ledger_path.stat().st_size

@@ -8,13 +8,9 @@ import subprocess
 import sys
 import time
 from contextlib import closing
-from typing import TYPE_CHECKING
 
 from calibration_ledger import AdaptiveCalibrator, Call
 from calibration_ledger.storage.sqlite.connections import JOURNAL_SIZE_LIMIT
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 MIB = 2**20
 CALLS = 3000
@@ -29,22 +25,22 @@ with AdaptiveCalibrator(path, durability="normal", timeout_s=60) as calibrator:
 """
 
 
-def write(path: Path, writers: int) -> list[subprocess.Popen[bytes]]:
+def write(path, writers):
     command = [sys.executable, "-c", WRITER, str(path), str(CALLS)]
     return [subprocess.Popen(command) for _ in range(writers)]
 
 
-def fill(path: Path) -> None:
+def fill(path):
     with AdaptiveCalibrator(path) as calibrator:
         calibrator.record_many(Call("m", i, 5, 100.0 + i) for i in range(1500))
 
 
-def log_size(path: Path) -> int:
+def log_size(path):
     log = path.with_name(f"{path.name}-wal")
     return log.stat().st_size if log.exists() else 0
 
 
-def test_a_slow_reader_of_calls_does_not_let_the_log_grow(ledger_path: Path) -> None:
+def test_a_slow_reader_of_calls_does_not_let_the_log_grow(ledger_path):
     """It is never done while others write a log of tens of MiB, were none of it taken over."""
     fill(ledger_path)
     with AdaptiveCalibrator(ledger_path) as calibrator:
@@ -65,7 +61,7 @@ def test_a_slow_reader_of_calls_does_not_let_the_log_grow(ledger_path: Path) -> 
         assert calibrator.calibration("m").sample_count == 1500 + 2 * CALLS
 
 
-def test_a_log_that_a_foreign_reader_let_grow_is_cut_back_once_it_ends(ledger_path: Path) -> None:
+def test_a_log_that_a_foreign_reader_let_grow_is_cut_back_once_it_ends(ledger_path):
     fill(ledger_path)
     with closing(sqlite3.connect(ledger_path, isolation_level=None)) as foreign:
         foreign.execute("BEGIN")

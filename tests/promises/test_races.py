@@ -9,7 +9,6 @@ import sys
 import time
 import traceback
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -17,9 +16,6 @@ from calibration_ledger import AdaptiveCalibrator
 from calibration_ledger.errors import LedgerBusyError, LedgerTooNewError
 from support.newer_program import TODAY, TOMORROW, go_back, make_migrations, upgrade_in_process
 from support.reference import dump
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there are no signals on Windows")
 
@@ -222,7 +218,7 @@ with AdaptiveCalibrator(sys.argv[1]) as calibrator:
 
 
 @contextmanager
-def stopped_holder(ledger: str) -> Iterator[subprocess.Popen[str]]:
+def stopped_holder(ledger):
     """A process that has stopped in the middle of a write; SIGCONT lets it end."""
     holder = subprocess.Popen(
         [sys.executable, "-c", STOPPED, ledger], stdout=subprocess.PIPE, text=True
@@ -239,10 +235,7 @@ def stopped_holder(ledger: str) -> Iterator[subprocess.Popen[str]]:
 
 
 def test_a_stopped_holder_keeps_others_no_longer_than_their_deadline_and_loses_nothing(ledger):
-    with (
-        stopped_holder(ledger) as holder,
-        AdaptiveCalibrator(ledger, timeout_s=0.3) as calibrator,
-    ):
+    with stopped_holder(ledger) as holder, AdaptiveCalibrator(ledger, timeout_s=0.3) as calibrator:
         for attempt in range(3):
             begun = time.monotonic()
             with pytest.raises(LedgerBusyError, match=r"Nothing was recorded"):

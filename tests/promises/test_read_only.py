@@ -10,15 +10,11 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
 from calibration_ledger import AdaptiveCalibrator
 from calibration_ledger.errors import LedgerPermissionError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there are no permission bits")
 
@@ -28,7 +24,7 @@ CALLS = 12
 
 
 @pytest.fixture
-def folder() -> Iterator[Path]:
+def folder():
     """A folder that others can reach; pytest's own are for their owner alone."""
     made = Path(tempfile.mkdtemp(prefix="calibration-ledger-"))
     made.chmod(0o755)
@@ -37,21 +33,19 @@ def folder() -> Iterator[Path]:
 
 
 @pytest.fixture
-def ledger_file(folder: Path) -> Path:
+def ledger_file(folder):
     path = folder / "calls.db"
     with AdaptiveCalibrator(path) as calibrator:
         fill(calibrator)
     return path
 
 
-def fill(calibrator: AdaptiveCalibrator) -> None:
+def fill(calibrator):
     for i in range(CALLS):
         calibrator.record("m", i, 100.0 + i, request_id=str(i))
 
 
-def as_nobody(
-    ledger: Path, changed: Path, refused: str = "", allowed: str = "", uid: int = NOBODY
-) -> dict[str, str]:
+def as_nobody(ledger, changed, refused="", allowed="", uid=NOBODY):
     done = subprocess.run(
         [sys.executable, PROGRAM, str(uid), ledger, changed, refused, allowed],
         capture_output=True,
@@ -60,24 +54,23 @@ def as_nobody(
         timeout=60,
     )
     assert done.returncode == 0, done.stderr
-    found: dict[str, str] = json.loads(done.stdout)
-    return found
+    return json.loads(done.stdout)
 
 
-def give_away(*paths: Path) -> None:
+def give_away(*paths):
     """Let nobody own them, to change their modes."""
     if os.geteuid() == 0:
         for path in paths:
             os.chown(path, NOBODY, NOBODY)
 
 
-def assert_clean(path: Path, calls: int) -> None:
+def assert_clean(path, calls):
     with AdaptiveCalibrator(path) as calibrator:
         assert calibrator.audit() == []
         assert sum(1 for _ in calibrator.calls()) == calls
 
 
-def assert_refused_but_read(found: dict[str, str]) -> None:
+def assert_refused_but_read(found):
     assert found["opened"] == "None"
     assert found["calls"] == found["calls after"] == str(CALLS)
     assert found["audit"] == "[]"
@@ -86,9 +79,7 @@ def assert_refused_but_read(found: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize("what", ["file", "folder"])
-def test_recording_is_refused_and_goes_on_once_it_is_allowed(
-    folder: Path, ledger_file: Path, what: str
-) -> None:
+def test_recording_is_refused_and_goes_on_once_it_is_allowed(folder, ledger_file, what):
     give_away(folder, *folder.iterdir())
     if what == "file":
         found = as_nobody(ledger_file, ledger_file, "444", "644")
@@ -101,7 +92,7 @@ def test_recording_is_refused_and_goes_on_once_it_is_allowed(
     assert_clean(ledger_file, CALLS + 1)
 
 
-def test_a_folder_in_which_no_ledger_can_be_made_says_why(folder: Path) -> None:
+def test_a_folder_in_which_no_ledger_can_be_made_says_why(folder):
     give_away(folder)
     found = as_nobody(folder / "new.db", folder, "555")
     for sentence in (found["record"], found["record again"]):
@@ -111,9 +102,7 @@ def test_a_folder_in_which_no_ledger_can_be_made_says_why(folder: Path) -> None:
     assert list(folder.iterdir()) == []
 
 
-def test_a_ledger_of_somebody_else_can_be_read_and_stays_as_it_is(
-    folder: Path, ledger_file: Path
-) -> None:
+def test_a_ledger_of_somebody_else_can_be_read_and_stays_as_it_is(folder, ledger_file):
     folder.chmod(0o555)
     ledger_file.chmod(0o444)
     before = ledger_file.read_bytes(), sorted(path.name for path in folder.iterdir())
@@ -127,9 +116,7 @@ def test_a_ledger_of_somebody_else_can_be_read_and_stays_as_it_is(
     assert_clean(ledger_file, CALLS)
 
 
-def test_what_another_user_has_just_committed_is_read_from_the_log(
-    folder: Path, ledger_file: Path
-) -> None:
+def test_what_another_user_has_just_committed_is_read_from_the_log(folder, ledger_file):
     with AdaptiveCalibrator(ledger_file) as owner:
         owner.record("m", 5, 5.0, request_id="in the log")
         assert ledger_file.with_name("calls.db-wal").stat().st_size > 0
@@ -144,9 +131,7 @@ def test_what_another_user_has_just_committed_is_read_from_the_log(
         assert owner.audit() == []
 
 
-def test_a_log_that_a_crash_left_hides_nothing_from_those_who_cannot_write(
-    folder: Path, ledger_file: Path
-) -> None:
+def test_a_log_that_a_crash_left_hides_nothing_from_those_who_cannot_write(folder, ledger_file):
     """What was committed last is in the -wal alone, and there is no -shm to find it with."""
     image = folder / "image"
     image.mkdir()
@@ -168,9 +153,7 @@ def test_a_log_that_a_crash_left_hides_nothing_from_those_who_cannot_write(
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid(), reason="only root can be two users")
-def test_a_reader_leaves_nothing_behind_that_keeps_the_owner_from_writing(
-    folder: Path, ledger_file: Path
-) -> None:
+def test_a_reader_leaves_nothing_behind_that_keeps_the_owner_from_writing(folder, ledger_file):
     """In a folder that all may write, the reader's -wal and -shm would be the reader's own."""
     folder.chmod(0o1777)
     for path in folder.iterdir():
@@ -184,12 +167,12 @@ def test_a_reader_leaves_nothing_behind_that_keeps_the_owner_from_writing(
 
 
 @pytest.fixture
-def mounted(folder: Path) -> Iterator[Callable[[str], Path]]:
+def mounted(folder):
     """Mount a folder of a ledger once more, with these options."""
     here = folder / "mounted"
     here.mkdir()
 
-    def mount(options: str) -> Path:
+    def mount(options):
         source = [] if here.is_mount() else [str(folder)]
         remount = "" if source else "remount,"
         command = ["mount", "-o", f"{remount}bind,{options}", *source, str(here)]
@@ -204,9 +187,7 @@ def mounted(folder: Path) -> Iterator[Callable[[str], Path]]:
 
 
 @pytest.mark.skipif(not shutil.which("mount"), reason="there is no mount")
-def test_a_file_system_mounted_read_only_is_read_and_refused_even_to_root(
-    ledger_file: Path, mounted: Callable[[str], Path]
-) -> None:
+def test_a_file_system_mounted_read_only_is_read_and_refused_even_to_root(ledger_file, mounted):
     mounted("rw")
     path = mounted("ro")
     with AdaptiveCalibrator(path) as calibrator:

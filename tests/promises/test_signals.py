@@ -17,7 +17,6 @@ import threading
 import time
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -31,33 +30,30 @@ from calibration_ledger.errors import (
 from calibration_ledger.storage.sqlite.lock import WriterLock, writer_lock
 from support.steps import soon
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no flock on Windows")
 
 
 class Moment:
     """Runs the handler at the n-th moment of calls that are made `with` it."""
 
-    def __init__(self, n: int, handler: Callable[[], object]) -> None:
+    def __init__(self, n, handler):
         self.left = n
         self.handler = handler
 
-    def __enter__(self) -> None:
+    def __enter__(self):
         sys.setprofile(self._count)
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *_):
         sys.setprofile(None)
 
-    def _count(self, _frame: object, event: str, _argument: object) -> None:
+    def _count(self, _frame, event, _argument):
         if event in {"call", "c_return"}:
             self.left -= 1
             if self.left == 0:
                 self.handler()
 
 
-def at_every_moment(handler: Callable[[], object], call: Callable[[], object]) -> Iterator[int]:
+def at_every_moment(handler, call):
     """At one moment of a call after the other, until it has no more."""
     moment, n = Moment(0, handler), 0
     while moment.left <= 0:
@@ -68,11 +64,11 @@ def at_every_moment(handler: Callable[[], object], call: Callable[[], object]) -
         yield n
 
 
-def interrupt() -> None:
+def interrupt():
     raise KeyboardInterrupt
 
 
-def is_free(ledger: Path) -> bool:
+def is_free(ledger):
     """Whether another process could take the writers' lock now."""
     with Path(f"{ledger}.lock").open() as file:
         try:
@@ -82,7 +78,7 @@ def is_free(ledger: Path) -> bool:
     return True
 
 
-def open_files(ledger: Path) -> list[str]:
+def open_files(ledger):
     """The ledger's files that this process has open."""
     names = []
     for link in Path("/proc/self/fd").iterdir():
@@ -94,7 +90,7 @@ def open_files(ledger: Path) -> list[str]:
 
 
 class TestCtrlC:
-    def test_gives_the_writers_lock_back_wherever_it_comes(self, ledger_path: Path) -> None:
+    def test_gives_the_writers_lock_back_wherever_it_comes(self, ledger_path):
         with AdaptiveCalibrator(ledger_path, timeout_s=1.0) as calibrator:
             calibrator.record("m", 1, 1.0)
             kept = []  # as an interactive session keeps the last error, with its frames
@@ -107,7 +103,7 @@ class TestCtrlC:
             assert n > 50
             assert calibrator.audit() == []
 
-    def test_leaves_no_transaction_open_in_a_ledger_in_memory(self) -> None:
+    def test_leaves_no_transaction_open_in_a_ledger_in_memory(self):
         with AdaptiveCalibrator(":memory:") as calibrator:
             calibrator.record("m", 1, 1.0)
             for n in at_every_moment(interrupt, lambda: calibrator.record("m", 10, 100.0)):
@@ -115,17 +111,17 @@ class TestCtrlC:
             assert n > 20
             assert calibrator.audit() == []
 
-    def test_leaves_reading_as_it_was(self, ledger_path: Path) -> None:
+    def test_leaves_reading_as_it_was(self, ledger_path):
         with AdaptiveCalibrator(ledger_path, timeout_s=1.0) as calibrator:
             calibrator.record("m", 1, 1.0)
             for _ in at_every_moment(interrupt, lambda: calibrator.get_stats("m")):
                 assert calibrator.get_stats("m")["sample_count"] == 1
             assert calibrator.audit() == []
 
-    def test_ends_a_wait_for_another_process_and_leaves_nothing(self, ledger_path: Path) -> None:
+    def test_ends_a_wait_for_another_process_and_leaves_nothing(self, ledger_path):
         lock = writer_lock(str(ledger_path))
 
-        def wait(lock: WriterLock, turn: Any) -> None:
+        def wait(lock, turn):
             if not lock.acquire(0.005, turn):
                 raise LedgerBusyError
 
@@ -141,10 +137,10 @@ class TestCtrlC:
         assert lock.hold(lambda lock, turn: lock.acquire(30.0, turn), int) == 0
         assert soon(lambda: is_free(ledger_path))
 
-    def test_ends_a_wait_for_another_thread_and_leaves_nothing(self, ledger_path: Path) -> None:
+    def test_ends_a_wait_for_another_thread_and_leaves_nothing(self, ledger_path):
         lock = writer_lock(str(ledger_path))
 
-        def wait(lock: WriterLock, turn: Any) -> None:
+        def wait(lock, turn):
             if not lock.acquire(0.005, turn):
                 raise LedgerBusyError
 
@@ -167,7 +163,7 @@ class TestCtrlC:
 
     @pytest.mark.stress
     @pytest.mark.parametrize("durability", ["normal", "full"])
-    def test_in_a_storm_leaks_nothing(self, ledger_path: Path, durability: str) -> None:
+    def test_in_a_storm_leaks_nothing(self, ledger_path, durability):
         """Real signals, at random moments, beside another process that writes."""
         rng = random.Random(1)
         program = (
@@ -202,19 +198,17 @@ class TestCtrlC:
 
 
 class TestHandlers:
-    def test_close_in_the_middle_of_a_call_ends_and_closes_everything(
-        self, ledger_path: Path
-    ) -> None:
+    def test_close_in_the_middle_of_a_call_ends_and_closes_everything(self, ledger_path):
         recorded = 1
         used = [AdaptiveCalibrator(ledger_path)]
         used[0].record("m", 1, 1.0)
 
-        def record() -> None:
+        def record():
             nonlocal recorded
             used[-1].record("m", 10, 100.0)
             recorded += 1
 
-        def close() -> None:
+        def close():
             used[-1].close()
 
         for n in at_every_moment(close, record):
@@ -232,14 +226,12 @@ class TestHandlers:
         assert used[-1].audit() == []
         used[-1].close()
 
-    def test_close_in_the_middle_of_reading_ends_and_closes_everything(
-        self, ledger_path: Path
-    ) -> None:
+    def test_close_in_the_middle_of_reading_ends_and_closes_everything(self, ledger_path):
         with AdaptiveCalibrator(ledger_path) as calibrator:
             calibrator.record("m", 1, 1.0)
         used = [AdaptiveCalibrator(ledger_path)]
 
-        def close() -> None:
+        def close():
             used[-1].close()
 
         for n in at_every_moment(close, lambda: used[-1].get_stats("m")):
@@ -251,16 +243,14 @@ class TestHandlers:
 
     @pytest.mark.both
     @pytest.mark.parametrize("outer", ["record", "get_stats"])
-    def test_any_call_in_the_middle_of_another_works_or_is_refused_at_once(
-        self, ledger: str, outer: str
-    ) -> None:
+    def test_any_call_in_the_middle_of_another_works_or_is_refused_at_once(self, ledger, outer):
         self.call_in_the_middle(ledger, outer)
 
     @pytest.mark.parametrize("outer", ["record", "get_stats"])
-    def test_the_same_in_a_ledger_in_memory(self, outer: str) -> None:
+    def test_the_same_in_a_ledger_in_memory(self, outer):
         self.call_in_the_middle(":memory:", outer)
 
-    def call_in_the_middle(self, ledger: str, outer: str) -> None:
+    def call_in_the_middle(self, ledger, outer):
         with AdaptiveCalibrator(ledger, timeout_s=60.0) as calibrator:
             calibrator.record("m", 1, 1.0)
             calls = {
@@ -269,7 +259,7 @@ class TestHandlers:
             }
             expected, answers = 1, set()
 
-            def handler() -> None:
+            def handler():
                 nonlocal expected
                 try:
                     calibrator.record("m", 20, 200.0)
@@ -290,9 +280,7 @@ class TestHandlers:
             assert answers == {"worked", "refused"}
             assert calibrator.audit() == []
 
-    def test_another_calibrator_of_the_ledger_is_closed_by_whoever_writes_next(
-        self, ledger_path: Path
-    ) -> None:
+    def test_another_calibrator_of_the_ledger_is_closed_by_whoever_writes_next(self, ledger_path):
         """A handler that closes it cannot have the lock, which its own thread holds."""
         with AdaptiveCalibrator(ledger_path, timeout_s=60.0) as calibrator:
             other = AdaptiveCalibrator(ledger_path, timeout_s=60.0)
@@ -305,9 +293,7 @@ class TestHandlers:
         assert open_files(ledger_path) == ["calls.db.lock"]
 
     @pytest.mark.parametrize("handled", ["close", "get_stats"])
-    def test_a_real_signal_in_the_middle_of_writing_hangs_nothing(
-        self, ledger_path: Path, handled: str
-    ) -> None:
+    def test_a_real_signal_in_the_middle_of_writing_hangs_nothing(self, ledger_path, handled):
         program = (
             "import faulthandler, signal, sys\n"
             "from calibration_ledger import AdaptiveCalibrator\n"
@@ -335,7 +321,7 @@ class TestHandlers:
             assert calibrator.audit() == []
 
 
-def test_a_turn_that_is_kept_does_not_keep_all_later_ones(ledger_path: Path) -> None:
+def test_a_turn_that_is_kept_does_not_keep_all_later_ones(ledger_path):
     """An error that is kept keeps its frames, and with them a turn."""
     lock = WriterLock(f"{ledger_path}.lock")
     assert lock.acquire(1.0)

@@ -25,7 +25,7 @@ AFFECTED = has_wal_reset_bug(sqlite3.sqlite_version)
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no flock on Windows")
 
 
-def start(role: str, path: Path, seconds: float) -> subprocess.Popen[str]:
+def start(role, path, seconds):
     return subprocess.Popen(
         [sys.executable, str(WORKERS), role, str(path), str(seconds)],
         stdin=subprocess.PIPE,
@@ -35,7 +35,7 @@ def start(role: str, path: Path, seconds: float) -> subprocess.Popen[str]:
     )
 
 
-def crowd(path: Path, seconds: float, **roles: int) -> list[subprocess.Popen[str]]:
+def crowd(path, seconds, **roles):
     """Start so many of each role, all ready."""
     started = [start(role, path, seconds) for role, count in roles.items() for _ in range(count)]
     for worker in started:
@@ -44,20 +44,20 @@ def crowd(path: Path, seconds: float, **roles: int) -> list[subprocess.Popen[str
     return started
 
 
-def go(workers: list[subprocess.Popen[str]]) -> None:
+def go(workers):
     for worker in workers:
         assert worker.stdin is not None
         worker.stdin.write("go\n")
         worker.stdin.flush()
 
 
-def ends(workers: list[subprocess.Popen[str]]) -> list[tuple[int, str, str]]:
+def ends(workers):
     """The exit code, the output and the errors of each."""
     found = [(worker.communicate(timeout=300), worker.returncode) for worker in workers]
     return [(code, out, err) for (out, err), code in found]
 
 
-def commits_of(workers: list[subprocess.Popen[str]]) -> int:
+def commits_of(workers):
     """What all of them together had acknowledged; none of them may have failed."""
     total = 0
     for code, out, err in ends(workers):
@@ -66,13 +66,13 @@ def commits_of(workers: list[subprocess.Popen[str]]) -> int:
     return total
 
 
-def assert_whole(path: Path, calls: int) -> None:
+def assert_whole(path, calls):
     with AdaptiveCalibrator(path) as calibrator:
         assert calibrator.audit() == []
         assert calibrator.calibration("m").sample_count == calls
 
 
-def canary(folder: Path, seconds: float) -> str | None:
+def canary(folder, seconds):
     """One round of raw sqlite3; what is wrong with the database afterwards."""
     path = folder / "raw.db"
     for old in folder.glob("raw.db*"):
@@ -92,7 +92,7 @@ def canary(folder: Path, seconds: float) -> str | None:
     return None
 
 
-def test_our_writers_readers_forkers_and_closers_keep_a_ledger_whole(ledger_path: Path) -> None:
+def test_our_writers_readers_forkers_and_closers_keep_a_ledger_whole(ledger_path):
     with AdaptiveCalibrator(ledger_path) as calibrator:
         calibrator.record("m", 1, 1.0)
     workers = crowd(ledger_path, 1.0, writer=3, closer=2, forker=1, reader=1)
@@ -100,16 +100,14 @@ def test_our_writers_readers_forkers_and_closers_keep_a_ledger_whole(ledger_path
     assert_whole(ledger_path, 1 + commits_of(workers))
 
 
-def fork() -> None:
+def fork():
     child = os.fork()
     if not child:
         os._exit(0)
     assert os.waitpid(child, 0)[1] == 0
 
 
-def test_a_fork_takes_the_log_into_the_file_only_where_nobody_else_has_it_open(
-    ledger_path: Path,
-) -> None:
+def test_a_fork_takes_the_log_into_the_file_only_where_nobody_else_has_it_open(ledger_path):
     """It closes all connections without the writers' lock: the last of all would checkpoint."""
     log = ledger_path.with_name("calls.db-wal")
     with AdaptiveCalibrator(ledger_path) as calibrator:
@@ -127,9 +125,7 @@ def test_a_fork_takes_the_log_into_the_file_only_where_nobody_else_has_it_open(
 
 
 @pytest.mark.stress
-def test_a_ledger_outlives_the_fault_that_kills_a_raw_database_beside_it(
-    ledger_path: Path, tmp_path: Path
-) -> None:
+def test_a_ledger_outlives_the_fault_that_kills_a_raw_database_beside_it(ledger_path, tmp_path):
     with AdaptiveCalibrator(ledger_path) as calibrator:
         calibrator.record("m", 1, 1.0)
     workers = crowd(ledger_path, 60.0, writer=8, closer=2, forker=2, reader=1)

@@ -8,7 +8,6 @@ import io
 import os
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -22,12 +21,9 @@ from calibration_ledger.errors import (
 )
 from support.histories import soon
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 
 @pytest.fixture(autouse=True)
-def _calls(calibrator: AdaptiveCalibrator, request: pytest.FixtureRequest) -> None:
+def _calls(calibrator, request):
     if "missing" in request.node.name:
         return
     for i in range(3):
@@ -38,7 +34,7 @@ def _calls(calibrator: AdaptiveCalibrator, request: pytest.FixtureRequest) -> No
 
 
 @pytest.mark.both
-def test_csv_holds_the_calls_alone(calibrator: AdaptiveCalibrator, tmp_path: Path) -> None:
+def test_csv_holds_the_calls_alone(calibrator, tmp_path):
     calibrator.reset("a")
     path = tmp_path / "calls.csv"
     report = calibrator.export_ledger("csv", path)
@@ -61,7 +57,7 @@ def test_csv_holds_the_calls_alone(calibrator: AdaptiveCalibrator, tmp_path: Pat
     assert [float(row["predicted_ms"]) for row in rows] == [call.predicted_ms for call in calls]
 
 
-def test_of_one_model_only_its_own(calibrator: AdaptiveCalibrator, tmp_path: Path) -> None:
+def test_of_one_model_only_its_own(calibrator, tmp_path):
     report = calibrator.export_ledger("csv", tmp_path / "x.csv", model="a")
     assert (report.models, report.calls) == (1, 1)
     for kind in ("csv", "jsonl"):
@@ -72,9 +68,7 @@ def test_of_one_model_only_its_own(calibrator: AdaptiveCalibrator, tmp_path: Pat
     assert sorted(path.name for path in tmp_path.glob("[xy]*")) == ["x.csv"]
 
 
-def test_a_missing_ledger_is_an_error_and_nothing_is_made(
-    calibrator: AdaptiveCalibrator, tmp_path: Path, ledger_path: Path
-) -> None:
+def test_a_missing_ledger_is_an_error_and_nothing_is_made(calibrator, tmp_path, ledger_path):
     for kind in ("csv", "jsonl"):
         for model in (None, "m"):
             with pytest.raises(LedgerNotFoundError):
@@ -84,9 +78,7 @@ def test_a_missing_ledger_is_an_error_and_nothing_is_made(
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl"])
-def test_a_file_that_is_there_is_only_replaced_when_told(
-    kind: str, calibrator: AdaptiveCalibrator, tmp_path: Path
-) -> None:
+def test_a_file_that_is_there_is_only_replaced_when_told(kind, calibrator, tmp_path):
     path = tmp_path / "out"
     path.write_text("precious", encoding="utf-8")
     with pytest.raises(InvalidInputError, match="exists already"):
@@ -97,7 +89,7 @@ def test_a_file_that_is_there_is_only_replaced_when_told(
     assert sorted(p.name for p in tmp_path.glob("out*")) == ["out"]
 
 
-def test_a_dangling_link_is_there_too(calibrator: AdaptiveCalibrator, tmp_path: Path) -> None:
+def test_a_dangling_link_is_there_too(calibrator, tmp_path):
     link = tmp_path / "link"
     link.symlink_to(tmp_path / "nowhere")
     with pytest.raises(InvalidInputError, match="exists already"):
@@ -105,33 +97,27 @@ def test_a_dangling_link_is_there_too(calibrator: AdaptiveCalibrator, tmp_path: 
 
 
 @pytest.mark.parametrize("suffix", ["", "-wal", "-shm"])
-def test_the_ledger_itself_is_never_replaced(
-    suffix: str, calibrator: AdaptiveCalibrator, ledger_path: Path
-) -> None:
+def test_the_ledger_itself_is_never_replaced(suffix, calibrator, ledger_path):
     for overwrite in (False, True):
         with pytest.raises(InvalidInputError, match="the ledger itself"):
             calibrator.export_ledger("csv", f"{ledger_path}{suffix}", overwrite=overwrite)
 
 
 @pytest.mark.parametrize("target", [".", "no/such/folder/x", "a\0b", None, 5])
-def test_a_target_that_is_none_is_an_error(
-    target: Any, calibrator: AdaptiveCalibrator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_target_that_is_none_is_an_error(target, calibrator, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InvalidInputError):
         calibrator.export_ledger("csv", target)
 
 
 @pytest.mark.parametrize("kind", ["ledger", "json", None])
-def test_a_kind_that_there_is_not_is_an_error(
-    kind: Any, calibrator: AdaptiveCalibrator, tmp_path: Path
-) -> None:
+def test_a_kind_that_there_is_not_is_an_error(kind, calibrator, tmp_path):
     with pytest.raises(InvalidInputError, match="kind must be one of jsonl, csv"):
         calibrator.export_ledger(kind, tmp_path / "x")
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")  # noqa: PTH110 - a constant
-def test_a_full_disk_is_an_error_and_leaves_nothing(ledger_path: Path) -> None:
+def test_a_full_disk_is_an_error_and_leaves_nothing(ledger_path):
     program = (
         "import resource, sys, signal; from calibration_ledger import AdaptiveCalibrator;"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
@@ -151,10 +137,8 @@ def test_a_full_disk_is_an_error_and_leaves_nothing(ledger_path: Path) -> None:
     assert list(target.parent.glob("out*")) == []
 
 
-def test_an_export_that_fails_on_the_way_leaves_nothing(
-    calibrator: AdaptiveCalibrator, tmp_path: Path
-) -> None:
-    def stop(_steps: int) -> None:
+def test_an_export_that_fails_on_the_way_leaves_nothing(calibrator, tmp_path):
+    def stop(_steps):
         raise KeyboardInterrupt
 
     for name in ("x", "x.gz"):
@@ -163,11 +147,11 @@ def test_an_export_that_fails_on_the_way_leaves_nothing(
     assert list(tmp_path.glob("x*")) == []
 
 
-def test_a_folder_that_vanishes_is_an_error(calibrator: AdaptiveCalibrator, tmp_path: Path) -> None:
+def test_a_folder_that_vanishes_is_an_error(calibrator, tmp_path):
     folder = tmp_path / "folder"
     folder.mkdir()
 
-    def vanish(_steps: int) -> None:
+    def vanish(_steps):
         if folder.exists():
             (folder / "x.partial").unlink()
             folder.rmdir()
@@ -176,9 +160,7 @@ def test_a_folder_that_vanishes_is_an_error(calibrator: AdaptiveCalibrator, tmp_
         calibrator.export_ledger("jsonl", folder / "x", progress=vanish)
 
 
-def test_a_compressed_export_is_the_same_text_and_always_the_same_bytes(
-    calibrator: AdaptiveCalibrator, tmp_path: Path
-) -> None:
+def test_a_compressed_export_is_the_same_text_and_always_the_same_bytes(calibrator, tmp_path):
     for name in ("a.jsonl", "b.jsonl.gz", "c.jsonl.gz"):
         calibrator.export_ledger("jsonl", tmp_path / name)
     plain = (tmp_path / "a.jsonl").read_bytes()
@@ -186,7 +168,7 @@ def test_a_compressed_export_is_the_same_text_and_always_the_same_bytes(
     assert (tmp_path / "b.jsonl.gz").read_bytes() == (tmp_path / "c.jsonl.gz").read_bytes()
 
 
-def test_a_stream_gets_utf8_whatever_its_own_encoding(calibrator: AdaptiveCalibrator) -> None:
+def test_a_stream_gets_utf8_whatever_its_own_encoding(calibrator):
     below = io.BytesIO()
     stream = io.TextIOWrapper(below, encoding="ascii")
     stream.write("before\n")
@@ -199,20 +181,18 @@ def test_a_stream_gets_utf8_whatever_its_own_encoding(calibrator: AdaptiveCalibr
     assert report.target == "<stream>"
 
 
-def test_a_stream_of_the_callers_own_gets_text(calibrator: AdaptiveCalibrator) -> None:
+def test_a_stream_of_the_callers_own_gets_text(calibrator):
     out = io.StringIO()
     calibrator.export_ledger("csv", out)
     assert out.getvalue().count("\n") == 5
 
 
-def test_an_export_is_of_the_moment_when_it_began(
-    calibrator: AdaptiveCalibrator, ledger_path: Path, other: AdaptiveCalibrator
-) -> None:
+def test_an_export_is_of_the_moment_when_it_began(calibrator, ledger_path, other):
     heads = calibrator.heads()
     out = io.StringIO()
     with AdaptiveCalibrator(ledger_path) as second:
 
-        def meddle(_steps: int) -> None:
+        def meddle(_steps):
             second.record("größe", 1, 1.0)
             second.record("a new one", 1, 1.0)
             second.reset("größe")
@@ -223,16 +203,14 @@ def test_an_export_is_of_the_moment_when_it_began(
     assert calibrator.heads() != heads
 
 
-def test_progress_tells_every_entry(calibrator: AdaptiveCalibrator) -> None:
+def test_progress_tells_every_entry(calibrator):
     for kind, entries in (("jsonl", 6), ("csv", 4)):
-        told: list[int] = []
+        told = []
         calibrator.export_ledger(kind, io.StringIO(), progress=told.append)
         assert sum(told) == entries
 
 
-def test_what_a_foreign_hand_wrote_is_exported_as_it_is_or_refused_with_a_sentence(
-    tmp_path: Path,
-) -> None:
+def test_what_a_foreign_hand_wrote_is_exported_as_it_is_or_refused_with_a_sentence(tmp_path):
     import sqlite3
 
     path = tmp_path / "meddled.db"

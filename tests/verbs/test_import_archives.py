@@ -7,7 +7,6 @@ import json
 import tempfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
@@ -17,19 +16,16 @@ from calibration_ledger import AdaptiveCalibrator
 from calibration_ledger.errors import ImportRefusedError, NotRecordedError
 from support.histories import histories, live, soon, times
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 LATER = datetime(2100, 1, 1, tzinfo=UTC)
 
 
-def exported(calibrator: AdaptiveCalibrator) -> str:
+def exported(calibrator):
     out = io.StringIO()
     calibrator.export_ledger("jsonl", out)
     return out.getvalue()
 
 
-def is_sound(calibrator: AdaptiveCalibrator) -> bool:
+def is_sound(calibrator):
     """Audited clean, and replayed to the live state."""
     assert calibrator.audit(heads=calibrator.heads()) == []
     for replay in calibrator.replay():
@@ -38,9 +34,7 @@ def is_sound(calibrator: AdaptiveCalibrator) -> bool:
 
 
 @given(histories, st.lists(st.sampled_from([LATER]) | times, min_size=1, max_size=3), histories)
-def test_any_history_is_archived_at_any_time_and_comes_back_byte_for_byte(
-    history: list[tuple[str, str, Any]], cuts: list[datetime], more: list[tuple[str, str, Any]]
-) -> None:
+def test_any_history_is_archived_at_any_time_and_comes_back_byte_for_byte(history, cuts, more):
     with (
         tempfile.TemporaryDirectory() as folder,
         AdaptiveCalibrator(":memory:") as one,
@@ -83,7 +77,7 @@ def test_any_history_is_archived_at_any_time_and_comes_back_byte_for_byte(
 
 
 @pytest.fixture
-def archives(calibrator: AdaptiveCalibrator, tmp_path: Path) -> Iterator[list[Path]]:
+def archives(calibrator, tmp_path):
     """A ledger of 12 calls, of which the first four and the next four are archived."""
     for i in range(12):
         calibrator.record("m", i, 100.0 + i, 3, called_at=soon(i), request_id=f"r{i}")
@@ -95,7 +89,7 @@ def archives(calibrator: AdaptiveCalibrator, tmp_path: Path) -> Iterator[list[Pa
     return paths
 
 
-def refused(calibrator: AdaptiveCalibrator, path: Path, said: str) -> None:
+def refused(calibrator, path, said):
     text = exported(calibrator)
     with pytest.raises(ImportRefusedError, match=said) as caught:
         calibrator.import_calls("ledger", path)
@@ -103,18 +97,14 @@ def refused(calibrator: AdaptiveCalibrator, path: Path, said: str) -> None:
     assert exported(calibrator) == text
 
 
-def test_an_archive_that_is_not_the_newest_is_refused_with_what_comes_first(
-    calibrator: AdaptiveCalibrator, archives: list[Path]
-) -> None:
+def test_an_archive_that_is_not_the_newest_is_refused_with_what_comes_first(calibrator, archives):
     refused(calibrator, archives[0], "import the archive that ends with entry 9 first")
     calibrator.import_calls("ledger", archives[1])
     calibrator.import_calls("ledger", archives[0])
     assert [call.seq for call in calibrator.calls()] == list(range(2, 14))
 
 
-def test_a_file_that_begins_behind_the_end_is_refused(
-    calibrator: AdaptiveCalibrator, other: AdaptiveCalibrator, archives: list[Path], tmp_path: Path
-) -> None:
+def test_a_file_that_begins_behind_the_end_is_refused(calibrator, other, archives, tmp_path):
     other.import_calls("ledger", archives[0])
     now = tmp_path / "now.jsonl"
     now.write_text(exported(calibrator))
@@ -124,9 +114,7 @@ def test_a_file_that_begins_behind_the_end_is_refused(
     assert exported(other) == (tmp_path / "whole.jsonl").read_text()
 
 
-def test_an_export_from_before_the_archives_brings_all_back_at_once(
-    calibrator: AdaptiveCalibrator, archives: list[Path], tmp_path: Path
-) -> None:
+def test_an_export_from_before_the_archives_brings_all_back_at_once(calibrator, archives, tmp_path):
     heads = calibrator.heads()
     calibrator.record("m", 5, 6.0)
     report = calibrator.import_calls("ledger", tmp_path / "whole.jsonl")
@@ -136,9 +124,7 @@ def test_an_export_from_before_the_archives_brings_all_back_at_once(
 
 
 @pytest.mark.both
-def test_an_archive_and_what_came_after_come_back_together(
-    calibrator: AdaptiveCalibrator, other: AdaptiveCalibrator, archives: list[Path], tmp_path: Path
-) -> None:
+def test_an_archive_and_what_came_after_come_back_together(calibrator, other, archives, tmp_path):
     """The older ledger was archived; the file has both what it lost and what is new."""
     now = tmp_path / "now.jsonl"
     now.write_text(exported(calibrator))
@@ -154,9 +140,7 @@ def test_an_archive_and_what_came_after_come_back_together(
     assert exported(other) == exported(calibrator)
 
 
-def test_another_ledgers_archive_is_refused(
-    calibrator: AdaptiveCalibrator, other: AdaptiveCalibrator, archives: list[Path], tmp_path: Path
-) -> None:
+def test_another_ledgers_archive_is_refused(calibrator, other, archives, tmp_path):
     for i in range(12):
         other.record("m", i, 100.0 + i, 4, called_at=soon(i))
     other.archive(soon(8), tmp_path / "others.jsonl")
@@ -165,8 +149,8 @@ def test_another_ledgers_archive_is_refused(
 
 
 def test_an_archive_does_not_come_back_under_a_recalibration_that_rests_on_it(
-    calibrator: AdaptiveCalibrator, other: AdaptiveCalibrator, archives: list[Path]
-) -> None:
+    calibrator, other, archives
+):
     calibrator.recalibrate(0.5)
     refused(calibrator, archives[1], r"recalibrated \(entry 14\).*a ledger of its own")
     for path in archives:
@@ -174,9 +158,7 @@ def test_an_archive_does_not_come_back_under_a_recalibration_that_rests_on_it(
     assert len(list(other.calls())) == 8
 
 
-def test_an_archive_comes_back_before_a_reset(
-    calibrator: AdaptiveCalibrator, archives: list[Path]
-) -> None:
+def test_an_archive_comes_back_before_a_reset(calibrator, archives):
     """A replay that began with the reset holds, whatever lies before."""
     calibrator.reset("m")
     calibrator.record("m", 5, 6.0)
@@ -186,9 +168,7 @@ def test_an_archive_comes_back_before_a_reset(
     assert [call.seq for call in calibrator.calls()][:2] == [2, 3]
 
 
-def test_an_archive_comes_back_under_recalibrations_from_before_it(
-    calibrator: AdaptiveCalibrator, tmp_path: Path
-) -> None:
+def test_an_archive_comes_back_under_recalibrations_from_before_it(calibrator, tmp_path):
     for i in range(4):
         calibrator.record("m", i, 100.0 + i, 3, called_at=soon(i))
     calibrator.recalibrate(0.5)
@@ -199,24 +179,19 @@ def test_an_archive_comes_back_under_recalibrations_from_before_it(
     assert exported(calibrator) == text
 
 
-def test_request_ids_that_were_used_again_keep_an_archive_out(
-    calibrator: AdaptiveCalibrator, archives: list[Path]
-) -> None:
+def test_request_ids_that_were_used_again_keep_an_archive_out(calibrator, archives):
     calibrator.record("m", 7, 8.0, request_id="r5")
     refused(calibrator, archives[1], "'r5' of 'm' was recorded anew")
 
 
 def test_a_restore_that_others_get_in_the_way_of_leaves_all_as_it_was(
-    calibrator: AdaptiveCalibrator,
-    ledger_path: Path,
-    archives: list[Path],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+    calibrator, ledger_path, archives, monkeypatch
+):
     from calibration_ledger.verbs import import_ledger as ledger_import
 
     restore = ledger_import._restore
 
-    def late(*arguments: Any) -> None:
+    def late(*arguments):
         with AdaptiveCalibrator(ledger_path) as writer:
             writer.recalibrate(0.7)
         restore(*arguments)
@@ -229,16 +204,13 @@ def test_a_restore_that_others_get_in_the_way_of_leaves_all_as_it_was(
 
 
 def test_calls_recorded_while_an_archive_comes_back_stay(
-    calibrator: AdaptiveCalibrator,
-    ledger_path: Path,
-    archives: list[Path],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+    calibrator, ledger_path, archives, monkeypatch
+):
     from calibration_ledger.verbs import import_ledger as ledger_import
 
     restore = ledger_import._restore
 
-    def late(*arguments: Any) -> None:
+    def late(*arguments):
         with AdaptiveCalibrator(ledger_path) as writer:
             writer.record("m", 7, 8.0)
         restore(*arguments)
@@ -249,12 +221,8 @@ def test_calls_recorded_while_an_archive_comes_back_stay(
 
 
 def test_an_append_to_what_was_archived_meanwhile_is_refused(
-    calibrator: AdaptiveCalibrator,
-    other: AdaptiveCalibrator,
-    ledger_path: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+    calibrator, other, ledger_path, tmp_path, monkeypatch
+):
     """A recalibration in the file may rest on what was just archived here."""
     from calibration_ledger.verbs import import_ledger as ledger_import
 
@@ -264,7 +232,7 @@ def test_an_append_to_what_was_archived_meanwhile_is_refused(
     other.recalibrate(0.6)
     append = ledger_import._append
 
-    def late(*arguments: Any) -> None:
+    def late(*arguments):
         with AdaptiveCalibrator(ledger_path) as writer:
             writer.archive(soon(3), tmp_path / "late.jsonl")
         append(*arguments)
@@ -277,27 +245,18 @@ def test_an_append_to_what_was_archived_meanwhile_is_refused(
 # -- the lines ------------------------------------------------------------------------------------
 
 
-def lines(calibrator: AdaptiveCalibrator) -> list[dict[str, Any]]:
+def lines(calibrator):
     return [json.loads(line) for line in exported(calibrator).splitlines()]
 
 
-def test_the_line_of_an_archived_entry_has_what_it_carries(
-    calibrator: AdaptiveCalibrator, archives: list[Path]
-) -> None:
+def test_the_line_of_an_archived_entry_has_what_it_carries(calibrator, archives):
     _, archived, *_, end = lines(calibrator)
-    assert list(archived)[-4:] == [
-        "note",
-        "archived_head",
-        "archived_through",
-        "archived_digest",
-    ]
+    assert list(archived)[-4:] == ["note", "archived_head", "archived_through", "archived_digest"]
     assert (archived["entry"], archived["seq"], archived["archived_through"]) == ("archived", 9, 13)
     assert (archived["note"], end["end"]["entries"]) == ("to 2.jsonl", 5)
 
 
-def test_no_field_of_it_can_change(
-    calibrator: AdaptiveCalibrator, other: AdaptiveCalibrator, archives: list[Path], tmp_path: Path
-) -> None:
+def test_no_field_of_it_can_change(calibrator, other, archives, tmp_path):
     good = lines(calibrator)
     path = tmp_path / "edited.jsonl"
     for name, value in good[1].items():
@@ -318,9 +277,7 @@ def test_no_field_of_it_can_change(
     assert other.heads() == []
 
 
-def test_an_archived_entry_stands_first_in_a_file(
-    calibrator: AdaptiveCalibrator, other: AdaptiveCalibrator, archives: list[Path], tmp_path: Path
-) -> None:
+def test_an_archived_entry_stands_first_in_a_file(calibrator, other, archives, tmp_path):
     good = lines(calibrator)
     whole = [json.loads(line) for line in (tmp_path / "whole.jsonl").read_text().splitlines()]
     forged = [*whole[:9], good[1], *whole[10:]]
@@ -331,13 +288,7 @@ def test_an_archived_entry_stands_first_in_a_file(
 
 
 @pytest.mark.parametrize("seq", [0, -1, 2**53, 2**70])
-def test_an_absurd_seq_is_refused_at_once(
-    calibrator: AdaptiveCalibrator,
-    other: AdaptiveCalibrator,
-    archives: list[Path],
-    tmp_path: Path,
-    seq: int,
-) -> None:
+def test_an_absurd_seq_is_refused_at_once(calibrator, other, archives, tmp_path, seq):
     good = lines(calibrator)
     good[1]["seq"] = seq
     for i, line in enumerate(good[2:-2]):
@@ -349,9 +300,7 @@ def test_an_absurd_seq_is_refused_at_once(
         other.import_calls("ledger", path)
 
 
-def test_a_ledger_of_many_transactions_comes_back(
-    calibrator: AdaptiveCalibrator, other: AdaptiveCalibrator, tmp_path: Path
-) -> None:
+def test_a_ledger_of_many_transactions_comes_back(calibrator, other, tmp_path):
     for model in ("a", "b"):
         calibrator.record_many(
             {
@@ -365,7 +314,7 @@ def test_a_ledger_of_many_transactions_comes_back(
             for i in range(2600)
         )
     text, heads = exported(calibrator), calibrator.heads()
-    told: list[int] = []
+    told = []
     calibrator.archive(soon(2500), tmp_path / "old.jsonl.gz", progress=told.append)
     assert sum(told) == 2 * 2 * 2500 + 2
     now = exported(calibrator)
@@ -386,7 +335,7 @@ def test_a_ledger_of_many_transactions_comes_back(
     assert len(exported(calibrator)) > len(text)
 
 
-def test_times_at_the_cut_are_half_open(calibrator: AdaptiveCalibrator, tmp_path: Path) -> None:
+def test_times_at_the_cut_are_half_open(calibrator, tmp_path):
     for i in range(3):
         calibrator.record("m", 1, 2.0, called_at=soon(i))
     assert calibrator.archivable(soon(1)).calls == 1

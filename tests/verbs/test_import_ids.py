@@ -8,7 +8,6 @@ import json
 import math
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given, settings
@@ -27,32 +26,22 @@ from calibration_ledger.formats.row import (
 from support.histories import json_values, soon
 from support.importing import HEADER, as_in_the_file, json_row
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from calibration_ledger.core.values import ImportReport
-    from calibration_ledger.errors import ImportRefusedError
-
-    Take = Callable[..., ImportReport]
-    Refuse = Callable[..., ImportRefusedError]
-
 ROW = Row("größe", 1_735_689_600_123_456, 512, 128, 3400.25, None, '{"ttft_ms":80.5}')
 TIMED = HEADER + ",called_at"
 CSV = f"{TIMED}\nm,100,20,900.5,2025-01-01T00:00Z\nn,1,2,3,2025-01-02T00:00Z\n"
 
 
-def digest(*rows: Row) -> str:
+def digest(*rows):
     found = ImportDigest()
     found.add(rows)
     return found.import_id()
 
 
-def ids(calibrator: AdaptiveCalibrator, model: str | None = None) -> list[Any]:
+def ids(calibrator, model=None):
     return [(call.details or {}).get("import_id") for call in calibrator.calls(model)]
 
 
-def long_details(size: int, **more: Any) -> dict[str, Any]:
+def long_details(size, **more):
     """Details that take so many bytes as JSON."""
     empty = check_details({"a": "", **more})
     assert empty is not None
@@ -62,13 +51,13 @@ def long_details(size: int, **more: Any) -> dict[str, Any]:
 # -- what it is worked out of -------------------------------------------------------------------
 
 
-def test_the_id_of_rows_never_changes() -> None:
+def test_the_id_of_rows_never_changes():
     """Released: with another id, an import that was cut short would be completed as two."""
     assert digest(ROW, ROW._replace(called_at=None, request_id="r", details=None)) == "3c87fdee3000"
     assert digest() == "e70f9816aa52"
 
 
-def test_ids_differ_where_rows_or_their_order_differ_at_all() -> None:
+def test_ids_differ_where_rows_or_their_order_differ_at_all():
     row = Row("m", 5, 1, 2, 3.0, None, None)
     others = [
         (),
@@ -88,7 +77,7 @@ def test_ids_differ_where_rows_or_their_order_differ_at_all() -> None:
 
 
 @given(st.lists(st.integers(0, 3), max_size=8), st.integers(0, 8))
-def test_how_the_rows_are_handed_over_makes_no_difference(tokens: list[int], cut: int) -> None:
+def test_how_the_rows_are_handed_over_makes_no_difference(tokens, cut):
     rows = [ROW._replace(prompt_tokens=n) for n in tokens]
     parts = ImportDigest()
     parts.add(rows[:cut])
@@ -96,9 +85,7 @@ def test_how_the_rows_are_handed_over_makes_no_difference(tokens: list[int], cut
     assert parts.import_id() == digest(*rows)
 
 
-def test_the_same_file_has_the_same_id_in_every_process_ledger_and_wrapping(
-    take: Take, other: AdaptiveCalibrator, tmp_path: Path
-) -> None:
+def test_the_same_file_has_the_same_id_in_every_process_ledger_and_wrapping(take, other, tmp_path):
     """One row has no time: that it is taken in at another one is no difference."""
     text = CSV + "m,7,7,7,\n"
     expected = take("csv", text).import_id
@@ -116,9 +103,7 @@ def test_the_same_file_has_the_same_id_in_every_process_ledger_and_wrapping(
     assert f" void --import {expected}` takes this import out again.\n" in (done.stderr.decode())
 
 
-def test_the_same_calls_in_another_format_have_the_same_id(
-    take: Take, other: AdaptiveCalibrator
-) -> None:
+def test_the_same_calls_in_another_format_have_the_same_id(take, other):
     rows = json_row(called_at="2025-01-01T01:00+01:00", details=None)
     rows += json_row(
         model="n", prompt_tokens=1, completion_tokens=2, actual_ms=3, called_at="2025-01-02T00:00Z"
@@ -126,9 +111,7 @@ def test_the_same_calls_in_another_format_have_the_same_id(
     assert take("csv", CSV).import_id == other.import_calls("jsonl", io.StringIO(rows)).import_id
 
 
-def test_lines_that_are_skipped_are_no_part_of_the_id(
-    take: Take, other: AdaptiveCalibrator
-) -> None:
+def test_lines_that_are_skipped_are_no_part_of_the_id(take, other):
     bad = CSV + "m,-1,2,3,\n"
     assert (
         take("csv", bad, skip_bad=True).import_id
@@ -139,9 +122,7 @@ def test_lines_that_are_skipped_are_no_part_of_the_id(
 # -- who bears it -------------------------------------------------------------------------------
 
 
-def test_every_call_that_was_recorded_bears_it_and_the_rest_of_its_details(
-    take: Take, calibrator: AdaptiveCalibrator
-) -> None:
+def test_every_call_that_was_recorded_bears_it_and_the_rest_of_its_details(take, calibrator):
     details = [None, {"ttft_ms": 80.5}, {"a": 1.5, "z": True}, {"import_ie": 1}, {"ü": {"i": []}}]
     text = "".join(
         json_row(details=each, called_at=soon(i).isoformat()) for i, each in enumerate(details)
@@ -152,9 +133,7 @@ def test_every_call_that_was_recorded_bears_it_and_the_rest_of_its_details(
     assert report.to_dict()["import_id"] == report.import_id
 
 
-def test_what_was_there_already_keeps_what_it_has(
-    take: Take, calibrator: AdaptiveCalibrator
-) -> None:
+def test_what_was_there_already_keeps_what_it_has(take, calibrator):
     calibrator.record("m", 100, 900.5, 20, request_id="r", details={"own": 1})
     first = take("csv", CSV)
     assert ids(calibrator) == [None, first.import_id, first.import_id]
@@ -166,9 +145,7 @@ def test_what_was_there_already_keeps_what_it_has(
     assert next(calibrator.calls("m")).details == {"own": 1}
 
 
-def test_an_import_that_records_nothing_has_no_id(
-    take: Take, calibrator: AdaptiveCalibrator
-) -> None:
+def test_an_import_that_records_nothing_has_no_id(take, calibrator):
     assert take("jsonl", "").import_id is None
     assert take("jsonl", "x\n", skip_bad=True).import_id is None
     first = take("csv", CSV)
@@ -177,9 +154,7 @@ def test_an_import_that_records_nothing_has_no_id(
     assert set(ids(calibrator)) == {first.import_id}
 
 
-def test_a_ledger_that_moves_whole_keeps_the_ids_it_has(
-    take: Take, calibrator: AdaptiveCalibrator, other: AdaptiveCalibrator
-) -> None:
+def test_a_ledger_that_moves_whole_keeps_the_ids_it_has(take, calibrator, other):
     first = take("csv", CSV)
     out = io.StringIO()
     calibrator.export_ledger("jsonl", out)
@@ -188,9 +163,7 @@ def test_a_ledger_that_moves_whole_keeps_the_ids_it_has(
     assert set(ids(other)) == {first.import_id}
 
 
-def test_the_id_that_another_ledger_gave_is_replaced(
-    take: Take, calibrator: AdaptiveCalibrator, other: AdaptiveCalibrator
-) -> None:
+def test_the_id_that_another_ledger_gave_is_replaced(take, calibrator, other):
     first = take("csv", CSV)
     out = io.StringIO()
     calibrator.export_ledger("csv", out)
@@ -204,9 +177,7 @@ def test_the_id_that_another_ledger_gave_is_replaced(
     }
 
 
-def test_the_key_of_a_row_is_of_what_the_file_says(
-    take: Take, calibrator: AdaptiveCalibrator
-) -> None:
+def test_the_key_of_a_row_is_of_what_the_file_says(take, calibrator):
     row = ROW._replace(details='{"a":1}')
     take("jsonl", json_row(model="größe", prompt_tokens=512, completion_tokens=128,
                            actual_ms=3400.25, called_at="2025-01-01T00:00:00.123456Z",
@@ -219,8 +190,8 @@ def test_the_key_of_a_row_is_of_what_the_file_says(
 
 
 def test_details_that_leave_no_room_for_it_are_refused_before_anything_is_recorded(
-    take: Take, refuse: Refuse, calibrator: AdaptiveCalibrator
-) -> None:
+    take, refuse, calibrator
+):
     fits = json_row(details=long_details(DETAILS_BYTES_LEFT))
     too_long = json_row(model="n", details=long_details(DETAILS_BYTES_LEFT + 1))
     error = refuse("jsonl", fits + too_long)
@@ -235,9 +206,7 @@ def test_details_that_leave_no_room_for_it_are_refused_before_anything_is_record
     assert call.details == long_details(DETAILS_BYTES_LEFT)
 
 
-def test_details_with_an_id_may_take_all_the_room_there_is(
-    take: Take, calibrator: AdaptiveCalibrator
-) -> None:
+def test_details_with_an_id_may_take_all_the_room_there_is(take, calibrator):
     """What the ledger wrote down itself is never too long for it."""
     details = long_details(DETAILS_BYTES_MAX, import_id="0" * 12)
     report = take("jsonl", json_row(details=details))
@@ -258,7 +227,7 @@ PLAIN = st.sampled_from([",", '"', ',"i":1', "{", "}", "", ":", 5, 0.1, -1e-7, T
 
 @given(st.dictionaries(KEYS, json_values | PLAIN, max_size=6))
 @settings(max_examples=500)
-def test_the_id_is_put_in_and_read_from_any_details(details: dict[str, Any]) -> None:
+def test_the_id_is_put_in_and_read_from_any_details(details):
     text = check_details(details)
     bearing = with_import_id(text, "0123456789ab")
     assert import_id_of(bearing) == "0123456789ab"
@@ -287,5 +256,5 @@ def test_the_id_is_put_in_and_read_from_any_details(details: dict[str, Any]) -> 
     ],
     ids=lambda details: str(details)[:40],
 )
-def test_what_is_no_id_is_not_taken_for_one(details: str | None) -> None:
+def test_what_is_no_id_is_not_taken_for_one(details):
     assert import_id_of(details) is None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -12,20 +11,14 @@ from calibration_ledger import AdaptiveCalibrator
 from calibration_ledger.errors import ImportRefusedError, NotRecordedError
 from support.histories import soon
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
 
-    Refuse = Callable[..., ImportRefusedError]
-
-
-def exported(calibrator: AdaptiveCalibrator, model: str | None = None) -> str:
+def exported(calibrator, model=None):
     out = io.StringIO()
     calibrator.export_ledger("jsonl", out, model=model)
     return out.getvalue()
 
 
-def good() -> list[str]:
+def good():
     """The lines of a ledger with everything in it."""
     with AdaptiveCalibrator(":memory:") as source:
         for i in range(4):
@@ -40,7 +33,7 @@ def good() -> list[str]:
 GOOD = good()
 
 
-def edited(line: int, **fields: Any) -> str:
+def edited(line, **fields):
     """The file with fields of one line (from 1) replaced, or left out where they are ...."""
     lines = list(GOOD)
     values = json.loads(lines[line - 1]) | fields
@@ -48,37 +41,37 @@ def edited(line: int, **fields: Any) -> str:
     return "".join(lines)
 
 
-def test_the_file_itself_is_good(calibrator: AdaptiveCalibrator) -> None:
+def test_the_file_itself_is_good(calibrator):
     report = calibrator.import_calls("ledger", io.StringIO("".join(GOOD)))
     assert (report.recorded, report.adjustments, report.models) == (6, 4, 2)
 
 
 @pytest.mark.parametrize("line", range(1, len(GOOD) + 1))
-def test_no_line_can_be_missing(line: int, refuse: Refuse, ledger_path: Path) -> None:
+def test_no_line_can_be_missing(line, refuse, ledger_path):
     refuse("ledger", "".join(GOOD[: line - 1] + GOOD[line:]))
     assert not ledger_path.exists()
 
 
 @pytest.mark.parametrize("line", range(1, len(GOOD) + 1))
-def test_no_line_can_be_there_twice(line: int, refuse: Refuse) -> None:
+def test_no_line_can_be_there_twice(line, refuse):
     refuse("ledger", "".join(GOOD[:line] + GOOD[line - 1 :]))
 
 
 @pytest.mark.parametrize("line", range(1, len(GOOD)))
-def test_no_two_lines_can_change_places(line: int, refuse: Refuse) -> None:
+def test_no_two_lines_can_change_places(line, refuse):
     lines = list(GOOD)
     lines[line - 1], lines[line] = lines[line], lines[line - 1]
     refuse("ledger", "".join(lines))
 
 
 @pytest.mark.parametrize("end", range(1, len(GOOD)))
-def test_a_file_that_was_cut_short_is_recognised(end: int, refuse: Refuse) -> None:
+def test_a_file_that_was_cut_short_is_recognised(end, refuse):
     error = refuse("ledger", "".join(GOOD[:end]))
     assert "cut short" in error.reason
     assert error.line == end
 
 
-def _changed(value: Any) -> list[Any]:
+def _changed(value):
     if isinstance(value, bool) or value is None:
         return ["x"]
     if isinstance(value, int):
@@ -92,7 +85,7 @@ def _changed(value: Any) -> list[Any]:
 
 
 @pytest.mark.parametrize("line", range(1, len(GOOD) + 1))
-def test_no_field_can_change(line: int, refuse: Refuse) -> None:
+def test_no_field_can_change(line, refuse):
     for name, value in json.loads(GOOD[line - 1]).items():
         for change in _changed(value):
             refuse("ledger", edited(line, **{name: change}))
@@ -134,16 +127,14 @@ def test_no_field_can_change(line: int, refuse: Refuse) -> None:
         (edited(10, model="b"), 10, "stands behind entry"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_is_said_with_its_line(
-    text: str, line: int | None, said: str, refuse: Refuse
-) -> None:
+def test_what_is_wrong_is_said_with_its_line(text, line, said, refuse):
     error = refuse("ledger", text)
     assert error.line == line
     assert said in error.reason
     assert "Nothing was recorded" in error.reason
 
 
-def test_a_consistent_forgery_needs_all_the_arithmetic(refuse: Refuse) -> None:
+def test_a_consistent_forgery_needs_all_the_arithmetic(refuse):
     """A changed time changes no number; the head alone gives it away."""
     error = refuse("ledger", edited(3, called_at="2025-05-01T00:00:00.000001Z"))
     assert (error.line, "not the head" in error.reason) == (10, True)
@@ -153,7 +144,7 @@ def test_a_consistent_forgery_needs_all_the_arithmetic(refuse: Refuse) -> None:
 
 
 @pytest.fixture
-def source() -> Any:
+def source():
     with AdaptiveCalibrator(":memory:") as opened:
         for i in range(5):
             opened.record("a", i, 10.0, called_at=soon(i))
@@ -161,13 +152,13 @@ def source() -> Any:
         yield opened
 
 
-def import_text(calibrator: AdaptiveCalibrator, text: str) -> Any:
+def import_text(calibrator, text):
     return calibrator.import_calls("ledger", io.StringIO(text))
 
 
 def test_another_history_of_a_model_is_refused_by_name_and_nothing_changes_for_any(
-    source: AdaptiveCalibrator, calibrator: AdaptiveCalibrator
-) -> None:
+    source, calibrator
+):
     calibrator.record("b", 1, 1.0)  # of the same name, with another life
     before = calibrator.heads()
     with pytest.raises(ImportRefusedError, match=r"'b': the ledger .* each with --model\."):
@@ -176,9 +167,7 @@ def test_another_history_of_a_model_is_refused_by_name_and_nothing_changes_for_a
     assert import_text(calibrator, exported(source, "a")).models_opened == 1
 
 
-def test_a_history_that_parted_ways_is_refused_whichever_is_longer(
-    source: AdaptiveCalibrator, calibrator: AdaptiveCalibrator
-) -> None:
+def test_a_history_that_parted_ways_is_refused_whichever_is_longer(source, calibrator):
     import_text(calibrator, exported(source))
     calibrator.record("a", 7, 1.0)
     source.record("a", 8, 1.0)
@@ -192,9 +181,7 @@ def test_a_history_that_parted_ways_is_refused_whichever_is_longer(
         import_text(calibrator, exported(source))
 
 
-def test_an_older_export_finds_everything_there(
-    source: AdaptiveCalibrator, calibrator: AdaptiveCalibrator
-) -> None:
+def test_an_older_export_finds_everything_there(source, calibrator):
     text = exported(source)
     source.recalibrate(0.5)
     source.record("a", 1, 1.0)
@@ -206,9 +193,7 @@ def test_an_older_export_finds_everything_there(
     assert calibrator.heads() == heads
 
 
-def test_many_models_of_another_history_are_named_up_to_a_few(
-    calibrator: AdaptiveCalibrator,
-) -> None:
+def test_many_models_of_another_history_are_named_up_to_a_few(calibrator):
     with AdaptiveCalibrator(":memory:") as other:
         for i in range(9):
             calibrator.record(f"m{i}", 1, 1.0)
@@ -219,8 +204,8 @@ def test_many_models_of_another_history_are_named_up_to_a_few(
 
 @pytest.mark.parametrize("known", [False, True])
 def test_a_model_that_others_write_to_meanwhile_stops_the_import(
-    known: bool, calibrator: AdaptiveCalibrator, ledger_path: Path, tmp_path: Path
-) -> None:
+    known, calibrator, ledger_path, tmp_path
+):
     with AdaptiveCalibrator(":memory:") as source:
         source.record("a", 1, 1.0)
         if known:
@@ -230,10 +215,10 @@ def test_a_model_that_others_write_to_meanwhile_stops_the_import(
             for i in range(3000)
         )
         text = exported(source)
-    told: list[int] = []
+    told = []
     with AdaptiveCalibrator(ledger_path) as second:
 
-        def meddle(steps: int) -> None:
+        def meddle(steps):
             told.append(steps)
             if sum(told) == 3001 + 1000:
                 second.record("a", 1, 1.0)
@@ -244,13 +229,11 @@ def test_a_model_that_others_write_to_meanwhile_stops_the_import(
         assert "1000 entries of" in str(e.value)
 
 
-def test_a_model_that_appears_meanwhile_stops_the_import(
-    calibrator: AdaptiveCalibrator, ledger_path: Path, source: AdaptiveCalibrator
-) -> None:
-    told: list[int] = []
+def test_a_model_that_appears_meanwhile_stops_the_import(calibrator, ledger_path, source):
+    told = []
     with AdaptiveCalibrator(ledger_path) as second:
 
-        def meddle(steps: int) -> None:
+        def meddle(steps):
             told.append(steps)
             if len(told) == 2:  # all is read, and the model a is recorded
                 second.record("b", 1, 1.0)
@@ -260,9 +243,7 @@ def test_a_model_that_appears_meanwhile_stops_the_import(
     assert [(head.model, head.seq) for head in calibrator.heads()] == [("a", 6), ("b", 2)]
 
 
-def test_a_damaged_history_here_is_not_continued(
-    source: AdaptiveCalibrator, tmp_path: Path
-) -> None:
+def test_a_damaged_history_here_is_not_continued(source, tmp_path):
     import sqlite3
 
     path = tmp_path / "damaged.db"

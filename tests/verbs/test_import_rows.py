@@ -7,26 +7,15 @@ import math
 import re
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from calibration_ledger import AdaptiveCalibrator, LedgerNotFoundError
 from support.importing import HEADER, as_in_the_file, json_row
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
-
-    from calibration_ledger.core.values import ImportReport
-    from calibration_ledger.errors import ImportRefusedError
-
-    Take = Callable[..., ImportReport]
-    Refuse = Callable[..., ImportRefusedError]
-
 
 @pytest.fixture
-def calibrator(ledger_path: Path) -> Iterator[AdaptiveCalibrator]:
+def calibrator(ledger_path):
     """On a file alone: what a row may say has nothing to do with the database."""
     with AdaptiveCalibrator(ledger_path) as opened:
         yield opened
@@ -91,8 +80,8 @@ BAD_JSON = {
 
 @pytest.mark.parametrize(("line", "said"), BAD_JSON.values(), ids=BAD_JSON.keys())
 def test_a_bad_json_line_is_refused_by_its_number_or_skipped_and_counted(
-    line: str, said: str, refuse: Refuse, take: Take, ledger_path: Path
-) -> None:
+    line, said, refuse, take, ledger_path
+):
     text = json_row() + line + json_row()
     error = refuse("jsonl", text)
     assert error.line == 2
@@ -141,13 +130,8 @@ BAD_CSV = {
 
 @pytest.mark.parametrize(("line", "said"), BAD_CSV.values(), ids=BAD_CSV.keys())
 def test_a_bad_csv_row_is_refused_by_its_number_or_skipped_without_its_neighbours(
-    line: str,
-    said: str,
-    refuse: Refuse,
-    take: Take,
-    calibrator: AdaptiveCalibrator,
-    ledger_path: Path,
-) -> None:
+    line, said, refuse, take, calibrator, ledger_path
+):
     text = f"{HEADER}\nm,1,2,3\n{line}\nm,4,5,6\n"
     error = refuse("csv", text)
     assert error.line == 3
@@ -174,14 +158,12 @@ SENTENCES = {
 
 
 @pytest.mark.parametrize(("line", "said"), SENTENCES.values(), ids=SENTENCES.keys())
-def test_what_is_wrong_with_a_row_is_said_in_the_words_of_files(
-    line: str, said: str, refuse: Refuse
-) -> None:
+def test_what_is_wrong_with_a_row_is_said_in_the_words_of_files(line, said, refuse):
     assert said in refuse("csv", f"{HEADER},called_at\n{line}\n").reason
 
 
-def test_a_value_of_another_type_is_said_in_the_words_of_files(refuse: Refuse) -> None:
-    def said(**values: Any) -> str:
+def test_a_value_of_another_type_is_said_in_the_words_of_files(refuse):
+    def said(**values):
         return refuse("jsonl", json_row(**values)).reason
 
     tokens = "prompt_tokens must be a whole number of tokens, not"
@@ -196,9 +178,7 @@ def test_a_value_of_another_type_is_said_in_the_words_of_files(refuse: Refuse) -
     assert said(called_at="2026-01-01").startswith("called_at '2026-01-01' has no time zone")
 
 
-def test_an_unknown_column_is_told_with_the_required_one_that_it_stands_for(
-    refuse: Refuse,
-) -> None:
+def test_an_unknown_column_is_told_with_the_required_one_that_it_stands_for(refuse):
     reason = refuse("csv", HEADER.replace("actual_ms", "latency") + "\nm,1,2,3\n").reason
     assert reason.startswith(
         "the column 'latency' is unknown, and actual_ms is missing: rename or remove it; known are "
@@ -226,14 +206,14 @@ BAD_HEADERS = {
 @pytest.mark.parametrize("skip_bad", [False, True])
 @pytest.mark.parametrize(("text", "line", "said"), BAD_HEADERS.values(), ids=BAD_HEADERS.keys())
 def test_a_bad_header_is_refused_also_where_bad_lines_are_skipped(
-    text: str | bytes, line: int | None, said: str, refuse: Refuse, skip_bad: bool
-) -> None:
+    text, line, said, refuse, skip_bad
+):
     error = refuse("csv", text, skip_bad=skip_bad)
     assert error.line == line
     assert said in error.reason
 
 
-def test_every_field_of_a_call_arrives(take: Take, calibrator: AdaptiveCalibrator) -> None:
+def test_every_field_of_a_call_arrives(take, calibrator):
     row = json_row(
         model="größe 模型",
         called_at="2025-06-01T12:00:00.1234567+02:00",
@@ -251,9 +231,7 @@ def test_every_field_of_a_call_arrives(take: Take, calibrator: AdaptiveCalibrato
     assert call.details == {"cached": True, "z": 1.5}
 
 
-def test_csv_and_jsonl_of_the_same_calls_are_the_same_calls(
-    take: Take, calibrator: AdaptiveCalibrator
-) -> None:
+def test_csv_and_jsonl_of_the_same_calls_are_the_same_calls(take, calibrator):
     at, details = "2025-06-01T12:00:00Z", {"ttft_ms": 80.0}
     csv_row = 'm,100,20,900.5,2025-06-01T14:00:00+02:00,"{""ttft_ms"": 8e1}"\n'
     assert take("csv", f"{HEADER},called_at,details\n{csv_row}").recorded == 1
@@ -263,34 +241,26 @@ def test_csv_and_jsonl_of_the_same_calls_are_the_same_calls(
 
 
 @pytest.mark.parametrize("written", ["512", "512.0", "512.", "512.000"])
-def test_whole_tokens_may_be_written_as_floats_do(
-    written: str, take: Take, calibrator: AdaptiveCalibrator
-) -> None:
+def test_whole_tokens_may_be_written_as_floats_do(written, take, calibrator):
     take("csv", f"{HEADER}\nm,{written},0,5\n")
     (call,) = calibrator.calls()
     assert call.prompt_tokens == 512
 
 
 @pytest.mark.parametrize("written", [512.0, 0.0, -0.0, 2.0**31 - 1])
-def test_whole_floats_are_tokens_in_json(
-    written: float, take: Take, calibrator: AdaptiveCalibrator
-) -> None:
+def test_whole_floats_are_tokens_in_json(written, take, calibrator):
     take("jsonl", json_row(prompt_tokens=written))
     (call,) = calibrator.calls()
     assert call.prompt_tokens == int(written)
 
 
-def test_zero_tokens_and_zero_ms_are_values_like_others(
-    take: Take, calibrator: AdaptiveCalibrator
-) -> None:
+def test_zero_tokens_and_zero_ms_are_values_like_others(take, calibrator):
     assert take("csv", f"{HEADER}\nm,0,0,0\nm,0,0,-0.0\n").recorded == 2
     assert [call.actual_ms for call in calibrator.calls()] == [0.0, 0.0]
 
 
 @pytest.mark.parametrize("absent", ["", None, ...])
-def test_a_row_without_a_time_was_made_now(
-    absent: Any, take: Take, calibrator: AdaptiveCalibrator
-) -> None:
+def test_a_row_without_a_time_was_made_now(absent, take, calibrator):
     before = datetime.now(UTC) - timedelta(milliseconds=1)
     if absent == "":
         report = take("csv", f"{HEADER},called_at,request_id,details\nm,1,2,3,,,\n")
@@ -302,26 +272,20 @@ def test_a_row_without_a_time_was_made_now(
     assert call.details is None
 
 
-def test_what_the_ledger_says_of_a_call_is_accepted_and_worked_out_anew(
-    take: Take, calibrator: AdaptiveCalibrator
-) -> None:
+def test_what_the_ledger_says_of_a_call_is_accepted_and_worked_out_anew(take, calibrator):
     row = json_row(seq=77, predicted_ms=1.0, error_ms=2.0)
     assert take("jsonl", row).recorded == 1
     (call,) = calibrator.calls()
     assert (call.seq, call.predicted_ms) == (2, 510.0)
 
 
-def test_quoted_fields_hold_commas_quotes_and_line_ends(
-    take: Take, calibrator: AdaptiveCalibrator
-) -> None:
+def test_quoted_fields_hold_commas_quotes_and_line_ends(take, calibrator):
     text = f'{HEADER}\n"a,""b""\n\r\nc",1,2,3\n"d\re",4,5,6\n'
     assert take("csv", text).recorded == 2
     assert {call.model for call in calibrator.calls()} == {'a,"b"\n\r\nc', "d\re"}
 
 
-def test_a_stray_quote_costs_one_row_however_far_the_next_one_is(
-    take: Take, calibrator: AdaptiveCalibrator
-) -> None:
+def test_a_stray_quote_costs_one_row_however_far_the_next_one_is(take, calibrator):
     rows = [f"m,{i},2,3" for i in range(3000)]
     rows[5] = '"' + rows[5]
     report = take("csv", "\n".join([HEADER, *rows]), skip_bad=True)
@@ -330,30 +294,28 @@ def test_a_stray_quote_costs_one_row_however_far_the_next_one_is(
     assert sum(1 for _ in calibrator.calls()) == 2999
 
 
-def test_the_number_of_a_bad_row_counts_lines_not_records(refuse: Refuse) -> None:
+def test_the_number_of_a_bad_row_counts_lines_not_records(refuse):
     error = refuse("csv", f'{HEADER}\n"a\nb\nc",1,2,3\n\nm,x,2,3\n')
     assert error.line == 6
 
 
-def test_blank_lines_are_no_rows(take: Take) -> None:
+def test_blank_lines_are_no_rows(take):
     assert take("jsonl", f"\n{json_row()}\n  \r\n{json_row()}").recorded == 2
     assert take("csv", f"\n{HEADER}\r\n\r\nm,7,2,3\r\n\n").recorded == 1
 
 
-def test_an_empty_jsonl_file_is_no_call_and_makes_no_ledger(take: Take, ledger_path: Path) -> None:
+def test_an_empty_jsonl_file_is_no_call_and_makes_no_ledger(take, ledger_path):
     report = take("jsonl", "")
     assert (report.recorded, report.models) == (0, 0)
     assert not ledger_path.exists()
 
 
-def test_a_ledger_file_is_not_taken_for_rows(refuse: Refuse) -> None:
+def test_a_ledger_file_is_not_taken_for_rows(refuse):
     error = refuse("jsonl", '{"ledger":"calibration-ledger/1"}\n', skip_bad=True)
     assert "calib import ledger" in error.reason
 
 
-def test_json_of_the_ledgers_own_calls_imports(
-    take: Take, other: AdaptiveCalibrator, calibrator: AdaptiveCalibrator
-) -> None:
+def test_json_of_the_ledgers_own_calls_imports(take, other, calibrator):
     for i in range(5):
         other.record("m", i, 10.0 * i, request_id=f"r{i}", details={"i": i})
     rows = [

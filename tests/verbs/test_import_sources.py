@@ -8,7 +8,6 @@ import os
 import subprocess
 import sys
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -17,18 +16,9 @@ from calibration_ledger.errors import ImportRefusedError, InvalidInputError, Led
 from calibration_ledger.formats.source import LINE_MAX, open_source
 from support.importing import HEADER, json_row
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
-
-    from calibration_ledger.core.values import ImportReport
-
-    Take = Callable[..., ImportReport]
-    Refuse = Callable[..., ImportRefusedError]
-
 
 @pytest.fixture
-def calibrator(ledger_path: Path) -> Iterator[AdaptiveCalibrator]:
+def calibrator(ledger_path):
     """On a file alone: what is read has nothing to do with the database."""
     with AdaptiveCalibrator(ledger_path) as opened:
         yield opened
@@ -40,22 +30,20 @@ ROWS = f"{HEADER}\nm,1,2,3.5\nmé,4,5,6\n"
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "csv"])
-def test_a_byte_order_mark_is_no_part_of_the_text(kind: str, take: Take) -> None:
+def test_a_byte_order_mark_is_no_part_of_the_text(kind, take):
     text = ROWS if kind == "csv" else json_row()
     assert take(kind, b"\xef\xbb\xbf" + text.encode()).skipped == 0
 
 
 @pytest.mark.parametrize("end", [b"\n", b"\r\n"])
-def test_both_line_ends_are_read_and_the_last_may_be_missing(end: bytes, take: Take) -> None:
+def test_both_line_ends_are_read_and_the_last_may_be_missing(end, take):
     assert take("csv", ROWS.encode().replace(b"\n", end).rstrip()).recorded == 2
     jsonl = (json_row() + json_row(model="n")).encode().replace(b"\n", end).rstrip()
     assert take("jsonl", jsonl).recorded == 2
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "csv"])
-def test_bytes_that_are_no_utf8_are_a_bad_line_with_its_number(
-    kind: str, refuse: Refuse, take: Take
-) -> None:
+def test_bytes_that_are_no_utf8_are_a_bad_line_with_its_number(kind, refuse, take):
     good, bad = (ROWS, b"m\xe9,1,2,3\n") if kind == "csv" else (json_row(), b'{"model":"m\xe9"}\n')
     content = good.encode() + bad + (b"m,7,8,9\n" if kind == "csv" else json_row().encode())
     error = refuse(kind, content)
@@ -65,22 +53,20 @@ def test_bytes_that_are_no_utf8_are_a_bad_line_with_its_number(
     assert (report.recorded, report.skipped) == (3 if kind == "csv" else 2, 1)
 
 
-def test_the_longest_line_is_read_and_one_byte_more_is_not(take: Take) -> None:
+def test_the_longest_line_is_read_and_one_byte_more_is_not(take):
     padding = LINE_MAX - len(json_row())
     assert take("jsonl", json_row().strip() + " " * padding + "\n").recorded == 1
     report = take("jsonl", json_row().strip() + " " * (padding + 1) + "\n", skip_bad=True)
     assert report.skipped == 1
 
 
-def test_a_very_long_line_is_one_bad_line_also_at_the_end(take: Take) -> None:
+def test_a_very_long_line_is_one_bad_line_also_at_the_end(take):
     report = take("jsonl", json_row() + "x" * (3 * LINE_MAX), skip_bad=True)
     assert (report.recorded, report.skipped) == (1, 1)
 
 
 @pytest.mark.parametrize("name", ["rows.csv.gz", "rows.csv"])
-def test_a_compressed_file_is_read_whatever_its_name(
-    name: str, calibrator: AdaptiveCalibrator, tmp_path: Path
-) -> None:
+def test_a_compressed_file_is_read_whatever_its_name(name, calibrator, tmp_path):
     path = tmp_path / name
     path.write_bytes(gzip.compress(ROWS.encode()))
     assert calibrator.import_calls("csv", path).recorded == 2
@@ -88,9 +74,7 @@ def test_a_compressed_file_is_read_whatever_its_name(
 
 @pytest.mark.parametrize("skip_bad", [False, True])
 @pytest.mark.parametrize("damage", ["cut", "flipped", "not gzip"])
-def test_a_damaged_compressed_file_is_refused_whole(
-    damage: str, skip_bad: bool, refuse: Refuse, ledger_path: Path
-) -> None:
+def test_a_damaged_compressed_file_is_refused_whole(damage, skip_bad, refuse, ledger_path):
     content = bytearray(gzip.compress((json_row() * 3000).encode()))
     if damage == "cut":
         del content[-20:]
@@ -103,16 +87,14 @@ def test_a_damaged_compressed_file_is_refused_whole(
     assert not ledger_path.exists()
 
 
-def test_an_open_text_file_is_read_and_left_open(calibrator: AdaptiveCalibrator) -> None:
+def test_an_open_text_file_is_read_and_left_open(calibrator):
     stream = io.StringIO(ROWS)
     report = calibrator.import_calls("csv", stream)
     assert (report.recorded, report.source) == (2, "<stream>")
     assert not stream.closed
 
 
-def test_an_open_file_is_read_on_from_where_it_stands(
-    calibrator: AdaptiveCalibrator, tmp_path: Path
-) -> None:
+def test_an_open_file_is_read_on_from_where_it_stands(calibrator, tmp_path):
     path = tmp_path / "rows.csv"
     path.write_text("a line of remarks\n" + ROWS, encoding="utf-8")
     with path.open(encoding="utf-8") as file:
@@ -120,9 +102,7 @@ def test_an_open_file_is_read_on_from_where_it_stands(
         assert calibrator.import_calls("csv", file).recorded == 2
 
 
-def test_a_text_file_in_another_encoding_is_read_as_it_was_opened(
-    calibrator: AdaptiveCalibrator, tmp_path: Path
-) -> None:
+def test_a_text_file_in_another_encoding_is_read_as_it_was_opened(calibrator, tmp_path):
     path = tmp_path / "rows.csv"
     path.write_text(ROWS, encoding="latin-1")
     with path.open(encoding="latin-1") as file:
@@ -131,9 +111,7 @@ def test_a_text_file_in_another_encoding_is_read_as_it_was_opened(
     assert [call.model for call in calibrator.calls()] == ["m", "mé"]
 
 
-def test_what_a_text_file_cannot_decode_refuses_it_with_a_line(
-    calibrator: AdaptiveCalibrator, tmp_path: Path
-) -> None:
+def test_what_a_text_file_cannot_decode_refuses_it_with_a_line(calibrator, tmp_path):
     path = tmp_path / "rows.csv"
     path.write_bytes(ROWS.encode())
     with path.open(encoding="ascii") as file, pytest.raises(ImportRefusedError) as caught:
@@ -142,11 +120,11 @@ def test_what_a_text_file_cannot_decode_refuses_it_with_a_line(
     assert caught.value.line is not None
 
 
-def test_an_open_binary_file_is_read(calibrator: AdaptiveCalibrator) -> None:
-    assert calibrator.import_calls("csv", io.BytesIO(ROWS.encode())).recorded == 2  # type: ignore[arg-type]  # more than is promised
+def test_an_open_binary_file_is_read(calibrator):
+    assert calibrator.import_calls("csv", io.BytesIO(ROWS.encode())).recorded == 2
 
 
-def test_standard_input_is_utf8_in_an_ascii_locale_too(ledger_path: Path) -> None:
+def test_standard_input_is_utf8_in_an_ascii_locale_too(ledger_path):
     program = (
         "import sys; from calibration_ledger import AdaptiveCalibrator;"
         f"c = AdaptiveCalibrator({str(ledger_path)!r});"
@@ -166,7 +144,7 @@ def test_standard_input_is_utf8_in_an_ascii_locale_too(ledger_path: Path) -> Non
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
-def test_a_named_pipe_is_read_once(calibrator: AdaptiveCalibrator, tmp_path: Path) -> None:
+def test_a_named_pipe_is_read_once(calibrator, tmp_path):
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     with subprocess.Popen(
@@ -176,7 +154,7 @@ def test_a_named_pipe_is_read_once(calibrator: AdaptiveCalibrator, tmp_path: Pat
         assert calibrator.import_calls("csv", pipe).recorded == 2
 
 
-def test_a_file_that_is_not_there_is_refused(calibrator: AdaptiveCalibrator) -> None:
+def test_a_file_that_is_not_there_is_refused(calibrator):
     for kind in ("jsonl", "csv", "ledger", "state"):
         with pytest.raises(
             ImportRefusedError, match=r"nowhere: the file cannot be opened: No such"
@@ -185,15 +163,13 @@ def test_a_file_that_is_not_there_is_refused(calibrator: AdaptiveCalibrator) -> 
     assert calibrator.heads() == []
 
 
-def test_a_folder_is_no_file(calibrator: AdaptiveCalibrator, tmp_path: Path) -> None:
+def test_a_folder_is_no_file(calibrator, tmp_path):
     with pytest.raises(ImportRefusedError, match="cannot be opened: Is a directory"):
         calibrator.import_calls("csv", tmp_path)
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may read everything")
-def test_a_file_that_may_not_be_read_is_refused(
-    calibrator: AdaptiveCalibrator, tmp_path: Path
-) -> None:
+def test_a_file_that_may_not_be_read_is_refused(calibrator, tmp_path):
     path = tmp_path / "rows.csv"
     path.write_text(ROWS, encoding="utf-8")
     path.chmod(0)
@@ -202,19 +178,17 @@ def test_a_file_that_may_not_be_read_is_refused(
 
 
 @pytest.mark.parametrize("source", [None, "", 5, b"x" * 5])
-def test_nothing_to_read_from_is_an_error_of_its_own(
-    source: Any, calibrator: AdaptiveCalibrator
-) -> None:
+def test_nothing_to_read_from_is_an_error_of_its_own(source, calibrator):
     with pytest.raises(InvalidInputError):
         calibrator.import_calls("csv", source)
 
 
-def test_a_name_with_a_nul_is_refused(calibrator: AdaptiveCalibrator) -> None:
+def test_a_name_with_a_nul_is_refused(calibrator):
     with pytest.raises(ImportRefusedError, match="null"):
         calibrator.import_calls("csv", "a\0b")
 
 
-def test_a_closed_file_is_refused(calibrator: AdaptiveCalibrator, tmp_path: Path) -> None:
+def test_a_closed_file_is_refused(calibrator, tmp_path):
     path = tmp_path / "rows.csv"
     path.write_text(ROWS, encoding="utf-8")
     with path.open(encoding="utf-8") as file:
@@ -225,8 +199,8 @@ def test_a_closed_file_is_refused(calibrator: AdaptiveCalibrator, tmp_path: Path
 
 @pytest.mark.parametrize("suffix", ["", "-wal", "-shm"])
 def test_the_ledger_itself_is_refused_without_being_opened(
-    suffix: str, calibrator: AdaptiveCalibrator, ledger_path: Path, tmp_path: Path
-) -> None:
+    suffix, calibrator, ledger_path, tmp_path
+):
     """Opening and closing it would drop SQLite's locks on it, of this whole process."""
     calibrator.record("m", 1, 2.0)
     link = tmp_path / "link"
@@ -237,12 +211,12 @@ def test_the_ledger_itself_is_refused_without_being_opened(
 
 
 @pytest.mark.parametrize("kind", ["json", "", "CSV", None, ["csv"]])
-def test_a_kind_that_there_is_not_is_an_error(kind: Any, calibrator: AdaptiveCalibrator) -> None:
+def test_a_kind_that_there_is_not_is_an_error(kind, calibrator):
     with pytest.raises(InvalidInputError, match="kind must be one of jsonl, csv, ledger, state"):
         calibrator.import_calls(kind, "x")
 
 
-def test_files_of_others_are_neither_changed_nor_kept_open(tmp_path: Path) -> None:
+def test_files_of_others_are_neither_changed_nor_kept_open(tmp_path):
     path = tmp_path / "rows.csv"
     path.write_text(ROWS, encoding="utf-8")
     path.chmod(0o444)
@@ -257,11 +231,8 @@ def test_files_of_others_are_neither_changed_nor_kept_open(tmp_path: Path) -> No
     assert path.read_text(encoding="utf-8") == ROWS
 
 
-def test_a_name_that_is_no_text_is_shown_all_the_same(tmp_path: Path) -> None:
+def test_a_name_that_is_no_text_is_shown_all_the_same(tmp_path):
     name = os.fsdecode(b"rows-\xff.csv")
-    with (
-        pytest.raises(ImportRefusedError) as caught,
-        open_source(os.fspath(tmp_path / name), None),
-    ):
+    with pytest.raises(ImportRefusedError) as caught, open_source(os.fspath(tmp_path / name), None):
         pass
     str(caught.value).encode()

@@ -7,7 +7,6 @@ import json
 import math
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
@@ -16,14 +15,6 @@ from hypothesis import strategies as st
 from calibration_ledger import DEFAULT_ALPHA, AdaptiveCalibrator
 from calibration_ledger.errors import ImportRefusedError
 from support.histories import soon
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from calibration_ledger.core.values import ImportReport
-
-    Take = Callable[..., ImportReport]
-    Refuse = Callable[..., ImportRefusedError]
 
 LEAST = {
     "model": "m",
@@ -40,12 +31,12 @@ FULL = LEAST | {
 }
 
 
-def state(*models: dict[str, Any], **fields: Any) -> str:
+def state(*models, **fields):
     document = {"version": 1, "saved_at": 1_750_000_100.5, "models": list(models)} | fields
     return json.dumps({k: v for k, v in document.items() if v is not ...}, indent=2)
 
 
-def test_every_number_arrives_to_the_bit(take: Take, calibrator: AdaptiveCalibrator) -> None:
+def test_every_number_arrives_to_the_bit(take, calibrator):
     report = take("state", state(FULL))
     assert (report.adjustments, report.models, report.models_opened, report.recorded) == (
         1,
@@ -69,7 +60,7 @@ def test_every_number_arrives_to_the_bit(take: Take, calibrator: AdaptiveCalibra
     }
 
 
-def predecessor(model: dict[str, Any], calls: list[tuple[int, int, float]]) -> dict[str, Any]:
+def predecessor(model, calls):
     """The arithmetic as the predecessor had it, written from the rule's text."""
     a, b, o = (model[name] for name in list(LEAST)[1:])
     alpha, n = model["alpha"], model["sample_count"]
@@ -115,9 +106,7 @@ coefficients = st.floats(0.001, 1e4) | st.sampled_from([0.001, 1 / 3, 5e-324])
         st.tuples(st.integers(0, 10**5), st.integers(0, 10**5), st.floats(0, 1e7)), max_size=10
     ),
 )
-def test_predictions_and_stats_go_on_as_the_predecessors_would(
-    model: dict[str, Any], calls: list[tuple[int, int, float]]
-) -> None:
+def test_predictions_and_stats_go_on_as_the_predecessors_would(model, calls):
     with AdaptiveCalibrator(":memory:") as calibrator:
         calibrator.import_calls("state", io.StringIO(state({"model": "m"} | model)))
         for p, c, y in calls:
@@ -130,7 +119,7 @@ def test_predictions_and_stats_go_on_as_the_predecessors_would(
         assert replayed.calibration.to_dict() == found
 
 
-def test_what_may_be_missing_has_its_default(take: Take, calibrator: AdaptiveCalibrator) -> None:
+def test_what_may_be_missing_has_its_default(take, calibrator):
     nulls = dict.fromkeys(["alpha", "sample_count", "last_updated", "total_predicted_ms"])
     take("state", state(LEAST, LEAST | {"model": "n"} | nulls))
     for name in ("m", "n"):
@@ -140,16 +129,12 @@ def test_what_may_be_missing_has_its_default(take: Take, calibrator: AdaptiveCal
         assert found.last_updated == 1_750_000_100.5  # when the file was saved
 
 
-def test_without_any_time_a_model_was_last_updated_now(
-    take: Take, calibrator: AdaptiveCalibrator
-) -> None:
+def test_without_any_time_a_model_was_last_updated_now(take, calibrator):
     take("state", state(LEAST, saved_at=...))
     assert (calibrator.calibration("m").last_updated or 0) > 1_750_000_000
 
 
-def test_a_model_without_samples_shows_as_uncalibrated_and_predicts_what_it_did(
-    take: Take, calibrator: AdaptiveCalibrator
-) -> None:
+def test_a_model_without_samples_shows_as_uncalibrated_and_predicts_what_it_did(take, calibrator):
     take("state", state(LEAST))
     assert calibrator.get_stats("m") == {
         "model": "m",
@@ -161,9 +146,7 @@ def test_a_model_without_samples_shows_as_uncalibrated_and_predicts_what_it_did(
     assert calibrator.predict("m", 100, 10).predicted_ms == 120.0 + 25.0 + 45.0
 
 
-def test_a_model_that_has_history_is_refused_by_name_and_nothing_changes(
-    refuse: Refuse, calibrator: AdaptiveCalibrator
-) -> None:
+def test_a_model_that_has_history_is_refused_by_name_and_nothing_changes(refuse, calibrator):
     calibrator.record("old", 1, 2.0)
     error = refuse("state", state(LEAST, FULL | {"model": "old"}, FULL | {"model": "new"}))
     assert "'old': the ledger has history of it already" in error.reason
@@ -176,24 +159,18 @@ def test_a_model_that_has_history_is_refused_by_name_and_nothing_changes(
     assert [head.model for head in calibrator.heads()] == ["new", "old"]
 
 
-def test_a_second_import_of_the_same_state_is_refused(
-    take: Take, refuse: Refuse, calibrator: AdaptiveCalibrator
-) -> None:
+def test_a_second_import_of_the_same_state_is_refused(take, refuse, calibrator):
     take("state", state(FULL))
     calibrator.record("m", 1, 2.0)
     assert "'m': the ledger has history" in refuse("state", state(FULL)).reason
 
 
-def test_a_model_that_a_prediction_asked_about_has_no_history(
-    take: Take, calibrator: AdaptiveCalibrator
-) -> None:
+def test_a_model_that_a_prediction_asked_about_has_no_history(take, calibrator):
     calibrator.predict("m", 5)
     assert take("state", state(FULL)).adjustments == 1
 
 
-def test_the_note_names_the_file_and_no_folder(
-    calibrator: AdaptiveCalibrator, tmp_path: Path
-) -> None:
+def test_the_note_names_the_file_and_no_folder(calibrator, tmp_path):
     path = tmp_path / "calibrator_state.json"
     path.write_text(state(FULL), encoding="utf-8")
     calibrator.import_calls("state", path)
@@ -203,9 +180,7 @@ def test_the_note_names_the_file_and_no_folder(
     assert (entry["entry"], entry["note"]) == ("imported", "from calibrator_state.json")
 
 
-def test_without_a_name_the_predecessors_own_file_is_taken(
-    calibrator: AdaptiveCalibrator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_a_name_the_predecessors_own_file_is_taken(calibrator, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
     with pytest.raises(ImportRefusedError, match=r"calibrator_state\.json: the file cannot"):
@@ -217,7 +192,7 @@ def test_without_a_name_the_predecessors_own_file_is_taken(
     assert calibrator.calibration("m").sample_count == 17
 
 
-def test_a_state_without_models_changes_nothing(take: Take, ledger_path: Path) -> None:
+def test_a_state_without_models_changes_nothing(take, ledger_path):
     assert take("state", state()).models == 0
     assert not ledger_path.exists()
 
@@ -261,32 +236,26 @@ BAD = {
 
 
 @pytest.mark.parametrize(("text", "said"), BAD.values(), ids=BAD.keys())
-def test_what_the_predecessor_never_wrote_is_refused(
-    text: str | bytes, said: str, refuse: Refuse, ledger_path: Path
-) -> None:
+def test_what_the_predecessor_never_wrote_is_refused(text, said, refuse, ledger_path):
     error = refuse("state", text)
     assert said in error.reason
     assert "Nothing was imported" in error.reason or "Nothing was recorded" in error.reason
     assert not ledger_path.exists()
 
 
-def test_one_bad_model_of_many_refuses_them_all(refuse: Refuse) -> None:
+def test_one_bad_model_of_many_refuses_them_all(refuse):
     error = refuse("state", state(LEAST, FULL | {"model": "n", "alpha": 7}))
     assert "model 2 of the list ('n'): alpha" in error.reason
 
 
-def test_a_file_of_any_size_is_bounded(
-    calibrator: AdaptiveCalibrator, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_of_any_size_is_bounded(calibrator, monkeypatch):
     monkeypatch.setattr(sys.modules["calibration_ledger.formats.source"], "WHOLE_MAX", 100)
     with pytest.raises(ImportRefusedError, match="larger than 100 bytes"):
         calibrator.import_calls("state", io.StringIO(state(FULL)))
 
 
 @pytest.mark.both
-def test_many_models_go_in_at_once_or_not_at_all(
-    take: Take, refuse: Refuse, calibrator: AdaptiveCalibrator
-) -> None:
+def test_many_models_go_in_at_once_or_not_at_all(take, refuse, calibrator):
     models = [FULL | {"model": f"m{i}"} for i in range(300)]
     calibrator.record("m299", 1, 1.0, called_at=soon(0))
     refuse("state", state(*models))

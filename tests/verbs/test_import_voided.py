@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -13,22 +12,11 @@ from calibration_ledger.cli.output import json_text
 from support.histories import soon
 from support.importing import HEADER, as_in_the_file, json_row
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from calibration_ledger import AdaptiveCalibrator
-    from calibration_ledger.core.values import ImportReport
-    from calibration_ledger.errors import ImportRefusedError
-
-    Take = Callable[..., ImportReport]
-    Refuse = Callable[..., ImportRefusedError]
-
 VOIDED = f"{HEADER},voided"
 
 
 @pytest.fixture
-def _two_are_voided(calibrator: AdaptiveCalibrator) -> None:
+def _two_are_voided(calibrator):
     """Ten calls, of which the entries 3 and 7 are voided."""
     calibrator.record_many(
         {
@@ -44,16 +32,14 @@ def _two_are_voided(calibrator: AdaptiveCalibrator) -> None:
 
 
 @pytest.mark.usefixtures("_two_are_voided")
-def test_calls_say_that_they_are_voided(calibrator: AdaptiveCalibrator) -> None:
+def test_calls_say_that_they_are_voided(calibrator):
     assert [call.seq for call in calibrator.calls() if call.voided] == [3, 7]
     assert [call.seq for call in calibrator.calls("m", last=5) if call.voided] == [7]
     assert sum(1 for call in calibrator.calls(since=soon(0)) if call.voided) == 2
 
 
 @pytest.mark.usefixtures("_two_are_voided")
-def test_csv_says_which_calls_are_voided_and_its_import_leaves_them_out(
-    calibrator: AdaptiveCalibrator, other: AdaptiveCalibrator
-) -> None:
+def test_csv_says_which_calls_are_voided_and_its_import_leaves_them_out(calibrator, other):
     out = io.StringIO()
     assert calibrator.export_ledger("csv", out).calls == 10
     rows = list(csv.DictReader(io.StringIO(out.getvalue())))
@@ -67,8 +53,8 @@ def test_csv_says_which_calls_are_voided_and_its_import_leaves_them_out(
 
 @pytest.mark.usefixtures("_two_are_voided")
 def test_json_of_the_history_says_which_calls_are_voided_and_its_import_leaves_them_out(
-    calibrator: AdaptiveCalibrator, other: AdaptiveCalibrator
-) -> None:
+    calibrator, other
+):
     lines = [json_text(call) for call in calibrator.calls()]  # as `calib history` does
     rows = [json.loads(line) for line in lines]
     assert [row["seq"] for row in rows if "voided" in row] == [3, 7]
@@ -77,9 +63,7 @@ def test_json_of_the_history_says_which_calls_are_voided_and_its_import_leaves_t
     assert (report.recorded, report.voided) == (8, 2)
 
 
-def test_a_voided_row_is_never_learnt_and_no_part_of_the_import(
-    take: Take, calibrator: AdaptiveCalibrator, other: AdaptiveCalibrator
-) -> None:
+def test_a_voided_row_is_never_learnt_and_no_part_of_the_import(take, calibrator, other):
     at = soon(1).isoformat()
     good = json_row(voided=False, called_at=at) + json_row(model="n", voided=None)
     mixed = good + json_row(actual_ms=1e9, voided=True) + json_row(model="only", voided=True)
@@ -92,30 +76,26 @@ def test_a_voided_row_is_never_learnt_and_no_part_of_the_import(
     assert {call.model for call in calibrator.calls()} == {"m", "n"}
 
 
-def test_a_file_of_voided_calls_alone_makes_no_ledger(take: Take, ledger_path: Path) -> None:
+def test_a_file_of_voided_calls_alone_makes_no_ledger(take, ledger_path):
     report = take("csv", f"{VOIDED}\nm,1,2,3,true\n")
     assert (report.recorded, report.voided, report.models, report.import_id) == (0, 1, 0, None)
     assert not ledger_path.exists()
 
 
-def test_what_stands_in_the_ledger_is_not_changed_by_a_voided_row(
-    take: Take, calibrator: AdaptiveCalibrator
-) -> None:
+def test_what_stands_in_the_ledger_is_not_changed_by_a_voided_row(take, calibrator):
     calibrator.record("m", 100, 900.5, 20, request_id="r")
     heads = calibrator.heads()
     assert take("jsonl", json_row(request_id="r", voided=True)).voided == 1
     assert calibrator.heads() == heads
 
 
-def test_details_of_a_voided_row_need_no_room_for_an_id(take: Take) -> None:
+def test_details_of_a_voided_row_need_no_room_for_an_id(take):
     details = {"a": "x" * 4080}
     assert take("jsonl", json_row(details=details, voided=True)).voided == 1
 
 
 @pytest.mark.parametrize("field", ["True", "FALSE", "1", "0", "yes", " true", "null"])
-def test_a_field_that_says_neither_is_a_bad_row(
-    field: str, refuse: Refuse, take: Take, calibrator: AdaptiveCalibrator
-) -> None:
+def test_a_field_that_says_neither_is_a_bad_row(field, refuse, take, calibrator):
     text = f"{VOIDED}\nm,1,2,3,\nm,4,5,6,{field}\nm,7,8,9,false\nm,7,8,9,true\n"
     error = refuse("csv", text)
     assert (error.line, error.reason.split(":")[0]) == (
@@ -128,19 +108,17 @@ def test_a_field_that_says_neither_is_a_bad_row(
 
 
 @pytest.mark.parametrize("value", [0, 1, "true", "", [], {}])
-def test_a_value_that_says_neither_is_a_bad_line(value: object, refuse: Refuse) -> None:
+def test_a_value_that_says_neither_is_a_bad_line(value, refuse):
     error = refuse("jsonl", json_row() + json_row(voided=value))
     assert error.line == 2
     assert error.reason.startswith("voided must be true or false, not ")
 
 
-def test_a_voided_row_must_be_good_all_the_same(refuse: Refuse) -> None:
+def test_a_voided_row_must_be_good_all_the_same(refuse):
     assert "at least 0" in refuse("jsonl", json_row(prompt_tokens=-1, voided=True)).reason
 
 
-def test_record_many_ignores_it_as_it_does_what_else_a_ledger_said(
-    calibrator: AdaptiveCalibrator,
-) -> None:
+def test_record_many_ignores_it_as_it_does_what_else_a_ledger_said(calibrator):
     calibrator.record_many(
         [{"model": "m", "prompt_tokens": 1, "actual_ms": 5.0, "seq": 9, "voided": True}]
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import example, given
@@ -14,20 +13,14 @@ from calibration_ledger import AdaptiveCalibrator
 from support.histories import histories, live, soon
 from support.importing import as_in_the_file
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from pathlib import Path
 
-    from calibration_ledger import Call
-
-
-def exported(calibrator: AdaptiveCalibrator, **options: Any) -> str:
+def exported(calibrator, **options):
     out = io.StringIO()
     calibrator.export_ledger("jsonl", out, **options)
     return out.getvalue()
 
 
-def assert_same(one: AdaptiveCalibrator, two: AdaptiveCalibrator) -> None:
+def assert_same(one, two):
     assert one.heads() == two.heads()
     assert list(one.calls()) == list(two.calls())
     for head in one.heads():
@@ -36,9 +29,7 @@ def assert_same(one: AdaptiveCalibrator, two: AdaptiveCalibrator) -> None:
 
 @given(histories)
 @example([("record", "m", {"prompt_tokens": 1, "completion_tokens": 0, "actual_ms": 1e300})])
-def test_any_ledger_survives_the_journey_and_comes_back_byte_for_byte(
-    history: list[tuple[str, str, Any]],
-) -> None:
+def test_any_ledger_survives_the_journey_and_comes_back_byte_for_byte(history):
     with AdaptiveCalibrator(":memory:") as one, AdaptiveCalibrator(":memory:", 0.9) as two:
         live(one, history)
         text = exported(one)
@@ -59,9 +50,7 @@ def test_any_ledger_survives_the_journey_and_comes_back_byte_for_byte(
 
 
 @given(histories, histories)
-def test_any_prefix_is_continued(
-    first: list[tuple[str, str, Any]], second: list[tuple[str, str, Any]]
-) -> None:
+def test_any_prefix_is_continued(first, second):
     with AdaptiveCalibrator(":memory:") as one, AdaptiveCalibrator(":memory:") as two:
         live(one, first)
         prefix = exported(one)
@@ -81,7 +70,7 @@ def test_any_prefix_is_continued(
 
 
 @given(histories)
-def test_any_calls_survive_csv(history: list[tuple[str, str, Any]]) -> None:
+def test_any_calls_survive_csv(history):
     """CSV has the calls alone: without resets and recalibrations, all of them learnt anew."""
     history = [step for step in history if step[0] == "record"]
     with AdaptiveCalibrator(":memory:") as one, AdaptiveCalibrator(":memory:") as two:
@@ -91,10 +80,10 @@ def test_any_calls_survive_csv(history: list[tuple[str, str, Any]]) -> None:
         rows = list(csv.DictReader(io.StringIO(out.getvalue(), newline="")))
         assert report.calls == len(rows) == sum(1 for _ in one.calls())
         data = io.BytesIO(out.getvalue().encode())
-        imported = two.import_calls("csv", data)  # type: ignore[arg-type]  # bytes serve as well
+        imported = two.import_calls("csv", data)
         assert two.audit() == []
 
-        def numbers(calls: Iterable[Call]) -> list[Any]:
+        def numbers(calls):
             return sorted(
                 (c.model, c.called_at, c.prompt_tokens, c.completion_tokens, c.actual_ms.hex(),
                  json.dumps(c.details, sort_keys=True))
@@ -104,9 +93,7 @@ def test_any_calls_survive_csv(history: list[tuple[str, str, Any]]) -> None:
         assert numbers(one.calls()) == numbers(as_in_the_file(two.calls(), imported.import_id))
 
 
-def test_a_ledger_of_many_pages_and_transactions_moves_whole(
-    calibrator: AdaptiveCalibrator, other: AdaptiveCalibrator, tmp_path: Path
-) -> None:
+def test_a_ledger_of_many_pages_and_transactions_moves_whole(calibrator, other, tmp_path):
     for part in range(3):
         for model in ("a", "b"):
             calibrator.record_many(
@@ -126,7 +113,7 @@ def test_a_ledger_of_many_pages_and_transactions_moves_whole(
         calibrator.recalibrate(0.9, model="a")  # twice an adjustment beside another
     path = tmp_path / "ledger.jsonl.gz"
     report = calibrator.export_ledger("jsonl", path)
-    told: list[int] = []
+    told = []
     imported = other.import_calls("ledger", path, progress=told.append)
     assert imported.recorded == report.calls == 5400
     assert imported.adjustments == report.adjustments
@@ -136,7 +123,7 @@ def test_a_ledger_of_many_pages_and_transactions_moves_whole(
     assert other.audit(heads=calibrator.heads()) == []
 
 
-def test_one_model_moves_alone(calibrator: AdaptiveCalibrator, other: AdaptiveCalibrator) -> None:
+def test_one_model_moves_alone(calibrator, other):
     calibrator.record("a", 1, 2.0)
     calibrator.record("b", 1, 2.0)
     report = other.import_calls("ledger", io.StringIO(exported(calibrator, model="b")))
@@ -144,9 +131,7 @@ def test_one_model_moves_alone(calibrator: AdaptiveCalibrator, other: AdaptiveCa
     assert other.heads() == calibrator.heads()[1:]
 
 
-def test_an_empty_ledger_moves_too(
-    calibrator: AdaptiveCalibrator, other: AdaptiveCalibrator, ledger_path: Path
-) -> None:
+def test_an_empty_ledger_moves_too(calibrator, other, ledger_path):
     from calibration_ledger.errors import LedgerNotFoundError
 
     with pytest.raises(LedgerNotFoundError):
@@ -157,13 +142,11 @@ def test_an_empty_ledger_moves_too(
         assert exported(empty) == exported_empty()
 
 
-def exported_empty() -> str:
+def exported_empty():
     return '{"ledger":"calibration-ledger/1"}\n{"end":{"models":0,"entries":0}}\n'
 
 
-def test_two_ledgers_without_a_common_model_merge(
-    calibrator: AdaptiveCalibrator, other: AdaptiveCalibrator
-) -> None:
+def test_two_ledgers_without_a_common_model_merge(calibrator, other):
     calibrator.record("a", 1, 2.0)
     other.record("b", 1, 2.0)
     report = other.import_calls("ledger", io.StringIO(exported(calibrator)))
@@ -172,9 +155,7 @@ def test_two_ledgers_without_a_common_model_merge(
 
 
 @pytest.mark.both
-def test_an_imported_opening_balance_and_its_note_move(
-    calibrator: AdaptiveCalibrator, other: AdaptiveCalibrator
-) -> None:
+def test_an_imported_opening_balance_and_its_note_move(calibrator, other):
     state = {
         "version": 1,
         "models": [
@@ -196,7 +177,7 @@ def test_an_imported_opening_balance_and_its_note_move(
     assert other.calibration("m").sample_count == 13
 
 
-def test_the_lines_of_a_ledger_file_are_as_documented(calibrator: AdaptiveCalibrator) -> None:
+def test_the_lines_of_a_ledger_file_are_as_documented(calibrator):
     calibrator.record(
         "m", 512, 3400.0, 128, called_at=soon(0), request_id="r", details={"ttft_ms": 80.5}
     )
@@ -220,13 +201,13 @@ def test_the_lines_of_a_ledger_file_are_as_documented(calibrator: AdaptiveCalibr
     assert end == '{"end":{"models":1,"entries":3}}'
 
 
-def test_carriage_returns_in_names_and_ids_survive_csv() -> None:
+def test_carriage_returns_in_names_and_ids_survive_csv():
     with AdaptiveCalibrator(":memory:") as one, AdaptiveCalibrator(":memory:") as two:
         one.record("m\rodel", 96, 5900.0, 310, request_id="a\rb")
         one.record("plain", 96, 5900.0, 310, request_id="a\r\nb")
         out = io.StringIO(newline="")
         one.export_ledger("csv", out)
-        two.import_calls("csv", io.BytesIO(out.getvalue().encode()))  # type: ignore[arg-type]  # bytes serve as well
+        two.import_calls("csv", io.BytesIO(out.getvalue().encode()))
         assert [(c.model, c.request_id) for c in two.calls()] == [
             ("m\rodel", "a\rb"),
             ("plain", "a\r\nb"),

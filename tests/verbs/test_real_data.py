@@ -7,15 +7,11 @@ import gzip
 import io
 import itertools
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
 from calibration_ledger import AdaptiveCalibrator
 from support.importing import HEADER
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 FILES = [
@@ -33,14 +29,14 @@ pytestmark = pytest.mark.skipif(
 
 
 @pytest.fixture
-def calibrator(ledger_path: Path) -> Iterator[AdaptiveCalibrator]:
+def calibrator(ledger_path):
     """On a file alone: these are many calls."""
     with AdaptiveCalibrator(ledger_path) as opened:
         yield opened
         assert opened.audit() == []
 
 
-def converted(name: str, most: int | None) -> tuple[str, int, int]:
+def converted(name, most):
     """The file with our columns, with the number of its rows and of those that say too little."""
     out = io.StringIO()
     writer = csv.writer(out)
@@ -59,13 +55,7 @@ def converted(name: str, most: int | None) -> tuple[str, int, int]:
 
 @pytest.mark.parametrize("most", [2000, pytest.param(None, marks=pytest.mark.stress)])
 @pytest.mark.parametrize("name", FILES)
-def test_measured_calls_are_imported_and_audit(
-    name: str,
-    most: int | None,
-    calibrator: AdaptiveCalibrator,
-    other: AdaptiveCalibrator,
-    tmp_path: Path,
-) -> None:
+def test_measured_calls_are_imported_and_audit(name, most, calibrator, other, tmp_path):
     text, rows, unknown = converted(name, most)
     path = tmp_path / "calls.csv.gz"
     path.write_bytes(gzip.compress(text.encode()))

@@ -43,20 +43,20 @@ def calibrator(ledger_path):
         assert opened.audit() == []
 
 
-def fill(path: Path, calls: int = 3) -> None:
+def fill(path, calls=3):
     with AdaptiveCalibrator(path) as calibrator:
         for i in range(calls):
             calibrator.record(MODEL, 100 + i, 900.0 + i, 10 + i)
 
 
-def count(path: Path) -> int:
+def count(path):
     """The calls in the file itself."""
     with closing(sqlite3.connect(path)) as connection:
         (calls,) = connection.execute("SELECT count(*) FROM calls").fetchone()
     return int(calls)
 
 
-def pragma(calibrator: AdaptiveCalibrator, kind: str, name: str):
+def pragma(calibrator, kind, name):
     backend = calibrator._ledger.backend
     assert isinstance(backend, SQLiteBackend)
     held = backend._connections.held(kind)
@@ -65,11 +65,11 @@ def pragma(calibrator: AdaptiveCalibrator, kind: str, name: str):
     return value
 
 
-def in_thread(action) -> None:
+def in_thread(action):
     """Run it in a thread of its own, and raise what it raises."""
     errors = []
 
-    def run() -> None:
+    def run():
         try:
             action()
         except BaseException as error:  # noqa: BLE001 - handed on
@@ -82,21 +82,19 @@ def in_thread(action) -> None:
         raise errors[0]
 
 
-def open_files(path: Path) -> list[str]:
+def open_files(path):
     """The files of the ledger that this process has open."""
     links = [os.path.realpath(f"/proc/self/fd/{n}") for n in os.listdir("/proc/self/fd")]  # noqa: PTH208 - names
     return sorted(Path(link).name for link in links if link.startswith(str(path)))
 
 
-def files_beside(path: Path) -> set[str]:
+def files_beside(path):
     return {file.name for file in path.parent.iterdir()} - {path.name}
 
 
 class TestSettings:
     @pytest.mark.parametrize(("durability", "synchronous"), [("full", 2), ("normal", 1)])
-    def test_writing_connections_are_set_as_promised(
-        self, ledger_path, durability, synchronous
-    ) -> None:
+    def test_writing_connections_are_set_as_promised(self, ledger_path, durability, synchronous):
         with AdaptiveCalibrator(ledger_path, durability=durability) as calibrator:
             calibrator.record(MODEL, 1, 1.0)
             assert pragma(calibrator, "writer", "journal_mode") == "wal"
@@ -105,7 +103,7 @@ class TestSettings:
             assert pragma(calibrator, "writer", "journal_size_limit") == 16 * 2**20
             assert calibrator.audit() == []
 
-    def test_a_reading_connection_cannot_write(self, calibrator) -> None:
+    def test_a_reading_connection_cannot_write(self, calibrator):
         calibrator.record(MODEL, 1, 1.0)
         calibrator.predict(MODEL, 1)
         reader = calibrator._ledger.backend._connections.held("reader").cursor
@@ -118,9 +116,7 @@ class TestSettings:
             with pytest.raises(sqlite3.OperationalError, match="readonly"):
                 reader.execute(statement)
 
-    def test_a_ledger_whose_journal_mode_was_changed_is_put_back_into_wal(
-        self, ledger_path
-    ) -> None:
+    def test_a_ledger_whose_journal_mode_was_changed_is_put_back_into_wal(self, ledger_path):
         fill(ledger_path)
         with closing(sqlite3.connect(ledger_path)) as connection:
             assert connection.execute("PRAGMA journal_mode=DELETE").fetchone() == ("delete",)
@@ -131,10 +127,10 @@ class TestSettings:
             assert calibrator.predict(MODEL, 1).sample_count == 4
             assert calibrator.audit() == []
 
-    def test_a_write_takes_the_write_lock_before_it_reads(self, calibrator) -> None:
+    def test_a_write_takes_the_write_lock_before_it_reads(self, calibrator):
         """A transaction that began by reading could be told too late that another had written."""
         calibrator.record(MODEL, 1, 1.0)
-        statements: list[str] = []
+        statements = []
         held = calibrator._ledger.backend._connections.held("writer")
         held.cursor.connection.set_trace_callback(statements.append)
         calibrator.record(MODEL, 2, 2.0)
@@ -154,7 +150,7 @@ class TestSettings:
             assert inside, f"outside of a transaction: {text}"
             inside = inside and text not in ("COMMIT", "ROLLBACK")
 
-    def test_every_value_is_bound(self, calibrator) -> None:
+    def test_every_value_is_bound(self, calibrator):
         name = "Robert'); DROP TABLE calls;--"
         calibrator.record(name, 1, 1.0, request_id=name)
         assert [call.model for call in calibrator.calls()] == [name]
@@ -174,7 +170,7 @@ class TestSettings:
             "?mode=ro&immutable=1",
         ],
     )
-    def test_any_file_name_is_only_a_name(self, tmp_path, name) -> None:
+    def test_any_file_name_is_only_a_name(self, tmp_path, name):
         path = tmp_path / name
         with AdaptiveCalibrator(path) as calibrator:
             calibrator.record(MODEL, 1, 1.0)
@@ -185,7 +181,7 @@ class TestSettings:
         assert count(tmp_path / f"{name}.copy") == 1
 
     @pytest.mark.skipif(sys.platform != "linux", reason="other systems take only text for names")
-    def test_a_file_name_need_not_be_text(self, tmp_path) -> None:
+    def test_a_file_name_need_not_be_text(self, tmp_path):
         path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff\xfe.db"))
         with AdaptiveCalibrator(path) as calibrator:
             calibrator.record(MODEL, 1, 1.0)
@@ -193,13 +189,11 @@ class TestSettings:
         assert path.is_file()
         assert count(path) == 1
 
-    def test_a_path_may_begin_with_two_slashes(self, ledger_path) -> None:
+    def test_a_path_may_begin_with_two_slashes(self, ledger_path):
         fill(Path(f"/{ledger_path}"))
         assert count(ledger_path) == 3
 
-    def test_a_path_is_taken_as_it_was_when_the_calibrator_was_made(
-        self, tmp_path, monkeypatch
-    ) -> None:
+    def test_a_path_is_taken_as_it_was_when_the_calibrator_was_made(self, tmp_path, monkeypatch):
         (tmp_path / "elsewhere").mkdir()
         monkeypatch.chdir(tmp_path)
         with AdaptiveCalibrator("calls.db") as calibrator:
@@ -208,7 +202,7 @@ class TestSettings:
             assert calibrator.audit() == []
         assert count(tmp_path / "calls.db") == 1
 
-    def test_a_sqlite_url_names_the_same_ledger_as_its_path(self, ledger_path) -> None:
+    def test_a_sqlite_url_names_the_same_ledger_as_its_path(self, ledger_path):
         fill(ledger_path)
         for url in (f"sqlite:///{ledger_path}", f"sqlite+pysqlite:///{ledger_path}"):
             with AdaptiveCalibrator(url) as calibrator:
@@ -219,12 +213,12 @@ class TestSettings:
 class TestWhatIsLeft:
     def test_reading_holds_no_snapshot_that_keeps_the_log_from_being_cut_back(
         self, calibrator, ledger_path
-    ) -> None:
+    ):
         for i in range(50):
             calibrator.record(MODEL, i, 1.0 + i)
         start, done = threading.Barrier(5), threading.Barrier(5)
 
-        def read() -> None:
+        def read():
             calls = calibrator.calls(MODEL)
             next(calls)  # an iterator that is not read to its end
             calibrator.predict(MODEL, 1)
@@ -247,12 +241,12 @@ class TestWhatIsLeft:
         for reader in readers:
             reader.join()
 
-    def test_a_closed_ledger_is_one_file_and_the_lock(self, ledger_path) -> None:
+    def test_a_closed_ledger_is_one_file_and_the_lock(self, ledger_path):
         fill(ledger_path)
         assert files_beside(ledger_path) == {"calls.db.lock"}
         assert ledger_path.with_name("calls.db.lock").stat().st_size == 0
 
-    def test_reading_makes_no_lock_file(self, ledger_path) -> None:
+    def test_reading_makes_no_lock_file(self, ledger_path):
         fill(ledger_path)
         ledger_path.with_name("calls.db.lock").unlink()
         with AdaptiveCalibrator(ledger_path) as calibrator:
@@ -262,7 +256,7 @@ class TestWhatIsLeft:
             assert calibrator.audit() == []
         assert "calls.db.lock" not in files_beside(ledger_path)
 
-    def test_reading_where_there_is_no_ledger_makes_nothing(self, ledger_path) -> None:
+    def test_reading_where_there_is_no_ledger_makes_nothing(self, ledger_path):
         with AdaptiveCalibrator(ledger_path) as calibrator:
             assert calibrator.predict(MODEL, 1).sample_count == 0
             assert calibrator.all_stats() == []
@@ -274,7 +268,7 @@ class TestWhatIsLeft:
                 calibrator.backup(ledger_path.with_name("copy.db"))
         assert list(ledger_path.parent.iterdir()) == []
 
-    def test_an_empty_file_is_a_ledger_that_is_not_made_yet(self, ledger_path) -> None:
+    def test_an_empty_file_is_a_ledger_that_is_not_made_yet(self, ledger_path):
         ledger_path.touch()
         with AdaptiveCalibrator(ledger_path) as calibrator:
             assert calibrator.predict(MODEL, 1).sample_count == 0
@@ -284,7 +278,7 @@ class TestWhatIsLeft:
         assert count(ledger_path) == 1
 
     @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="there is no /proc")
-    def test_opening_and_closing_leaves_no_descriptor(self, ledger_path) -> None:
+    def test_opening_and_closing_leaves_no_descriptor(self, ledger_path):
         for _ in range(3):
             with AdaptiveCalibrator(ledger_path) as calibrator:
                 calibrator.record(MODEL, 1, 1.0)
@@ -296,7 +290,7 @@ class TestWhatIsLeft:
         assert open_files(ledger_path) == []
 
     @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="there is no /proc")
-    def test_threads_that_ended_leave_their_connections_to_the_next(self, calibrator) -> None:
+    def test_threads_that_ended_leave_their_connections_to_the_next(self, calibrator):
         calibrator.record(MODEL, 1, 1.0)
         in_thread(lambda: calibrator.record(MODEL, 1, 1.0))
         before = sum(1 for _ in Path("/proc/self/fd").iterdir())
@@ -305,9 +299,7 @@ class TestWhatIsLeft:
             in_thread(lambda: calibrator.predict(MODEL, 1))
         assert sum(1 for _ in Path("/proc/self/fd").iterdir()) == before
 
-    def test_a_calibrator_that_nobody_closes_closes_its_writers_under_the_lock(
-        self, ledger_path
-    ) -> None:
+    def test_a_calibrator_that_nobody_closes_closes_its_writers_under_the_lock(self, ledger_path):
         """The collector may come in the middle of a write: it only notes what is to be closed."""
         for i in range(3):
             AdaptiveCalibrator(ledger_path).record(MODEL, i, 1.0)
@@ -319,7 +311,7 @@ class TestWhatIsLeft:
             assert calibrator.audit() == []
         assert files_beside(ledger_path) == {"calls.db.lock"}
 
-    def test_a_calibrator_that_only_read_may_be_dropped(self, ledger_path) -> None:
+    def test_a_calibrator_that_only_read_may_be_dropped(self, ledger_path):
         fill(ledger_path)
         AdaptiveCalibrator(ledger_path).predict(MODEL, 1)
         gc.collect()
@@ -327,7 +319,7 @@ class TestWhatIsLeft:
 
 
 class TestClosing:
-    def test_a_closed_calibrator_refuses_everything(self, ledger_path) -> None:
+    def test_a_closed_calibrator_refuses_everything(self, ledger_path):
         calibrator = AdaptiveCalibrator(ledger_path)
         calibrator.record(MODEL, 1, 1.0)
         calibrator.close()
@@ -344,14 +336,14 @@ class TestClosing:
                 use()
         assert count(ledger_path) == 1
 
-    def test_one_that_was_closed_before_it_recorded_makes_no_ledger(self, ledger_path) -> None:
+    def test_one_that_was_closed_before_it_recorded_makes_no_ledger(self, ledger_path):
         calibrator = AdaptiveCalibrator(ledger_path)
         calibrator.close()
         with pytest.raises(LedgerClosedError):
             calibrator.record(MODEL, 1, 1.0)
         assert not ledger_path.exists()
 
-    def test_it_waits_for_the_calls_of_other_threads(self, ledger_path) -> None:
+    def test_it_waits_for_the_calls_of_other_threads(self, ledger_path):
         """A connection that is closed under a statement crashes the driver."""
         fill(ledger_path, 600)
         interval = sys.getswitchinterval()
@@ -364,12 +356,12 @@ class TestClosing:
         with AdaptiveCalibrator(ledger_path) as calibrator:
             assert calibrator.audit() == []
 
-    def close_under_calls(self, path: Path) -> None:
+    def close_under_calls(self, path):
         calibrator = AdaptiveCalibrator(path, durability="normal")
         calibrator.record(MODEL, 1, 1.0)
         begun, ended = threading.Barrier(6), []
 
-        def repeat(use) -> None:
+        def repeat(use):
             begun.wait()
             try:
                 while True:
@@ -393,7 +385,7 @@ class TestClosing:
             thread.join()
         assert len(ended) == len(uses)
 
-    def test_a_program_that_ends_without_closing_leaves_a_whole_ledger(self, ledger_path) -> None:
+    def test_a_program_that_ends_without_closing_leaves_a_whole_ledger(self, ledger_path):
         program = (
             "import sys\n"
             "from calibration_ledger import AdaptiveCalibrator\n"
@@ -415,9 +407,7 @@ class TestClosing:
             assert calibrator.audit() == []
 
     @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="there is no /proc")
-    def test_an_error_that_is_kept_does_not_keep_a_connection_from_closing(
-        self, ledger_path
-    ) -> None:
+    def test_an_error_that_is_kept_does_not_keep_a_connection_from_closing(self, ledger_path):
         kept = []
         with AdaptiveCalibrator(ledger_path) as calibrator:
             calibrator.record(MODEL, 1, 1.0)
@@ -434,7 +424,7 @@ class TestClosing:
         assert open_files(ledger_path) == ["calls.db.lock"]
 
 
-def remove_log(path: Path) -> None:
+def remove_log(path):
     for kind in ("wal", "shm"):
         path.with_name(f"{path.name}-{kind}").unlink(missing_ok=True)
 
@@ -443,7 +433,7 @@ class TestReplacement:
     """The file at the path is the ledger, whatever was opened before."""
 
     @pytest.fixture
-    def restored(self, tmp_path) -> Path:
+    def restored(self, tmp_path):
         """Another ledger, of five calls, as a backup would bring it."""
         path = tmp_path / "restored.db"
         fill(path, 5)
@@ -452,7 +442,7 @@ class TestReplacement:
 
     def test_a_file_moved_over_the_ledger_is_used_from_the_next_call_on(
         self, ledger_path, restored
-    ) -> None:
+    ):
         with AdaptiveCalibrator(ledger_path) as calibrator:
             calibrator.record(MODEL, 1, 1.0)
             remove_log(ledger_path)
@@ -463,9 +453,7 @@ class TestReplacement:
             assert calibrator.audit() == []
         assert count(ledger_path) == 6
 
-    def test_a_thread_does_not_inherit_a_connection_to_the_file_before(
-        self, ledger_path, restored
-    ) -> None:
+    def test_a_thread_does_not_inherit_a_connection_to_the_file_before(self, ledger_path, restored):
         with AdaptiveCalibrator(ledger_path) as calibrator:
             in_thread(lambda: calibrator.record(MODEL, 1, 1.0))
             remove_log(ledger_path)
@@ -478,10 +466,10 @@ class TestReplacement:
     @pytest.mark.parametrize("elsewhere", [False, True])
     def test_the_log_of_the_file_before_is_not_taken_for_the_new_ones(
         self, ledger_path, restored, elsewhere
-    ) -> None:
+    ):
         """SQLite would replay it over the restored backup, and what was in it would be gone."""
 
-        def run(action) -> None:
+        def run(action):
             in_thread(action) if elsewhere else action()
 
         with AdaptiveCalibrator(ledger_path) as calibrator:
@@ -501,7 +489,7 @@ class TestReplacement:
         assert count(ledger_path) == 6
 
     @pytest.mark.parametrize("durability", ["full", "normal"])
-    def test_a_ledger_that_was_deleted_whole_begins_anew(self, ledger_path, durability) -> None:
+    def test_a_ledger_that_was_deleted_whole_begins_anew(self, ledger_path, durability):
         with AdaptiveCalibrator(ledger_path, durability=durability) as calibrator:
             for _ in range(5):
                 calibrator.record(MODEL, 1, 1.0)
@@ -515,9 +503,7 @@ class TestReplacement:
             assert calibrator.audit() == []
         assert count(ledger_path) == 1
 
-    def test_a_ledger_that_was_deleted_without_its_log_is_not_made_anew_over_it(
-        self, ledger_path
-    ) -> None:
+    def test_a_ledger_that_was_deleted_without_its_log_is_not_made_anew_over_it(self, ledger_path):
         with AdaptiveCalibrator(ledger_path) as calibrator:
             calibrator.record(MODEL, 1, 1.0)
             ledger_path.unlink()
@@ -531,7 +517,7 @@ class TestReplacement:
 
     def test_a_ledger_that_was_moved_away_with_its_lock_locks_the_new_one(
         self, tmp_path, ledger_path
-    ) -> None:
+    ):
         old = tmp_path / "old"
         old.mkdir()
         with AdaptiveCalibrator(ledger_path) as calibrator:
@@ -545,7 +531,7 @@ class TestReplacement:
         assert count(ledger_path) == 1
         assert count(old / "calls.db") == 1
 
-    def test_a_folder_that_was_removed_is_named(self, tmp_path) -> None:
+    def test_a_folder_that_was_removed_is_named(self, tmp_path):
         folder = tmp_path / "folder"
         folder.mkdir()
         calibrator = AdaptiveCalibrator(folder / "calls.db", timeout_s=1.0)
@@ -557,9 +543,7 @@ class TestReplacement:
         calibrator.close()
         assert not folder.exists()
 
-    def test_what_is_no_ledger_any_more_is_refused_and_left_alone(
-        self, tmp_path, ledger_path
-    ) -> None:
+    def test_what_is_no_ledger_any_more_is_refused_and_left_alone(self, tmp_path, ledger_path):
         text = tmp_path / "text"
         text.write_text("no ledger at all\n" * 1000)
         with AdaptiveCalibrator(ledger_path) as calibrator:
@@ -578,12 +562,12 @@ class TestReplacement:
 
 
 class TestPools:
-    def test_every_thread_has_connections_of_its_own(self, calibrator) -> None:
+    def test_every_thread_has_connections_of_its_own(self, calibrator):
         calibrator.record(MODEL, 1, 1.0)
         seen = set()
         barrier = threading.Barrier(4)
 
-        def look() -> None:
+        def look():
             calibrator.predict(MODEL, 1)
             seen.add(id(calibrator._ledger.backend._connections.held("reader").cursor.connection))
             barrier.wait()
@@ -595,12 +579,12 @@ class TestPools:
             thread.join()
         assert len(seen) == 4
 
-    def test_statements_are_compiled_once_for_all_calibrators(self, tmp_path) -> None:
+    def test_statements_are_compiled_once_for_all_calibrators(self, tmp_path):
         with AdaptiveCalibrator(tmp_path / "a.db") as a, AdaptiveCalibrator(tmp_path / "b.db") as b:
             assert a._ledger.backend.sql is b._ledger.backend.sql
 
 
-def test_where_the_file_system_has_no_log_the_error_says_so(monkeypatch) -> None:
+def test_where_the_file_system_has_no_log_the_error_says_so(monkeypatch):
     """SQLite does not raise when it cannot switch: it answers with the old mode."""
     with (
         closing(sqlite3.connect(":memory:")) as connection,
@@ -612,7 +596,7 @@ def test_where_the_file_system_has_no_log_the_error_says_so(monkeypatch) -> None
 class TestSwitchedLinks:
     def test_who_writes_through_a_link_queues_on_the_lock_of_the_file_it_leads_to_now(
         self, tmp_path
-    ) -> None:
+    ):
         first, second, link = (tmp_path / f"{name}.db" for name in ("first", "second", "current"))
         for path in (first, second):
             with AdaptiveCalibrator(path) as calibrator:
@@ -635,7 +619,7 @@ class TestSwitchedLinks:
             assert calibrator.audit() == []
         assert (count(first), count(second)) == (2, 4)
 
-    def test_threads_that_write_while_it_is_switched_lose_nothing(self, tmp_path) -> None:
+    def test_threads_that_write_while_it_is_switched_lose_nothing(self, tmp_path):
         first, second, link = (tmp_path / f"{name}.db" for name in ("first", "second", "current"))
         for path in (first, second):
             with AdaptiveCalibrator(path) as calibrator:
@@ -645,7 +629,7 @@ class TestSwitchedLinks:
             done = threading.Event()
             recorded = []
 
-            def write() -> None:
+            def write():
                 while not done.is_set():
                     calibrator.record(MODEL, 1, 1.0)
                     recorded.append(1)
@@ -668,7 +652,7 @@ class TestSwitchedLinks:
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="there is no /proc")
-def test_calibrators_of_many_ledgers_that_nobody_closes_keep_no_files_open(tmp_path) -> None:
+def test_calibrators_of_many_ledgers_that_nobody_closes_keep_no_files_open(tmp_path):
     for i in range(10):
         AdaptiveCalibrator(tmp_path / f"{i}.db").record(MODEL, 1, 1.0)
         gc.collect()

@@ -15,7 +15,6 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -24,9 +23,6 @@ from calibration_ledger.storage.sqlite import lock as lock_module
 from calibration_ledger.storage.sqlite.lock import FairLock, WriterLock, writer_lock
 from support.lock_contest import Score, contest
 from support.steps import soon
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no flock on Windows")
 
@@ -40,22 +36,22 @@ sys.stdin.readline()
 
 
 @pytest.fixture
-def ledger(ledger_path: Path) -> str:
+def ledger(ledger_path):
     """A lock knows no database: only of a path."""
     return str(ledger_path)
 
 
 @pytest.fixture
-def lock(ledger: str) -> WriterLock:
+def lock(ledger):
     return writer_lock(ledger)
 
 
 @pytest.fixture
-def hold_elsewhere(ledger: str) -> Iterator[Callable[[], subprocess.Popen[str]]]:
+def hold_elsewhere(ledger):
     """Let another process take the lock; a line on its stdin, or its end, gives it back."""
     holders = []
 
-    def hold() -> subprocess.Popen[str]:
+    def hold():
         holder = subprocess.Popen(
             [sys.executable, "-c", HOLDER, f"{ledger}.lock"],
             stdin=subprocess.PIPE,
@@ -74,17 +70,17 @@ def hold_elsewhere(ledger: str) -> Iterator[Callable[[], subprocess.Popen[str]]]
             pass
 
 
-def let_go(holder: subprocess.Popen[str]) -> None:
+def let_go(holder):
     assert holder.stdin is not None
     holder.stdin.write("\n")
     holder.stdin.flush()
 
 
-def open_descriptors() -> int:
+def open_descriptors():
     return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
-def free_elsewhere(ledger: str) -> bool:
+def free_elsewhere(ledger):
     """Whether another descriptor, as another process has one, could take the lock now."""
     descriptor = os.open(f"{ledger}.lock", os.O_RDWR)
     try:
@@ -97,12 +93,12 @@ def free_elsewhere(ledger: str) -> bool:
 
 
 class TestFairLock:
-    def test_hands_the_lock_on_in_the_order_of_asking(self) -> None:
+    def test_hands_the_lock_on_in_the_order_of_asking(self):
         fair = FairLock()
         assert fair.acquire(time.monotonic())
-        order: list[int] = []
+        order = []
 
-        def wait(i: int) -> None:
+        def wait(i):
             assert fair.acquire(time.monotonic() + 30)
             order.append(i)
             fair.release()
@@ -118,12 +114,12 @@ class TestFairLock:
         assert order == list(range(20))
         assert fair.acquire(time.monotonic())
 
-    def test_does_not_let_a_newcomer_pass_whoever_waits(self) -> None:
+    def test_does_not_let_a_newcomer_pass_whoever_waits(self):
         fair = FairLock()
         fair.acquire(time.monotonic())
         order = []
 
-        def wait() -> None:
+        def wait():
             assert fair.acquire(time.monotonic() + 30)
             order.append("waited")
             fair.release()
@@ -138,7 +134,7 @@ class TestFairLock:
         assert order == ["waited", "came later"]
 
     @pytest.mark.parametrize("wait_s", [-1.0, 0.0, 0.02])
-    def test_gives_up_at_the_deadline_and_leaves_the_queue(self, wait_s: float) -> None:
+    def test_gives_up_at_the_deadline_and_leaves_the_queue(self, wait_s):
         fair = FairLock()
         fair.acquire(time.monotonic())
         begun = time.monotonic()
@@ -148,15 +144,15 @@ class TestFairLock:
         fair.release()
         assert fair.acquire(time.monotonic())
 
-    def test_loses_no_hand_over_that_races_with_giving_up(self) -> None:
+    def test_loses_no_hand_over_that_races_with_giving_up(self):
         """Deadlines end in the very moment of release: the lock must never get lost."""
         fair = FairLock()
         interval = sys.getswitchinterval()
         sys.setswitchinterval(1e-6)
-        inside: list[int] = []
-        crowds: list[int] = []
+        inside = []
+        crowds = []
 
-        def fight(i: int) -> None:
+        def fight(i):
             for n in range(400):
                 if fair.acquire(time.monotonic() + (i * 7 + n) % 5 * 1e-5):
                     inside.append(i)
@@ -178,16 +174,14 @@ class TestFairLock:
 
 
 class TestWriterLock:
-    def test_there_is_one_of_a_file_in_a_process_whatever_its_name(
-        self, tmp_path: Path, ledger: str, lock: WriterLock
-    ) -> None:
+    def test_there_is_one_of_a_file_in_a_process_whatever_its_name(self, tmp_path, ledger, lock):
         link = tmp_path / "link.db"
         link.symlink_to(ledger)
         assert writer_lock(str(link)) is lock
         assert writer_lock(f"{tmp_path}/./calls.db") is lock
         assert writer_lock(str(tmp_path / "other.db")) is not lock
 
-    def test_opens_no_file_before_it_is_asked_for(self, lock: WriterLock) -> None:
+    def test_opens_no_file_before_it_is_asked_for(self, lock):
         assert not lock.acquire_now()
         assert not Path(lock.path).exists()
         assert lock.acquire(0.0)
@@ -197,7 +191,7 @@ class TestWriterLock:
         lock.release()
 
     @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="there is no /proc")
-    def test_keeps_one_descriptor_and_closes_it_at_the_end(self, ledger: str) -> None:
+    def test_keeps_one_descriptor_and_closes_it_at_the_end(self, ledger):
         gc.collect()
         before = open_descriptors()
         lock = writer_lock(ledger)
@@ -209,14 +203,12 @@ class TestWriterLock:
         gc.collect()
         assert open_descriptors() == before
 
-    def test_its_descriptor_is_not_inherited_by_programs_that_are_started(
-        self, lock: WriterLock
-    ) -> None:
+    def test_its_descriptor_is_not_inherited_by_programs_that_are_started(self, lock):
         assert lock.acquire(1.0)
         assert not os.get_inheritable(lock._descriptor)
         lock.release()
 
-    def test_two_threads_never_hold_it_both(self, lock: WriterLock) -> None:
+    def test_two_threads_never_hold_it_both(self, lock):
         assert lock.acquire(1.0)
         answers = []
         other = threading.Thread(
@@ -227,30 +219,21 @@ class TestWriterLock:
         assert answers == [False, False]
         lock.release()
 
-    def test_holds_off_other_processes_until_it_is_released(
-        self, ledger: str, lock: WriterLock
-    ) -> None:
+    def test_holds_off_other_processes_until_it_is_released(self, ledger, lock):
         assert lock.acquire(1.0)
         assert not free_elsewhere(ledger)
         lock.release()
         assert free_elsewhere(ledger)
 
     @pytest.mark.parametrize("timeout_s", [0.0, 0.05])
-    def test_gives_up_in_time_when_another_process_holds_it(
-        self,
-        lock: WriterLock,
-        hold_elsewhere: Callable[[], subprocess.Popen[str]],
-        timeout_s: float,
-    ) -> None:
+    def test_gives_up_in_time_when_another_process_holds_it(self, lock, hold_elsewhere, timeout_s):
         hold_elsewhere()
         begun = time.monotonic()
         assert not lock.acquire_now()
         assert not lock.acquire(timeout_s)
         assert timeout_s <= time.monotonic() - begun < timeout_s + 5
 
-    def test_comes_as_soon_as_the_other_process_lets_go(
-        self, lock: WriterLock, hold_elsewhere: Callable[[], subprocess.Popen[str]]
-    ) -> None:
+    def test_comes_as_soon_as_the_other_process_lets_go(self, lock, hold_elsewhere):
         holder = hold_elsewhere()
         threading.Timer(0.1, let_go, [holder]).start()
         begun = time.monotonic()
@@ -258,16 +241,12 @@ class TestWriterLock:
         assert time.monotonic() - begun < 10
         lock.release()
 
-    def test_a_killed_holder_keeps_nothing(
-        self, lock: WriterLock, hold_elsewhere: Callable[[], subprocess.Popen[str]]
-    ) -> None:
+    def test_a_killed_holder_keeps_nothing(self, lock, hold_elsewhere):
         hold_elsewhere().kill()
         assert lock.acquire(30.0)
         lock.release()
 
-    def test_an_abandoned_wait_gives_back_what_comes_too_late(
-        self, ledger: str, lock: WriterLock, hold_elsewhere: Callable[[], subprocess.Popen[str]]
-    ) -> None:
+    def test_an_abandoned_wait_gives_back_what_comes_too_late(self, ledger, lock, hold_elsewhere):
         holder = hold_elsewhere()
         assert not lock.acquire(0.02)
         let_go(holder)
@@ -277,9 +256,7 @@ class TestWriterLock:
         lock.release()
         assert free_elsewhere(ledger)
 
-    def test_whoever_asks_next_takes_over_an_abandoned_wait(
-        self, ledger: str, lock: WriterLock, hold_elsewhere: Callable[[], subprocess.Popen[str]]
-    ) -> None:
+    def test_whoever_asks_next_takes_over_an_abandoned_wait(self, ledger, lock, hold_elsewhere):
         for _ in range(3):
             holder = hold_elsewhere()
             assert not lock.acquire(0.02)
@@ -290,9 +267,7 @@ class TestWriterLock:
             lock.release()
             assert soon(lambda: free_elsewhere(ledger))
 
-    def test_at_most_one_helper_thread_waits_however_many_give_up(
-        self, lock: WriterLock, hold_elsewhere: Callable[[], subprocess.Popen[str]]
-    ) -> None:
+    def test_at_most_one_helper_thread_waits_however_many_give_up(self, lock, hold_elsewhere):
         hold_elsewhere()
         for _ in range(20):
             assert not lock.acquire(0.001)
@@ -301,11 +276,8 @@ class TestWriterLock:
         assert helpers[0].daemon
 
     def test_the_helper_thread_ends_when_nobody_waits_and_is_replaced(
-        self,
-        lock: WriterLock,
-        hold_elsewhere: Callable[[], subprocess.Popen[str]],
-        monkeypatch: pytest.MonkeyPatch,
-    ) -> None:
+        self, lock, hold_elsewhere, monkeypatch
+    ):
         monkeypatch.setattr(lock_module, "_IDLE_S", 0.01)
         for _ in range(3):
             holder = hold_elsewhere()
@@ -317,12 +289,9 @@ class TestWriterLock:
             assert helper is None or soon(lambda gone=helper: not gone.is_alive())
 
     def test_where_no_thread_can_be_started_it_polls_until_the_deadline(
-        self,
-        lock: WriterLock,
-        hold_elsewhere: Callable[[], subprocess.Popen[str]],
-        monkeypatch: pytest.MonkeyPatch,
-    ) -> None:
-        def refuse(_thread: threading.Thread) -> None:
+        self, lock, hold_elsewhere, monkeypatch
+    ):
+        def refuse(_thread):
             raise RuntimeError("can't create new thread at interpreter shutdown")
 
         holder = hold_elsewhere()
@@ -333,15 +302,13 @@ class TestWriterLock:
         assert lock.acquire(30.0)
         lock.release()
 
-    def test_a_lock_file_that_cannot_be_opened_leaves_the_lock_usable(self, ledger: str) -> None:
+    def test_a_lock_file_that_cannot_be_opened_leaves_the_lock_usable(self, ledger):
         lock = WriterLock(f"{ledger}/in-no-folder.lock")
         for _ in range(2):
             with pytest.raises(FileNotFoundError):
                 lock.acquire(0.1)
 
-    def test_follows_a_lock_file_that_was_moved_away(
-        self, tmp_path: Path, ledger: str, lock: WriterLock
-    ) -> None:
+    def test_follows_a_lock_file_that_was_moved_away(self, tmp_path, ledger, lock):
         assert lock.acquire(1.0)
         assert lock.follow(1.0)
         Path(lock.path).rename(tmp_path / "elsewhere.lock")
@@ -351,12 +318,8 @@ class TestWriterLock:
         assert free_elsewhere(ledger)
 
     def test_waits_for_the_holder_of_the_lock_file_that_it_follows_to(
-        self,
-        tmp_path: Path,
-        ledger: str,
-        lock: WriterLock,
-        hold_elsewhere: Callable[[], subprocess.Popen[str]],
-    ) -> None:
+        self, tmp_path, ledger, lock, hold_elsewhere
+    ):
         assert lock.acquire(1.0)
         Path(lock.path).rename(tmp_path / "elsewhere.lock")
         holder = hold_elsewhere()
@@ -371,9 +334,7 @@ class TestWriterLock:
 # Python 3.12 warns of every fork beside threads, and it is right; this is what is tested here.
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 class TestFork:
-    def test_a_child_has_its_own_queue_and_not_its_parents_lock(
-        self, ledger: str, lock: WriterLock
-    ) -> None:
+    def test_a_child_has_its_own_queue_and_not_its_parents_lock(self, ledger, lock):
         assert lock.acquire(1.0)
         reader, writer = os.pipe()
         child = os.fork()
@@ -392,7 +353,7 @@ class TestFork:
         assert lock.acquire(1.0)
         lock.release()
 
-    def test_a_killed_holder_with_a_living_child_keeps_nothing(self, ledger: str) -> None:
+    def test_a_killed_holder_with_a_living_child_keeps_nothing(self, ledger):
         """The child inherits the descriptor, and with it the lock, unless it closes it."""
         reader, writer = os.pipe()
         parent = os.fork()
@@ -418,17 +379,17 @@ class TestFork:
             os.close(writer)
 
     def test_a_fork_out_of_the_opening_of_its_file_does_not_wait_for_itself(
-        self, lock: WriterLock, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+        self, lock, monkeypatch
+    ):
         """A signal handler may fork between any two steps, also while a descriptor is new."""
         children = []
 
-        def fork(*_: object) -> None:
+        def fork(*_):
             children.append(os.fork())
             if not children[-1]:
                 os._exit(0)
 
-        def open_and_be_interrupted(*arguments: Any) -> int:
+        def open_and_be_interrupted(*arguments):
             descriptor = real(*arguments)
             signal.raise_signal(signal.SIGUSR1)
             return descriptor
@@ -444,9 +405,7 @@ class TestFork:
         assert os.waitpid(children[0], 0)[1] == 0
         lock.release()
 
-    def test_a_fork_under_an_abandoned_wait_leaves_both_sides_working(
-        self, lock: WriterLock, hold_elsewhere: Callable[[], subprocess.Popen[str]]
-    ) -> None:
+    def test_a_fork_under_an_abandoned_wait_leaves_both_sides_working(self, lock, hold_elsewhere):
         holder = hold_elsewhere()
         assert not lock.acquire(0.02)
         child = os.fork()
@@ -461,7 +420,7 @@ class TestFork:
         assert os.waitpid(child, 0)[1] == 0
 
 
-def fight(ledger: str, processes: int, threads: int, seconds: float) -> Score:
+def fight(ledger, processes, threads, seconds):
     Path(f"{ledger}.counter").write_text("0")
     script = str(Path(__file__).parents[2] / "support" / "lock_contest.py")
     others = [
@@ -495,9 +454,7 @@ def fight(ledger: str, processes: int, threads: int, seconds: float) -> Score:
         pytest.param(4, 16, 60.0, marks=pytest.mark.stress),
     ],
 )
-def test_there_is_one_holder_at_a_time_whatever_the_timeouts(
-    ledger: str, processes: int, threads: int, seconds: float
-) -> None:
+def test_there_is_one_holder_at_a_time_whatever_the_timeouts(ledger, processes, threads, seconds):
     score = fight(ledger, processes, threads, seconds)
     assert score.intruders == 0
     assert int(Path(f"{ledger}.counter").read_text()) == score.held
@@ -506,7 +463,7 @@ def test_there_is_one_holder_at_a_time_whatever_the_timeouts(
     lock.release()
 
 
-def test_locks_of_ledgers_that_nobody_uses_are_forgotten(tmp_path: Path) -> None:
+def test_locks_of_ledgers_that_nobody_uses_are_forgotten(tmp_path):
     for i in range(10):
         held = writer_lock(str(tmp_path / f"{i}.db"))
         assert held.acquire(1.0)
@@ -516,7 +473,7 @@ def test_locks_of_ledgers_that_nobody_uses_are_forgotten(tmp_path: Path) -> None
     assert not [path for path in lock_module._locks if path.startswith(str(tmp_path))]
 
 
-def test_a_lock_that_outlives_the_modules_it_uses_says_nothing_at_exit(tmp_path) -> None:
+def test_a_lock_that_outlives_the_modules_it_uses_says_nothing_at_exit(tmp_path):
     """What a program leaves in a far place is collected when `os` is empty already."""
     program = f"""
 import sys, threading
