@@ -90,27 +90,26 @@ def test_nothing_is_concluded_from_what_is_not_known(check):
     assert list(check(unknown)) == []
 
 
+AFFECTED = [
+    "3.7.0",
+    "3.37.2",
+    "3.40.1",
+    "3.44.5",
+    "3.45.0",
+    "3.49.9",
+    "3.50.4",
+    "3.50.6",
+    "3.51.0",
+    "3.51.2",
+]
+MENDED = ["3.6.23", "3.44.6", "3.44.7", "3.50.7", "3.51.3", "3.52.0", "3.54.1", "4.0.0"]
+
+
 @pytest.mark.parametrize(
     ("version", "affected"),
     [
-        ("3.6.23", False),
-        ("3.7.0", True),
-        ("3.37.2", True),
-        ("3.40.1", True),
-        ("3.44.5", True),
-        ("3.44.6", False),
-        ("3.44.7", False),
-        ("3.45.0", True),
-        ("3.49.9", True),
-        ("3.50.4", True),
-        ("3.50.6", True),
-        ("3.50.7", False),
-        ("3.51.0", True),
-        ("3.51.2", True),
-        ("3.51.3", False),
-        ("3.52.0", False),
-        ("3.54.1", False),
-        ("4.0.0", False),
+        *((version, True) for version in (*AFFECTED, "3.51.0", "3.51.2")),
+        *((version, False) for version in MENDED),
     ],
 )
 def test_the_versions_with_the_wal_reset_bug(version, affected):
@@ -131,24 +130,111 @@ def test_every_state_is_told(state):
     assert (diagnosis.advice == ()) is (state == "current")
 
 
-def test_an_older_ledger_is_to_be_upgraded():
-    advice = only(dataclasses.replace(FINE, state="older", revision="0000"))
-    assert advice.needs_action
-    assert "revision 0000" in advice.text
-    assert "0001" in advice.text
-    assert advice.text.endswith("upgrade it; it is backed up first.")
-    assert advice.commands == ("calib --ledger '/home/me/my calls.db' db upgrade",)
+CALIB = "calib --ledger '/home/me/my calls.db'"
+PSQL = "psql postgresql://me:PASSWORD@host/db -c"
+OLDER = "revision 0000, and this program reads and writes 0001: upgrade it;"
+ONE_ADVICE = {
+    "an older ledger is to be upgraded": (
+        dataclasses.replace(FINE, state="older", revision="0000"), True,
+        f"{OLDER} it is backed up first.", [f"{CALIB} db upgrade"],
+    ),
+    "an older ledger on a server is its operator's to back up": (
+        dataclasses.replace(SERVER, state="older", revision="0000"), True,
+        f"{OLDER} back its database up first.",
+        ["calib --ledger postgresql+psycopg://me:PASSWORD@host/db db upgrade"],
+    ),
+    "a newer ledger needs a newer program": (
+        dataclasses.replace(FINE, state="newer", revision="9999"), True,
+        ("revision 9999, and this one only knows 0001: install the newer program, from where you "
+        "got this one."), [],
+    ),
+    "a network file system is warned of": (
+        with_file(file_system="nfs4", is_network=True), True,
+        "on a network file system (nfs4), where", [f"{CALIB} db backup /var/tmp/ledger.db"],
+    ),
+    "a full disk is to be given room": (
+        with_file(free_bytes=FREE_LEAST - 1), True, "Only 67.1 MB are free", []
+    ),
+    "a large ledger has no room for a backup": (
+        with_file(size_bytes=3 * FREE_LEAST, free_bytes=2 * FREE_LEAST), False,
+        "needs room for a backup, too.", [],
+    ),
+    "a ledger in memory is told of": (
+        with_file(file_system="tmpfs", is_volatile=True), False, "lies in memory (tmpfs)", []
+    ),
+    "two names of one file corrupt it": (
+        with_file(names=2), True, "The file has 2 names",
+        ["find / -xdev -samefile '/home/me/my calls.db'", f"{CALIB} db backup copy.db"],
+    ),
+    "files of another user stand in the way": (
+        with_file(locked_out=("/x/calls.db-shm",)), True, "may not write to /x/calls.db-shm",
+        ["ls -l '/home/me/my calls.db' /x/calls.db-shm",
+         "sudo chown '--reference=/home/me/my calls.db' /x/calls.db-shm"],
+    ),
+    "reading is fine where writing is not allowed": (
+        with_file(is_writable=False), False, "may read the ledger, but not record", []
+    ),
+    "the journal mode of a backup is switched by itself": (
+        dataclasses.replace(FINE, journal_mode="delete"), False,
+        "The journal mode is delete, as in a copy made by `calib db back", [],
+    ),
+    "another journal mode is switched by itself, too": (
+        dataclasses.replace(FINE, journal_mode="truncate"), False, "somebody changed it", []
+    ),
+    "a log that has grown names who reads": (
+        with_file(wal_bytes=WAL_LARGE + 1, activity=Activity(readers=(Process(77, "sqlite3"),))),
+        True, "sqlite3 (pid 77)", ["ps -o pid,user,etime,args -p 77"],
+    ),
+    "a log that has grown, and nobody knows why": (
+        with_file(wal_bytes=WAL_LARGE + 1, activity=None), True, "has grown to 67.1 MB", []
+    ),
+    "a holder that does not run is to go on": (
+        with_file(activity=Activity(in_turn=(Process(42, "python", True),))), True,
+        "python (pid 42, stopped)", ["kill -CONT 42"],
+    ),
+    "a writer beside the queue": (
+        with_file(activity=Activity(outside=(Process(9, "litestream"),))), False,
+        "litestream (pid 9)", ["ps -o pid,user,etime,args -p 9"],
+    ),
+    "a server that forgets is to be set back": (
+        with_server(unsafe=("fsync = off",)), True, "fsync = off",
+        [f"{PSQL} 'ALTER SYSTEM SET fsync = on'", f"{PSQL} 'SELECT pg_reload_conf()'"],
+    ),
+    "a session that keeps others waiting is named": (
+        with_server(blocked=(Blocked(10, 20, "psql", "idle in transaction", 61.2),)), True,
+        "Session 20 (psql, idle in transaction) has kept session 10 waiting for 61 s",
+        [f"{PSQL} 'SELECT * FROM pg_stat_activity WHERE pid = 20'",
+         f"{PSQL} 'SELECT pg_terminate_backend(20)'"],
+    ),
+    "a role that may not record is told what it lacks": (
+        with_server(missing_grants=("INSERT on calls",)), False, "INSERT on calls", []
+    ),
+    "a server that only reads": (
+        with_server(is_read_only=True), False, "nothing can be recorded", []
+    ),
+}  # fmt: skip
 
 
-def test_an_older_ledger_on_a_server_is_its_operators_to_back_up():
-    advice = only(dataclasses.replace(SERVER, state="older", revision="0000"))
-    assert advice.text.endswith("upgrade it; back its database up first.")
+@pytest.mark.parametrize(
+    ("facts", "needs_action", "said", "commands"), ONE_ADVICE.values(), ids=ONE_ADVICE.keys()
+)
+def test_each_fact_has_its_advice(facts, needs_action, said, commands):
+    advice = only(facts)
+    assert (advice.needs_action, list(advice.commands)) == (needs_action, commands)
+    assert said in advice.text
 
 
-def test_a_newer_ledger_needs_a_newer_program():
-    advice = only(dataclasses.replace(FINE, state="newer", revision="9999"))
-    assert "9999" in advice.text
-    assert advice.text.endswith("install the newer program, from where you got this one.")
+@pytest.mark.parametrize(
+    "facts",
+    [
+        with_file(wal_bytes=WAL_LARGE),
+        with_file(activity=Activity(in_turn=(Process(42, "python"),), waiting=3)),
+        with_server(blocked=(Blocked(10, 20, "psql", "idle in transaction", 3.0),)),
+    ],
+    ids=["a log within its bounds", "a queue that moves", "a session waiting for a moment"],
+)
+def test_what_passes_by_itself_is_no_ground_for_advice(facts):
+    assert diagnose(facts).advice == ()
 
 
 def test_what_can_be_read_of_a_damaged_ledger_is_to_be_moved():
@@ -185,53 +271,6 @@ def test_a_log_of_another_file_is_to_be_moved_away_before_anything_else():
     assert "5 calls of 1 model can still be read" in second.text
 
 
-def test_a_network_file_system_is_warned_of():
-    advice = only(with_file(file_system="nfs4", is_network=True))
-    assert advice.needs_action
-    assert "nfs4" in advice.text
-    assert len(advice.commands) == 1
-
-
-def test_little_room_on_the_disk():
-    full = only(with_file(free_bytes=FREE_LEAST - 1))
-    assert full.needs_action
-    assert "67.1 MB" in full.text
-    large = with_file(size_bytes=3 * FREE_LEAST, free_bytes=2 * FREE_LEAST)
-    assert not only(large).needs_action
-    assert "backup" in only(large).text
-
-
-def test_a_ledger_in_memory_is_told_of():
-    assert not only(with_file(file_system="tmpfs", is_volatile=True)).needs_action
-
-
-def test_two_names_of_one_file_corrupt_it():
-    advice = only(with_file(names=2))
-    assert advice.needs_action
-    assert "2 names" in advice.text
-
-
-def test_files_of_another_user_stand_in_the_way():
-    advice = only(with_file(locked_out=("/x/calls.db-shm",)))
-    assert advice.needs_action
-    assert advice.commands[-1].endswith(" /x/calls.db-shm")
-
-
-def test_reading_is_fine_where_writing_is_not_allowed():
-    assert not only(with_file(is_writable=False)).needs_action
-    nowhere = dataclasses.replace(with_file(is_writable=False, size_bytes=None), state="missing")
-    assert diagnose(nowhere).needs_action
-
-
-def test_another_journal_mode_is_switched_back_by_itself():
-    advice = only(dataclasses.replace(FINE, journal_mode="delete"))
-    assert not advice.needs_action
-    assert advice.text.startswith("The journal mode is delete, as in a copy made by `calib db back")
-    advice = only(dataclasses.replace(FINE, journal_mode="truncate"))
-    assert not advice.needs_action
-    assert "somebody changed it" in advice.text
-
-
 def test_who_cannot_record_is_known():
     assert not FINE.is_read_only
     assert not SERVER.is_read_only
@@ -241,57 +280,22 @@ def test_who_cannot_record_is_known():
     assert with_server(missing_grants=("INSERT on calls",)).is_read_only
 
 
-def test_a_log_that_has_grown_names_who_reads():
-    advice = only(
-        with_file(wal_bytes=WAL_LARGE + 1, activity=Activity(readers=(Process(77, "sqlite3"),)))
-    )
-    assert advice.needs_action
-    assert "sqlite3 (pid 77)" in advice.text
-    assert advice.commands == ("ps -o pid,user,etime,args -p 77",)
-    assert diagnose(with_file(wal_bytes=WAL_LARGE)).advice == ()
-    assert only(with_file(wal_bytes=WAL_LARGE + 1, activity=None)).commands == ()
+def test_a_missing_ledger_cannot_be_made_where_writing_is_not_allowed():
+    nowhere = dataclasses.replace(with_file(is_writable=False, size_bytes=None), state="missing")
+    assert diagnose(nowhere).needs_action
 
 
-def test_a_holder_that_does_not_run_is_to_go_on():
-    running = with_file(activity=Activity(in_turn=(Process(42, "python"),), waiting=3))
-    assert diagnose(running).advice == ()
-    stopped = with_file(activity=Activity(in_turn=(Process(42, "python", True),)))
-    assert only(stopped).needs_action
-    assert only(stopped).commands == ("kill -CONT 42",)
-
-
-def test_a_writer_beside_the_queue_is_a_danger_only_with_the_bug():
+def test_with_the_bug_a_writer_beside_the_queue_is_a_danger():
     outside = with_file(activity=Activity(outside=(Process(9, "litestream"),)))
-    assert not only(outside).needs_action
     affected = diagnose(dataclasses.replace(outside, engine_version="3.40.1"))
     assert affected.needs_action
     assert "litestream (pid 9)" in affected.advice[0].text
     assert "can corrupt" in affected.advice[0].text
 
 
-def test_a_server_that_forgets_is_to_be_set_back():
-    advice = only(with_server(unsafe=("fsync = off",)))
-    assert advice.needs_action
-    assert advice.commands[0] == (
-        "psql postgresql://me:PASSWORD@host/db -c 'ALTER SYSTEM SET fsync = on'"
-    )
-
-
-def test_a_session_that_keeps_others_waiting_is_named():
-    one = Blocked(10, 20, "psql", "idle in transaction", 3.0)
-    assert diagnose(with_server(blocked=(one,))).advice == ()
-    advice = only(with_server(blocked=(one._replace(for_s=61.2),)))
-    assert advice.needs_action
-    assert "Session 20 (psql, idle in transaction) has kept session 10 waiting for 61 s" in (
-        advice.text
-    )
+def test_a_session_of_another_role_is_named_all_the_same():
     hidden = only(with_server(blocked=(Blocked(10, 20, None, None, 100.0),)))
     assert "of another role, state unknown" in hidden.text
-
-
-def test_a_role_that_may_not_record_is_told_what_it_lacks():
-    assert "INSERT on calls" in only(with_server(missing_grants=("INSERT on calls",))).text
-    assert not only(with_server(is_read_only=True)).needs_action
 
 
 def test_the_urgent_comes_first():
@@ -333,31 +337,18 @@ def everything():
         )
 
 
+COMMANDS = {"calib", "find", "kill", "ls", "pip", "ps", "psql", "sudo"}
+
+
 @pytest.mark.parametrize(
     "facts", list(everything()), ids=lambda facts: f"{facts.engine} {facts.state}"
 )
-def test_sentences_are_sentences_and_commands_are_words(facts):
-    for advice in diagnose(facts).advice:
+def test_sentences_are_sentences_commands_are_words_and_all_of_it_can_be_json(facts):
+    diagnosis = diagnose(facts)
+    for advice in diagnosis.advice:
         assert advice.text.endswith(".")
         assert "None" not in advice.text
-        for command in advice.commands:
-            assert shlex.split(command)[0] in {
-                "calib",
-                "find",
-                "kill",
-                "ls",
-                "pip",
-                "ps",
-                "psql",
-                "sudo",
-            }
-
-
-@pytest.mark.parametrize(
-    "facts", list(everything()), ids=lambda facts: f"{facts.engine} {facts.state}"
-)
-def test_a_diagnosis_can_be_json(facts):
-    diagnosis = diagnose(facts)
+        assert {shlex.split(command)[0] for command in advice.commands} <= COMMANDS
     value = diagnosis.to_dict()
     assert json.loads(json.dumps(value)) == value
     assert value["needs_action"] is diagnosis.needs_action
