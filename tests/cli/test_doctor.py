@@ -1,7 +1,5 @@
 """`calib doctor` and `calib export --salvage`, as people and programs see them."""
 
-from __future__ import annotations
-
 import json
 import re
 import shlex

@@ -5,8 +5,6 @@ nasty values and good ones, in any number. The ledger named is a copy that must 
 afterwards; the user's own is never touched.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

@@ -1,7 +1,5 @@
 """What a command writes beside a ledger costs nobody a file, and tells nobody more than it does."""
 
-from __future__ import annotations
-
 import os
 import stat
 import sys

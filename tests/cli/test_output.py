@@ -1,7 +1,5 @@
 """What a terminal gets, what a pipe gets, and what happens when they refuse."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

@@ -1,7 +1,5 @@
 """What is no ordinary file is never replaced by one: `--overwrite` on /dev/null, as root, did."""
 
-from __future__ import annotations
-
 import os
 import stat
 

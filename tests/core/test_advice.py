@@ -1,7 +1,5 @@
 """Which advice follows from which facts; there is neither a ledger nor a terminal here."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import shlex

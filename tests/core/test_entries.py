@@ -4,8 +4,6 @@ Each digest is worked out by hand from the design's definition (see `reference`)
 package, and pinned.
 """
 
-from __future__ import annotations
-
 import hashlib
 import struct
 

@@ -1,7 +1,5 @@
 """The errors: one root, families that callers can tell apart, and whole after a pickle."""
 
-from __future__ import annotations
-
 import copy
 import inspect
 import pickle

@@ -1,7 +1,5 @@
 """The figures of a replay, held against the naive computation over all calls at once."""
 
-from __future__ import annotations
-
 import math
 import statistics
 from fractions import Fraction

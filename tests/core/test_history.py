@@ -1,7 +1,5 @@
 """The walk over a history, and which entries count: voiding, held against sets of numbers."""
 
-from __future__ import annotations
-
 from itertools import pairwise
 
 import pytest

@@ -1,7 +1,5 @@
 """A calibration as a value: confidence, status, figures, and its way through JSON."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import math

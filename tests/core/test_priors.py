@@ -1,7 +1,5 @@
 """What a model is predicted with before its first call."""
 
-from __future__ import annotations
-
 from fractions import Fraction
 
 import pytest

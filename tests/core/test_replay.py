@@ -1,7 +1,5 @@
 """Replay as a pure fold, over histories that lie in no database."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

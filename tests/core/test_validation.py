@@ -1,7 +1,5 @@
 """The boundary: what comes through it is plain and in bounds, and all else gets a sentence."""
 
-from __future__ import annotations
-
 import enum
 import hashlib
 import json

@@ -1,7 +1,5 @@
 """The values that the library hands out: frozen, and readable."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import math

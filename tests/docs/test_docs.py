@@ -11,8 +11,6 @@
 After a change, `UPDATE_DOCS=1 pytest tests/docs/test_docs.py` writes the new output into the pages.
 """
 
-from __future__ import annotations
-
 import inspect
 import os
 import re

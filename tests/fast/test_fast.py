@@ -1,7 +1,5 @@
 """Compiled replays and sweeps are those of plain Python, to the bit, whatever the history."""
 
-from __future__ import annotations
-
 import importlib.util
 import math
 import os

@@ -1,7 +1,5 @@
 """Voided entries in a ledger file: the line says what they void, to the bit, and no other does."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

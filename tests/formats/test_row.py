@@ -1,7 +1,5 @@
 """A row on its own: the key of what it says, and JSON that says something twice."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

@@ -1,7 +1,5 @@
 """Revision 0002 on ledgers of 0001, made without today's program: rows, heads and bits stay."""
 
-from __future__ import annotations
-
 import sqlite3
 from contextlib import closing
 

@@ -6,8 +6,6 @@ tables, are read with sqlite3 alone before and after. Where they differ, or can 
 index, to a list of pages), or the bit was in no use.
 """
 
-from __future__ import annotations
-
 import random
 import sqlite3
 import struct

@@ -1,7 +1,5 @@
 """Imports that are killed, and imports that race: every call once, in a ledger that audits."""
 
-from __future__ import annotations
-
 import json
 import random
 import signal

@@ -6,8 +6,6 @@ a limit to the size of files; and a file system that is really full. Under all o
 goes on, and records again once the fault is gone.
 """
 
-from __future__ import annotations
-
 import json
 import sys
 from contextlib import suppress

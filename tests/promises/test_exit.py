@@ -3,8 +3,6 @@
 What they acknowledged is there, they end in time and without a word, and leave a whole ledger.
 """
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path

@@ -1,8 +1,6 @@
 """Writers that queue: nobody starves, nobody waits beyond the deadline, and no lock outlives its
 holder. `benchmarks/fairness.py` has the numbers; here are only bounds that hold on any machine."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -3,8 +3,6 @@
 Each scenario runs in a process of its own, which was forked without threads.
 """
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import random

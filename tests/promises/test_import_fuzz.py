@@ -1,7 +1,5 @@
 """Whatever the bytes: a typed error and nothing recorded, or a ledger that audits clean."""
 
-from __future__ import annotations
-
 import io
 import json
 import os

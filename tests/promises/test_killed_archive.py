@@ -1,8 +1,6 @@
 """An archive that is killed, or whose disk is full: every entry is in the ledger, in the complete
 file, or in both."""
 
-from __future__ import annotations
-
 import io
 import json
 import random

@@ -1,8 +1,6 @@
 """The write-ahead log stays small however slowly somebody reads, and a log that a foreign reader
 let grow is cut back."""
 
-from __future__ import annotations
-
 import sqlite3
 import subprocess
 import sys

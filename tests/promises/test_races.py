@@ -1,7 +1,5 @@
 """Many processes that do the same at once, or while one of them stands still, on both databases."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

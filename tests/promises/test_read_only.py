@@ -1,8 +1,6 @@
 """A ledger that may not be written, or lies in a folder that may not: it can be read, recording
 says so, and goes on in the same process once it is allowed."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

@@ -5,8 +5,6 @@ which a profile function hears. So one that raises, or calls a handler, at the n
 call, for each n, tries every place where a signal can come, and the same ones in each run.
 """
 
-from __future__ import annotations
-
 import fcntl
 import random
 import signal

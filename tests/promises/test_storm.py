@@ -1,7 +1,5 @@
 """Storms of SIGKILLs: no acknowledged call is lost, none is there twice, the audit is clean."""
 
-from __future__ import annotations
-
 import sys
 
 import pytest

@@ -1,7 +1,5 @@
 """One calibrator, many threads, on both databases: pools, asyncio, and threads that die."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import ctypes

@@ -5,8 +5,6 @@ that checkpoint in a loop comes out with rows missing or a file that is malforme
 queue, and whatever of ours checkpoints queues with them, so a ledger beside it stays whole.
 """
 
-from __future__ import annotations
-
 import os
 import sqlite3
 import subprocess

@@ -1,7 +1,5 @@
 """The rule `kalman`: to the bit against a second implementation, and what it was made for."""
 
-from __future__ import annotations
-
 import math
 import random
 

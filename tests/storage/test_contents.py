@@ -1,7 +1,5 @@
 """What lies in a database is told by its tables and revision, the same for everybody who asks."""
 
-from __future__ import annotations
-
 import pytest
 
 from calibration_ledger.errors import (

@@ -1,7 +1,5 @@
 """What the doctor finds out, of real files in every state, of real locks and a real server."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

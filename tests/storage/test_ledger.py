@@ -1,7 +1,5 @@
 """What the verbs ask of a ledger, whatever database it lies in."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime
 
 import pytest

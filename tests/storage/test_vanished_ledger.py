@@ -1,7 +1,5 @@
 """A ledger that is removed in the middle of a change to it is not made anew."""
 
-from __future__ import annotations
-
 import sys
 
 import pytest

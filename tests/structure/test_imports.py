@@ -4,8 +4,6 @@ The modules are read, not imported, so that an import inside a function counts l
 Only what stands under `if TYPE_CHECKING:` does not: it never runs.
 """
 
-from __future__ import annotations
-
 import ast
 import re
 import subprocess

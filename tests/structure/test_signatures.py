@@ -1,7 +1,5 @@
 """The library's shape: names, arguments and their order as the design's table has them."""
 
-from __future__ import annotations
-
 import inspect
 import threading
 

@@ -1,7 +1,5 @@
 """Archives: what was old lies in a file, and everything else is as it was."""
 
-from __future__ import annotations
-
 import io
 import json
 import threading

@@ -4,8 +4,6 @@ What tampering with single rows does is in `test_tampering`; here whole historie
 for others that explain themselves.
 """
 
-from __future__ import annotations
-
 import shutil
 
 import pytest

@@ -1,7 +1,5 @@
 """calls(): the history, as it was recorded, in order, in pages, and without holding anything."""
 
-from __future__ import annotations
-
 import sqlite3
 from contextlib import closing
 from datetime import UTC, datetime, timedelta

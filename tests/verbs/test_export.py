@@ -1,7 +1,5 @@
 """Exports: whole files under their name or none, streamed, of one consistent moment."""
 
-from __future__ import annotations
-
 import csv
 import gzip
 import io

@@ -1,7 +1,5 @@
 """Archives as files: any history, any cut, and what fits together when they come back."""
 
-from __future__ import annotations
-
 import io
 import json
 import tempfile

@@ -1,7 +1,5 @@
 """Importing calls: in order, once each, all or nothing, and what the report says."""
 
-from __future__ import annotations
-
 import json
 import random
 from datetime import UTC, datetime, timedelta

@@ -1,7 +1,5 @@
 """The id of an import: one file has one, every call that it brought bears it, no other does."""
 
-from __future__ import annotations
-
 import gzip
 import io
 import json

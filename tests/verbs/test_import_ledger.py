@@ -1,7 +1,5 @@
 """A ledger file that does not explain itself, or fits not here, is refused and changes nothing."""
 
-from __future__ import annotations
-
 import io
 import json
 

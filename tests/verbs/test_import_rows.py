@@ -1,7 +1,5 @@
 """What a row may say: the same rules for JSON lines and CSV, good and bad."""
 
-from __future__ import annotations
-
 import json
 import math
 import re

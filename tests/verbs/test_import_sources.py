@@ -1,7 +1,5 @@
 """Where rows are read from: paths, open files, compressed ones, and what cannot be read."""
 
-from __future__ import annotations
-
 import gzip
 import io
 import os

@@ -1,7 +1,5 @@
 """The predecessor's JSON state becomes opening balances, and goes on exactly where it stood."""
 
-from __future__ import annotations
-
 import io
 import json
 import math

@@ -1,7 +1,5 @@
 """Voided calls at the edges: shown and exported as what they are, and never learnt elsewhere."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json

@@ -1,7 +1,5 @@
 """Export and import move a ledger whole, to the last bit."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json

@@ -1,7 +1,5 @@
 """predict(), calibration(), the stats and reset(): what a ledger says of its models now."""
 
-from __future__ import annotations
-
 import math
 from datetime import UTC, datetime
 

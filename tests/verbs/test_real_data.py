@@ -1,7 +1,5 @@
 """Really measured calls of others, as published: zero, missing and absurd values included."""
 
-from __future__ import annotations
-
 import csv
 import gzip
 import io

@@ -1,7 +1,5 @@
 """record(): what it returns, what it keeps, and that a request id counts once."""
 
-from __future__ import annotations
-
 import copy
 import json
 import operator

@@ -1,7 +1,5 @@
 """record_many(): many calls in few transactions, and to the bit what record() one by one gives."""
 
-from __future__ import annotations
-
 import copy
 import threading
 

@@ -1,7 +1,5 @@
 """replay() asks "would that have predicted better?", and recalibrate() adopts the answer."""
 
-from __future__ import annotations
-
 import math
 import statistics
 from datetime import UTC, datetime, timedelta

@@ -1,7 +1,5 @@
 """Every rule in a real ledger: live, replayed, audited, moved; and from one rule to another."""
 
-from __future__ import annotations
-
 import sqlite3
 from contextlib import closing
 

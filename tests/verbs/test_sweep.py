@@ -1,7 +1,5 @@
 """sweep() ranks rules and alphas by how they would have predicted; suggest() hints at one."""
 
-from __future__ import annotations
-
 import math
 import random
 import statistics

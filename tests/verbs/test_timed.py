@@ -1,7 +1,5 @@
 """timed(): a call is measured around a block, and recorded when the block says how much came."""
 
-from __future__ import annotations
-
 import time
 from datetime import UTC, datetime
 

@@ -1,7 +1,5 @@
 """void() corrects history without taking anything out of it."""
 
-from __future__ import annotations
-
 import threading
 
 import pytest

@@ -1,7 +1,5 @@
 """What cannot be connected to is a typed error, and no text ever shows a password."""
 
-from __future__ import annotations
-
 import gc
 import logging
 import os

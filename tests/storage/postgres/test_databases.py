@@ -1,7 +1,5 @@
 """A ledger among other things: other schemas, other programs' tables, other settings."""
 
-from __future__ import annotations
-
 from contextlib import closing
 
 import psycopg

@@ -1,7 +1,5 @@
 """The SQL of docs/postgresql.md, run as it stands: the grants for real, Citus with stand-ins."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

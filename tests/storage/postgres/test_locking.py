@@ -1,7 +1,5 @@
 """A model's row is locked before it is read; what gets in the way is tried again, whole."""
 
-from __future__ import annotations
-
 import os
 import signal
 import time

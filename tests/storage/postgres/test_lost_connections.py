@@ -4,8 +4,6 @@ Before COMMIT was sent nothing can have been recorded, and the whole is run agai
 cannot be known, and a `request_id` makes it safe to record again.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import tempfile

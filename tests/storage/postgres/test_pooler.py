@@ -3,8 +3,6 @@
 The tests of `tests/verbs` run here too, with `-m stress`. This is what a pooler can break.
 """
 
-from __future__ import annotations
-
 import io
 import json
 import os

@@ -1,7 +1,5 @@
 """Who may do what: the grants of docs/postgresql.md, no more and no less, by role."""
 
-from __future__ import annotations
-
 import io
 from datetime import UTC, datetime
 

@@ -1,7 +1,5 @@
 """The same on a file and on a server: every command's words, every number's bits, every digest."""
 
-from __future__ import annotations
-
 import json
 import os
 import random

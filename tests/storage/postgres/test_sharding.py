@@ -4,8 +4,6 @@ Citus is not here. PostgreSQL's own partitions by hash ask the same of a schema 
 constraint holds the column that rows are spread by), and show in a plan where a statement goes.
 """
 
-from __future__ import annotations
-
 import re
 from concurrent.futures import ThreadPoolExecutor
 

@@ -1,7 +1,5 @@
 """Upgrades on PostgreSQL: one transaction, one at a time, writers kept out, nothing lost."""
 
-from __future__ import annotations
-
 import os
 import secrets
 import signal

@@ -4,8 +4,6 @@
 of rows.
 """
 
-from __future__ import annotations
-
 import io
 import sqlite3
 from contextlib import closing

@@ -1,7 +1,5 @@
 """A copy bears its name only once it is whole, and takes nobody else's."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import signal

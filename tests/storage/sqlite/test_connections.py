@@ -3,8 +3,6 @@
 Each claim is checked on the connections that the program itself opens, on real files.
 """
 
-from __future__ import annotations
-
 import fcntl
 import gc
 import os

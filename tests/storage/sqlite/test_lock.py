@@ -4,8 +4,6 @@ Goal: break its state machine. Many threads of many processes fight for one lock
 that end in the same moments in which the lock comes, and an oracle watches for two holders.
 """
 
-from __future__ import annotations
-
 import fcntl
 import gc
 import os

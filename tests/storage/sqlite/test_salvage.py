@@ -1,7 +1,5 @@
 """Salvage: of a damaged ledger, every call that is still there is read, and no other one."""
 
-from __future__ import annotations
-
 import csv
 import dataclasses
 import io

@@ -1,7 +1,5 @@
 """An audit minds the tables: what is missing or changed of them, and nothing of the user's own."""
 
-from __future__ import annotations
-
 import sqlite3
 import subprocess
 import sys
