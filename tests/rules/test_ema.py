@@ -9,10 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from calibration_ledger.core.priors import Prior, default_prior
-from calibration_ledger.core.state import State, learn_columns
-from calibration_ledger.core.values import confidence_of
+from calibration_ledger.core.state import learn_columns
 from calibration_ledger.errors import NotFiniteError, UnknownRuleError
-from calibration_ledger.rules import EMA, RULES, find_rule, predict_ms
+from calibration_ledger.rules import EMA, RULES, find_rule
 from support.any_numbers import coefficients, hexed, milliseconds, tokens
 from support.reference import Ema, load_traces
 
@@ -28,56 +27,6 @@ def test_there_are_twelve_traces_and_they_were_made_with_the_built_in_priors():
     assert len(TRACES) == 12
     for trace in TRACES:
         assert hexed(prior_of(trace)) == hexed(default_prior(trace["model"])), trace["name"]
-
-
-@pytest.mark.parametrize("trace", TRACES, ids=lambda trace: trace["name"])
-def test_each_step_of_a_trace_matches_to_the_bit(trace):
-    alpha = float.fromhex(trace["alpha"])
-    numbers = [*prior_of(trace), 0.0, 0.0]
-    for step in trace["steps"]:
-        call = step["prompt_tokens"], step["completion_tokens"], float.fromhex(step["actual_ms"])
-        p, c, y = call
-        assert predict_ms(numbers, p, c).hex() == step["predicted_ms"]
-        (predicted,) = learn_columns(EMA, alpha, numbers, (p,), (c,), (y,))
-        assert predicted.hex() == step["predicted_ms"]
-        assert (y - predicted).hex() == step["error_ms"]
-        assert hexed(numbers) == [
-            step["ms_per_prompt_token"],
-            step["ms_per_completion_token"],
-            step["base_overhead_ms"],
-            step["total_absolute_error_ms"],
-            step["total_predicted_ms"],
-        ]
-    assert len(trace["steps"]) == trace["sample_count"]
-    assert confidence_of(trace["sample_count"]).hex() == trace["confidence"]
-
-
-@pytest.mark.parametrize("trace", TRACES, ids=lambda trace: trace["name"])
-def test_a_trace_folded_in_one_column_ends_in_the_same_bits(trace):
-    steps = trace["steps"]
-    state = State.from_prior(EMA, float.fromhex(trace["alpha"]), prior_of(trace), 7)
-    predicted = state.learn(
-        range(len(steps)),
-        [step["prompt_tokens"] for step in steps],
-        [step["completion_tokens"] for step in steps],
-        [float.fromhex(step["actual_ms"]) for step in steps],
-    )
-    assert hexed(predicted) == [step["predicted_ms"] for step in steps]
-    assert state.sample_count == trace["sample_count"]
-    if not steps:
-        assert state.updated_at == 7
-        return
-    assert state.updated_at == len(steps) - 1
-    assert hexed(state.numbers) == [
-        steps[-1][name]
-        for name in (
-            "ms_per_prompt_token",
-            "ms_per_completion_token",
-            "base_overhead_ms",
-            "total_absolute_error_ms",
-            "total_predicted_ms",
-        )
-    ]
 
 
 @given(coefficients, alphas, st.lists(st.tuples(tokens, tokens, milliseconds), max_size=30))
@@ -147,12 +96,6 @@ def test_the_coefficients_are_held_above_their_floors():
     assert numbers[:3] == [0.001, 0.001, 300.0 + (0.0 - 308.5) * 0.5]
     learn_columns(EMA, 1.0, numbers, (0,), (0,), (0.0,))
     assert numbers[2] == 0.0
-
-
-def test_folding_no_call_changes_nothing():
-    numbers = [0.5, 8.0, 300.0, 1.0, 2.0]
-    assert learn_columns(EMA, 0.15, numbers, (), (), ()) == []
-    assert numbers == [0.5, 8.0, 300.0, 1.0, 2.0]
 
 
 def test_a_rule_is_found_by_its_name_and_by_its_version():

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from calibration_ledger.core.priors import Prior
-from calibration_ledger.core.state import State, learn_columns
+from calibration_ledger.core.state import learn_columns
 from calibration_ledger.errors import NotFiniteError
 from calibration_ledger.rules import EMA, KALMAN, find_rule, predict_ms
 from support import reference_kalman
@@ -44,34 +44,6 @@ def error_of(predicted, calls, skip=0):
 
 
 # -- to the bit -----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("trace", TRACES, ids=lambda trace: trace["name"])
-def test_each_step_of_a_trace_matches_to_the_bit(trace):
-    numbers = start([float.fromhex(value) for value in trace["prior"]])
-    assert hexed(numbers) == trace["start"]
-    for step in trace["steps"]:
-        p, c, y = step["prompt_tokens"], step["completion_tokens"], step["actual_ms"]
-        before = predict_ms(numbers, p, c)
-        (predicted,) = learn([(p, c, float.fromhex(y))], numbers, float.fromhex(trace["alpha"]))
-        assert before.hex() == predicted.hex() == step["predicted_ms"]
-        assert (float.fromhex(y) - predicted).hex() == step["error_ms"]
-        assert hexed(numbers) == [step[name] for name in NUMBERS]
-
-
-@pytest.mark.parametrize("trace", TRACES, ids=lambda trace: trace["name"])
-def test_a_trace_folded_in_one_column_ends_in_the_same_bits(trace):
-    prior = Prior(*map(float.fromhex, trace["prior"]))
-    state = State.from_prior(KALMAN, float.fromhex(trace["alpha"]), prior, 7)
-    steps = trace["steps"]
-    predicted = state.learn(
-        range(len(steps)),
-        [step["prompt_tokens"] for step in steps],
-        [step["completion_tokens"] for step in steps],
-        [float.fromhex(step["actual_ms"]) for step in steps],
-    )
-    assert hexed(predicted) == [step["predicted_ms"] for step in steps]
-    assert hexed(state.numbers) == [steps[-1][name] for name in NUMBERS]
 
 
 def test_the_traces_are_what_the_second_implementation_gives_today():
@@ -147,12 +119,6 @@ def test_a_noise_that_no_program_wrote_counts_as_the_least(noise):
     calls = list(some_calls(20))
     assert learn(calls, numbers) == learn(calls, least)
     assert hexed(numbers) == hexed(least)
-
-
-def test_folding_no_call_changes_nothing():
-    numbers = start()
-    assert learn_columns(KALMAN, 0.01, numbers, (), (), ()) == []
-    assert numbers == start()
 
 
 def test_it_is_known_by_name_and_version_and_names_its_further_state():
