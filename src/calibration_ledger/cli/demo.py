@@ -164,7 +164,7 @@ def _prior_ms(call: Call) -> float:
     return predict_ms(default_prior(call.model), call.prompt_tokens, call.completion_tokens)
 
 
-# -- the command and its output ---------------------------------------------------------------
+# -- the command and its output -------------------------------------------------------------
 
 
 @click.command(epilog=examples("calib demo", "calib demo --at demo.db"))

@@ -40,7 +40,7 @@ def diagnose(facts: Facts) -> Diagnosis:
 
 _NO_LEDGER = frozenset({"missing", "foreign", "no database", "unreadable"})
 
-# -- the checks ---------------------------------------------------------------------------------
+# -- the checks -----------------------------------------------------------------------------
 
 
 def _calib(facts: Facts, *words: str) -> str:

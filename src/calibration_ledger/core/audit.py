@@ -46,159 +46,6 @@ if TYPE_CHECKING:
     from calibration_ledger.rules import Rule
 
 
-# -- what an entry's own values must be -----------------------------------------------------
-
-
-def adjustment_faults(entry: Adjustment) -> Iterator[tuple[str, str]]:
-    """What is wrong with an adjustment, as (expected, found).
-
-    Raises:
-        TypeError: a value is of another type, or a voided entry names no entries.
-        struct.error: the rule's further numbers are none.
-    """
-    set_to = entry.snapshot
-    numbers = [set_to.alpha, *set_to.numbers, *unpack_numbers(set_to.rule_state)]
-    if not all(map(isfinite, numbers)) or not 0.0 < entry.alpha <= 1.0:
-        yield "finite numbers, 0 < alpha <= 1", repr(numbers)
-    totals = (set_to.total_absolute_error_ms, set_to.total_predicted_ms, set_to.sample_count)
-    if entry.kind in {"opened", "reset"} and any(totals):
-        yield "counts and totals of 0", repr(totals)
-    archived = (entry.archived_head, entry.archived_through, entry.archived_digest)
-    if entry.kind != "archived" and archived != (None, None, None):
-        yield "nothing of an archived entry", repr(archived)
-    if entry.kind == "voided":
-        named = voids_ranges(entry.voids)
-        if named[0][0] < FIRST_VOIDABLE or named[-1][1] >= entry.seq:
-            yield f"entries from {FIRST_VOIDABLE} to {entry.seq - 1}", entry.voids or ""
-    elif entry.voids is not None:
-        yield "no entries that it voids", entry.voids
-
-
-def cause_of(seq: int) -> str:
-    """What the first prediction that differs tells: its own entry, or what it rests on, changed."""
-    before = "1" if seq <= 2 else f"{seq - 1}, or an earlier one,"  # noqa: PLR2004 - what is before 2 is 1
-    return f" (the first that differs: entry {seq} or {before} was changed)"
-
-
-def whole(value: object) -> int | None:
-    """The value, if it is a whole number."""
-    return value if isinstance(value, int) else None
-
-
-# -- the replays that a history claims ------------------------------------------------------
-# A `recalibrated` or `voided` entry says: this is what a replay of the entries before me gives. One
-# fold more checks all claims of the same rule, alpha and voided entries.
-
-
-class _Replay:
-    """A fold under one rule and alpha, with some entries voided."""
-
-    __slots__ = ("_voided", "alpha", "last", "rule", "settings", "state")
-
-    def __init__(self, rule: Rule, alpha: float, voided: Ranges, settings: set[int]) -> None:
-        self.rule = rule
-        self.alpha = alpha
-        self._voided = voided
-        self.settings = settings
-        self.last = 0
-        """The seq of the last entry that claims it."""
-        self.state: State | None = None
-
-    def learn(self, seqs: Sequence[int], columns: Sequence[Sequence[Any]]) -> None:
-        """Fold consecutive calls, by the columns that `State.learn` takes."""
-        if self.state is None:
-            return
-        if self._voided and any(a <= seqs[-1] and b >= seqs[0] for a, b in self._voided):
-            counts = [not covers(self._voided, seq) for seq in seqs]
-            columns = [list(compress(column, counts)) for column in columns]
-        try:
-            self.state.learn(*columns)
-        except NotFiniteError:
-            self.state = None
-
-
-class Claims:
-    """All claims of a model's history. Feed them as `ModelAudit` is fed."""
-
-    def __init__(self, adjustments: Iterable[Adjustment]) -> None:
-        """Look at all its adjustments, to know beforehand which replays are claimed."""
-        self._of: dict[int, _Replay | None] = {}
-        self._choices: dict[int, tuple[str, float]] = {}
-        known = list(adjustments)
-        folds: dict[tuple[str, float, Ranges], _Replay | None] = {}
-        voided: Ranges = ()
-        settings = {entry.seq for entry in setting(known)}
-        for count, entry in enumerate(known, 1):
-            if entry.kind == "voided":
-                before = known[:count]
-                try:
-                    voided = voided_ranges(before)
-                    self._choices[entry.seq] = rule_in_force(before, voided)
-                except TypeError:
-                    pass  # a finding of the entry's own
-                settings = {one.seq for one in setting(known, voided)}
-            if entry.kind in CLAIMS and entry.seq not in settings:
-                key = (entry.rule, entry.alpha, voided)
-                if key not in folds:
-                    folds[key] = _replay(*key, settings)
-                fold = self._of[entry.seq] = folds[key]
-                if fold is not None:
-                    fold.last = entry.seq
-        self._folds = [fold for fold in folds.values() if fold is not None]
-
-    def learn(self, seqs: Sequence[int], columns: Sequence[Sequence[Any]]) -> None:
-        """Fold consecutive calls, by the columns that `State.learn` takes."""
-        for fold in self._folds:
-            if fold.last > seqs[-1]:
-                fold.learn(seqs, columns)
-
-    def adjust(self, entry: Adjustment) -> None:
-        """Fold an adjustment; raises as `State.from_snapshot` does."""
-        for fold in self._folds:
-            if fold.last > entry.seq and entry.seq in fold.settings:
-                fold.state = State.from_snapshot(entry.snapshot, fold.rule, fold.alpha)
-
-    def clear(self) -> None:
-        """Give up: what was fed could not be read."""
-        for fold in self._folds:
-            fold.state = None
-
-    def is_claim(self, seq: int) -> bool:
-        """Whether this entry's state follows from those before it."""
-        return seq in self._of
-
-    def differences(self, entry: Adjustment, state: State) -> Iterator[tuple[str, str]]:
-        """In what the state that a claim sets is not what it claims, as (expected, found)."""
-        rule, alpha = self._choices.get(entry.seq, (entry.rule, entry.alpha))
-        if (rule, alpha) != (entry.rule, entry.alpha):
-            yield f"{rule} at alpha {alpha!r}", f"{entry.rule} at alpha {entry.alpha!r}"
-        fold = self._of[entry.seq]
-        if fold is None or fold.state is None:
-            yield "no state that stays finite", "one"
-            return
-        yield from _differences(fold.state.snapshot(), state.snapshot())
-
-
-def _differences(expected: Snapshot, found: Snapshot) -> Iterator[tuple[str, str]]:
-    """In what two calibrations differ, to the bit."""
-    for name, mine, theirs in zip(Snapshot._fields, expected, found, strict=True):
-        if bits(mine) != bits(theirs):
-            yield f"{name} {mine!r}", repr(theirs)
-
-
-def bits(value: object) -> object:
-    """A value in a form that compares bit by bit."""
-    return struct.pack(">d", value) if isinstance(value, float) else value
-
-
-def _replay(version: str, alpha: float, voided: Ranges, settings: set[int]) -> _Replay | None:
-    """None for a rule that this program does not know: a finding of its own."""
-    try:
-        return _Replay(stored_rule(version), alpha, voided, settings)
-    except StoredRuleError:
-        return None
-
-
 # -- the audit ------------------------------------------------------------------------------
 
 CHECKS = (
@@ -425,3 +272,156 @@ class ModelAudit:
 
 def _hex(value: object) -> str:
     return value.hex() if isinstance(value, bytes) else repr(value)
+
+
+# -- the replays that a history claims ------------------------------------------------------
+# A `recalibrated` or `voided` entry says: this is what a replay of the entries before me gives. One
+# fold more checks all claims of the same rule, alpha and voided entries.
+
+
+class _Replay:
+    """A fold under one rule and alpha, with some entries voided."""
+
+    __slots__ = ("_voided", "alpha", "last", "rule", "settings", "state")
+
+    def __init__(self, rule: Rule, alpha: float, voided: Ranges, settings: set[int]) -> None:
+        self.rule = rule
+        self.alpha = alpha
+        self._voided = voided
+        self.settings = settings
+        self.last = 0
+        """The seq of the last entry that claims it."""
+        self.state: State | None = None
+
+    def learn(self, seqs: Sequence[int], columns: Sequence[Sequence[Any]]) -> None:
+        """Fold consecutive calls, by the columns that `State.learn` takes."""
+        if self.state is None:
+            return
+        if self._voided and any(a <= seqs[-1] and b >= seqs[0] for a, b in self._voided):
+            counts = [not covers(self._voided, seq) for seq in seqs]
+            columns = [list(compress(column, counts)) for column in columns]
+        try:
+            self.state.learn(*columns)
+        except NotFiniteError:
+            self.state = None
+
+
+class Claims:
+    """All claims of a model's history. Feed them as `ModelAudit` is fed."""
+
+    def __init__(self, adjustments: Iterable[Adjustment]) -> None:
+        """Look at all its adjustments, to know beforehand which replays are claimed."""
+        self._of: dict[int, _Replay | None] = {}
+        self._choices: dict[int, tuple[str, float]] = {}
+        known = list(adjustments)
+        folds: dict[tuple[str, float, Ranges], _Replay | None] = {}
+        voided: Ranges = ()
+        settings = {entry.seq for entry in setting(known)}
+        for count, entry in enumerate(known, 1):
+            if entry.kind == "voided":
+                before = known[:count]
+                try:
+                    voided = voided_ranges(before)
+                    self._choices[entry.seq] = rule_in_force(before, voided)
+                except TypeError:
+                    pass  # a finding of the entry's own
+                settings = {one.seq for one in setting(known, voided)}
+            if entry.kind in CLAIMS and entry.seq not in settings:
+                key = (entry.rule, entry.alpha, voided)
+                if key not in folds:
+                    folds[key] = _replay(*key, settings)
+                fold = self._of[entry.seq] = folds[key]
+                if fold is not None:
+                    fold.last = entry.seq
+        self._folds = [fold for fold in folds.values() if fold is not None]
+
+    def learn(self, seqs: Sequence[int], columns: Sequence[Sequence[Any]]) -> None:
+        """Fold consecutive calls, by the columns that `State.learn` takes."""
+        for fold in self._folds:
+            if fold.last > seqs[-1]:
+                fold.learn(seqs, columns)
+
+    def adjust(self, entry: Adjustment) -> None:
+        """Fold an adjustment; raises as `State.from_snapshot` does."""
+        for fold in self._folds:
+            if fold.last > entry.seq and entry.seq in fold.settings:
+                fold.state = State.from_snapshot(entry.snapshot, fold.rule, fold.alpha)
+
+    def clear(self) -> None:
+        """Give up: what was fed could not be read."""
+        for fold in self._folds:
+            fold.state = None
+
+    def is_claim(self, seq: int) -> bool:
+        """Whether this entry's state follows from those before it."""
+        return seq in self._of
+
+    def differences(self, entry: Adjustment, state: State) -> Iterator[tuple[str, str]]:
+        """In what the state that a claim sets is not what it claims, as (expected, found)."""
+        rule, alpha = self._choices.get(entry.seq, (entry.rule, entry.alpha))
+        if (rule, alpha) != (entry.rule, entry.alpha):
+            yield f"{rule} at alpha {alpha!r}", f"{entry.rule} at alpha {entry.alpha!r}"
+        fold = self._of[entry.seq]
+        if fold is None or fold.state is None:
+            yield "no state that stays finite", "one"
+            return
+        yield from _differences(fold.state.snapshot(), state.snapshot())
+
+
+def _differences(expected: Snapshot, found: Snapshot) -> Iterator[tuple[str, str]]:
+    """In what two calibrations differ, to the bit."""
+    for name, mine, theirs in zip(Snapshot._fields, expected, found, strict=True):
+        if bits(mine) != bits(theirs):
+            yield f"{name} {mine!r}", repr(theirs)
+
+
+def bits(value: object) -> object:
+    """A value in a form that compares bit by bit."""
+    return struct.pack(">d", value) if isinstance(value, float) else value
+
+
+def _replay(version: str, alpha: float, voided: Ranges, settings: set[int]) -> _Replay | None:
+    """None for a rule that this program does not know: a finding of its own."""
+    try:
+        return _Replay(stored_rule(version), alpha, voided, settings)
+    except StoredRuleError:
+        return None
+
+
+# -- what an entry's own values must be -----------------------------------------------------
+
+
+def adjustment_faults(entry: Adjustment) -> Iterator[tuple[str, str]]:
+    """What is wrong with an adjustment, as (expected, found).
+
+    Raises:
+        TypeError: a value is of another type, or a voided entry names no entries.
+        struct.error: the rule's further numbers are none.
+    """
+    set_to = entry.snapshot
+    numbers = [set_to.alpha, *set_to.numbers, *unpack_numbers(set_to.rule_state)]
+    if not all(map(isfinite, numbers)) or not 0.0 < entry.alpha <= 1.0:
+        yield "finite numbers, 0 < alpha <= 1", repr(numbers)
+    totals = (set_to.total_absolute_error_ms, set_to.total_predicted_ms, set_to.sample_count)
+    if entry.kind in {"opened", "reset"} and any(totals):
+        yield "counts and totals of 0", repr(totals)
+    archived = (entry.archived_head, entry.archived_through, entry.archived_digest)
+    if entry.kind != "archived" and archived != (None, None, None):
+        yield "nothing of an archived entry", repr(archived)
+    if entry.kind == "voided":
+        named = voids_ranges(entry.voids)
+        if named[0][0] < FIRST_VOIDABLE or named[-1][1] >= entry.seq:
+            yield f"entries from {FIRST_VOIDABLE} to {entry.seq - 1}", entry.voids or ""
+    elif entry.voids is not None:
+        yield "no entries that it voids", entry.voids
+
+
+def cause_of(seq: int) -> str:
+    """What the first prediction that differs tells: its own entry, or what it rests on, changed."""
+    before = "1" if seq <= 2 else f"{seq - 1}, or an earlier one,"  # noqa: PLR2004 - what is before 2 is 1
+    return f" (the first that differs: entry {seq} or {before} was changed)"
+
+
+def whole(value: object) -> int | None:
+    """The value, if it is a whole number."""
+    return value if isinstance(value, int) else None

@@ -55,7 +55,7 @@ def iso(time: datetime) -> str:
     return f"{time.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%f}Z"
 
 
-# -- what a model has learnt, and what it predicts -------------------------------------------
+# -- what a model has learnt, and what it predicts ------------------------------------------
 
 DEFAULT_ALPHA = 0.15
 RULE_LENGTH_MAX = 64
@@ -269,7 +269,7 @@ class CostPrediction(Value):
         )
 
 
-# -- the calls, and their history ------------------------------------------------------------
+# -- the calls, and their history -----------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -407,7 +407,7 @@ class Finding(Value):
         return f"{where}: {self.check}: expected {self.expected}, found {self.found}"
 
 
-# -- what other rules and alphas would have predicted ----------------------------------------
+# -- what other rules and alphas would have predicted ---------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -527,7 +527,7 @@ class Suggestion(Value):
     live_mean_absolute_error_ms: float
 
 
-# -- files that were read or written ----------------------------------------------------------
+# -- files that were read or written --------------------------------------------------------
 
 
 class SkippedLine(NamedTuple):
@@ -660,7 +660,7 @@ class ArchiveReport(Value):
         return {**fields_of(self), "calls": self.calls, "adjustments": self.adjustments}
 
 
-# -- details that cannot be changed -----------------------------------------------------------
+# -- details that cannot be changed ---------------------------------------------------------
 # They are still a dict and a list, so that `json`, `pickle`, `copy` and `==` treat them as such.
 # `dict(details)` gives a copy that can be changed.
 

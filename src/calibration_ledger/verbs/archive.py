@@ -137,7 +137,7 @@ def _check_rights(ledger: Ledger) -> None:
         raise
 
 
-# -- the file -------------------------------------------------------------------------------------
+# -- the file -------------------------------------------------------------------------------
 
 
 def _texts(ledger: Ledger, parts: Sequence[_Part], progress: Progress | None) -> Iterator[str]:
@@ -209,7 +209,7 @@ def _sync(path: Path) -> None:
             os.close(folder)
 
 
-# -- the ledger -----------------------------------------------------------------------------------
+# -- the ledger -----------------------------------------------------------------------------
 
 
 def _take_out(ledger: Ledger, parts: Sequence[_Part], path: Path) -> None:

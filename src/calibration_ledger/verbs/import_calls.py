@@ -45,21 +45,213 @@ if TYPE_CHECKING:
     from calibration_ledger.storage.transaction import Known
 
 
-# -- what an import is doing ----------------------------------------------------------------
-# A `progress` is any function of a number of steps. One that has a method `begin` as well is told
-# what the steps that follow are, such as "lines read", and of the checking in between, too.
+# -- the import -----------------------------------------------------------------------------
+
+_PARSERS = {"jsonl": jsonl_rows, "csv": csv_rows}
 
 
-def begin(progress: Progress, steps: str) -> None:
-    """Say what the steps that follow are."""
-    told = getattr(progress, "begin", None)
-    if told is not None:
-        told(steps)
+def import_rows(
+    ledger: Ledger,
+    opening: Callable[[str], Adjustment],
+    kind: str,
+    source: str | os.PathLike[str] | TextIO | None,
+    *,
+    skip_bad: bool,
+    progress: Progress | None,
+) -> ImportReport:
+    """Import a file of calls; see `AdaptiveCalibrator.import_calls`."""
+    name = "" if source is None else shown_name(source)
+    skips = Skips(name, skip_bad=skip_bad)
+    report = progress or (lambda _: None)
+    with StagedCalls() as staged:
+        with open_source(source, ledger.path) as file:
+            begin(report, "lines read")
+            import_id, voided = _read(file, kind, staged, skips, report)
+        _settle(staged, skips)
+        begin(report, "calls checked")
+        trials = _check(ledger, opening, staged, skips, for_checks(report))
+        present = staged.count_present()
+        begin(report, "calls recorded")
+        recorded, met, opened = record_staged(ledger, opening, staged, name, import_id, report)
+    extended = len(recorded.keys() - opened)
+    return ImportReport(
+        kind,
+        name,
+        recorded=recorded.total(),
+        already=present + met,
+        already_voided=sum(trial.voided for trial in trials),
+        older=sum(trial.older for trial in trials),
+        skipped=skips.count,
+        skipped_reasons=skips.reasons,
+        skipped_lines=skips.lines,
+        models=len(trials),
+        models_opened=len(opened),
+        models_extended=extended,
+        models_unchanged=len(trials) - len(opened) - extended,
+        voided=voided,
+        import_id=import_id if recorded else None,
+    )
 
 
-def for_checks(progress: Progress) -> Progress:
-    """Where to count what is neither read nor recorded: whoever asked for plain steps does not."""
-    return progress if hasattr(progress, "begin") else lambda _: None
+# -- reading --------------------------------------------------------------------------------
+
+
+def _read(
+    file: Source, kind: str, staged: StagedCalls, skips: Skips, progress: Progress
+) -> tuple[str, int]:
+    """Stage the good rows; gives the id of the import, and how many rows are voided."""
+    now = now_us()
+    digest = ImportDigest()
+    batch: list[tuple[Any, ...]] = []
+    good: list[Row] = []
+    lines = voided = 0
+    for line, row in _PARSERS[kind](file):
+        lines += 1
+        if isinstance(row, BadRow):
+            skips.add(line, row.reason)
+        elif row.voided:
+            voided += 1
+        else:
+            key = content_key(row) if row.request_id is None else None
+            called_at = now if row.called_at is None else row.called_at
+            model, _, *values, _ = row
+            batch.append((line, model, called_at, *values, key))
+            good.append(row)
+        if lines == BATCH:
+            staged.add(batch)
+            digest.add(good)
+            progress(lines)
+            batch, good, lines = [], [], 0
+    staged.add(batch)
+    digest.add(good)
+    progress(lines)
+    return digest.import_id(), voided
+
+
+def _settle(staged: StagedCalls, skips: Skips) -> None:
+    staged.settle()
+    for line, first, model, request_id in staged.conflicts():
+        skips.add(
+            line,
+            f"the request id {request_id!r} of the model {model!r} is in line {first} with other "
+            f"numbers: give each call an id of its own",
+        )
+    staged.drop_conflicts()
+
+
+# -- checking -------------------------------------------------------------------------------
+
+
+class _Trial:
+    """One model of the file, learnt on trial from where the ledger stands."""
+
+    def __init__(self, ledger: Ledger, opening: Callable[[str], Adjustment], model: str) -> None:
+        self.ledger = ledger
+        self.model = model
+        self.model_id: int | None = None
+        self.newest_at = -1
+        self.new = self.present = self.older = self.voided = 0
+        live = ledger.find(model)
+        if live is None:
+            entry = opening(model)
+            self.state = State.from_snapshot(entry.snapshot)
+            return
+        self.model_id = live.model_id
+        self.state = State.from_snapshot(live.snapshot)
+        self.history = ledger.history(live)
+        newest_at = self.history.newest_call_at()
+        self.newest_at = -1 if newest_at is None else newest_at
+
+    def check(self, rows: Sequence[StagedCall], staged: StagedCalls, skips: Skips) -> None:
+        """Take the next rows of this model, in the order of recording."""
+        new = self._unknown(rows, staged, skips)
+        if not new:
+            return
+        before = self.state.copy()
+        try:
+            self.state.learn(*_columns(new))
+        except NotFiniteError:
+            self.state = before
+            new = self._learn_each(new, staged, skips)
+        self.new += len(new)
+        self.older += sum(row.called_at < self.newest_at for row in new)
+
+    def _unknown(
+        self, rows: Sequence[StagedCall], staged: StagedCalls, skips: Skips
+    ) -> list[StagedCall]:
+        """The rows that are not in the ledger."""
+        if self.model_id is None:
+            return list(rows)
+        keys = [request_key(row.request_id) for row in rows]
+        found = self.ledger.calls_of(self.model_id, keys)
+        if not found:
+            return list(rows)
+        new, present, bad = [], [], []
+        for row, key in zip(rows, keys, strict=True):
+            known = found.get(key)
+            if known is None:
+                new.append(row)
+            elif numbers_of(known) == numbers_of(row):
+                present.append(row.place)
+                self.voided += self.history.is_voided(known.seq)
+            else:
+                skips.add(
+                    row.line,
+                    f"the request id {row.request_id!r} of the model {self.model!r} is in the "
+                    f"ledger with other numbers: give each call an id of its own, also one that "
+                    f"corrects a voided call",
+                )
+                bad.append(row.place)
+        staged.set_present(present)
+        staged.drop(bad)
+        self.present += len(present)
+        return new
+
+    def _learn_each(
+        self, rows: Sequence[StagedCall], staged: StagedCalls, skips: Skips
+    ) -> list[StagedCall]:
+        """Find the rows that cannot be learnt; gives the others."""
+        learnt, bad = [], []
+        for row in rows:
+            state = self.state.copy()
+            try:
+                state.learn(*_columns([row]))
+            except NotFiniteError as error:
+                skips.add(row.line, str(error))
+                bad.append(row.place)
+            else:
+                self.state = state
+                learnt.append(row)
+        staged.drop(bad)
+        return learnt
+
+
+def numbers_of(call: StagedCall | Known) -> tuple[int, int, float]:
+    """What must be the same where a request id comes back."""
+    return call.prompt_tokens, call.completion_tokens, call.actual_ms
+
+
+def _columns(rows: Sequence[StagedCall]) -> tuple[Sequence[int], ...]:
+    _, _, _, *columns, _, _ = zip(*rows, strict=True)
+    return tuple(columns)
+
+
+def _check(
+    ledger: Ledger,
+    opening: Callable[[str], Adjustment],
+    staged: StagedCalls,
+    skips: Skips,
+    progress: Progress,
+) -> list[_Trial]:
+    """Check everything against the ledger; gives the models of which something is left."""
+    trials: list[_Trial] = []
+    for page in staged.pages(BATCH):
+        for model, rows in groupby(page, key=lambda row: row.model):
+            if not trials or trials[-1].model != model:
+                trials.append(_Trial(ledger, opening, model))
+            trials[-1].check(list(rows), staged, skips)
+        progress(len(page))
+    return [trial for trial in trials if trial.new or trial.present]
 
 
 # -- recording what was checked -------------------------------------------------------------
@@ -177,210 +369,18 @@ class Skips:
         return tuple(sorted(self._lines))
 
 
-# -- the import -----------------------------------------------------------------------------
-
-_PARSERS = {"jsonl": jsonl_rows, "csv": csv_rows}
-
-
-def import_rows(
-    ledger: Ledger,
-    opening: Callable[[str], Adjustment],
-    kind: str,
-    source: str | os.PathLike[str] | TextIO | None,
-    *,
-    skip_bad: bool,
-    progress: Progress | None,
-) -> ImportReport:
-    """Import a file of calls; see `AdaptiveCalibrator.import_calls`."""
-    name = "" if source is None else shown_name(source)
-    skips = Skips(name, skip_bad=skip_bad)
-    report = progress or (lambda _: None)
-    with StagedCalls() as staged:
-        with open_source(source, ledger.path) as file:
-            begin(report, "lines read")
-            import_id, voided = _read(file, kind, staged, skips, report)
-        _settle(staged, skips)
-        begin(report, "calls checked")
-        trials = _check(ledger, opening, staged, skips, for_checks(report))
-        present = staged.count_present()
-        begin(report, "calls recorded")
-        recorded, met, opened = record_staged(ledger, opening, staged, name, import_id, report)
-    extended = len(recorded.keys() - opened)
-    return ImportReport(
-        kind,
-        name,
-        recorded=recorded.total(),
-        already=present + met,
-        already_voided=sum(trial.voided for trial in trials),
-        older=sum(trial.older for trial in trials),
-        skipped=skips.count,
-        skipped_reasons=skips.reasons,
-        skipped_lines=skips.lines,
-        models=len(trials),
-        models_opened=len(opened),
-        models_extended=extended,
-        models_unchanged=len(trials) - len(opened) - extended,
-        voided=voided,
-        import_id=import_id if recorded else None,
-    )
+# -- what an import says while it runs ------------------------------------------------------
+# A `progress` is any function of a number of steps. One that has a method `begin` as well is told
+# what the steps that follow are, such as "lines read", and of the checking in between, too.
 
 
-# -- reading ------------------------------------------------------------------------------------
+def begin(progress: Progress, steps: str) -> None:
+    """Say what the steps that follow are."""
+    told = getattr(progress, "begin", None)
+    if told is not None:
+        told(steps)
 
 
-def _read(
-    file: Source, kind: str, staged: StagedCalls, skips: Skips, progress: Progress
-) -> tuple[str, int]:
-    """Stage the good rows; gives the id of the import, and how many rows are voided."""
-    now = now_us()
-    digest = ImportDigest()
-    batch: list[tuple[Any, ...]] = []
-    good: list[Row] = []
-    lines = voided = 0
-    for line, row in _PARSERS[kind](file):
-        lines += 1
-        if isinstance(row, BadRow):
-            skips.add(line, row.reason)
-        elif row.voided:
-            voided += 1
-        else:
-            key = content_key(row) if row.request_id is None else None
-            called_at = now if row.called_at is None else row.called_at
-            model, _, *values, _ = row
-            batch.append((line, model, called_at, *values, key))
-            good.append(row)
-        if lines == BATCH:
-            staged.add(batch)
-            digest.add(good)
-            progress(lines)
-            batch, good, lines = [], [], 0
-    staged.add(batch)
-    digest.add(good)
-    progress(lines)
-    return digest.import_id(), voided
-
-
-def _settle(staged: StagedCalls, skips: Skips) -> None:
-    staged.settle()
-    for line, first, model, request_id in staged.conflicts():
-        skips.add(
-            line,
-            f"the request id {request_id!r} of the model {model!r} is in line {first} with other "
-            f"numbers: give each call an id of its own",
-        )
-    staged.drop_conflicts()
-
-
-# -- checking -----------------------------------------------------------------------------------
-
-
-class _Trial:
-    """One model of the file, learnt on trial from where the ledger stands."""
-
-    def __init__(self, ledger: Ledger, opening: Callable[[str], Adjustment], model: str) -> None:
-        self.ledger = ledger
-        self.model = model
-        self.model_id: int | None = None
-        self.newest_at = -1
-        self.new = self.present = self.older = self.voided = 0
-        live = ledger.find(model)
-        if live is None:
-            entry = opening(model)
-            self.state = State.from_snapshot(entry.snapshot)
-            return
-        self.model_id = live.model_id
-        self.state = State.from_snapshot(live.snapshot)
-        self.history = ledger.history(live)
-        newest_at = self.history.newest_call_at()
-        self.newest_at = -1 if newest_at is None else newest_at
-
-    def check(self, rows: Sequence[StagedCall], staged: StagedCalls, skips: Skips) -> None:
-        """Take the next rows of this model, in the order of recording."""
-        new = self._unknown(rows, staged, skips)
-        if not new:
-            return
-        before = self.state.copy()
-        try:
-            self.state.learn(*_columns(new))
-        except NotFiniteError:
-            self.state = before
-            new = self._learn_each(new, staged, skips)
-        self.new += len(new)
-        self.older += sum(row.called_at < self.newest_at for row in new)
-
-    def _unknown(
-        self, rows: Sequence[StagedCall], staged: StagedCalls, skips: Skips
-    ) -> list[StagedCall]:
-        """The rows that are not in the ledger."""
-        if self.model_id is None:
-            return list(rows)
-        keys = [request_key(row.request_id) for row in rows]
-        found = self.ledger.calls_of(self.model_id, keys)
-        if not found:
-            return list(rows)
-        new, present, bad = [], [], []
-        for row, key in zip(rows, keys, strict=True):
-            known = found.get(key)
-            if known is None:
-                new.append(row)
-            elif numbers_of(known) == numbers_of(row):
-                present.append(row.place)
-                self.voided += self.history.is_voided(known.seq)
-            else:
-                skips.add(
-                    row.line,
-                    f"the request id {row.request_id!r} of the model {self.model!r} is in the "
-                    f"ledger with other numbers: give each call an id of its own, also one that "
-                    f"corrects a voided call",
-                )
-                bad.append(row.place)
-        staged.set_present(present)
-        staged.drop(bad)
-        self.present += len(present)
-        return new
-
-    def _learn_each(
-        self, rows: Sequence[StagedCall], staged: StagedCalls, skips: Skips
-    ) -> list[StagedCall]:
-        """Find the rows that cannot be learnt; gives the others."""
-        learnt, bad = [], []
-        for row in rows:
-            state = self.state.copy()
-            try:
-                state.learn(*_columns([row]))
-            except NotFiniteError as error:
-                skips.add(row.line, str(error))
-                bad.append(row.place)
-            else:
-                self.state = state
-                learnt.append(row)
-        staged.drop(bad)
-        return learnt
-
-
-def numbers_of(call: StagedCall | Known) -> tuple[int, int, float]:
-    """What must be the same where a request id comes back."""
-    return call.prompt_tokens, call.completion_tokens, call.actual_ms
-
-
-def _columns(rows: Sequence[StagedCall]) -> tuple[Sequence[int], ...]:
-    _, _, _, *columns, _, _ = zip(*rows, strict=True)
-    return tuple(columns)
-
-
-def _check(
-    ledger: Ledger,
-    opening: Callable[[str], Adjustment],
-    staged: StagedCalls,
-    skips: Skips,
-    progress: Progress,
-) -> list[_Trial]:
-    """Check everything against the ledger; gives the models of which something is left."""
-    trials: list[_Trial] = []
-    for page in staged.pages(BATCH):
-        for model, rows in groupby(page, key=lambda row: row.model):
-            if not trials or trials[-1].model != model:
-                trials.append(_Trial(ledger, opening, model))
-            trials[-1].check(list(rows), staged, skips)
-        progress(len(page))
-    return [trial for trial in trials if trial.new or trial.present]
+def for_checks(progress: Progress) -> Progress:
+    """Where to count what is neither read nor recorded: whoever asked for plain steps does not."""
+    return progress if hasattr(progress, "begin") else lambda _: None

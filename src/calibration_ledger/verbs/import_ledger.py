@@ -41,7 +41,55 @@ if TYPE_CHECKING:
     """Where a model must stand when its entries are appended: its seq, head and first entry."""
 
 
-# -- a ledger file held against itself ------------------------------------------------------
+# -- the import -----------------------------------------------------------------------------
+
+
+def import_entries(
+    ledger: Ledger, source: str | os.PathLike[str] | TextIO | None, *, progress: Progress | None
+) -> ImportReport:
+    """Import a ledger file; see `AdaptiveCalibrator.import_calls`."""
+    report = progress or (lambda _: None)
+    name = "" if source is None else shown_name(source)
+    with StagedEntries() as staged:
+        with open_source(source, ledger.path) as file:
+            begin(report, "calls read")
+            calls = stage(file, staged, report)
+            plans = plan_import(ledger, staged, file)
+        begin(report, "entries recorded")
+        done: Counter[str] = Counter()
+        for plan in plans:
+            try:
+                if plan.restored:
+                    _restore(ledger, plan, done, report)
+                _append(ledger, plan, done, report)
+            except LedgerError as error:
+                if done:
+                    error.keep(
+                        f"{done.total()} entries of {name} were recorded: run the same import "
+                        f"again to add the rest"
+                    )
+                raise
+    opened = sum(plan.live is None for plan in plans)
+    unchanged = sum(_is_unchanged(plan) for plan in plans)
+    return ImportReport(
+        "ledger",
+        name,
+        recorded=done["calls"],
+        already=calls - done["calls"],
+        adjustments=done["adjustments"],
+        models=len(plans),
+        models_opened=opened,
+        models_extended=len(plans) - opened - unchanged,
+        models_unchanged=unchanged,
+    )
+
+
+def _is_unchanged(plan: Plan) -> bool:
+    is_whole = plan.live is not None and plan.live.last_seq >= plan.staged.last_seq
+    return is_whole and not plan.restored
+
+
+# -- the file held against itself -----------------------------------------------------------
 # The fold that audits a ledger also checks a file: an import before it takes anything in, and an
 # archive before anything is taken out of the ledger.
 
@@ -103,7 +151,7 @@ def check_fold(fold: ModelAudit, model: StagedModel, file: Source) -> None:
         )
 
 
-# -- what the models of a file become in the ledger -----------------------------------------
+# -- what each model of the file gets -------------------------------------------------------
 # A model without history here gets all of its entries, one with the same history those that it
 # lacks. They may be lacking at the end, or at the beginning, where they were archived: an archive
 # is brought back by importing it. Where the two do not fit, nothing changes for any model.
@@ -181,7 +229,7 @@ def _head_at(history: ModelHistory, seq: int) -> bytes | None:
     return fold.head
 
 
-# -- archives -------------------------------------------------------------------------------------
+# -- where either was archived --------------------------------------------------------------
 
 
 class _Merged:
@@ -286,55 +334,7 @@ def _check_same_state(state: State | None, history: ModelHistory) -> None:
         raise damaged(history.model, "the archived entry is not what the archive ends in")
 
 
-# -- the import -----------------------------------------------------------------------------
-
-
-def import_entries(
-    ledger: Ledger, source: str | os.PathLike[str] | TextIO | None, *, progress: Progress | None
-) -> ImportReport:
-    """Import a ledger file; see `AdaptiveCalibrator.import_calls`."""
-    report = progress or (lambda _: None)
-    name = "" if source is None else shown_name(source)
-    with StagedEntries() as staged:
-        with open_source(source, ledger.path) as file:
-            begin(report, "calls read")
-            calls = stage(file, staged, report)
-            plans = plan_import(ledger, staged, file)
-        begin(report, "entries recorded")
-        done: Counter[str] = Counter()
-        for plan in plans:
-            try:
-                if plan.restored:
-                    _restore(ledger, plan, done, report)
-                _append(ledger, plan, done, report)
-            except LedgerError as error:
-                if done:
-                    error.keep(
-                        f"{done.total()} entries of {name} were recorded: run the same import "
-                        f"again to add the rest"
-                    )
-                raise
-    opened = sum(plan.live is None for plan in plans)
-    unchanged = sum(_is_unchanged(plan) for plan in plans)
-    return ImportReport(
-        "ledger",
-        name,
-        recorded=done["calls"],
-        already=calls - done["calls"],
-        adjustments=done["adjustments"],
-        models=len(plans),
-        models_opened=opened,
-        models_extended=len(plans) - opened - unchanged,
-        models_unchanged=unchanged,
-    )
-
-
-def _is_unchanged(plan: Plan) -> bool:
-    is_whole = plan.live is not None and plan.live.last_seq >= plan.staged.last_seq
-    return is_whole and not plan.restored
-
-
-# -- at the beginning -----------------------------------------------------------------------------
+# -- the beginning: archived entries come back ----------------------------------------------
 
 
 def _restore(ledger: Ledger, plan: Plan, done: Counter[str], progress: Progress) -> None:
@@ -377,7 +377,7 @@ def _put_back(transaction: Transaction, model_id: int, rows: Sequence[Any]) -> N
     )
 
 
-# -- at the end -----------------------------------------------------------------------------------
+# -- the end: entries that the ledger lacks -------------------------------------------------
 
 
 def _append(ledger: Ledger, plan: Plan, done: Counter[str], progress: Progress) -> None:

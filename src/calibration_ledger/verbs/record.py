@@ -47,109 +47,99 @@ if TYPE_CHECKING:
     """Gives the first entry of a model that has no history yet."""
 
 
-# -- what callers hand in, checked part by part ---------------------------------------------
+# -- one transaction, or several ------------------------------------------------------------
+# A prior is the user's own code: it runs before a transaction begins, never inside one, and before
+# a ledger is made, so that one that fails leaves nothing behind.
 
-_FIELDS = tuple(field.name for field in fields(Call))
-_REQUIRED = ("model", "prompt_tokens", "actual_ms")
-
-
-class NewCall(NamedTuple):
-    """A checked call on its way into the ledger; times in microseconds."""
-
-    called_at: int
-    prompt_tokens: int
-    completion_tokens: int
-    actual_ms: float
-    request_id: str | None
-    details: str | None
+BATCH = 1_000
+"""Calls to a transaction in `record_many`."""
 
 
-def now_us() -> int:
-    """The time in microseconds since the epoch."""
-    return time.time_ns() // 1000
+def write_calls(
+    ledger: Ledger, opening: Opening, calls: Mapping[str, Sequence[NewCall]]
+) -> dict[str, Recorded]:
+    """Record the calls of some models in one transaction; gives what became of each model's.
 
-
-def new_call(
-    prompt_tokens: object,
-    completion_tokens: object,
-    actual_ms: object,
-    called_at: object,
-    request_id: object,
-    details: Mapping[str, Any] | None,
-) -> NewCall:
-    """Check the parts of a call.
+    Args:
+        ledger: where to.
+        opening: what gives the first entry of a model that has none.
+        calls: of each model, in order.
 
     Raises:
-        InvalidInputError: one of them is not what it must be.
+        As `record_calls` does, but for `Unopened`.
     """
-    return NewCall(
-        now_us() if called_at is None else check_time("called_at", called_at),
-        check_tokens("prompt_tokens", prompt_tokens),
-        check_tokens("completion_tokens", completion_tokens),
-        check_milliseconds("actual_ms", actual_ms),
-        None if request_id is None else check_request_id(request_id),
-        None if details is None else check_details(details),
-    )
 
+    def work(transaction: Transaction) -> dict[str, Recorded]:
+        # Models are locked in one order everywhere, so that batches cannot deadlock.
+        return {
+            model: record_calls(transaction, model, calls[model], openings.get(model))
+            for model in sorted(calls)
+        }
 
-def checked_calls(calls: object) -> list[tuple[str, NewCall]]:
-    """Check several `Call`s, or mappings with their fields; gives the model and the rest of each.
-
-    Raises:
-        InvalidInputError: one of them is neither, or a part of it is not what it must be; the
-            sentence says which. Or they are not several.
-    """
-    if isinstance(calls, Call | Mapping | str | bytes) or not isinstance(calls, Iterable):
-        raise InvalidInputError(
-            f"record_many takes several calls, not {shown(calls)} ({type(calls).__name__}): pass a "
-            f"list of Calls, or of mappings with their fields."
-        )
-    checked = []
-    for place, call in enumerate(calls, 1):
+    openings = {} if ledger.exists() else {model: opening(model) for model in calls}
+    while True:
         try:
-            checked.append(checked_call(call))
-        except InvalidInputError as error:
-            model = call.get("model") if isinstance(call, dict) else getattr(call, "model", None)
-            of_model = f", of the model {shown(model)}" if isinstance(model, str) else ""
-            raise InvalidInputError(f"call {place}{of_model}: {error}") from None
-    return checked
+            return ledger.write(work)
+        except Unopened:
+            openings = {model: opening(model) for model in calls if ledger.find(model) is None}
 
 
-def checked_call(call: object) -> tuple[str, NewCall]:
-    """Check a `Call`, or a mapping with its fields; gives the model and the rest.
-
-    Raises:
-        InvalidInputError: it is neither, or a part of it is not what it must be.
-    """
-    new = call if isinstance(call, Call) else _as_call(call)
-    return check_model(new.model), new_call(
-        new.prompt_tokens,
-        new.completion_tokens,
-        new.actual_ms,
-        new.called_at,
-        new.request_id,
-        new.details,
-    )
-
-
-def _as_call(given: object) -> Call:
-    if not isinstance(given, Mapping):
-        raise InvalidInputError(
-            f"record_many takes Calls, or mappings with their fields, not {shown(given)}."
-        )
-    missing = [name for name in _REQUIRED if name not in given]
-    if missing:
-        raise InvalidInputError(f"{' and '.join(missing)} must be there, in {shown(given)}.")
-    unknown = [name for name in given if name not in _FIELDS]
-    if unknown:
-        raise InvalidInputError(
-            f"{shown(unknown[0])} is no field of a call: leave it out, or put what was measured "
-            f"into details. The fields are {', '.join(_FIELDS)}."
-        )
-    return Call(**{"completion_tokens": 0, **given})
+def record_batches(
+    ledger: Ledger, opening: Opening, calls: Sequence[tuple[str, NewCall]]
+) -> list[float]:
+    """See `AdaptiveCalibrator.record_many`."""
+    errors: list[float] = []
+    for start in range(0, len(calls), BATCH):
+        batch = calls[start : start + BATCH]
+        by_model: dict[str, list[NewCall]] = {}
+        for model, call in batch:
+            by_model.setdefault(model, []).append(call)
+        try:
+            done = write_calls(ledger, opening, by_model)
+        except BaseException as error:
+            if errors:
+                _keep(error, errors)
+            raise
+        found = {model: iter(of_model.errors_ms) for model, of_model in done.items()}
+        errors += [next(found[model]) for model, _ in batch]
+    return errors
 
 
-# -- recording ------------------------------------------------------------------------------
+def _keep(error: BaseException, errors_ms: Sequence[float]) -> None:
+    """Let what ended a `record_many` tell which calls stay, and carry their errors."""
+    done = len(errors_ms)
+    stayed = f"the first {done} calls were recorded"
+    if isinstance(error, CalibrationLedgerError):
+        error.recorded, error.errors_ms = done, tuple(errors_ms)
+        error.keep(stayed, f"the transaction from call {done + 1} on was not")
+    else:  # Ctrl-C, perhaps just after a commit
+        error.add_note(f"Of this record_many, at least {stayed}.")
+
+
+def reset_models(ledger: Ledger, opening: Opening, model: str | None) -> None:
+    """See `AdaptiveCalibrator.reset`; the one model has history."""
+    openings: dict[str, Adjustment] = {}
+
+    def work(transaction: Transaction) -> list[str]:
+        names = transaction.models() if model is None else [model]
+        missing = [name for name in names if name not in openings]
+        if missing:
+            return missing
+        for name in sorted(names):
+            with damage_told(name):
+                opened = OpenModel.load(transaction, name)
+                opened.append(openings[name]._replace(kind="reset"))
+            opened.save()
+        return []
+
+    missing = [live.model for live in ledger.models()] if model is None else [model]
+    while missing:
+        openings.update({name: opening(name) for name in missing})
+        # A ledger that is gone by now is not made anew: nothing in it could be reset.
+        missing = ledger.write(work, makes=False)  # others may have opened models meanwhile
+
+
+# -- inside a transaction -------------------------------------------------------------------
 
 
 class Unopened(Exception):  # noqa: N818 - a signal inside the package, not an error
@@ -394,93 +384,103 @@ def _check_same(model: str, call: NewCall, first: NewCall | Known) -> None:
         )
 
 
-# -- the writer, and what asks for priors ---------------------------------------------------
-# A prior is the user's own code: it runs before a transaction begins, never inside one, and before
-# a ledger is made, so that one that fails leaves nothing behind.
+# -- what callers hand in, checked part by part ---------------------------------------------
 
-BATCH = 1_000
-"""Calls to a transaction in `record_many`."""
+_FIELDS = tuple(field.name for field in fields(Call))
+_REQUIRED = ("model", "prompt_tokens", "actual_ms")
 
 
-def write_calls(
-    ledger: Ledger, opening: Opening, calls: Mapping[str, Sequence[NewCall]]
-) -> dict[str, Recorded]:
-    """Record the calls of some models in one transaction; gives what became of each model's.
+class NewCall(NamedTuple):
+    """A checked call on its way into the ledger; times in microseconds."""
 
-    Args:
-        ledger: where to.
-        opening: what gives the first entry of a model that has none.
-        calls: of each model, in order.
+    called_at: int
+    prompt_tokens: int
+    completion_tokens: int
+    actual_ms: float
+    request_id: str | None
+    details: str | None
+
+
+def now_us() -> int:
+    """The time in microseconds since the epoch."""
+    return time.time_ns() // 1000
+
+
+def new_call(
+    prompt_tokens: object,
+    completion_tokens: object,
+    actual_ms: object,
+    called_at: object,
+    request_id: object,
+    details: Mapping[str, Any] | None,
+) -> NewCall:
+    """Check the parts of a call.
 
     Raises:
-        As `record_calls` does, but for `Unopened`.
+        InvalidInputError: one of them is not what it must be.
     """
+    return NewCall(
+        now_us() if called_at is None else check_time("called_at", called_at),
+        check_tokens("prompt_tokens", prompt_tokens),
+        check_tokens("completion_tokens", completion_tokens),
+        check_milliseconds("actual_ms", actual_ms),
+        None if request_id is None else check_request_id(request_id),
+        None if details is None else check_details(details),
+    )
 
-    def work(transaction: Transaction) -> dict[str, Recorded]:
-        # Models are locked in one order everywhere, so that batches cannot deadlock.
-        return {
-            model: record_calls(transaction, model, calls[model], openings.get(model))
-            for model in sorted(calls)
-        }
 
-    openings = {} if ledger.exists() else {model: opening(model) for model in calls}
-    while True:
+def checked_calls(calls: object) -> list[tuple[str, NewCall]]:
+    """Check several `Call`s, or mappings with their fields; gives the model and the rest of each.
+
+    Raises:
+        InvalidInputError: one of them is neither, or a part of it is not what it must be; the
+            sentence says which. Or they are not several.
+    """
+    if isinstance(calls, Call | Mapping | str | bytes) or not isinstance(calls, Iterable):
+        raise InvalidInputError(
+            f"record_many takes several calls, not {shown(calls)} ({type(calls).__name__}): pass a "
+            f"list of Calls, or of mappings with their fields."
+        )
+    checked = []
+    for place, call in enumerate(calls, 1):
         try:
-            return ledger.write(work)
-        except Unopened:
-            openings = {model: opening(model) for model in calls if ledger.find(model) is None}
+            checked.append(checked_call(call))
+        except InvalidInputError as error:
+            model = call.get("model") if isinstance(call, dict) else getattr(call, "model", None)
+            of_model = f", of the model {shown(model)}" if isinstance(model, str) else ""
+            raise InvalidInputError(f"call {place}{of_model}: {error}") from None
+    return checked
 
 
-def record_batches(
-    ledger: Ledger, opening: Opening, calls: Sequence[tuple[str, NewCall]]
-) -> list[float]:
-    """See `AdaptiveCalibrator.record_many`."""
-    errors: list[float] = []
-    for start in range(0, len(calls), BATCH):
-        batch = calls[start : start + BATCH]
-        by_model: dict[str, list[NewCall]] = {}
-        for model, call in batch:
-            by_model.setdefault(model, []).append(call)
-        try:
-            done = write_calls(ledger, opening, by_model)
-        except BaseException as error:
-            if errors:
-                _keep(error, errors)
-            raise
-        found = {model: iter(of_model.errors_ms) for model, of_model in done.items()}
-        errors += [next(found[model]) for model, _ in batch]
-    return errors
+def checked_call(call: object) -> tuple[str, NewCall]:
+    """Check a `Call`, or a mapping with its fields; gives the model and the rest.
+
+    Raises:
+        InvalidInputError: it is neither, or a part of it is not what it must be.
+    """
+    new = call if isinstance(call, Call) else _as_call(call)
+    return check_model(new.model), new_call(
+        new.prompt_tokens,
+        new.completion_tokens,
+        new.actual_ms,
+        new.called_at,
+        new.request_id,
+        new.details,
+    )
 
 
-def _keep(error: BaseException, errors_ms: Sequence[float]) -> None:
-    """Let what ended a `record_many` tell which calls stay, and carry their errors."""
-    done = len(errors_ms)
-    stayed = f"the first {done} calls were recorded"
-    if isinstance(error, CalibrationLedgerError):
-        error.recorded, error.errors_ms = done, tuple(errors_ms)
-        error.keep(stayed, f"the transaction from call {done + 1} on was not")
-    else:  # Ctrl-C, perhaps just after a commit
-        error.add_note(f"Of this record_many, at least {stayed}.")
-
-
-def reset_models(ledger: Ledger, opening: Opening, model: str | None) -> None:
-    """See `AdaptiveCalibrator.reset`; the one model has history."""
-    openings: dict[str, Adjustment] = {}
-
-    def work(transaction: Transaction) -> list[str]:
-        names = transaction.models() if model is None else [model]
-        missing = [name for name in names if name not in openings]
-        if missing:
-            return missing
-        for name in sorted(names):
-            with damage_told(name):
-                opened = OpenModel.load(transaction, name)
-                opened.append(openings[name]._replace(kind="reset"))
-            opened.save()
-        return []
-
-    missing = [live.model for live in ledger.models()] if model is None else [model]
-    while missing:
-        openings.update({name: opening(name) for name in missing})
-        # A ledger that is gone by now is not made anew: nothing in it could be reset.
-        missing = ledger.write(work, makes=False)  # others may have opened models meanwhile
+def _as_call(given: object) -> Call:
+    if not isinstance(given, Mapping):
+        raise InvalidInputError(
+            f"record_many takes Calls, or mappings with their fields, not {shown(given)}."
+        )
+    missing = [name for name in _REQUIRED if name not in given]
+    if missing:
+        raise InvalidInputError(f"{' and '.join(missing)} must be there, in {shown(given)}.")
+    unknown = [name for name in given if name not in _FIELDS]
+    if unknown:
+        raise InvalidInputError(
+            f"{shown(unknown[0])} is no field of a call: leave it out, or put what was measured "
+            f"into details. The fields are {', '.join(_FIELDS)}."
+        )
+    return Call(**{"completion_tokens": 0, **given})

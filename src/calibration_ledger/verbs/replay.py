@@ -40,96 +40,6 @@ if TYPE_CHECKING:
 Draft = TypeVar("Draft")
 Done = TypeVar("Done")
 
-# -- adopting a replay ----------------------------------------------------------------------
-# A replay was folded without the lock, and history may have gone on meanwhile.
-
-
-class Trial(NamedTuple):
-    """A replay, which can be adopted."""
-
-    live: Stored
-    beginning: Adjustment | None
-    state: State
-    accuracy: Accuracy
-
-    def replay(self) -> Replay:
-        """The value to hand out."""
-        return replay_of(self.live.model, self.state, self.accuracy)
-
-
-class Adopted(NamedTuple):
-    """A replay that was: with the calls in it that came meanwhile."""
-
-    state: State
-    accuracy: Accuracy
-    seq: int
-    """The newest entry of the model."""
-
-
-def adopt(
-    ledger: Ledger, trial: Trial, entry_of: Callable[[State, State], Adjustment | None]
-) -> Adopted | None:
-    """Take the lock, fold what came since the replay, and write.
-
-    `entry_of(rebuilt, live)` gives the entry to append, or None for none.
-
-    Gives None where an adjustment came meanwhile, or the beginning was archived: the replay no
-    longer holds.
-    """
-    live, beginning, state, accuracy = trial
-
-    def work(transaction: Transaction) -> Adopted | None:
-        opened = OpenModel.load(transaction, live.model)
-        newest = transaction.last_adjustment(opened.model_id)
-        if newest > opened.seq:
-            raise damaged(live.model, f"entry {newest} lies behind the last, {opened.seq}")
-        is_same = transaction.first_adjustment(opened.model_id) == beginning
-        if newest > live.last_seq or not is_same:
-            return None
-        rebuilt, figures = state.copy(), accuracy.copy()
-        for page in transaction.columns(live.model, opened.model_id, live.last_seq, opened.seq):
-            figures.add(page.actual_ms, rebuilt.learn(*page))
-        entry = entry_of(rebuilt, opened.state)
-        if entry is not None:
-            opened.append(entry)
-            opened.save()
-        return Adopted(rebuilt, figures, opened.seq)
-
-    with damage_told(live.model):
-        return ledger.write(work, makes=False)
-
-
-def adopt_each(
-    ledger: Ledger,
-    drafts: Mapping[str, Draft],
-    adopted: Callable[[Draft], Done | None],
-    anew: Callable[[ModelHistory], Draft],
-    stay: str,
-) -> list[Done]:
-    """Adopt the drafts of several models in order, each in a transaction of its own.
-
-    Args:
-        ledger: where to.
-        drafts: what was worked out, by model.
-        adopted: writes one, and gives None where it no longer holds; see `adopt`.
-        anew: works one out again.
-        stay: what the error says of the models before the one that failed.
-    """
-    done: dict[str, Done] = {}
-    for model, draft in drafts.items():
-        try:
-            found = adopted(draft)
-            while found is None:  # a reset, recalibration or archive came between: start over
-                (newest,) = ledger.models(model, must_exist=True)
-                found = adopted(ledger.whole(newest, anew))
-        except CalibrationLedgerError as error:
-            if done:
-                error.keep(f"{stay} ({named([*done])})", "and this one was not changed")
-            raise
-        done[model] = found
-    return [*done.values()]
-
-
 # -- replay and recalibrate -----------------------------------------------------------------
 
 
@@ -264,3 +174,93 @@ def _try(plan: _Plan, history: ModelHistory) -> Trial:
 def _recalibrated(rebuilt: State, live: State) -> Adjustment | None:
     """What to append: nothing where nothing would change."""
     return None if rebuilt.same_as(live) else rebuilt.adjustment(0, "recalibrated", now_us())
+
+
+# -- adopting a replay ----------------------------------------------------------------------
+# A replay was folded without the lock, and history may have gone on meanwhile.
+
+
+class Trial(NamedTuple):
+    """A replay, which can be adopted."""
+
+    live: Stored
+    beginning: Adjustment | None
+    state: State
+    accuracy: Accuracy
+
+    def replay(self) -> Replay:
+        """The value to hand out."""
+        return replay_of(self.live.model, self.state, self.accuracy)
+
+
+class Adopted(NamedTuple):
+    """A replay that was: with the calls in it that came meanwhile."""
+
+    state: State
+    accuracy: Accuracy
+    seq: int
+    """The newest entry of the model."""
+
+
+def adopt(
+    ledger: Ledger, trial: Trial, entry_of: Callable[[State, State], Adjustment | None]
+) -> Adopted | None:
+    """Take the lock, fold what came since the replay, and write.
+
+    `entry_of(rebuilt, live)` gives the entry to append, or None for none.
+
+    Gives None where an adjustment came meanwhile, or the beginning was archived: the replay no
+    longer holds.
+    """
+    live, beginning, state, accuracy = trial
+
+    def work(transaction: Transaction) -> Adopted | None:
+        opened = OpenModel.load(transaction, live.model)
+        newest = transaction.last_adjustment(opened.model_id)
+        if newest > opened.seq:
+            raise damaged(live.model, f"entry {newest} lies behind the last, {opened.seq}")
+        is_same = transaction.first_adjustment(opened.model_id) == beginning
+        if newest > live.last_seq or not is_same:
+            return None
+        rebuilt, figures = state.copy(), accuracy.copy()
+        for page in transaction.columns(live.model, opened.model_id, live.last_seq, opened.seq):
+            figures.add(page.actual_ms, rebuilt.learn(*page))
+        entry = entry_of(rebuilt, opened.state)
+        if entry is not None:
+            opened.append(entry)
+            opened.save()
+        return Adopted(rebuilt, figures, opened.seq)
+
+    with damage_told(live.model):
+        return ledger.write(work, makes=False)
+
+
+def adopt_each(
+    ledger: Ledger,
+    drafts: Mapping[str, Draft],
+    adopted: Callable[[Draft], Done | None],
+    anew: Callable[[ModelHistory], Draft],
+    stay: str,
+) -> list[Done]:
+    """Adopt the drafts of several models in order, each in a transaction of its own.
+
+    Args:
+        ledger: where to.
+        drafts: what was worked out, by model.
+        adopted: writes one, and gives None where it no longer holds; see `adopt`.
+        anew: works one out again.
+        stay: what the error says of the models before the one that failed.
+    """
+    done: dict[str, Done] = {}
+    for model, draft in drafts.items():
+        try:
+            found = adopted(draft)
+            while found is None:  # a reset, recalibration or archive came between: start over
+                (newest,) = ledger.models(model, must_exist=True)
+                found = adopted(ledger.whole(newest, anew))
+        except CalibrationLedgerError as error:
+            if done:
+                error.keep(f"{stay} ({named([*done])})", "and this one was not changed")
+            raise
+        done[model] = found
+    return [*done.values()]

@@ -27,6 +27,115 @@ if TYPE_CHECKING:
     from calibration_ledger.storage.transaction import Stored
 
 
+# -- the sweep ------------------------------------------------------------------------------
+
+CANDIDATES_MAX = 10_000
+WARM_UP_MAX = 1_000_000
+
+
+def sweep(
+    ledger: Ledger,
+    alphas: Iterable[float] | None,
+    rules: Iterable[str] | str | None,
+    model: str | None,
+    *,
+    since: datetime | None,
+    until: datetime | None,
+    warm_up: int,
+    progress: Progress | None,
+) -> list[Sweep]:
+    """See `AdaptiveCalibrator.sweep`."""
+    candidates = candidates_of(_checked_rules(rules), _checked_alphas(alphas))
+    if len(candidates) > CANDIDATES_MAX:
+        raise InvalidInputError(
+            f"{len(candidates)} rules and alphas are too many: try {CANDIDATES_MAX} at most."
+        )
+    _check_warm_up(warm_up)
+    window = Window.of(since, until)
+    lives = ledger.models(model, must_exist=True)
+    plan = _Plan(candidates, warm_up, window, sum(live.last_seq for live in lives), progress)
+    found, together = [], Together()
+    for live in lives:
+        newest, figures = ledger.whole(live, plan.figures)
+        *scored, its_own = figures
+        score = score_of(newest.snapshot.rule, newest.snapshot.alpha, its_own)
+        found.append(ranked(live.model, candidates, scored, score, warm_up))
+        together.add(figures)
+    if model is None and together.models > 1:
+        *scored, all_live = together.figures
+        score = score_of(None, None, all_live)
+        found.append(ranked(None, candidates, scored, score, warm_up))
+    return found
+
+
+class _Plan(NamedTuple):
+    """What all models of a sweep are tried under."""
+
+    candidates: list[Candidate]
+    warm_up: int
+    window: Window | None
+    calls: int
+    """How many calls there are, of all models."""
+    progress: Progress | None
+
+    def figures(self, history: ModelHistory) -> tuple[Stored, list[Accuracy | None]]:
+        """What was swept, and its figures: of all candidates, then of the live rule and alpha."""
+        live = history.live
+        own = Candidate(stored_rule(live.snapshot.rule), live.snapshot.alpha)
+        tried = self.candidates if own in self.candidates else [*self.candidates, own]
+        figures = sweep_history(
+            history,
+            tried,
+            last_learnt(history, self.window),
+            warm_up=self.warm_up,
+            window=self.window,
+            progress=self.progress,
+            start=how_to_run({one.rule for one in tried}, self.calls, len(tried)),
+        )
+        return live, [*figures[: len(self.candidates)], figures[tried.index(own)]]
+
+
+def last_learnt(history: ModelHistory, window: Window | None) -> int:
+    """The last entry to learn: what lies behind the last call that is scored cannot matter."""
+    return history.live.last_seq if window is None else max(1, history.last_scored(window))
+
+
+def _checked_rules(rules: Iterable[str] | str | None) -> list[Rule]:
+    if rules is None:
+        return list(NEWEST_RULES)
+    try:
+        named = [rules] if isinstance(rules, str) else list(rules)
+    except TypeError:
+        raise InvalidInputError(
+            f"rules must be a name or a list of names, not {shown(rules)}: ['ema', 'kalman'], say."
+        ) from None
+    if not named:
+        raise InvalidInputError("no rule to try: name one, or leave rules out for all of them.")
+    return [find_rule(rule) for rule in named]
+
+
+def _checked_alphas(alphas: Iterable[float] | None) -> list[float]:
+    if alphas is None:
+        return list(ALPHAS)
+    try:
+        named = list(alphas)
+    except TypeError:
+        raise InvalidInputError(
+            f"alphas must be a list of numbers, not {shown(alphas)}: [0.05, 0.15], say."
+        ) from None
+    if not named:
+        raise InvalidInputError("no alpha to try: name one, or leave alphas out for some.")
+    return [check_alpha(alpha) for alpha in named]
+
+
+def _check_warm_up(warm_up: object) -> None:
+    is_whole = isinstance(warm_up, int) and not isinstance(warm_up, bool)
+    if not is_whole or not 0 <= warm_up <= WARM_UP_MAX:  # type: ignore[operator]  # just looked
+        raise InvalidInputError(
+            f"warm_up must be a whole number from 0 to {WARM_UP_MAX}, not {shown(warm_up)}."
+        )
+
+
 # -- many rules and alphas at once, ranked --------------------------------------------------
 # Every call is predicted before it is learnt, as in a replay; here each page of calls is read once
 # and folded under all candidates. The first calls of a model say more of its prior than of a rule:
@@ -194,112 +303,3 @@ def _suggestion(history: ModelHistory) -> Suggestion | None:
         return None
     n = count - warm_up
     return Suggestion(live.model, best.rule.version, best.alpha, n, errors[best], errors[own])
-
-
-# -- the sweep ------------------------------------------------------------------------------
-
-CANDIDATES_MAX = 10_000
-WARM_UP_MAX = 1_000_000
-
-
-def sweep(
-    ledger: Ledger,
-    alphas: Iterable[float] | None,
-    rules: Iterable[str] | str | None,
-    model: str | None,
-    *,
-    since: datetime | None,
-    until: datetime | None,
-    warm_up: int,
-    progress: Progress | None,
-) -> list[Sweep]:
-    """See `AdaptiveCalibrator.sweep`."""
-    candidates = candidates_of(_checked_rules(rules), _checked_alphas(alphas))
-    if len(candidates) > CANDIDATES_MAX:
-        raise InvalidInputError(
-            f"{len(candidates)} rules and alphas are too many: try {CANDIDATES_MAX} at most."
-        )
-    _check_warm_up(warm_up)
-    window = Window.of(since, until)
-    lives = ledger.models(model, must_exist=True)
-    plan = _Plan(candidates, warm_up, window, sum(live.last_seq for live in lives), progress)
-    found, together = [], Together()
-    for live in lives:
-        newest, figures = ledger.whole(live, plan.figures)
-        *scored, its_own = figures
-        score = score_of(newest.snapshot.rule, newest.snapshot.alpha, its_own)
-        found.append(ranked(live.model, candidates, scored, score, warm_up))
-        together.add(figures)
-    if model is None and together.models > 1:
-        *scored, all_live = together.figures
-        score = score_of(None, None, all_live)
-        found.append(ranked(None, candidates, scored, score, warm_up))
-    return found
-
-
-class _Plan(NamedTuple):
-    """What all models of a sweep are tried under."""
-
-    candidates: list[Candidate]
-    warm_up: int
-    window: Window | None
-    calls: int
-    """How many calls there are, of all models."""
-    progress: Progress | None
-
-    def figures(self, history: ModelHistory) -> tuple[Stored, list[Accuracy | None]]:
-        """What was swept, and its figures: of all candidates, then of the live rule and alpha."""
-        live = history.live
-        own = Candidate(stored_rule(live.snapshot.rule), live.snapshot.alpha)
-        tried = self.candidates if own in self.candidates else [*self.candidates, own]
-        figures = sweep_history(
-            history,
-            tried,
-            last_learnt(history, self.window),
-            warm_up=self.warm_up,
-            window=self.window,
-            progress=self.progress,
-            start=how_to_run({one.rule for one in tried}, self.calls, len(tried)),
-        )
-        return live, [*figures[: len(self.candidates)], figures[tried.index(own)]]
-
-
-def last_learnt(history: ModelHistory, window: Window | None) -> int:
-    """The last entry to learn: what lies behind the last call that is scored cannot matter."""
-    return history.live.last_seq if window is None else max(1, history.last_scored(window))
-
-
-def _checked_rules(rules: Iterable[str] | str | None) -> list[Rule]:
-    if rules is None:
-        return list(NEWEST_RULES)
-    try:
-        named = [rules] if isinstance(rules, str) else list(rules)
-    except TypeError:
-        raise InvalidInputError(
-            f"rules must be a name or a list of names, not {shown(rules)}: ['ema', 'kalman'], say."
-        ) from None
-    if not named:
-        raise InvalidInputError("no rule to try: name one, or leave rules out for all of them.")
-    return [find_rule(rule) for rule in named]
-
-
-def _checked_alphas(alphas: Iterable[float] | None) -> list[float]:
-    if alphas is None:
-        return list(ALPHAS)
-    try:
-        named = list(alphas)
-    except TypeError:
-        raise InvalidInputError(
-            f"alphas must be a list of numbers, not {shown(alphas)}: [0.05, 0.15], say."
-        ) from None
-    if not named:
-        raise InvalidInputError("no alpha to try: name one, or leave alphas out for some.")
-    return [check_alpha(alpha) for alpha in named]
-
-
-def _check_warm_up(warm_up: object) -> None:
-    is_whole = isinstance(warm_up, int) and not isinstance(warm_up, bool)
-    if not is_whole or not 0 <= warm_up <= WARM_UP_MAX:  # type: ignore[operator]  # just looked
-        raise InvalidInputError(
-            f"warm_up must be a whole number from 0 to {WARM_UP_MAX}, not {shown(warm_up)}."
-        )
