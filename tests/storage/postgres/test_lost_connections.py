@@ -127,7 +127,7 @@ def test_a_server_that_is_down_is_a_typed_error_and_its_return_is_noticed(postgr
         with pytest.raises(LedgerError, match=r"no connection.*whether the server runs"):
             calibrator.predict("m", 1)
         with pytest.raises(LedgerError, match="no connection"):
-            AdaptiveCalibrator(calibrator._place.url)
+            AdaptiveCalibrator(calibrator._ledger.place.url)
     finally:
         postgres.control("start")
     calibrator.record("m", 1, 2.0)
