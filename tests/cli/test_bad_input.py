@@ -1,11 +1,11 @@
-"""Whatever is wrong: a sentence on stderr, exit code 1 or 2, and nothing changes."""
+"""Whatever is wrong: a sentence on stderr, exit code 1 or 2, and nothing changes.
+
+What is no ledger at all is in `tests/storage/test_bad_places.py`.
+"""
 
 from __future__ import annotations
 
-import json
 import os
-import random
-import sqlite3
 
 import pytest
 
@@ -118,102 +118,6 @@ def test_a_ledger_of_no_known_kind_is_refused(run, name, args):
     assert result.exit_code == 2
     assert result.stderr.startswith("Error: ")
     assert result.stderr.count("\n") == 1
-
-
-def folder(path, _):
-    path.mkdir()
-
-
-def text_file(path, _):
-    path.write_text("These are my notes, and no database at all.\n" * 50)
-
-
-def json_file(path, _):
-    path.write_text(json.dumps({"version": 1, "saved_at": 1.0, "models": []}))
-
-
-def one_byte(path, _):
-    path.write_bytes(b"S")
-
-
-def truncated(path, ledger):
-    path.write_bytes(ledger[:5000])
-
-
-def torn(path, ledger):
-    path.write_bytes(ledger[:100] + random.Random(1).randbytes(8092) + ledger[8192:])
-
-
-def foreign(path, _):
-    with sqlite3.connect(path) as connection:
-        connection.execute("CREATE TABLE recipes (name TEXT)")
-    connection.close()
-
-
-def revision(number):
-    def make(path, ledger):
-        path.write_bytes(ledger)
-        with sqlite3.connect(path) as connection:
-            connection.execute("UPDATE alembic_version SET version_num = ?", (number,))
-        connection.close()
-
-    make.__name__ = f"revision_{number}"
-    return make
-
-
-PLACES = [
-    folder,
-    text_file,
-    json_file,
-    one_byte,
-    truncated,
-    torn,
-    foreign,
-    revision("9999"),
-    revision("one"),
-]
-
-COMMANDS = {
-    "predict": (*PREDICT, 1),
-    "record": RECORD,
-    "stats": ("stats",),
-    "history": ("history",),
-    "replay": ("replay",),
-    "recalibrate": ("recalibrate", "tiny", "--alpha", 0.3),
-    "reset": ("reset", "--all", "--yes"),
-    "audit": ("audit",),
-    "import": ("import", "csv", "-"),
-    "export": ("export", "jsonl"),
-    "db upgrade": ("db", "upgrade"),
-    "db check": ("db", "check"),
-}
-INPUT = "model,prompt_tokens,completion_tokens,actual_ms\ntiny,1,2,3\n"
-
-
-@pytest.mark.parametrize("make", PLACES, ids=lambda make: make.__name__)
-@pytest.mark.parametrize("args", COMMANDS.values(), ids=COMMANDS)
-def test_what_is_no_ledger_is_refused_and_not_touched(run, ledger_path, template, make, args):
-    make(ledger_path, template.read_bytes())
-    before = ledger_path.read_bytes() if ledger_path.is_file() else None
-    result = run("--ledger", ledger_path, *args, input=INPUT)
-    assert result.exit_code == 1
-    assert result.stdout == ""
-    assert result.stderr.startswith("Error: ")
-    assert result.stderr.count("\n") == 1
-    assert str(ledger_path) in result.stderr
-    assert (ledger_path.read_bytes() if ledger_path.is_file() else None) == before
-
-
-@pytest.mark.parametrize("args", COMMANDS.values(), ids=COMMANDS)
-def test_a_ledger_in_no_folder_is_refused_and_no_folder_made(run, tmp_path, args):
-    result = run("--ledger", tmp_path / "no" / "calls.db", *args, input=INPUT)
-    assert result.exit_code == 1
-    assert "folder does not exist" in result.stderr
-    assert not (tmp_path / "no").exists()
-    (tmp_path / "file").write_text("x")
-    result = run("--ledger", tmp_path / "file" / "calls.db", *args, input=INPUT)
-    assert result.exit_code == 1
-    assert "a file, not a folder" in result.stderr
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may do anything")

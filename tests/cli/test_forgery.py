@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import sqlalchemy as sa
 
-from calibration_ledger import AdaptiveCalibrator
+from calibration_ledger import AdaptiveCalibrator, Head
 from calibration_ledger.core.entries import Adjustment, adjustment_head, call_head, first_head
 from calibration_ledger.core.state import State
 from calibration_ledger.rules import find_rule
+from support.reference import digest_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -323,6 +324,10 @@ def test_a_past_rewritten_by_an_expert_is_found_against_saved_heads(
     # It explains itself: arithmetic, digests and all.
     assert findings(run, path, exit_code=0) == set()
     assert findings(run, path, "--heads", heads) == {("m", 10, "noted head")}
+    with AdaptiveCalibrator(path) as calibrator:
+        noted = [Head(**json.loads(line)) for line in heads.read_text().splitlines()]
+        (finding,) = calibrator.audit(heads=noted)
+        assert (finding.expected, finding.found) == (noted[0].digest, digest_of(path, "m"))
     # Calls that are recorded on top of it do not hide it.
     run("--ledger", path, "record", "m", "--prompt-tokens", 1, "--actual-ms", 5)
     assert findings(run, path, exit_code=0) == set()
@@ -352,6 +357,7 @@ def test_a_model_taken_away_whole_is_found_against_saved_heads(
     shell("DELETE FROM models WHERE model = 'm'")
     assert findings(run, path, exit_code=0) == set()
     assert findings(run, path, "--heads", heads) == {("m", 10, "noted head")}
+    assert "no such model" in run("--ledger", path, "audit", "--heads", heads).stdout
 
 
 def test_a_rewriting_that_changes_nothing_is_no_forgery(

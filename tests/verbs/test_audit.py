@@ -1,14 +1,12 @@
 """heads() and audit(): the same history has the same head everywhere, and a rewritten one is seen.
 
-What tampering with single rows does is in `test_tampering`; here whole histories are exchanged
-for others that explain themselves.
+What tampering with single rows does is in `test_tampering`; what noted heads find of a history that
+was exchanged for one that explains itself, in `tests/cli/test_forgery.py`.
 """
-
-import shutil
 
 import pytest
 
-from calibration_ledger import AdaptiveCalibrator, Call, Finding, Head
+from calibration_ledger import AdaptiveCalibrator, Call, Head
 from calibration_ledger.errors import InvalidInputError, LedgerNotFoundError, ModelNotFoundError
 from support.reference import digest_of
 
@@ -111,39 +109,6 @@ def test_noted_heads_may_be_plain_tuples_and_any_iterable(calibrator):
     (head,) = calibrator.heads()
     assert calibrator.audit(heads=iter([("m", head.seq, head.digest.upper())])) == []
     assert calibrator.audit(heads=[]) == []
-
-
-def test_a_past_that_was_rewritten_consistently_is_found_by_noted_heads(tmp_path, make_call):
-    calls = [make_call(i, "m") for i in range(8)]
-    noted = write(tmp_path / "1.db", calls)
-    calls[3] = make_call(3, "m", actual_ms=1.0)
-    (now,) = write(tmp_path / "2.db", calls)
-    with AdaptiveCalibrator(tmp_path / "2.db") as calibrator:
-        assert calibrator.audit() == []
-        (finding,) = calibrator.audit(heads=noted)
-        assert finding == Finding("m", 9, "noted head", noted[0].digest, now.digest)
-
-
-def test_a_shortened_history_is_found_by_noted_heads(tmp_path, make_call):
-    path = tmp_path / "calls.db"
-    write(path, [make_call(0, "m"), make_call(0, "n")])
-    shutil.copyfile(path, tmp_path / "earlier.db")
-    noted = write(path, [make_call(1, "m")])
-    shutil.move(tmp_path / "earlier.db", path)
-    with AdaptiveCalibrator(path) as calibrator:
-        assert calibrator.audit() == []
-        (finding,) = calibrator.audit(heads=noted)
-        assert (finding.model, finding.seq, finding.check) == ("m", 3, "noted head")
-        assert "ends at entry 2" in finding.found
-
-
-def test_a_missing_model_is_found_by_noted_heads(tmp_path, make_call):
-    noted = write(tmp_path / "1.db", [make_call(0, "m"), make_call(0, "n")])
-    write(tmp_path / "2.db", [make_call(0, "n")])
-    with AdaptiveCalibrator(tmp_path / "2.db") as calibrator:
-        findings = calibrator.audit(heads=noted)
-        assert ("m", 2, "noted head") in {(f.model, f.seq, f.check) for f in findings}
-        assert "no such model" in " ".join(finding.found for finding in findings)
 
 
 @pytest.mark.parametrize("heads", [None, [Head("m", 2, "ab" * 32)]])
