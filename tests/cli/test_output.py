@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from calibration_ledger import AdaptiveCalibrator
+from calibration_ledger.cli import output
 
 from . import conftest
 from .conftest import PROGRAM, at, run_in_terminal, run_process, some_calls
@@ -30,7 +31,7 @@ def test_no_color_is_honoured(filled):
     assert BOLD in run_in_terminal("--ledger", filled, "stats", NO_COLOR="").out
 
 
-def test_a_narrow_terminal_keeps_the_models_apart_and_a_pipe_gets_all(ledger_path):
+def test_a_narrow_terminal_keeps_the_models_apart_and_a_pipe_gets_all(run, ledger_path):
     names = [f"random-llama:{size}-f32" for size in ("15m", "42m", "110m")]
     with AdaptiveCalibrator(ledger_path) as calibrator:
         for name in names:
@@ -42,12 +43,12 @@ def test_a_narrow_terminal_keeps_the_models_apart_and_a_pipe_gets_all(ledger_pat
         assert all(any(name in line.split() for line in lines) for name in names)
         assert note.startswith("(the terminal is too narrow for: ")
         left_out = note.removesuffix(")").partition(": ")[2].split(", ")
-        piped = run_process("--ledger", ledger_path, *verb)
-        assert all(title in piped.out.splitlines()[0] for title in left_out)
-        assert piped.err == ""
+        piped = run("--ledger", ledger_path, *verb)
+        assert all(title in piped.stdout.splitlines()[0] for title in left_out)
+        assert piped.stderr == ""
 
 
-def test_a_name_wider_than_the_terminal_is_cut_inside(ledger_path):
+def test_a_name_wider_than_the_terminal_is_cut_inside(run, ledger_path):
     name = "registry.example/organisation/a-model-with-a-long-name:v0.1-q4"
     with AdaptiveCalibrator(ledger_path) as calibrator:
         calibrator.record_many(some_calls(name, 2))
@@ -57,7 +58,7 @@ def test_a_name_wider_than_the_terminal_is_cut_inside(ledger_path):
     head, tail = lines[-1].split()[1].split("…")
     assert name.startswith(head)
     assert name.endswith(tail)
-    assert name in run_process("--ledger", ledger_path, "history").out
+    assert name in run("--ledger", ledger_path, "history").stdout
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
@@ -137,19 +138,21 @@ def test_closed_streams_are_survived(filled, args):
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_long_work_shows_its_progress_to_a_terminal_only(filled, monkeypatch):
+def test_long_work_shows_its_progress_to_a_terminal_only(run, filled, monkeypatch):
+    for name, value in (("PROGRESS_FROM", 1), ("SHOWN_EVERY_S", 0)):
+        monkeypatch.setattr(output, name, value)
     script = (
-        "from calibration_ledger.cli import output as printing\n"
-        "printing.PROGRESS_FROM, printing.SHOWN_EVERY_S = 1, 0\n"
+        "from calibration_ledger.cli import output\n"
+        "output.PROGRESS_FROM, output.SHOWN_EVERY_S = 1, 0\n"
         "from calibration_ledger.cli.main import main\n"
         "main(prog_name='calib')\n"
     )
     monkeypatch.setattr(conftest, "PROGRAM", (sys.executable, "-c", script))
     for verb in ("replay", "sweep", "audit"):
         assert "0%\r" in run_in_terminal("--ledger", filled, verb).out
-        assert run_process("--ledger", filled, verb).err == ""
+        assert run("--ledger", filled, verb).stderr == ""
     file = filled.with_name("calls.csv")
-    run_process("--ledger", filled, "export", "csv", file)
+    run("--ledger", filled, "export", "csv", file)
     shown = run_in_terminal("--ledger", filled, "import", "csv", file)
     for steps in ("28 lines read", "28 calls checked", "28 calls recorded"):
         assert f"\rimporting: {steps}" in shown.out

@@ -69,7 +69,6 @@ def filled(calibrator, make_call, monkeypatch):
 # -- what goes and what stays -----------------------------------------------------------------
 
 
-@pytest.mark.both
 def test_the_oldest_entries_move_to_a_file_and_everything_else_stays(filled, ledger, tmp_path):
     before = {
         "heads": filled.heads(),
@@ -377,7 +376,7 @@ def once(calibrator, tmp_path, *arguments, page=2, **options):
 
 def test_an_audit_while_entries_are_archived_gives_no_false_finding(filled, tmp_path):
     noted = filled.heads()
-    for page in range(1, 6):
+    for page in (1, 3, 5):  # the first of one model, its last, and one of the other
         progress = once(filled, tmp_path, at(1000), page=page)
         assert filled.audit(heads=noted, progress=progress) == []
         filled.import_calls("ledger", tmp_path / "meanwhile.jsonl")
@@ -394,7 +393,7 @@ def test_an_audit_while_an_archive_comes_back_gives_no_false_finding(filled, tmp
 
 
 def test_a_replay_while_entries_are_archived_is_whole(filled, tmp_path):
-    for page in range(1, 4):
+    for page in (1, 3):
         replays = filled.replay(progress=once(filled, tmp_path, at(1000), page=page))
         assert [r.calibration for r in replays] == [filled.calibration(r.model) for r in replays]
         filled.import_calls("ledger", tmp_path / "meanwhile.jsonl")
