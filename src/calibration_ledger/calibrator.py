@@ -69,7 +69,6 @@ if TYPE_CHECKING:
     from calibration_ledger.core.replay import Progress
     from calibration_ledger.core.values import (
         ArchiveReport,
-        Call,
         ExportReport,
         Finding,
         Head,
@@ -101,11 +100,8 @@ _REMOVED = {
 def refusing_removed(init: Callable[Given, None]) -> Callable[Given, None]:
     """Let `init` say what replaced a parameter that was removed.
 
-    As a wrapper, it leaves the signature as it is: with `**removed` in that, type checkers would
-    let every misspelt keyword pass.
-
-    Raises:
-        RemovedParameterError: there was one.
+    A wrapper leaves the signature as it is. With `**removed` in it, type checkers would let every
+    misspelt keyword pass.
     """
 
     @wraps(init)
@@ -125,7 +121,7 @@ def refusing_removed(init: Callable[Given, None]) -> Callable[Given, None]:
 class TimedCall:
     """What `timed` yields. The block sets the first three; the others are set at its end.
 
-    If the call cannot be recorded, `actual_ms` is set nevertheless, and `error_ms` is None.
+    If recording fails, `actual_ms` is set nevertheless, and `error_ms` stays None.
 
     Attributes:
         completion_tokens: the tokens that came out; must be set, 0 included.
@@ -388,7 +384,7 @@ class AdaptiveCalibrator:
         return ModelCalibration(model, self.rule, self.alpha, *prior)
 
     def get_stats(self, model: str) -> dict[str, Any]:
-        """A model's rounded figures; one with 0 calls has only four of them."""
+        """A model's rounded figures; only four of them at 0 calls."""
         return self.calibration(model).stats()
 
     def all_stats(self, *, uncalibrated: bool = False) -> list[dict[str, Any]]:
@@ -417,9 +413,9 @@ class AdaptiveCalibrator:
     # -- the whole history --------------------------------------------------------------------
 
     def check_exists(self) -> None:
-        """Refuse to go on where there is no ledger yet.
+        """Raise an error if there is no ledger yet.
 
-        `audit`, `replay`, `recalibrate`, `backup` and `export_ledger` do so, too: of a mistyped
+        `audit`, `replay`, `recalibrate`, `backup` and `export_ledger` do so, too: with a mistyped
         path, an empty result would look as if all were well. To `calls`, `heads`, `all_stats` and
         predictions, a missing ledger is an empty one. A ledger in memory always exists.
 
@@ -757,7 +753,7 @@ class AdaptiveCalibrator:
         return doctor(self._ledger)
 
     def archivable(self, before: datetime, *, model: str | None = None) -> ArchiveReport:
-        """What `archive` would take out of the ledger. Changes nothing and is quick.
+        """What `archive` would take out of the ledger. Changes nothing, and is quick.
 
         Returns:
             An `ArchiveReport` without a file; the heads in it are empty.
@@ -778,15 +774,15 @@ class AdaptiveCalibrator:
     ) -> ArchiveReport:
         """Move the oldest entries to a file: the one way in which a ledger shrinks.
 
-        The entries of each model up to the first one made at `before` or later go (the time of
-        its opening does not count), if there is a call among them. They are written to a
-        file, which is read back and verified; then, in one transaction, an `archived` entry takes
-        their place, with the state after them. Predictions, `seq`, `heads()` and the audit go on;
-        replays begin with that state. At the end an SQLite file gives the space back.
+        From each model it takes the entries before the first one made at `before` or later (the
+        time of its opening does not count), if there is a call among them. They are written to a
+        file, which is read back and verified. Then, in one transaction, an `archived` entry
+        replaces them, with the state after them. Predictions, `seq`, `heads()` and the audit go
+        on; replays begin with that state. At the end, an SQLite file shrinks.
 
         `import_calls("ledger", target)` brings them back, the newest archive first. Until then the
-        ledger does not know their request ids: a call recorded again counts as a new one. Heads of
-        archived entries that were saved earlier cannot be audited here any more.
+        ledger does not know their request ids: a call recorded again counts as a new one. Heads
+        that were saved of archived entries can no longer be audited here.
 
         Args:
             before: a time, with its zone.

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 import click
 
 from calibration_ledger.cli import text
 from calibration_ledger.cli.options import FilePath, examples, json_option, time_or_date
-from calibration_ledger.cli.output import is_terminal, note, print_json, print_table, progress
+from calibration_ledger.cli.output import confirm, note, print_json, print_table, progress
 from calibration_ledger.cli.session import Session, pass_session
 from calibration_ledger.cli.table import Cell, Column
 
@@ -61,7 +60,8 @@ def archive(
     with session.existing() as calibrator:
         found = calibrator.archivable(before, model=model)
         if found.models:
-            _confirm(found, calibrator.ledger, dest, yes=yes)
+            what = f"move {_counted(found)} out of {calibrator.ledger} to {dest}"
+            confirm(what, yes=yes, stays=False)
         with progress("archiving", 2 * found.calls) as done:
             report = calibrator.archive(before, dest, model=model, progress=done)
     if as_json:
@@ -74,16 +74,6 @@ def archive(
     note(f"{_counted(report)} moved to {report.target}: keep it.{_size(report)}")
     if report.trouble is not None:
         note(f"warning: the archive stands, but the space was not given back: {report.trouble}")
-
-
-def _confirm(found: ArchiveReport, ledger: str, dest: str, *, yes: bool) -> None:
-    """Ask before entries are taken out, unless `--yes` was given."""
-    if yes:
-        return
-    what = f"move {_counted(found)} out of {ledger} to {dest}"
-    if not is_terminal(sys.stdin):
-        raise click.UsageError(f"this would {what}, and nobody can be asked: give --yes.")
-    click.confirm(f"{text.escape(what[:1].upper() + what[1:])}?", abort=True, err=True)
 
 
 def _counted(report: ArchiveReport) -> str:

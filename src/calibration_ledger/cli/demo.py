@@ -25,6 +25,7 @@ from calibration_ledger.cli.output import heading, print_json, print_table, say
 from calibration_ledger.cli.session import Session, adopting, pass_session
 from calibration_ledger.cli.table import MODEL, Cell, Column
 from calibration_ledger.core.priors import default_prior
+from calibration_ledger.core.values import fields_of
 from calibration_ledger.errors import InvalidInputError
 from calibration_ledger.rules import predict_ms
 
@@ -77,23 +78,16 @@ class ModelTour:
         return min(self.errors_ms, key=lambda alpha: self.errors_ms[alpha])
 
     def to_dict(self) -> dict[str, Any]:
-        """Every field as JSON can hold it."""
-        return {
-            "model": self.model,
-            "calls": self.calls,
-            "mean_actual_ms": self.mean_actual_ms,
-            "prior_error_ms": self.prior_error_ms,
-            "learnt_error_ms": self.learnt_error_ms,
-            "example": {**self.example.to_dict(), "prior_ms": self.example_prior_ms},
-            "live_alpha": self.live_alpha,
-            "errors_ms": {f"{alpha:g}": error for alpha, error in self.errors_ms.items()},
-            "best_alpha": self.best_alpha,
-        }
+        """The fields, and the best alpha, as JSON can hold them; the example with its prior's."""
+        told = fields_of(self)
+        told["example"]["prior_ms"] = told.pop("example_prior_ms")
+        told["errors_ms"] = {f"{alpha:g}": error for alpha, error in self.errors_ms.items()}
+        return {**told, "best_alpha": self.best_alpha}
 
 
 @dataclass(frozen=True)
 class Tour:
-    """What the demo found."""
+    """All that the demo shows."""
 
     ledger: str
     report: ImportReport
@@ -123,7 +117,6 @@ def take_tour(calibrator: AdaptiveCalibrator) -> Tour:
 def _model_tour(
     calibrator: AdaptiveCalibrator, model: str, errors_ms: dict[float, float]
 ) -> ModelTour:
-    calibration = calibrator.calibration(model)
     calls = list(calibrator.calls(model))
     example = _typical(calls)
     return ModelTour(
@@ -134,7 +127,7 @@ def _model_tour(
         learnt_error_ms=statistics.fmean(map(_error_ms, calls)),
         example=example,
         example_prior_ms=_prior_ms(example),
-        live_alpha=calibration.alpha,
+        live_alpha=calibrator.calibration(model).alpha,
         errors_ms=errors_ms,
     )
 

@@ -39,12 +39,6 @@ class WrongInput(Failure):
     exit_code = EXIT_WRONG_INPUT
 
 
-def failure_of(error: CalibrationLedgerError) -> Failure:
-    """An error of the library as the command line tells it."""
-    kind = WrongInput if isinstance(error, InvalidInputError) else Failure
-    return kind(str(error))
-
-
 COMMANDS = {
     "predict": ("predict:predict", "Predict how long a call will take."),
     "record": ("record:record", "Record an observed call and learn from it."),
@@ -106,7 +100,8 @@ class Calib(click.Group):
         try:
             return super().invoke(ctx)
         except CalibrationLedgerError as error:
-            raise failure_of(error) from error
+            kind = WrongInput if isinstance(error, InvalidInputError) else Failure
+            raise kind(str(error)) from error
         except click.NoSuchOption as error:
             if error.option_name != "--ledger":
                 raise

@@ -157,13 +157,14 @@ def counting(label: str) -> Iterator[Count | None]:
 # Asking before a command changes much at once.
 
 
-def confirm_all(what: str, *, yes: bool, way_out: str = "name one MODEL, or give --yes") -> None:
+def confirm(what: str, way_out: str = "give --yes", *, yes: bool, stays: bool = True) -> None:
     """Ask at the terminal before a command changes much; `--yes` answers beforehand.
 
     Args:
         what: what would be done, such as "reset 3 models".
+        way_out: what to do if there is no terminal to ask at.
         yes: whether `--yes` was given.
-        way_out: what to do where there is no terminal to ask at.
+        stays: whether the question says that the history stays.
 
     Raises:
         click.UsageError: there is no terminal.
@@ -173,4 +174,5 @@ def confirm_all(what: str, *, yes: bool, way_out: str = "name one MODEL, or give
         return
     if not is_terminal(sys.stdin):
         raise click.UsageError(f"this would {what}, and nobody can be asked: {way_out}.")
-    click.confirm(f"{what[:1].upper()}{what[1:]}? The history stays.", abort=True, err=True)
+    question = escape(f"{what[:1].upper()}{what[1:]}?{' The history stays.' * stays}")
+    click.confirm(question, abort=True, err=True)

@@ -8,7 +8,7 @@ import click
 
 from calibration_ledger.cli import text
 from calibration_ledger.cli.options import examples, json_option, model_argument, rule_options
-from calibration_ledger.cli.output import confirm_all, note, print_json, print_table, progress
+from calibration_ledger.cli.output import confirm, note, print_json, print_table, progress
 from calibration_ledger.cli.session import Session, entries, pass_session
 from calibration_ledger.cli.table import MODEL, Cell, Column
 
@@ -124,7 +124,7 @@ def _nothing_adopted(found: Sequence[Sweep]) -> str:
 def _ask(calibrator: AdaptiveCalibrator, names: Sequence[str], *, best: bool, yes: bool) -> None:
     of = f"the model {names[0]}" if len(names) == 1 else text.count(len(names), "model")
     way_out = "give --yes" if best else "name one MODEL, or give --yes"
-    confirm_all(f"recalibrate {of} in {calibrator.ledger}", yes=yes, way_out=way_out)
+    confirm(f"recalibrate {of} in {calibrator.ledger}", way_out, yes=yes)
 
 
 def _dict(adopted: Replay, before: ModelCalibration | None) -> dict[str, Any]:

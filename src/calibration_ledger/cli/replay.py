@@ -16,7 +16,7 @@ from calibration_ledger.cli.options import (
 )
 from calibration_ledger.cli.output import note, print_json, print_table, progress
 from calibration_ledger.cli.session import Session, entries, pass_session
-from calibration_ledger.cli.table import MODEL, Cell, Column
+from calibration_ledger.cli.table import MODEL, Cell, Column, change
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -89,8 +89,7 @@ def replay(
 
 
 def _dict(replay: Replay, live: Replay | None) -> dict[str, Any]:
-    beside = {} if live is None else {"live": live}
-    return {**replay.to_dict(), **beside}
+    return replay.to_dict() if live is None else {**replay.to_dict(), "live": live}
 
 
 def _row(replay: Replay) -> list[str | Cell]:
@@ -112,12 +111,4 @@ def _beside(replay: Replay, live: Replay | None) -> list[str | Cell]:
     if live is None:  # the model was opened between the two replays
         return ["-", "-", "-"]
     mine, its = replay.mean_absolute_error_ms, live.mean_absolute_error_ms
-    change = 100 * (mine - its) / its if its else None
-    return [
-        f"{live.alpha:g}",
-        text.number(its),
-        Cell(
-            "-" if change is None else text.signed_percent(change),
-            "" if change is None or abs(change) < 0.05 else "good" if change < 0 else "bad",  # noqa: PLR2004 - shown as 0.0
-        ),
-    ]
+    return [f"{live.alpha:g}", text.number(its), change(mine, its)]

@@ -6,7 +6,7 @@ import click
 
 from calibration_ledger.cli import text
 from calibration_ledger.cli.options import examples, json_option, model_argument, rule_options
-from calibration_ledger.cli.output import confirm_all, note, print_json, say
+from calibration_ledger.cli.output import confirm, note, print_json, say
 from calibration_ledger.cli.session import Session, pass_session
 
 
@@ -43,7 +43,7 @@ def reset(
             names = [head.model for head in calibrator.heads()]
             if names:
                 what = f"reset {text.count(len(names), 'model')} in {calibrator.ledger}"
-                confirm_all(what, yes=yes)
+                confirm(what, "name one MODEL, or give --yes", yes=yes)
         else:
             calibrator.calls(model)  # refuses a model never seen, where reset() does nothing
             names = [model]

@@ -12,7 +12,7 @@ from calibration_ledger.cli import text
 from calibration_ledger.cli.options import examples, json_option, model_argument, window_options
 from calibration_ledger.cli.output import heading, note, print_json, print_table, progress, say
 from calibration_ledger.cli.session import Session, adopting, entries, pass_session
-from calibration_ledger.cli.table import Cell, Column
+from calibration_ledger.cli.table import Cell, Column, change
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -161,16 +161,8 @@ def _row(rank: str, score: Score, live_ms: float) -> list[str | Cell]:
         text.percent(score.median_absolute_percentage_error),
         text.signed(score.bias_ms),
         text.number(score.p90_absolute_error_ms),
-        "" if rank == "live" else _change(score.mean_absolute_error_ms, live_ms),
+        "" if rank == "live" else change(score.mean_absolute_error_ms, live_ms),
     ]
-
-
-def _change(mine_ms: float, live_ms: float) -> str | Cell:
-    if not live_ms > 0.0 or not mine_ms >= 0.0:
-        return "-"
-    change = 100 * (mine_ms - live_ms) / live_ms
-    style = "" if abs(change) < 0.05 else "good" if change < 0 else "bad"  # noqa: PLR2004 - shown as 0.0
-    return Cell(text.signed_percent(change), style)
 
 
 def _verdict(found: Sweep, calib: str) -> str:

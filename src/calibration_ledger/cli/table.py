@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from calibration_ledger.cli.text import escape
+from calibration_ledger.cli.text import escape, signed_percent
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -57,6 +57,16 @@ class Column(NamedTuple):
 
 
 MODEL = Column("model", left=True, names=True)
+
+
+def change(mine_ms: float, live_ms: float) -> Cell:
+    """How much an error is above or below that of the live calibration, in percent."""
+    if not live_ms > 0.0 or not mine_ms >= 0.0:
+        return Cell("-")
+    percent = 100 * (mine_ms - live_ms) / live_ms
+    shown_as_zero = abs(percent) < 0.05  # noqa: PLR2004 - one decimal is shown
+    style = "" if shown_as_zero else "good" if percent < 0 else "bad"
+    return Cell(signed_percent(percent), style)
 
 
 def width_of(text: str) -> int:

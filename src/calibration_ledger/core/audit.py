@@ -1,8 +1,8 @@
 """Audit: history must explain the calibrations, to the last bit.
 
-`ModelAudit` folds one model's entries as they were lived and compares what it gets with what the
-ledger holds. It returns findings; it does not raise for them, print or repair. The same fold
-checks a file that `import ledger` is about to take in.
+`ModelAudit` folds one model's entries in their order and compares what it gets with what the ledger
+holds. It returns findings, and repairs nothing. The same fold checks a file before `import ledger`
+takes it in, and an archive before its entries leave the ledger.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ CHECKS = (
 """The names of all checks. Each finding carries one."""
 
 FINDINGS_MAX = 20
-"""Findings of one check on one model beyond this many are counted, not listed."""
+"""How many findings of one check on one model are listed; the others are counted."""
 
 _OPENING = "an opened, imported or archived entry"
 
@@ -100,7 +100,7 @@ class ModelAudit:
         self._claims = Claims(adjustments)
 
     def report(self, check: str, seq: int | None, expected: object, found: object) -> None:
-        """Add a finding, or only count it where there are very many of its kind."""
+        """Add a finding, or only count it if there are very many of its kind."""
         count = self._counts[check] = self._counts.get(check, 0) + 1
         if count <= FINDINGS_MAX:
             self.findings.append(Finding(self.model, seq, check, str(expected), str(found)))
@@ -192,7 +192,7 @@ class ModelAudit:
             self.state = None
 
     def _go_on_from(self, entry: Adjustment, before: int) -> None:
-        """The chain goes on from the head that an archived entry carries."""
+        """Continue the chain of heads from the one that an archived entry carries."""
         self.head = None
         digest = archived_digest(self.model, entry)
         if digest != entry.archived_digest:
@@ -201,7 +201,7 @@ class ModelAudit:
             self.report("archived", entry.seq, "the first entry", f"entry {before} before it")
         elif entry.archived_head is not None:
             self.head = entry.archived_head
-            # What was noted of entries that are in the archive can only be held against that.
+            # Heads noted of entries in the archive can only be compared with the archive.
             self._noted = {seq: noted for seq, noted in self._noted.items() if seq >= entry.seq}
             self._compare_noted(entry.seq, self.head)
 
@@ -260,7 +260,7 @@ class ModelAudit:
         return self.close()
 
     def close(self) -> list[Finding]:
-        """The findings, with those summed up that were too many, and the noted heads missed."""
+        """All findings, noted heads that were not met and counts of what is not listed included."""
         for seq, digest in sorted(self._noted.items()):
             self.report("noted head", seq, digest, f"a history that ends at entry {self.seq}")
         for check, count in self._counts.items():
@@ -275,8 +275,8 @@ def _hex(value: object) -> str:
 
 
 # -- the replays that a history claims ------------------------------------------------------
-# A `recalibrated` or `voided` entry says: this is what a replay of the entries before me gives. One
-# fold more checks all claims of the same rule, alpha and voided entries.
+# A `recalibrated` or `voided` entry claims that its state is what a replay of the entries before it
+# gives. One more fold checks all claims of the same rule, alpha and voided entries.
 
 
 class _Replay:
@@ -307,10 +307,10 @@ class _Replay:
 
 
 class Claims:
-    """All claims of a model's history. Feed them as `ModelAudit` is fed."""
+    """All claims of a model's history. Feed it as `ModelAudit` is fed."""
 
     def __init__(self, adjustments: Iterable[Adjustment]) -> None:
-        """Look at all its adjustments, to know beforehand which replays are claimed."""
+        """Find out from all its adjustments which replays are claimed."""
         self._of: dict[int, _Replay | None] = {}
         self._choices: dict[int, tuple[str, float]] = {}
         known = list(adjustments)
@@ -348,7 +348,7 @@ class Claims:
                 fold.state = State.from_snapshot(entry.snapshot, fold.rule, fold.alpha)
 
     def clear(self) -> None:
-        """Give up: what was fed could not be read."""
+        """Give up, because an entry could not be read."""
         for fold in self._folds:
             fold.state = None
 
@@ -357,7 +357,7 @@ class Claims:
         return seq in self._of
 
     def differences(self, entry: Adjustment, state: State) -> Iterator[tuple[str, str]]:
-        """In what the state that a claim sets is not what it claims, as (expected, found)."""
+        """Where the state that a claim sets differs from the replay, as (expected, found)."""
         rule, alpha = self._choices.get(entry.seq, (entry.rule, entry.alpha))
         if (rule, alpha) != (entry.rule, entry.alpha):
             yield f"{rule} at alpha {alpha!r}", f"{entry.rule} at alpha {entry.alpha!r}"
@@ -369,7 +369,7 @@ class Claims:
 
 
 def _differences(expected: Snapshot, found: Snapshot) -> Iterator[tuple[str, str]]:
-    """In what two calibrations differ, to the bit."""
+    """Where two calibrations differ, to the bit, as (expected, found)."""
     for name, mine, theirs in zip(Snapshot._fields, expected, found, strict=True):
         if bits(mine) != bits(theirs):
             yield f"{name} {mine!r}", repr(theirs)
@@ -381,7 +381,7 @@ def bits(value: object) -> object:
 
 
 def _replay(version: str, alpha: float, voided: Ranges, settings: set[int]) -> _Replay | None:
-    """None for a rule that this program does not know: a finding of its own."""
+    """None for a rule that this program does not know: that is a finding of its own."""
     try:
         return _Replay(stored_rule(version), alpha, voided, settings)
     except StoredRuleError:
@@ -417,7 +417,7 @@ def adjustment_faults(entry: Adjustment) -> Iterator[tuple[str, str]]:
 
 
 def cause_of(seq: int) -> str:
-    """What the first prediction that differs tells: its own entry, or what it rests on, changed."""
+    """What the first prediction that differs means: its entry was changed, or one before it."""
     before = "1" if seq <= 2 else f"{seq - 1}, or an earlier one,"  # noqa: PLR2004 - what is before 2 is 1
     return f" (the first that differs: entry {seq} or {before} was changed)"
 

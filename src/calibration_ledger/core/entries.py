@@ -137,8 +137,8 @@ ADJUSTMENT_TYPES = (
 def is_typed(row: Sequence[object], types: Sequence[Any]) -> bool:
     """Whether each value of a row is of its column's type.
 
-    Databases see to it when a row is written. A bit that flips in a SQLite file later can make
-    another type of a value, and none of the value itself.
+    The database checks that when a row is written. But a bit that flips later in an SQLite file can
+    turn a value into one of another type.
     """
     return all(map(isinstance, row, types))
 
@@ -210,7 +210,7 @@ def _packed(entry: Adjustment) -> bytes:
         entry.updated_at,
     )
     texts = _optional(entry.rule) + _optional(entry.rule_state) + _optional(entry.note)
-    # Only there, so that the digest of no other kind changed when this one came.
+    # Only in these, so that the digests of all other kinds stayed as they were before this kind.
     return fixed + texts + (_optional(entry.voids) if entry.kind == "voided" else b"")
 
 

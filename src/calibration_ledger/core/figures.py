@@ -38,7 +38,7 @@ class Histogram:
         self._counts: Counter[int] = Counter()
 
     def copy(self) -> Histogram:
-        """The same counts, to go on from here."""
+        """A copy that can go on counting."""
         other = Histogram()
         other._counts = self._counts.copy()
         return other
@@ -49,8 +49,8 @@ class Histogram:
         self._counts.update(map(rshift, bits, repeat(SHIFT)))
 
     def joined(self, other: Histogram) -> Histogram:
-        """What both have counted; this one may become it, and is not to be used again."""
-        if type(other) is not Histogram:  # one for many calls, which takes in the few of this one
+        """What both have counted. It may be this one, changed: do not use that again."""
+        if type(other) is not Histogram:  # a compiled one for many calls, which takes in these few
             return other.copy().joined(self)
         self._counts.update(other._counts)
         return self
@@ -79,7 +79,7 @@ class Histogram:
         return lower + (upper - lower) / 2 if lower < upper else lower
 
     def _at_rank(self, rank: int) -> float:
-        """The value that has this rank, from 1, when all are put in order."""
+        """The value at this rank, from 1, of all in order."""
         return middle(self._bucket_at(rank))
 
     def _bucket_at(self, rank: int) -> int:
@@ -126,7 +126,7 @@ class Accuracy:
         self._actual = 0.0
 
     def copy(self) -> Accuracy:
-        """The same figures, to go on from here."""
+        """A copy that can go on scoring."""
         other = Accuracy()
         other.n = self.n
         other._absolute, other._signed, other._actual = self._absolute, self._signed, self._actual
@@ -150,7 +150,7 @@ class Accuracy:
         return (self._absolute, self._signed, self._actual)
 
     def go_on(self, n: int, sums_ms: Sequence[float]) -> None:
-        """Take so many calls more, and the sums with them, for what was added elsewhere."""
+        """Count `n` calls more that compiled code added; `sums_ms` are the sums with them."""
         self.n += n
         self._absolute, self._signed, self._actual = sums_ms
 

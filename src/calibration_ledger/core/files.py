@@ -1,8 +1,8 @@
-"""Files beside a ledger: which names are its own, and how a new file comes to bear its name.
+"""Files beside a ledger: which names belong to it, and how a new file gets its name.
 
-A new file is made under a name that nobody else has, whole, and only then gets its own: a kill
-leaves nothing of that name, and nothing that is there already is written over or removed. It is
-never more readable than the ledger that it was made from.
+A new file is written under a temporary name, and gets its own only once it is whole: a kill leaves
+nothing under that, and no other file is written over or removed. It is never more readable than the
+ledger that it was made from.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 COMPANIONS = ("-wal", "-shm", "-journal", ".lock")
-"""What SQLite and our writers' queue keep beside a ledger, where there is need of it."""
+"""What SQLite and our writers' queue keep beside a ledger when they need it."""
 
 _READ_WRITE = 0o666
 _OWNERS = 0o600
@@ -27,7 +27,7 @@ _OTHERS = 0o007
 def is_ledger_file(path: str | os.PathLike[str], ledger: Path) -> bool:
     """Whether a path leads to the ledger's database, or to a name that belongs to it.
 
-    A companion need not be there now: the next to write makes it, out of whatever lies there.
+    A companion need not be there now: the next writer takes whatever file has its name.
     """
     here = os.path.realpath(path)
     for name in {str(ledger), os.path.realpath(ledger)}:  # SQLite's are named by the latter
@@ -41,15 +41,15 @@ def is_ledger_file(path: str | os.PathLike[str], ledger: Path) -> bool:
 
 
 def create(path: Path, like: Path | None, *, private: bool = False) -> int:
-    """Make a file that nobody else has, and give its descriptor, open for writing.
+    """Make a new file; gives its descriptor, open for writing.
 
     Args:
         path: its name.
-        like: the ledger that it is made from, to be no more readable; None where that is no file.
-        private: whether it shall be its owner's alone for now.
+        like: the ledger that it is made from, whose permissions it gets; None if that is no file.
+        private: whether only its owner may read it for now.
 
     Raises:
-        FileExistsError: there is something of that name, be it a link to nowhere.
+        FileExistsError: something has that name, if only a link to nowhere.
         OSError: it cannot be made.
     """
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
@@ -57,7 +57,7 @@ def create(path: Path, like: Path | None, *, private: bool = False) -> int:
     if private or like is None:
         return os.open(path, flags, _OWNERS if private else _READ_WRITE)
     ledger = like.stat()
-    # The user's mask takes away from this what it takes from any file.
+    # The user's umask takes away from this what it takes from any file.
     descriptor = os.open(path, flags, _OWNERS | (ledger.st_mode & _READ_WRITE))
     made = os.fstat(descriptor)
     if made.st_gid != ledger.st_gid:
@@ -66,7 +66,7 @@ def create(path: Path, like: Path | None, *, private: bool = False) -> int:
 
 
 def _for_another_group(mode: int) -> int:
-    """The permissions without what only the ledger's own group may: others' rights are enough."""
+    """The permissions for a file of another group: it may do what everyone may, and no more."""
     return stat.S_IMODE(mode) & (~_GROUPS | (mode & _OTHERS) << 3)
 
 
@@ -81,7 +81,7 @@ def publish(partial: Path, path: Path) -> None:
     """Give a finished file its name.
 
     Raises:
-        FileExistsError: there is something of that name by now. It was not touched.
+        FileExistsError: something has that name by now. It was not touched.
     """
     try:
         os.link(partial, path)
@@ -98,7 +98,7 @@ def publish(partial: Path, path: Path) -> None:
 
 
 def sync_folder(path: Path) -> None:
-    """Wait until a new name is on the disk, not only what it names."""
+    """Wait until a file's name is on the disk, not only its content."""
     with suppress(OSError):  # not every system lets a folder be opened
         descriptor = os.open(path.parent, os.O_RDONLY)
         try:

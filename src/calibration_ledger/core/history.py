@@ -59,7 +59,7 @@ class Entries(Protocol):
 def walk(entries: Entries, after: int, through: int) -> Iterator[Adjustment | Page]:
     """The entries with after < seq <= through in order: adjustments, and pages of calls between.
 
-    From 0 on, adjustments of impossible numbers come as well, for an audit to find.
+    From 0 on, adjustments with a seq below 1 come as well, for an audit to find.
     """
     due = [entry for entry in entries.adjustments if after == 0 or entry.seq > after]
     for start, end, entry in stretches(due, after, through):
@@ -73,7 +73,7 @@ def stretches(
 ) -> Iterator[tuple[int, int, Adjustment | None]]:
     """From one adjustment to the next, then to the end: (after, through, the adjustment there).
 
-    Each goes through the adjustment's own seq: a call that shares it shall not slip through.
+    Each includes the adjustment's own seq, so that a call that wrongly shares it is found.
     """
     for entry in adjustments:
         if entry.seq <= through:
@@ -126,7 +126,7 @@ def covers(ranges: Ranges, seq: int) -> bool:
 
 
 def left_of(ranges: Ranges, after: int, through: int) -> Iterator[tuple[int, int]]:
-    """What is left of after < seq <= through without these ranges, as such pairs."""
+    """The rest of after < seq <= through without these ranges, as pairs (after, through)."""
     for first, last in ranges:
         if last <= after:
             continue
@@ -143,7 +143,7 @@ def left_of(ranges: Ranges, after: int, through: int) -> Iterator[tuple[int, int
 
 
 def voided_ranges(adjustments: Sequence[Adjustment]) -> Ranges:
-    """The entries that are voided, by all of a model's adjustments up to some entry.
+    """The entries that are voided, from all of a model's adjustments up to some entry.
 
     Raises:
         TypeError: a `voided` entry names no entries.
@@ -152,7 +152,7 @@ def voided_ranges(adjustments: Sequence[Adjustment]) -> Ranges:
 
 
 def ranges_in_force(voidings: Sequence[tuple[int, str | None]]) -> Ranges:
-    """The same, by the seqs and texts of a model's `voided` entries, in order."""
+    """The same, from the seqs and texts of a model's `voided` entries, in order."""
     voided: Ranges = ()
     # From the newest: it can only be voided by a newer one, and names only older ones.
     for seq, text in reversed(voidings):
@@ -163,11 +163,11 @@ def ranges_in_force(voidings: Sequence[tuple[int, str | None]]) -> Ranges:
 
 
 def setting(adjustments: Iterable[Adjustment], voided: Ranges = ()) -> list[Adjustment]:
-    """The adjustments that set the state of a replay where these entries are voided.
+    """The adjustments that set the state of a replay if these entries are voided.
 
-    The others are claims that it can check: the state that a replay of the entries before them
-    gives. But a claim that was there when these entries were archived is all that is left of what
-    they taught, and stands for them, until a reset begins anew.
+    The others are claims: a replay of the entries before them gives their state. But if these were
+    archived, a claim made before that is all that is left of what they taught. It sets the state,
+    until a reset begins anew.
     """
     found, through = [], 0
     for entry in adjustments:
@@ -188,7 +188,7 @@ def _counts(entry: Adjustment, voided: Ranges) -> bool:
 
 
 def rule_in_force(adjustments: Iterable[Adjustment], voided: Ranges = ()) -> tuple[str, float]:
-    """The rule's version and alpha that the newest adjustment chose, of those that count.
+    """The rule's version and alpha that the newest adjustment that counts has chosen.
 
     Raises:
         TypeError: there is none.

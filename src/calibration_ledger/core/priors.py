@@ -1,7 +1,7 @@
 """The coefficients that a model starts from, before its first call.
 
-A prior is only where learning starts, but it is also what users see for a model never seen, so it
-should be of the right order of magnitude. The one that was used is written into the ledger.
+Learning starts there, and a model never seen is predicted with them, so they should be of the right
+order of magnitude. Those that a model started from are written into the ledger.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def default_prior(model: str) -> Prior:
 def check_prior(
     prior: Callable[[str], tuple[float, float, float]],
 ) -> Callable[[str], tuple[float, float, float]]:
-    """A function from a model's name to its prior; what it gives is checked where it is asked."""
+    """Refuse a prior that cannot be called; what it gives is checked when it is called."""
     if not callable(prior):
         raise InvalidInputError(
             f"prior must be a function of the model's name, not {shown(prior)}: pass one that "
@@ -56,7 +56,7 @@ def check_prior(
 
 
 def checked_prior(prior: Callable[[str], tuple[float, float, float]], model: str) -> Prior:
-    """What the user's function says of this model, checked.
+    """What the user's function gives for this model, checked.
 
     Raises:
         InvalidInputError: it did not give three finite numbers that are not negative.

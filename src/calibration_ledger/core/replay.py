@@ -1,10 +1,10 @@
 """Replay: fold a model's entries again under a rule and alpha of one's choice.
 
 `opened`, `imported`, `reset` and `archived` entries set the coefficients, counts and totals that
-they hold, under the chosen rule and alpha; `recalibrated` and `voided` entries are skipped, for
-they added no knowledge (but see `history.setting`), and so is whatever is voided.
-Each call is scored, then learnt, so the figures are what the rule would have predicted in life.
-Nothing here knows a database: a `History` gives the entries in bounded pages.
+they hold, under the chosen rule and alpha. `recalibrated` and `voided` entries are skipped, because
+they add no knowledge (but see `history.setting`), and so is whatever is voided. Each call is
+predicted and scored, then learnt: the figures show how the rule would have done. Nothing here knows
+a database: a `History` gives the entries in bounded pages.
 """
 
 from __future__ import annotations
@@ -32,18 +32,8 @@ if TYPE_CHECKING:
 
     """Called with the number of calls done since it was last called."""
 
-    class Start(Protocol):
-        """How runs start: `Runs`, or the same compiled."""
-
-        def __call__(
-            self,
-            model: str,
-            states: Sequence[State],
-            *,
-            keeps_figures: bool = ...,
-            keeps_sizes: bool = ...,
-        ) -> Runs:
-            """See `Runs`."""
+    Start = Callable[..., "Runs"]
+    """How runs start: `Runs`, or the same compiled; it takes what `Runs` takes."""
 
 
 class Columns(NamedTuple):
@@ -91,15 +81,15 @@ class Window(NamedTuple):
 
 
 class Scoring:
-    """Which calls count in the figures: those in the window, but for the first `warm_up`."""
+    """Which calls count in the figures: those in the window, but not the first `warm_up`."""
 
     def __init__(self, window: Window | None = None, warm_up: int = 0) -> None:
-        """All of them, where nothing else is said."""
+        """Count all of them, unless told otherwise."""
         self.window = window
         self._warm_up = warm_up
 
     def left_out(self, count: int) -> int:
-        """Of the next so many calls, how many belong to the warm-up."""
+        """How many of the next `count` calls belong to the warm-up."""
         left_out = min(self._warm_up, count)
         self._warm_up -= left_out
         return left_out
@@ -115,14 +105,14 @@ class Scoring:
 
 
 class Runs:
-    """Rules and alphas on their way through one history, in plain Python.
+    """One or several rules and alphas that learn the same history, in plain Python.
 
     `fast.CompiledRuns` is the same, compiled; the results agree to the bit.
 
     Attributes:
         model: the model's name.
-        states: where each of them is; None from where one would not have stayed finite.
-        figures: how well each has predicted; empty where that is not asked.
+        states: the state of each; None once it would not have stayed finite.
+        figures: how well each has predicted; empty if nobody asked.
         errors: why one has no state, by its index.
     """
 
@@ -144,10 +134,10 @@ class Runs:
     def learn(
         self, pages: Iterable[Columns], scoring: Scoring, progress: Progress | None = None
     ) -> None:
-        """Learn pages of calls, one after the other, until none of them has a state left.
+        """Learn pages of calls, for as long as one of them has a state.
 
         Raises:
-            LedgerCorruptError: a call holds a value that cannot be.
+            LedgerCorruptError: a call holds an impossible value.
         """
         for columns in pages:
             with damage_told(self.model):
@@ -171,7 +161,7 @@ class Runs:
                 self.figures[index].add(columns.actual_ms, predicted_ms, scored)
 
     def give_up(self, index: int, error: NotFiniteError) -> None:
-        """Leave one out from here on."""
+        """Leave this one out from here on."""
         self.states[index] = None
         self.errors[index] = error
 
@@ -212,7 +202,7 @@ def fold_states(
     scoring: Scoring,
     progress: Progress | None = None,
 ) -> Runs:
-    """Walk the entries 1 to `through` once, for one rule and alpha or many.
+    """Fold the entries 1 to `through` under one rule and alpha or many, in one walk.
 
     Raises:
         LedgerCorruptError: the history does not begin with an opening.

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class State:
-    """A calibration in motion.
+    """A calibration that learns.
 
     Attributes:
         rule: the rule that learns.
@@ -51,10 +51,9 @@ class State:
     def from_snapshot(
         cls, snapshot: Snapshot, rule: Rule | None = None, alpha: float | None = None
     ) -> State:
-        """What a calibration was, under its own rule and alpha, or under others.
+        """The state of a calibration, under its own rule and alpha, or under others.
 
-        Its further rule state is taken where it is of the same rule version, else it starts
-        fresh from the coefficients.
+        Under another rule version, the further state starts fresh from the coefficients.
 
         Raises:
             StoredRuleError: it learns by a rule that this program does not know.
@@ -70,7 +69,7 @@ class State:
         return cls(rule, alpha, numbers, sample_count, updated_at)
 
     def snapshot(self) -> Snapshot:
-        """The opposite: the calibration as it is stored."""
+        """The calibration as it is stored: the opposite of `from_snapshot`."""
         a, b, o, total_absolute_error_ms, total_predicted_ms, *further = self.numbers
         return Snapshot(
             self.rule.version,
@@ -86,7 +85,7 @@ class State:
         )
 
     def copy(self) -> State:
-        """The same state, to go another way from here."""
+        """A copy that can learn other calls."""
         return State(self.rule, self.alpha, self.numbers.copy(), self.sample_count, self.updated_at)
 
     def learn(
@@ -99,7 +98,7 @@ class State:
         """Fold a column of calls in order; gives the prediction made before each.
 
         Raises:
-            NotFiniteError: a number was not finite on the way. The state is then useless.
+            NotFiniteError: a number was not finite on the way; the state is of no use then.
         """
         predicted_ms = learn_columns(
             self.rule, self.alpha, self.numbers, prompt_tokens, completion_tokens, actual_ms
@@ -168,7 +167,7 @@ def learn_columns(
     """Fold a column of calls into `numbers`, in place; gives the prediction before each.
 
     Raises:
-        NotFiniteError: a number was not finite on the way. `numbers` is then useless.
+        NotFiniteError: a number was not finite on the way; `numbers` is of no use then.
     """
     predicted_ms = [0.0] * len(actual_ms)
     before = numbers.copy()

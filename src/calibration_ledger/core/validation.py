@@ -1,8 +1,8 @@
 """The boundary: what callers hand in is checked here, once, before anything else sees it.
 
-Behind this line tokens are plain `int` in [0, 2**31), milliseconds are finite `float` >= 0 without
-a negative zero, times are integer microseconds since the epoch (UTC), and texts can be encoded.
-The databases would not do it: SQLite stores infinity and turns NaN into NULL, and PostgreSQL's
+Behind it tokens are plain `int` in [0, 2**31), milliseconds are finite `float` >= 0 without a
+negative zero, times are integer microseconds since the epoch (UTC), and texts can be encoded. The
+databases would not check it: SQLite stores infinity and turns NaN into NULL, and PostgreSQL's
 `x >= 0` lets NaN through.
 """
 
@@ -27,7 +27,7 @@ REQUEST_ID_LENGTH_MAX = 512
 NOTE_LENGTH_MAX = 4096
 DETAILS_BYTES_MAX = 4096
 DETAILS_DEPTH_MAX = 16
-"""Deeper values could be written from a shallow stack and then not be read from a deep one."""
+"""Python's recursion limit could let a deeper value be written, and then not let it be read."""
 TIME_LIMIT_US = 253_402_300_800_000_000
 """Times lie in [0, this): 1970 to the end of year 9999, what a `datetime` can show."""
 

@@ -1,8 +1,8 @@
 """Archive: the one way in which a ledger shrinks.
 
-The oldest entries of each model are written to a file, as an export writes a whole ledger. The
-file is read back from the disk and verified as an import would, and then, in one transaction, an
-`archived` entry takes their place, with their seq, their head and the state behind them. So seq,
+The oldest entries of each model are written to a file, in the format of an export. The file is
+read back from the disk and verified, as an import does. Then, in one transaction, an `archived`
+entry replaces them, with the seq and head of the last of them and the state after it. So seq,
 heads and audit go on, and importing the file brings the entries back. A kill at any moment leaves
 every entry in the ledger, in the complete file, or in both.
 """
@@ -52,8 +52,8 @@ class _Part:
     Attributes:
         history: its entries in the ledger.
         seq: the number of the last one to archive.
-        head: the head behind it, and
-        state: the calibration, once they were folded.
+        head: the head behind it.
+        state: the calibration behind it; both are known once the entries were folded.
     """
 
     def __init__(self, history: ModelHistory, seq: int) -> None:
@@ -63,10 +63,6 @@ class _Part:
         self.calls = history.count_calls(0, seq)
         self.head = b""
         self.state: State | None = None
-
-    def bits(self) -> tuple[object, ...]:
-        """The state in a form that compares bit by bit."""
-        return () if self.state is None else self.state.bits()
 
     def report(self) -> ArchivedModel:
         """What is told of it."""
@@ -112,7 +108,7 @@ def archive(
 
 
 def _parts(ledger: Ledger, time: int, model: str | None) -> list[_Part]:
-    """What was made before a time (us), of the models of which that is a call at least."""
+    """What each model has from before a time (us), if there is a call among it."""
     parts = []
     for live in ledger.models(model):
         history = ledger.history(live)
@@ -123,7 +119,7 @@ def _parts(ledger: Ledger, time: int, model: str | None) -> list[_Part]:
 
 
 def _check_rights(ledger: Ledger) -> None:
-    """Find out before the long work whether this user may do what is done at its end."""
+    """Find out before the long work whether this user may delete entries at its end."""
 
     def work(transaction: Transaction) -> None:
         transaction.check_revision()
@@ -141,7 +137,7 @@ def _check_rights(ledger: Ledger) -> None:
 
 
 def _texts(ledger: Ledger, parts: Sequence[_Part], progress: Progress | None) -> Iterator[str]:
-    """The lines of the file. What is in the ledger is audited on the way, up to its newest entry.
+    """The lines of the file; each model is audited on the way, up to its newest entry.
 
     Raises:
         LedgerCorruptError: an entry does not follow from those before it.
@@ -176,12 +172,9 @@ def _verify(path: Path, parts: Sequence[_Part], progress: Progress | None) -> No
                 fold = ModelAudit(model.model, model.adjustments)
                 feed(fold, model, model.last_seq)
                 check_fold(fold, model, file)
-                is_same = (model.model, model.last_seq, fold.head) == (
-                    part.model,
-                    part.seq,
-                    part.head,
-                )
-                if not is_same or fold.state is None or fold.state.bits() != part.bits():
+                found = (model.model, model.last_seq, fold.head)
+                is_same = found == (part.model, part.seq, part.head)
+                if not is_same or not _same(fold.state, part.state):
                     raise ValueError(f"{model.model}: another history")  # noqa: TRY301 - told below
     except BaseException as error:
         path.unlink(missing_ok=True)
@@ -193,8 +186,12 @@ def _verify(path: Path, parts: Sequence[_Part], progress: Progress | None) -> No
         raise
 
 
+def _same(found: State | None, written: State | None) -> bool:
+    return found is not None and written is not None and found.same_as(written)
+
+
 def _sync(path: Path) -> None:
-    """Wait until the file's name is on the disk, too, and let its content be read from there."""
+    """Let the file be read from the disk, and wait until its name is there, too."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         if hasattr(os, "posix_fadvise"):
@@ -213,7 +210,7 @@ def _sync(path: Path) -> None:
 
 
 def _take_out(ledger: Ledger, parts: Sequence[_Part], path: Path) -> None:
-    """Put archived entries in the place of what is in the file, in one transaction."""
+    """Replace what is in the file by archived entries, in one transaction."""
     note, now = f"to {shown_name(path.name)}"[:NOTE_LENGTH_MAX], now_us()
 
     def work(transaction: Transaction) -> None:

@@ -99,7 +99,7 @@ def _findings(
 
 
 def _audit_whole(ledger: Ledger) -> list[Finding]:
-    """What concerns no single model: foreign rows, and the engine's own check."""
+    """The findings on the ledger as a whole: the engine's own check, and foreign rows."""
     try:
         engine = ledger.check_engine()
         foreign = ledger.foreign_rows()
@@ -122,11 +122,7 @@ def _audit_whole(ledger: Ledger) -> list[Finding]:
 
 
 def checked_head(head: Head | tuple[str, int, str]) -> Head:
-    """A head as `heads()` gives them.
-
-    Raises:
-        InvalidInputError: it is none.
-    """
+    """A head as `heads()` gives it; InvalidInputError if it is none."""
     try:
         model, seq, digest = head
         valid = is_head(model, seq, digest)
@@ -141,7 +137,7 @@ def checked_head(head: Head | tuple[str, int, str]) -> Head:
 
 
 def checked_heads(heads: Iterable[Head | tuple[str, int, str]]) -> list[Head]:
-    """The heads that an audit was given; raises as `checked_head` does."""
+    """The heads that the user gave; raises what `checked_head` raises."""
     try:
         given = list(heads)
     except TypeError:
@@ -162,7 +158,7 @@ def missing_models(noted: Iterable[Head], present: Iterable[str]) -> list[Findin
 
 
 def contradictions(noted: Iterable[Head]) -> list[Finding]:
-    """A finding for each noted head that says otherwise than one before it."""
+    """A finding for each noted head that differs from an earlier one of the same entry."""
     digests: dict[tuple[str, int], str] = {}
     return [
         Finding(head.model, head.seq, "noted head", first, f"{head.digest}, noted as well")

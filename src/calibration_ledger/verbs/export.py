@@ -71,7 +71,7 @@ _UNREADABLE = (TypeError, ValueError, OverflowError, AttributeError)
 
 
 class Written:
-    """Counts what was written, and reports it."""
+    """Counts what was written, and tells `progress`."""
 
     def __init__(self, progress: Progress | None) -> None:
         """Begin with none."""
@@ -130,7 +130,7 @@ def entry_texts(
     written: Written,
     fold: ModelAudit | None = None,
 ) -> Iterator[str]:
-    """The lines of a model's entries up to one, some at once; each is folded, too."""
+    """The lines of a model's entries up to `through`, some at once; `fold` audits each."""
     for part in walk(history, 0, through):
         if isinstance(part, Adjustment):
             if fold is not None:
@@ -160,13 +160,7 @@ def _ledger_texts(ledger: Ledger, models: list[Stored], written: Written) -> Ite
 
 
 def csv_lines(model: str, rows: Iterable[Sequence[Any]], is_voided: Callable[[int], bool]) -> str:
-    """Calls as lines of CSV; floats are written so that they come back exactly.
-
-    Args:
-        model: the model's name.
-        rows: its calls.
-        is_voided: whether a call is voided, by its seq.
-    """
+    """A model's calls as lines of CSV; floats are written so that they come back exactly."""
     buffer = io.StringIO()
     plain = csv.writer(buffer, lineterminator="\n")
     # Left to itself, the module quotes a carriage return only if it ends lines, and refuses to
@@ -192,8 +186,8 @@ def _csv_texts(ledger: Ledger, models: list[Stored], written: Written) -> Iterat
 
 
 # -- salvage: what can still be read of a damaged ledger ------------------------------------
-# Of a damaged history the heads no longer hold, so what is written are calls, not a ledger: they
-# are learnt anew where they are imported. Every number of an entry that is missing is told.
+# The heads of a damaged history no longer hold, so calls are written, not a ledger: an import
+# learns them anew. The report has the number of every entry that is missing.
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,9 +215,9 @@ def salvage(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> SalvageReport:
-    """Write what can be read; see `AdaptiveCalibrator.export_ledger`.
+    """Write what can be read of a ledger, even of one that cannot be opened.
 
-    The ledger need not be one that can be opened.
+    See `AdaptiveCalibrator.export_ledger`.
     """
     if place.path is None:
         raise InvalidInputError(
@@ -231,21 +225,27 @@ def salvage(
         )
     with opened(place) as source:
         models = source.models() if model is None else [_one(source, model, place)]
-        written = _Written(source, models, progress)
+        written, lost, incomplete = Written(progress), [], []
         lines = _json_lines if kind == "jsonl" else csv_lines
         with open_target(target, place.path, overwrite=overwrite) as write:
             if kind == "csv":
                 write(",".join(CSV_COLUMNS) + "\n")
-            written.write(lines, write)
+            for found in models:
+                history = source.model(found)
+                for rows in history.pages():
+                    write(lines(found.model, rows, history.is_voided))
+                    written.add(len(rows), 0)
+                lost += history.lost
+                incomplete += history.incomplete
     return SalvageReport(
         kind,
         shown_name(target),
         len(models),
         written.calls,
-        0,
-        tuple(written.lost),
-        tuple(written.incomplete),
-        tuple(found.model for found in models if not found.is_named),
+        adjustments=0,
+        lost=tuple(lost),
+        incomplete=tuple(incomplete),
+        stand_ins=tuple(found.model for found in models if not found.is_named),
     )
 
 
@@ -260,36 +260,8 @@ def _one(source: Salvage, model: str, place: Place) -> Found:
     )
 
 
-class _Written:
-    """Writes the calls of one model after the other, and counts."""
-
-    def __init__(self, source: Salvage, models: list[Found], progress: Progress | None) -> None:
-        self.calls = 0
-        self.lost: list[LostRange] = []
-        self.incomplete: list[LostRange] = []
-        self._source = source
-        self._models = models
-        self._progress = progress
-
-    def write(
-        self,
-        lines: Callable[[str, Iterable[CallRow], Callable[[int], bool]], Iterable[str]],
-        write: Callable[[str], object],
-    ) -> None:
-        for found in self._models:
-            model = self._source.model(found)
-            for rows in model.pages():
-                write("".join(lines(found.model, rows, model.is_voided)))
-                if self._progress is not None:
-                    self._progress(len(rows))
-            self.calls += model.calls
-            self.lost += model.lost
-            self.incomplete += model.incomplete
-
-
-def _json_lines(
-    model: str, rows: Iterable[CallRow], is_voided: Callable[[int], bool]
-) -> Iterator[str]:
+def _json_lines(model: str, rows: Iterable[CallRow], is_voided: Callable[[int], bool]) -> str:
+    lines = []
     for row in rows:
         values = call_values(model, row)
         seq, *_, details = row
@@ -297,4 +269,5 @@ def _json_lines(
             values["details"] = json.loads(details)
         if is_voided(seq):
             values["voided"] = True
-        yield encode(values) + "\n"
+        lines.append(encode(values) + "\n")
+    return "".join(lines)

@@ -1,11 +1,13 @@
 """Import of calls: a file of rows is checked whole, then recorded in bounded transactions.
 
-Reading: every line is parsed into a temporary database. Checking: in the order of recording, each
-row is held against the ledger (its request id may be there already, with the same numbers or with
-others) and learnt in a trial, so that what recording would refuse is refused before. Recording:
-through the same functions as `record_many`. A crash leaves a prefix, and the request id that every
-row gets makes the same import complete it. What is recorded bears the id of the import, which the
-file alone decides; a row that is in the ledger already keeps what it has.
+1. Reading parses every line into a temporary database.
+2. Checking looks each row's request id up in the ledger, and learns the new rows on trial: what
+   recording would refuse is refused now.
+3. Recording takes the same way as `record_many`. A crash leaves the first transactions; every row
+   has a request id by then, so the same import adds the rest.
+
+Recorded calls carry the import's id, which depends on the file alone. A call that was in the ledger
+before stays as it is.
 """
 
 from __future__ import annotations
@@ -143,7 +145,7 @@ def _settle(staged: StagedCalls, skips: Skips) -> None:
 
 
 class _Trial:
-    """One model of the file, learnt on trial from where the ledger stands."""
+    """One model of the file, learnt on trial from its state in the ledger."""
 
     def __init__(self, ledger: Ledger, opening: Callable[[str], Adjustment], model: str) -> None:
         self.ledger = ledger
@@ -163,7 +165,7 @@ class _Trial:
         self.newest_at = -1 if newest_at is None else newest_at
 
     def check(self, rows: Sequence[StagedCall], staged: StagedCalls, skips: Skips) -> None:
-        """Take the next rows of this model, in the order of recording."""
+        """Check the next rows of this model, in the order of recording."""
         new = self._unknown(rows, staged, skips)
         if not new:
             return
@@ -227,7 +229,7 @@ class _Trial:
 
 
 def numbers_of(call: StagedCall | Known) -> tuple[int, int, float]:
-    """What must be the same where a request id comes back."""
+    """The numbers that must be the same if a request id comes again."""
     return call.prompt_tokens, call.completion_tokens, call.actual_ms
 
 
@@ -243,7 +245,7 @@ def _check(
     skips: Skips,
     progress: Progress,
 ) -> list[_Trial]:
-    """Check everything against the ledger; gives the models of which something is left."""
+    """Check every row against the ledger; gives the models that have good rows."""
     trials: list[_Trial] = []
     for page in staged.pages(BATCH):
         for model, rows in groupby(page, key=lambda row: row.model):
@@ -255,7 +257,7 @@ def _check(
 
 
 # -- recording what was checked -------------------------------------------------------------
-# In bounded transactions. What others record of the same file meanwhile counts as theirs.
+# In bounded transactions. What others record of the same file meanwhile counts as there already.
 
 BATCH = 1_000
 """Calls to a transaction, and rows to a step of reading and checking."""
@@ -269,9 +271,9 @@ def record_staged(
     import_id: str,
     progress: Progress,
 ) -> tuple[Counter[str], int, set[str]]:
-    """Record what is left; each call bears the id of the import in its details.
+    """Record the rows that are left, with the import's id in the details of each.
 
-    Gives how many were added of each model, how many others added meanwhile, and what was opened.
+    Gives how many were added to each model, how many others added meanwhile, and the new models.
     """
     recorded: Counter[str] = Counter()
     opened: set[str] = set()
@@ -292,11 +294,7 @@ def record_staged(
                 f"{recorded.total()} calls of the file were recorded before it.",
             ) from error
         except LedgerError as error:
-            if recorded:
-                error.keep(
-                    f"{recorded.total()} calls of {name} were recorded: run the same import again "
-                    f"to add the rest"
-                )
+            keep_recorded(error, recorded.total(), f"calls of {name}")
             raise
         added = Counter({model: of_model.added for model, of_model in written.items()})
         recorded += added
@@ -304,6 +302,12 @@ def record_staged(
         met += len(page) - added.total()
         progress(len(page))
     return recorded, met, opened
+
+
+def keep_recorded(error: LedgerError, count: int, what: str) -> None:
+    """Add to the error that ended an import what was recorded before it."""
+    if count:
+        error.keep(f"{count} {what} were recorded: run the same import again to add the rest")
 
 
 def _new_call(row: StagedCall, import_id: str) -> NewCall:
@@ -318,13 +322,13 @@ LINES_MAX = 20
 """Skipped lines that are listed; the others are counted."""
 
 REASONS_MAX = 50
-"""Kinds of reasons that are told apart; the others are counted together."""
+"""Different reasons that are counted apart; all others are counted together."""
 
 _REASON_LENGTH_MAX = 300
 _ADVICE = " Nothing was recorded: mend the line, or leave bad lines out (skip_bad, --skip-bad)."
 _OTHERS = "other reasons"
 
-# What differs from line to line in one and the same reason: quoted values, then numbers.
+# What differs between lines that are bad for the same reason: quoted values, and numbers.
 _VALUES = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|(?<![\w*])-?[0-9][\w.+-]*""")
 
 
@@ -332,7 +336,7 @@ class Skips:
     """The bad lines of one file."""
 
     def __init__(self, source: str, *, skip_bad: bool) -> None:
-        """Begin with none; without `skip_bad` the first one is raised."""
+        """Start with none; without `skip_bad`, the first one refuses the file."""
         self._source = source
         self._skip_bad = skip_bad
         self._reasons: Counter[str] = Counter()
@@ -340,10 +344,10 @@ class Skips:
         self.count = 0
 
     def add(self, line: int, reason: str) -> None:
-        """A bad line.
+        """Count a bad line.
 
         Raises:
-            ImportRefusedError: bad lines are not to be skipped.
+            ImportRefusedError: bad lines are not skipped.
         """
         reason = reason.rstrip(".")
         if len(reason) > _REASON_LENGTH_MAX:
@@ -370,17 +374,17 @@ class Skips:
 
 
 # -- what an import says while it runs ------------------------------------------------------
-# A `progress` is any function of a number of steps. One that has a method `begin` as well is told
-# what the steps that follow are, such as "lines read", and of the checking in between, too.
+# A `progress` is any function of a number of steps. If it has a method `begin`, that is told what
+# the next steps are, such as "lines read"; then it also counts the steps of the checking.
 
 
 def begin(progress: Progress, steps: str) -> None:
-    """Say what the steps that follow are."""
+    """Tell a `progress` what the next steps are, if it asks for that."""
     told = getattr(progress, "begin", None)
     if told is not None:
         told(steps)
 
 
 def for_checks(progress: Progress) -> Progress:
-    """Where to count what is neither read nor recorded: whoever asked for plain steps does not."""
+    """Who is told of the steps of the checking: nobody who does not learn what the steps are."""
     return progress if hasattr(progress, "begin") else lambda _: None

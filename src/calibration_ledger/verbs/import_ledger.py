@@ -1,14 +1,14 @@
 """Import of a whole ledger: restore what has no history here, continue what has the same.
 
-The file is verified whole first, then compared with the ledger.
-Entries go in verbatim, in bounded transactions, each of which leaves a whole ledger that the same
-import continues; those of an archive that come back, in one for each model.
+The file is verified whole first, then compared with the ledger. Its entries go in as they are, in
+bounded transactions, each of which leaves a sound ledger: the same import adds the rest. Entries
+that come back from an archive go in in one transaction for each model.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from calibration_ledger.core.audit import ModelAudit
 from calibration_ledger.core.entries import Adjustment
@@ -19,25 +19,23 @@ from calibration_ledger.errors import LedgerError, NotRecordedError, damaged, na
 from calibration_ledger.formats.ledger import LedgerReader, ModelEnd
 from calibration_ledger.formats.source import open_source, shown_name
 from calibration_ledger.storage.stage import StagedEntries
-from calibration_ledger.verbs.import_calls import begin
+from calibration_ledger.verbs.import_calls import begin, keep_recorded
 from calibration_ledger.verbs.record import NewCall, OpenModel
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterator, Sequence
-    from typing import Any, TextIO
+    from typing import TextIO
 
     from calibration_ledger.core.entries import CallRow
     from calibration_ledger.core.history import Entries, Page
     from calibration_ledger.core.replay import Progress
-    from calibration_ledger.core.state import State
     from calibration_ledger.formats.source import Source
     from calibration_ledger.storage.ledger import Ledger, ModelHistory
     from calibration_ledger.storage.stage import StagedModel
     from calibration_ledger.storage.transaction import Stored, Transaction
 
     Place = tuple[int, bytes | None, Adjustment | None]
-
     """Where a model must stand when its entries are appended: its seq, head and first entry."""
 
 
@@ -63,14 +61,10 @@ def import_entries(
                     _restore(ledger, plan, done, report)
                 _append(ledger, plan, done, report)
             except LedgerError as error:
-                if done:
-                    error.keep(
-                        f"{done.total()} entries of {name} were recorded: run the same import "
-                        f"again to add the rest"
-                    )
+                keep_recorded(error, done.total(), f"entries of {name}")
                 raise
     opened = sum(plan.live is None for plan in plans)
-    unchanged = sum(_is_unchanged(plan) for plan in plans)
+    unchanged = sum(plan.is_unchanged for plan in plans)
     return ImportReport(
         "ledger",
         name,
@@ -84,14 +78,9 @@ def import_entries(
     )
 
 
-def _is_unchanged(plan: Plan) -> bool:
-    is_whole = plan.live is not None and plan.live.last_seq >= plan.staged.last_seq
-    return is_whole and not plan.restored
-
-
 # -- the file held against itself -----------------------------------------------------------
-# The fold that audits a ledger also checks a file: an import before it takes anything in, and an
-# archive before anything is taken out of the ledger.
+# The fold that audits a ledger also checks a file: before an import adds anything, and before an
+# archive takes anything out of the ledger.
 
 BATCH = 1_000
 """Calls that are staged at once, and entries to a transaction of an import."""
@@ -128,7 +117,7 @@ def stage(file: Source, staged: StagedEntries, progress: Progress) -> int:
 
 
 def feed(fold: ModelAudit, entries: Entries, through: int) -> None:
-    """Fold the entries up to one."""
+    """Fold the entries behind those that were folded, up to `through`."""
     for part in walk(entries, fold.seq, through):
         if isinstance(part, Adjustment):
             fold.adjust(part)
@@ -137,7 +126,7 @@ def feed(fold: ModelAudit, entries: Entries, through: int) -> None:
 
 
 def check_fold(fold: ModelAudit, model: StagedModel, file: Source) -> None:
-    """Refuse a file whose entries of a model do not explain themselves, or its head.
+    """Refuse a file whose entries of a model do not follow from each other, or its head from them.
 
     Raises:
         ImportRefusedError: they do not.
@@ -152,9 +141,9 @@ def check_fold(fold: ModelAudit, model: StagedModel, file: Source) -> None:
 
 
 # -- what each model of the file gets -------------------------------------------------------
-# A model without history here gets all of its entries, one with the same history those that it
-# lacks. They may be lacking at the end, or at the beginning, where they were archived: an archive
-# is brought back by importing it. Where the two do not fit, nothing changes for any model.
+# A model without history here gets all of its entries. One with the same history gets those that
+# it lacks: at the end, or at the beginning, where they were archived. If one model of the file does
+# not fit, nothing changes for any of them.
 
 _SHOWN_MAX = 5
 _CHANGED = "Nothing was changed"
@@ -170,7 +159,7 @@ class Plan(NamedTuple):
         staged: the model.
         live: its calibration in the ledger, if it has history there.
         beginning: the first entry that the ledger has of it.
-        restored: the seq up to which entries of the file take the place of that one; 0: none do.
+        restored: up to which seq entries of the file replace that one; 0: none do.
     """
 
     staged: StagedModel
@@ -178,12 +167,18 @@ class Plan(NamedTuple):
     beginning: Adjustment | None = None
     restored: int = 0
 
+    @property
+    def is_unchanged(self) -> bool:
+        """Whether the ledger has all of it already."""
+        is_whole = self.live is not None and self.live.last_seq >= self.staged.last_seq
+        return is_whole and not self.restored
+
 
 def plan_import(ledger: Ledger, staged: StagedEntries, file: Source) -> list[Plan]:
-    """Verify every model and hold it against the ledger.
+    """Verify every model of the file, and compare it with the ledger.
 
     Raises:
-        ImportRefusedError: the file does not explain itself, or a model has another history here.
+        ImportRefusedError: the file is not sound, or a model has another history here.
     """
     here = {live.model: live for live in ledger.models()}
     plans: list[Plan] = []
@@ -233,13 +228,10 @@ def _head_at(history: ModelHistory, seq: int) -> bytes | None:
 
 
 class _Merged:
-    """The history of a model that its part of the file and the ledger's own make together.
-
-    The ledger's own entries stand between the file's older and newer ones.
-    """
+    """A model's history once the file is imported: the ledger's entries between the file's."""
 
     def __init__(self, staged: StagedModel, history: ModelHistory, restored: int) -> None:
-        """Put them together."""
+        """The file's entries up to `restored`, the ledger's, then what the file has beyond it."""
         self.staged = staged
         self.history = history
         self.restored = restored
@@ -270,7 +262,7 @@ class _Merged:
 
 
 def _check_overlap(model: StagedModel, history: ModelHistory, file: Source) -> None:
-    """Refuse entries that do not reach up to those of the ledger, or do not begin among them."""
+    """Refuse a file that leaves a gap before or behind the ledger's entries."""
     name, end = repr(model.model), history.live.last_seq
     if model.last_seq < history.archived:
         file.refuse(
@@ -289,7 +281,7 @@ def _check_overlap(model: StagedModel, history: ModelHistory, file: Source) -> N
 
 
 def _check_fit(ledger: Ledger, merged: _Merged, file: Source) -> None:
-    """Refuse what would not explain itself together, though each part does.
+    """Refuse a file that is sound, as the ledger is, but whose entries do not fit the ledger's.
 
     Raises:
         ImportRefusedError: a recalibration or voiding rests on the archived entry, or a request
@@ -303,7 +295,10 @@ def _check_fit(ledger: Ledger, merged: _Merged, file: Source) -> None:
         if any(page.rows for page in history.calls(0, restored)):
             raise damaged(staged.model, "calls are there that were archived")
         feed(fold, merged, restored)
-        _check_same_state(fold.state, history)
+        assert fold.state is not None  # noqa: S101 - the file was verified
+        assert history.beginning is not None  # noqa: S101 - it is the archived entry
+        if fold.state.snapshot() != history.beginning.snapshot:
+            raise damaged(staged.model, "the archived entry is not what the archive ends in")
     feed(fold, merged, merged.last_seq)
     for finding in fold.close():
         if finding.check not in _CLAIMED:
@@ -326,19 +321,11 @@ def _check_fit(ledger: Ledger, merged: _Merged, file: Source) -> None:
             )
 
 
-def _check_same_state(state: State | None, history: ModelHistory) -> None:
-    """Refuse a ledger whose archived entry is not the state behind the entries it stands for."""
-    assert state is not None  # noqa: S101 - the file was verified
-    assert history.beginning is not None  # noqa: S101 - it is the archived entry
-    if state.snapshot() != history.beginning.snapshot:
-        raise damaged(history.model, "the archived entry is not what the archive ends in")
-
-
 # -- the beginning: archived entries come back ----------------------------------------------
 
 
 def _restore(ledger: Ledger, plan: Plan, done: Counter[str], progress: Progress) -> None:
-    """Bring the entries back that the ledger's archived entry stands for: all, or none."""
+    """Replace the ledger's archived entry by the entries that it stands for: all, or none."""
     model, live = plan.staged, plan.live
     assert live is not None  # noqa: S101 - it has an archived entry
 
@@ -366,7 +353,7 @@ def _restore(ledger: Ledger, plan: Plan, done: Counter[str], progress: Progress)
     progress(written.total())
 
 
-def _put_back(transaction: Transaction, model_id: int, rows: Sequence[Any]) -> None:
+def _put_back(transaction: Transaction, model_id: int, rows: Sequence[CallRow]) -> None:
     transaction.add_calls([(model_id, *call) for *call, _, _ in rows])
     transaction.add_details(
         [
@@ -389,15 +376,7 @@ def _append(ledger: Ledger, plan: Plan, done: Counter[str], progress: Progress) 
         after = max(seq, model.archived - 1)
         through = min(after + BATCH, model.last_seq)
         parts = list(walk(model, after, through))
-
-        def work(
-            transaction: Transaction,
-            parts: Sequence[Adjustment | Page] = parts,
-            at: Place = (seq, head, beginning),
-        ) -> bytes:
-            return _append_parts(transaction, model.model, at, parts)
-
-        head = ledger.write(work)
+        head = ledger.write(_append_parts, model.model, (seq, head, beginning), parts)
         adjustments = sum(isinstance(part, Adjustment) for part in parts)
         done["adjustments"] += adjustments
         done["calls"] += through - after - adjustments

@@ -1,6 +1,6 @@
-"""Recording: what happens to a model's row inside one transaction.
+"""Recording: calls and resets go into the ledger, in transactions that lock each model's row.
 
-Everything here runs while the model's row is locked, so that `seq` is the order of application.
+While a row is locked, nobody else appends to its model, so `seq` is the order of learning.
 """
 
 from __future__ import annotations
@@ -43,13 +43,12 @@ if TYPE_CHECKING:
     from calibration_ledger.storage.transaction import Known, Stored, Transaction
 
     Opening = Callable[[str], Adjustment]
-
     """Gives the first entry of a model that has no history yet."""
 
 
 # -- one transaction, or several ------------------------------------------------------------
-# A prior is the user's own code: it runs before a transaction begins, never inside one, and before
-# a ledger is made, so that one that fails leaves nothing behind.
+# A prior is the user's own code. It runs before a transaction and before a ledger is made, so that
+# one that fails leaves nothing behind.
 
 BATCH = 1_000
 """Calls to a transaction in `record_many`."""
@@ -60,17 +59,11 @@ def write_calls(
 ) -> dict[str, Recorded]:
     """Record the calls of some models in one transaction; gives what became of each model's.
 
-    Args:
-        ledger: where to.
-        opening: what gives the first entry of a model that has none.
-        calls: of each model, in order.
-
-    Raises:
-        As `record_calls` does, but for `Unopened`.
+    Raises what `record_calls` raises, but not `Unopened`.
     """
 
     def work(transaction: Transaction) -> dict[str, Recorded]:
-        # Models are locked in one order everywhere, so that batches cannot deadlock.
+        # Everyone locks models in this order, so that transactions cannot deadlock.
         return {
             model: record_calls(transaction, model, calls[model], openings.get(model))
             for model in sorted(calls)
@@ -106,7 +99,7 @@ def record_batches(
 
 
 def _keep(error: BaseException, errors_ms: Sequence[float]) -> None:
-    """Let what ended a `record_many` tell which calls stay, and carry their errors."""
+    """Add to the error that ended a `record_many` which calls stay, and their errors."""
     done = len(errors_ms)
     stayed = f"the first {done} calls were recorded"
     if isinstance(error, CalibrationLedgerError):
@@ -117,7 +110,7 @@ def _keep(error: BaseException, errors_ms: Sequence[float]) -> None:
 
 
 def reset_models(ledger: Ledger, opening: Opening, model: str | None) -> None:
-    """See `AdaptiveCalibrator.reset`; the one model has history."""
+    """See `AdaptiveCalibrator.reset`; a model that is named has history."""
     openings: dict[str, Adjustment] = {}
 
     def work(transaction: Transaction) -> list[str]:
@@ -143,17 +136,17 @@ def reset_models(ledger: Ledger, opening: Opening, model: str | None) -> None:
 
 
 class Unopened(Exception):  # noqa: N818 - a signal inside the package, not an error
-    """The model has no history yet, and its prior is not worked out inside a transaction."""
+    """The model has no history yet: ask for its prior outside of the transaction, and come back."""
 
 
 class OpenModel:
-    """A model's locked row in motion: append entries to it, then `save`."""
+    """A model whose row is locked: append entries to it, then `save`."""
 
     __slots__ = ("head", "is_new", "model_id", "seq", "state", "transaction")
 
     @classmethod
     def load(cls, transaction: Transaction, model: str) -> OpenModel:
-        """A model that has history.
+        """A model that had history a moment ago.
 
         Raises:
             ModelNotFoundError: it has none any more: the ledger was replaced meanwhile.
@@ -170,22 +163,20 @@ class OpenModel:
         return cls(transaction, live)
 
     def __init__(self, transaction: Transaction, live: Stored) -> None:
-        """Go on from a calibration that is locked; raises as `load` does."""
+        """Continue from a calibration whose row is locked; raises as `load` does."""
         self.transaction = transaction
         self.is_new = False
         self.model_id = live.model_id
-        try:
+        with damage_told(live.model):
             self.state = State.from_snapshot(live.snapshot)
-        except IMPOSSIBLE as error:
-            raise impossible(live.model, error) from error
         self.seq = live.last_seq
         self.head = live.head
 
     @classmethod
     def create(cls, transaction: Transaction, model: str, opening: Adjustment) -> OpenModel:
-        """A model without history, with its first entry.
+        """A model without history, and its first entry.
 
-        An `archived` one keeps its seq, and the head that it carries.
+        An `archived` entry keeps its seq and gives the head that it carries; any other is entry 1.
         """
         self = cls.__new__(cls)
         self.transaction = transaction
@@ -247,22 +238,10 @@ class OpenModel:
             self.transaction.save((*columns, self.model_id))
 
 
-def _open(transaction: Transaction, model: str, opening: Adjustment | None) -> OpenModel:
-    live = transaction.stored(model)
-    if live is not None:
-        return OpenModel(transaction, live)
-    if opening is None:
-        raise Unopened
-    return OpenModel.create(transaction, model, opening)
-
-
 def record_call(transaction: Transaction, model: str, call: NewCall) -> float:
-    """Record a single call, as `record_calls` would: unrolled, because `record()` is the hot path.
+    """Record one call as `record_calls` does, but faster, for `record()`; gives its error.
 
-    Gives its error. Whatever is unusual goes the long way, which also says what was wrong.
-
-    Raises:
-        As `record_calls` does.
+    Whatever is unusual takes the long way, which also says what was wrong.
     """
     at, p, c, y, request_id, details = call
     is_usual = request_id is None and details is None
@@ -290,9 +269,9 @@ class Recorded(NamedTuple):
 
     errors_ms: list[float]
     added: int
-    """How many are new: the others were there already, by their request ids."""
+    """How many are new: the request ids of the others were recorded before."""
     is_new: bool
-    """Whether the model is."""
+    """Whether the model had no history."""
 
 
 def record_calls(
@@ -304,13 +283,7 @@ def record_calls(
     """Record calls of one model in order.
 
     A call whose request id the model has already, with the same tokens and milliseconds, adds no
-    row and gives its first error.
-
-    Args:
-        transaction: the open transaction.
-        model: the model's name.
-        calls: what to record.
-        opening: the entry that opens the model should it have no history; see `Unopened`.
+    row and gives its first error. `opening` is the first entry of a model without history.
 
     Raises:
         Unopened: the model has no history, and no opening was given.
@@ -318,7 +291,13 @@ def record_calls(
         NotFiniteError: the calibration would not stay finite.
     """
     try:
-        opened = _open(transaction, model, opening)
+        live = transaction.stored(model)
+        if live is not None:
+            opened = OpenModel(transaction, live)
+        elif opening is not None:
+            opened = OpenModel.create(transaction, model, opening)
+        else:
+            raise Unopened
         before = opened.seq
         if all(call.request_id is None for call in calls):
             errors = opened.learn(calls)
@@ -331,38 +310,33 @@ def record_calls(
 
 
 def _record_once(opened: OpenModel, model: str, calls: Sequence[NewCall]) -> list[float]:
-    """The same, where some calls carry request ids."""
+    """Learn the calls whose request ids are new; gives the errors of all."""
     stored = _stored(opened, calls)
-    known: dict[str, tuple[NewCall, int]] = {}  # request id: the call, its place among the new
+    known: dict[str, NewCall | Known] = {**stored}
     new: list[NewCall] = []
-    errors = [0.0] * len(calls)
-    places: list[int | None] = [None] * len(calls)
-    for i, call in enumerate(calls):
-        if call.request_id is None:
-            places[i] = len(new)
-            new.append(call)
-            continue
-        if call.request_id in known:
-            first, places[i] = known[call.request_id]
+    for call in calls:
+        first = None if call.request_id is None else known.get(call.request_id)
+        if first is not None:
             _check_same(model, call, first)
             continue
-        there = stored.get(call.request_id)
-        if there is not None:
-            _check_same(model, call, there)
-            errors[i] = there.actual_ms - there.predicted_ms
-            continue
-        known[call.request_id] = (call, len(new))
-        places[i] = len(new)
         new.append(call)
-    learnt = opened.learn(new) if new else []
-    return [
-        learnt[place] if place is not None else error
-        for place, error in zip(places, errors, strict=True)
-    ]
+        if call.request_id is not None:
+            known[call.request_id] = call
+    learnt = iter(opened.learn(new) if new else ())
+    errors = {given: there.actual_ms - there.predicted_ms for given, there in stored.items()}
+    found = []
+    for call in calls:
+        if call.request_id is None:
+            found.append(next(learnt))
+            continue
+        if call.request_id not in errors:
+            errors[call.request_id] = next(learnt)
+        found.append(errors[call.request_id])
+    return found
 
 
 def _stored(opened: OpenModel, calls: Sequence[NewCall]) -> dict[str, Known]:
-    """Of the request ids of calls, those that the model has."""
+    """The calls that the model has under these calls' request ids."""
     if opened.is_new:
         return {}
     given = (call.request_id for call in calls)
@@ -414,11 +388,7 @@ def new_call(
     request_id: object,
     details: Mapping[str, Any] | None,
 ) -> NewCall:
-    """Check the parts of a call.
-
-    Raises:
-        InvalidInputError: one of them is not what it must be.
-    """
+    """Check the parts of a call; InvalidInputError says which is wrong."""
     return NewCall(
         now_us() if called_at is None else check_time("called_at", called_at),
         check_tokens("prompt_tokens", prompt_tokens),
@@ -430,12 +400,7 @@ def new_call(
 
 
 def checked_calls(calls: object) -> list[tuple[str, NewCall]]:
-    """Check several `Call`s, or mappings with their fields; gives the model and the rest of each.
-
-    Raises:
-        InvalidInputError: one of them is neither, or a part of it is not what it must be; the
-            sentence says which. Or they are not several.
-    """
+    """Check several calls as `checked_call` does; the error says which one is wrong."""
     if isinstance(calls, Call | Mapping | str | bytes) or not isinstance(calls, Iterable):
         raise InvalidInputError(
             f"record_many takes several calls, not {shown(calls)} ({type(calls).__name__}): pass a "
@@ -453,7 +418,7 @@ def checked_calls(calls: object) -> list[tuple[str, NewCall]]:
 
 
 def checked_call(call: object) -> tuple[str, NewCall]:
-    """Check a `Call`, or a mapping with its fields; gives the model and the rest.
+    """Check a `Call`, or a mapping with its fields; gives its model and the other parts.
 
     Raises:
         InvalidInputError: it is neither, or a part of it is not what it must be.

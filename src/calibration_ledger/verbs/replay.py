@@ -44,7 +44,7 @@ Done = TypeVar("Done")
 
 
 class _Plan(NamedTuple):
-    """What the models of a request are replayed under, where it says so."""
+    """What is asked of each model."""
 
     rule: Rule | None
     alpha: float | None
@@ -54,12 +54,12 @@ class _Plan(NamedTuple):
     window: Window | None = None
     """Which calls are scored; None for all."""
     best: Mapping[str, Score] = MappingProxyType({})
-    """What models adopt that each have their own."""
+    """What each model adopts, where that is its own."""
 
     def chosen(self, live: Stored) -> tuple[Rule, float]:
-        """The rule and alpha of one model: what is left out is the model's live one.
+        """The rule and alpha to try on a model: by default its live ones.
 
-        But the alpha of one rule says nothing to another: there it is the rule's own default.
+        The alpha of one rule means nothing to another: a new rule comes with its own default.
         """
         best = self.best.get(live.model)
         if best is not None and best.rule is not None and best.alpha is not None:
@@ -113,7 +113,7 @@ def recalibrate(
         lives = [live for live in lives if live.model in winners]
     calls = sum(live.last_seq for live in lives)
     plan = _Plan(*checked, calls, progress, best=winners)
-    # All are replayed before the first is written: one that cannot be leaves the others alone.
+    # All are replayed before the first is written: if one cannot be, no model changes.
     trials = {live.model: ledger.whole(live, partial(_try, plan)) for live in lives}
     if dry_run:
         return [trial.replay() for trial in trials.values()]
@@ -139,7 +139,7 @@ def _winners(
     best: bool | Iterable[Sweep],
     progress: Progress | None,
 ) -> dict[str, Score]:
-    """What a sweep ranks first, of each model where that errs less than the live one."""
+    """What a sweep ranks first, of each model for which that errs less than the live one."""
     if alpha is not None:
         raise InvalidInputError("best finds the alpha itself: leave alpha out.")
     if best is True:
@@ -172,12 +172,12 @@ def _try(plan: _Plan, history: ModelHistory) -> Trial:
 
 
 def _recalibrated(rebuilt: State, live: State) -> Adjustment | None:
-    """What to append: nothing where nothing would change."""
+    """The entry to append; None if nothing would change."""
     return None if rebuilt.same_as(live) else rebuilt.adjustment(0, "recalibrated", now_us())
 
 
 # -- adopting a replay ----------------------------------------------------------------------
-# A replay was folded without the lock, and history may have gone on meanwhile.
+# A replay is folded without the lock, so others may have written to the model meanwhile.
 
 
 class Trial(NamedTuple):
@@ -194,7 +194,7 @@ class Trial(NamedTuple):
 
 
 class Adopted(NamedTuple):
-    """A replay that was: with the calls in it that came meanwhile."""
+    """A replay that was adopted, with the calls that came meanwhile."""
 
     state: State
     accuracy: Accuracy
@@ -205,12 +205,12 @@ class Adopted(NamedTuple):
 def adopt(
     ledger: Ledger, trial: Trial, entry_of: Callable[[State, State], Adjustment | None]
 ) -> Adopted | None:
-    """Take the lock, fold what came since the replay, and write.
+    """Take the lock, fold the calls that came since the replay, and append an entry.
 
-    `entry_of(rebuilt, live)` gives the entry to append, or None for none.
+    `entry_of(rebuilt, live)` makes that from both states; None appends nothing.
 
-    Gives None where an adjustment came meanwhile, or the beginning was archived: the replay no
-    longer holds.
+    Gives None if an adjustment came meanwhile, or the beginning was archived: the replay no longer
+    holds.
     """
     live, beginning, state, accuracy = trial
 
@@ -245,17 +245,17 @@ def adopt_each(
     """Adopt the drafts of several models in order, each in a transaction of its own.
 
     Args:
-        ledger: where to.
-        drafts: what was worked out, by model.
-        adopted: writes one, and gives None where it no longer holds; see `adopt`.
-        anew: works one out again.
-        stay: what the error says of the models before the one that failed.
+        ledger: the ledger.
+        drafts: what is to be adopted, by model.
+        adopted: adopts one, and gives None if it no longer holds; see `adopt`.
+        anew: makes the draft of a model again.
+        stay: what the error of one model says of those before it.
     """
     done: dict[str, Done] = {}
     for model, draft in drafts.items():
         try:
             found = adopted(draft)
-            while found is None:  # a reset, recalibration or archive came between: start over
+            while found is None:  # a reset, recalibration or archive came in between: start over
                 (newest,) = ledger.models(model, must_exist=True)
                 found = adopted(ledger.whole(newest, anew))
         except CalibrationLedgerError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from itertools import product
 from math import inf, isnan, nan
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -45,7 +46,8 @@ def sweep(
     progress: Progress | None,
 ) -> list[Sweep]:
     """See `AdaptiveCalibrator.sweep`."""
-    candidates = candidates_of(_checked_rules(rules), _checked_alphas(alphas))
+    every = product(_rules(rules), _alphas(alphas))
+    candidates = [Candidate(*one) for one in dict.fromkeys(every)]
     if len(candidates) > CANDIDATES_MAX:
         raise InvalidInputError(
             f"{len(candidates)} rules and alphas are too many: try {CANDIDATES_MAX} at most."
@@ -69,7 +71,7 @@ def sweep(
 
 
 class _Plan(NamedTuple):
-    """What all models of a sweep are tried under."""
+    """What is asked of each model."""
 
     candidates: list[Candidate]
     warm_up: int
@@ -79,7 +81,7 @@ class _Plan(NamedTuple):
     progress: Progress | None
 
     def figures(self, history: ModelHistory) -> tuple[Stored, list[Accuracy | None]]:
-        """What was swept, and its figures: of all candidates, then of the live rule and alpha."""
+        """The model as it was swept, and the figures: of each candidate, then of the live one."""
         live = history.live
         own = Candidate(stored_rule(live.snapshot.rule), live.snapshot.alpha)
         tried = self.candidates if own in self.candidates else [*self.candidates, own]
@@ -100,52 +102,49 @@ def last_learnt(history: ModelHistory, window: Window | None) -> int:
     return history.live.last_seq if window is None else max(1, history.last_scored(window))
 
 
-def _checked_rules(rules: Iterable[str] | str | None) -> list[Rule]:
-    if rules is None:
+def _rules(given: Iterable[str] | str | None) -> list[Rule]:
+    if given is None:
         return list(NEWEST_RULES)
-    try:
-        named = [rules] if isinstance(rules, str) else list(rules)
-    except TypeError:
-        raise InvalidInputError(
-            f"rules must be a name or a list of names, not {shown(rules)}: ['ema', 'kalman'], say."
-        ) from None
-    if not named:
+    must = "rules must be a name or a list of names", "['ema', 'kalman'], say"
+    names = [given] if isinstance(given, str) else _listed(given, *must)
+    if not names:
         raise InvalidInputError("no rule to try: name one, or leave rules out for all of them.")
-    return [find_rule(rule) for rule in named]
+    return [find_rule(name) for name in names]
 
 
-def _checked_alphas(alphas: Iterable[float] | None) -> list[float]:
-    if alphas is None:
+def _alphas(given: Iterable[float] | None) -> list[float]:
+    if given is None:
         return list(ALPHAS)
-    try:
-        named = list(alphas)
-    except TypeError:
-        raise InvalidInputError(
-            f"alphas must be a list of numbers, not {shown(alphas)}: [0.05, 0.15], say."
-        ) from None
-    if not named:
+    alphas = _listed(given, "alphas must be a list of numbers", "[0.05, 0.15], say")
+    if not alphas:
         raise InvalidInputError("no alpha to try: name one, or leave alphas out for some.")
-    return [check_alpha(alpha) for alpha in named]
+    return [check_alpha(alpha) for alpha in alphas]
 
 
-def _check_warm_up(warm_up: object) -> None:
-    is_whole = isinstance(warm_up, int) and not isinstance(warm_up, bool)
-    if not is_whole or not 0 <= warm_up <= WARM_UP_MAX:  # type: ignore[operator]  # just looked
+def _listed(given: Iterable[object], must: str, example: str) -> list[object]:
+    try:
+        return list(given)
+    except TypeError:
+        raise InvalidInputError(f"{must}, not {shown(given)}: {example}.") from None
+
+
+def _check_warm_up(given: object) -> None:
+    is_whole = isinstance(given, int) and not isinstance(given, bool)
+    if not is_whole or not 0 <= given <= WARM_UP_MAX:  # type: ignore[operator]  # just looked
         raise InvalidInputError(
-            f"warm_up must be a whole number from 0 to {WARM_UP_MAX}, not {shown(warm_up)}."
+            f"warm_up must be a whole number from 0 to {WARM_UP_MAX}, not {shown(given)}."
         )
 
 
 # -- many rules and alphas at once, ranked --------------------------------------------------
-# Every call is predicted before it is learnt, as in a replay; here each page of calls is read once
-# and folded under all candidates. The first calls of a model say more of its prior than of a rule:
-# they are learnt, but left out of the figures.
+# Each page of calls is read once, and folded under all candidates. The errors of a model's first
+# calls say more of its prior than of a rule: these calls are learnt, but not scored.
 
 ALPHAS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5)
-"""Swept where none are named: from hardly learning to hardly remembering."""
+"""What is tried by default: from hardly learning to hardly remembering."""
 
 WARM_UP = 20
-"""Calls of each model that are learnt but not scored, where no other number is named."""
+"""How many calls of each model are learnt but not scored, by default."""
 
 
 class Candidate(NamedTuple):
@@ -153,11 +152,6 @@ class Candidate(NamedTuple):
 
     rule: Rule
     alpha: float
-
-
-def candidates_of(rules: Iterable[Rule], alphas: Iterable[float]) -> list[Candidate]:
-    """Every rule with every alpha, each once."""
-    return list(dict.fromkeys(Candidate(rule, alpha) for rule in rules for alpha in alphas))
 
 
 def sweep_history(
@@ -170,11 +164,7 @@ def sweep_history(
     progress: Progress | None = None,
     start: Start = Runs,
 ) -> list[Accuracy | None]:
-    """The figures of each candidate; None for one that would not stay finite.
-
-    Raises:
-        LedgerCorruptError: the history does not begin with an opening.
-    """
+    """The figures of each candidate; None for one that would not stay finite."""
     begin = partial(start, keeps_sizes=True)
     runs = fold_states(history, candidates, through, begin, Scoring(window, warm_up), progress)
     return [None if i in runs.errors else one for i, one in enumerate(runs.figures)]
@@ -187,17 +177,14 @@ def ranked(
     live: Score,
     warm_up: int,
 ) -> Sweep:
-    """The value of a finished sweep: the smallest mean absolute error first."""
+    """The value to hand out: the smallest mean absolute error first."""
     scores = [
         score_of(candidate.rule.version, candidate.alpha, accuracy)
         for candidate, accuracy in zip(candidates, figures, strict=True)
     ]
-    scores.sort(key=lambda score: _key(score.mean_absolute_error_ms))
+    # Those without an error come last: nothing is smaller or larger than NaN.
+    scores.sort(key=lambda one: (isnan(one.mean_absolute_error_ms), one.mean_absolute_error_ms))
     return Sweep(model=model, warm_up=warm_up, scores=tuple(scores), live=live)
-
-
-def _key(error_ms: float) -> float:
-    return inf if isnan(error_ms) else error_ms
 
 
 def score_of(rule: str | None, alpha: float | None, accuracy: Accuracy | None) -> Score:
@@ -217,9 +204,9 @@ def score_of(rule: str | None, alpha: float | None, accuracy: Accuracy | None) -
 
 
 class Together:
-    """The figures of each candidate over several models; None where one would not stay finite.
+    """The figures of each candidate over several models; None for one that would not stay finite.
 
-    They are added up model by model, so that no more than two models' are ever kept.
+    They are added up model by model, so that those of no more than two models are in memory.
     """
 
     def __init__(self) -> None:
@@ -242,10 +229,9 @@ class Together:
 
 
 # -- a quick look at the newest calls -------------------------------------------------------
-# Would another rule or alpha have been clearly better? To keep `calib stats` quick, this looks at
-# no more than the newest 2,000 calls of a model, from its first prior, under a handful of
-# candidates: a hint to run `sweep`, which knows for sure. The live rule and alpha start from the
-# same prior, so that none has the better start.
+# Would another rule or alpha have been clearly better? `calib stats` asks, and must be quick: so no
+# more than the newest 2,000 calls of a model are folded under a handful of candidates, the live
+# rule and alpha among them, all from the model's first prior. `sweep` knows for sure.
 
 NEWEST = 2_000
 """Calls of a model that are looked at."""
@@ -257,7 +243,7 @@ LEAST = 100
 """Calls that must be scored: of fewer, nothing can be said."""
 
 CLEARLY = 0.85
-"""A candidate is clearly better when its error is less than this share of the live one's."""
+"""A candidate is clearly better if its error is less than this share of the live one's."""
 
 CANDIDATES = tuple(Candidate(rule, alpha) for rule in NEWEST_RULES for alpha in rule.quick_alphas)
 

@@ -64,7 +64,7 @@ def void(
 ) -> list[Voiding]:
     """See `AdaptiveCalibrator.void`."""
     names = Names.of(seq, request_id, import_id)
-    if model is None and not names.only_imports():
+    if model is None and (names.seqs or names.request_ids):  # imports alone span models
         raise InvalidInputError(
             "a seq or request id says nothing without its model: name the model."
         )
@@ -72,7 +72,7 @@ def void(
     lives = ledger.models(model, must_exist=True)
     ask = _Ask(names, note, progress, is_one_of_many=model is None)
     drafts = []
-    # All are worked out before the first is written: one that cannot be leaves the others alone.
+    # All are worked out before the first is written: if one cannot be, no model changes.
     for live in lives:
         try:
             drafts.append(ledger.whole(live, partial(_draft, ledger, ask)))
@@ -113,13 +113,13 @@ def _check_all_met(lives: Sequence[Stored], drafts: Sequence[_Draft], names: Nam
 
 
 class _Draft(NamedTuple):
-    """A voiding of one model that is worked out, and not written yet."""
+    """A voiding of one model that is not written yet."""
 
     trial: Trial
     entry: Adjustment
-    """What is to be appended, but for its seq, time and state."""
+    """What to append, once its seq, time and state are known."""
     ranges: Ranges
-    """The entries named; none where all of them are voided already."""
+    """The entries named; empty if all of them are voided already."""
     calls: int
     adjustments: tuple[tuple[int, str], ...]
     import_ids: frozenset[str]
@@ -140,7 +140,7 @@ class _Draft(NamedTuple):
         )
 
     def adopted(self, ledger: Ledger) -> Voiding | None:
-        """Write it; None where the history is another one meanwhile."""
+        """Write it; None if it no longer holds, see `adopt`."""
         if not self.ranges:
             return self.told(None)
         done = adopt(ledger, self.trial, partial(_entry, self.entry))
@@ -153,7 +153,7 @@ def _entry(draft: Adjustment, rebuilt: State, _: State) -> Adjustment:
 
 
 class _AsIf:
-    """A history as if one entry more were there."""
+    """A history with one entry more than there is."""
 
     def __init__(self, history: ModelHistory, entry: Adjustment) -> None:
         self._history = history
@@ -166,12 +166,7 @@ class _AsIf:
 
 
 def _draft(ledger: Ledger, ask: _Ask, history: ModelHistory) -> _Draft:
-    """Rebuild a model's state without the entries named, without the lock.
-
-    Raises:
-        NoSuchEntryError, InvalidInputError, HistoryArchivedError: see `AdaptiveCalibrator.void`.
-        LedgerCorruptError: the model has no adjustment.
-    """
+    """Rebuild a model's state as if the entries named were not there, without the lock."""
     live = history.live
     if not history.adjustments:
         raise damaged(live.model, "the history does not begin with an opening")
@@ -185,7 +180,7 @@ def _draft(ledger: Ledger, ask: _Ask, history: ModelHistory) -> _Draft:
     as_if = _AsIf(history, entry) if ranges else history
     with damage_told(live.model):
         voided = voided_ranges(as_if.adjustments)
-        _check_archived(history, as_if.adjustments, (before, voided), named)
+        _check_archived(history, as_if.adjustments, before, voided, named)
         version, alpha = rule_in_force(as_if.adjustments, voided)
     rule, accuracy = stored_rule(version), Accuracy()
     start = how_to_run([rule], live.last_seq, 1)
@@ -219,10 +214,11 @@ def _text(ranges: Ranges) -> str:
 def _check_archived(
     history: ModelHistory,
     adjustments: Sequence[Adjustment],
-    before_and_after: tuple[Ranges, Ranges],
+    before: Ranges,
+    after: Ranges,
     named: Ranges,
 ) -> None:
-    """Refuse what only archived entries could undo.
+    """Refuse a voiding for which the state has to be rebuilt from archived entries.
 
     Raises:
         HistoryArchivedError: what is named was archived, or is in a state that stands for archived
@@ -230,12 +226,11 @@ def _check_archived(
     """
     standing = [
         one.seq
-        for voided in before_and_after
+        for voided in (before, after)
         for one in setting(adjustments, voided)
         if one.kind in CLAIMS
     ]
     behind = max([history.archived, *standing])
-    _, after = before_and_after
     if named and (named[0][0] <= behind or not _stands(adjustments, after)):
         raise HistoryArchivedError(
             f"entry {named[0][0]} of the model {history.model!r} cannot be voided: what was learnt "
@@ -246,10 +241,10 @@ def _check_archived(
 
 
 def _stands(adjustments: Sequence[Adjustment], voided: Ranges) -> bool:
-    """Whether the state that a replay starts from at last rests on just the entries that count.
+    """Whether the newest state that sets a replay rests on exactly the entries that count.
 
-    It need not where it is a claim that stands for archived entries: what came before it may have
-    been voided while it was voided itself, or while a reset behind it made it matter no more.
+    A claim that stands for archived entries need not: entries before it may have been voided while
+    it was voided itself, or while a later reset made it irrelevant.
     """
     found = setting(adjustments, voided)
     if not found or found[-1].kind not in CLAIMS:
@@ -265,11 +260,11 @@ Seqs: TypeAlias = "int | tuple[int, int] | list[int | tuple[int, int]]"
 """An entry, a pair of the first and last of several, or a list of these."""
 
 _LISTED = 5
-"""So many of the imports that there are an error names."""
+"""How many of the model's imports an error names."""
 
 
 class Names(NamedTuple):
-    """How entries were named, each part checked."""
+    """How the user names entries, each part checked."""
 
     seqs: Ranges
     request_ids: tuple[str, ...]
@@ -299,25 +294,21 @@ class Names(NamedTuple):
             )
         return names
 
-    def only_imports(self) -> bool:
-        """Whether nothing else is named: an import may have brought calls of several models."""
-        return not self.seqs and not self.request_ids
-
 
 class Named(NamedTuple):
-    """What names name in one model."""
+    """The entries of one model that are named."""
 
     ranges: Ranges
     import_ids: frozenset[str]
-    """The imports that brought some of it."""
+    """The imports among the names that brought some of them."""
 
 
 def entries_named(
     ledger: Ledger, history: ModelHistory, names: Names, *, is_one_of_many: bool = False
 ) -> Named:
-    """The entries of a model that are named, all of which are there.
+    """The entries of a model that are named.
 
-    Where other models are meant, too, one of several imports is enough.
+    Each name must name one; of imports, one is enough where the other models are meant, too.
 
     Raises:
         NoSuchEntryError: one of the names names nothing.
@@ -387,7 +378,7 @@ def _of_imports(
 
 
 def _archived(history: ModelHistory) -> str:
-    """A sentence for whoever names what may have been archived, where something was."""
+    """What to add if the call may be in an archive."""
     if not history.archived:
         return ""
     return (
@@ -422,8 +413,8 @@ def _listed(name: str, value: object) -> list[object]:
 
 
 def _import_id(value: object) -> str:
-    if not isinstance(value, str) or not value:
-        raise InvalidInputError(
-            f"import_id must be the id of an import, such as 3f2a9c01d4e7, not {shown(value)}."
-        )
-    return value
+    if isinstance(value, str) and value:
+        return value
+    raise InvalidInputError(
+        f"import_id must be the id of an import, such as 3f2a9c01d4e7, not {shown(value)}."
+    )
