@@ -214,7 +214,7 @@ class AdaptiveCalibrator:
             LedgerError: what lies at the path cannot be used as a ledger.
         """
         self._rule = (found := find_rule(rule)).version
-        # `is`, not `==`: whoever passes 0.15 to another rule means 0.15.
+        # `is`, not `==`: who passes 0.15 to another rule means 0.15.
         self._alpha = found.default_alpha if alpha is DEFAULT_ALPHA else check_alpha(alpha)
         check_durability(durability)
         timeout_s = check_seconds("timeout_s", timeout_s, _TIMEOUT_MAX_S)

@@ -1,6 +1,6 @@
 """Tables of text: aligned, fitted to the terminal, safe to print. Pure: nothing here prints.
 
-Every cell is escaped here, so that no caller can forget it. Colour is added behind the padding,
+Every cell is escaped here, so that no caller can forget it. Colour is added after the padding,
 and click takes it away again where nobody sees it.
 """
 

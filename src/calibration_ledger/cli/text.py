@@ -51,7 +51,7 @@ def signed_percent(value: float) -> str:
 
 
 def duration(milliseconds: float) -> str:
-    """A duration as one says it: `850 ms`, `3.4 s`, `2 min 5 s`, `3 h 20 min`."""
+    """A duration for people: `850 ms`, `3.4 s`, `2 min 5 s`, `3 h 20 min`."""
     if milliseconds < 9.95:  # noqa: PLR2004 - what would round to 10.0
         return f"{milliseconds:.1f} ms"
     if milliseconds < 999.5:  # noqa: PLR2004 - what would round to 1000

@@ -6,7 +6,7 @@ the order below (floats as their 64 bits), then its optional texts: a byte 0 whe
 a byte 1, the length in four bytes and the text where it is there. Database ids are not in it, so
 the same history has the same head in every database. Golden vectors lie in `tests/`.
 
-The fixed fields, and the optional texts behind them, are
+The fixed fields, and after the semicolon the optional texts, are
 
     call        seq, called_at, prompt_tokens, completion_tokens, actual_ms, predicted_ms;
                 request_id, details
@@ -17,9 +17,9 @@ The fixed fields, and the optional texts behind them, are
 with integers and times in 64 bits, signed. The totals stand before the count, as in the state of a
 rule (`COMMON_NUMBERS`), and `rule` is written as one of the texts, though it is always there.
 
-One kind is no link of that chain: `archived` stands for the entries up to its seq, which were
-moved to a file, and carries the head behind the last of them, so that every later head stays what
-it was. A digest of its own covers it.
+One kind is no link of that chain: an `archived` entry stands for the entries up to its seq, which
+were moved to a file. It carries the head after the last of them, so every later head stays as it
+was. A digest of its own covers it.
 """
 
 from __future__ import annotations

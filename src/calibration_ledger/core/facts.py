@@ -44,7 +44,7 @@ class LostRange(NamedTuple):
     last: int | None
 
     def __str__(self) -> str:
-        """The range as one says it."""
+        """The range for people."""
         if self.last is None:
             return f"{self.model} from #{self.first} on"
         if self.first == self.last:
@@ -60,7 +60,7 @@ class Process(NamedTuple):
     is_stopped: bool = False
 
     def __str__(self) -> str:
-        """The process as one says it."""
+        """The process for people."""
         stopped = ", stopped" if self.is_stopped else ""
         return f"{self.command or 'a process'} (pid {self.pid}{stopped})"
 
@@ -89,9 +89,9 @@ class FileFacts(Value):
     """What is known of a ledger's file and of where it lies.
 
     Attributes:
-        size_bytes: of the file itself; None where there is none.
-        wal_bytes: of the write-ahead log beside it; 0 where there is none.
-        free_bytes: on its disk.
+        size_bytes: the size of the file itself; None if there is no file.
+        wal_bytes: the size of the write-ahead log beside it; 0 if there is none.
+        free_bytes: how many bytes are free on its disk.
         file_system: its type, such as `ext4`.
         is_network: whether that is a network file system.
         is_volatile: whether it is lost when the machine restarts.
@@ -194,7 +194,7 @@ class Facts(Value):
         rows: how many rows each table has; None where they could not be counted.
         last_entry: the newest entry.
         damage: what the engine's own check found.
-        readable: what can still be read, where there is damage.
+        readable: what can still be read of a damaged ledger.
         stray_log: the write-ahead log without which a damaged file is sound.
         file: of a ledger in a file; None for others.
         server: of a ledger in PostgreSQL; None for others.

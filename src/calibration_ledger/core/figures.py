@@ -70,7 +70,7 @@ class Histogram:
     def median(self) -> float:
         """The median, within 0.05 %; NaN where nothing was counted.
 
-        Of an even count it is the mean of the middle two, as everywhere.
+        If the count is even, it is the mean of the middle two.
         """
         total = self.total()
         if not total:

@@ -42,7 +42,7 @@ class Page(NamedTuple):
 
     rows: list[CallRow]
     keys: list[Any]
-    """Of those with a request id: (seq, request_id, request_key), where keys are kept."""
+    """The calls with a request id, as (seq, request_id, request_key); files keep no keys."""
 
 
 class Entries(Protocol):

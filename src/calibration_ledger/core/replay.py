@@ -148,7 +148,7 @@ class Runs:
                 return
 
     def learn_page(self, columns: Columns, scored: list[bool] | None) -> None:
-        """Learn a page of calls, of which some count in the figures (None: all)."""
+        """Learn a page of calls; `scored` says which count in the figures (None: all)."""
         for index, state in enumerate(self.states):
             if state is None:
                 continue
@@ -177,7 +177,7 @@ def fold_history(
     progress: Progress | None = None,
     start: Start = Runs,
 ) -> State:
-    """Fold the entries 1 to `through`; gives the state behind them.
+    """Fold the entries 1 to `through`; gives the state after them.
 
     Raises:
         NotFiniteError: under this rule and alpha the calibration would not stay finite.

@@ -195,7 +195,7 @@ def _refuse(
 
 
 def pack_numbers(numbers: Sequence[float]) -> bytes | None:
-    """Floats as big-endian binary64; None for none."""
+    """Floats as big-endian binary64; None if there are none."""
     return struct.pack(f">{len(numbers)}d", *numbers) if numbers else None
 
 

@@ -636,7 +636,7 @@ class ArchiveReport(Value):
         models: what it holds of each model, sorted by model.
         bytes_before: the ledger's size before; None if it is not known.
         bytes_after: its size now.
-        trouble: why the space was not given back, if it was not: the archive is complete then, too.
+        trouble: why the ledger did not shrink; None if it did. The archive is complete either way.
     """
 
     target: str
@@ -711,7 +711,7 @@ for _kind, _names in _CHANGING.items():
 
 
 def frozen(value: Any) -> Any:
-    """The same JSON value, of which no part can be changed."""
+    """The same JSON value, in which nothing can be changed."""
     if isinstance(value, dict):
         return FrozenDict((key, frozen(item)) for key, item in value.items())
     if isinstance(value, list):

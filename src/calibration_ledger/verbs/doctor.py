@@ -33,6 +33,6 @@ def doctor_of(ledger: str | os.PathLike[str] | None) -> Diagnosis:
 
 
 def _diagnosis(place: Place, ledger: Ledger | None) -> Diagnosis:
-    # First who uses the file: reading it is a use, too.
+    # Look first who uses the file: to read it is to use it.
     file = None if place.path is None else file_facts(place.path)
     return diagnose(replace(examine(place, ledger), file=file))

@@ -130,7 +130,7 @@ def entry_texts(
     written: Written,
     fold: ModelAudit | None = None,
 ) -> Iterator[str]:
-    """The lines of a model's entries up to `through`, some at once; `fold` audits each."""
+    """The lines of a model's entries up to `through`, in pieces; `fold` audits each entry."""
     for part in walk(history, 0, through):
         if isinstance(part, Adjustment):
             if fold is not None:
@@ -150,7 +150,7 @@ def entry_texts(
 
 
 def _ledger_texts(ledger: Ledger, models: list[Stored], written: Written) -> Iterator[str]:
-    """The lines of a ledger file, some at once."""
+    """The lines of a ledger file, in pieces."""
     yield HEADER + "\n"
     for live in models:
         history = ledger.history(live)

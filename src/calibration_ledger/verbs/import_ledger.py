@@ -78,7 +78,7 @@ def import_entries(
     )
 
 
-# -- the file held against itself -----------------------------------------------------------
+# -- is the file sound? ---------------------------------------------------------------------
 # The fold that audits a ledger also checks a file: before an import adds anything, and before an
 # archive takes anything out of the ledger.
 
@@ -262,7 +262,7 @@ class _Merged:
 
 
 def _check_overlap(model: StagedModel, history: ModelHistory, file: Source) -> None:
-    """Refuse a file that leaves a gap before or behind the ledger's entries."""
+    """Refuse a file that leaves a gap before or after the ledger's entries."""
     name, end = repr(model.model), history.live.last_seq
     if model.last_seq < history.archived:
         file.refuse(

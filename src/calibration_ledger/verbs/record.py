@@ -230,7 +230,7 @@ class OpenModel:
         return [call.actual_ms - mine for call, mine in zip(calls, predicted, strict=True)]
 
     def save(self) -> None:
-        """Write the calibration behind the last entry."""
+        """Write the calibration after the last entry."""
         columns = (*self.state.snapshot(), self.seq, self.head)
         if self.is_new:
             self.transaction.add_calibration((self.model_id, *columns))

@@ -1,4 +1,4 @@
-"""Replays over a ledger, and the adoption of what they gave."""
+"""Replaying a ledger's models, and adopting what the replays give."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ class _Plan(NamedTuple):
     rule: Rule | None
     alpha: float | None
     calls: int
-    """How many calls there are, of all models: many are worth compiling for."""
+    """How many calls all models have: many are worth compiling for."""
     progress: Progress | None
     window: Window | None = None
     """Which calls are scored; None for all."""
     best: Mapping[str, Score] = MappingProxyType({})
-    """What each model adopts, where that is its own."""
+    """What a sweep found best for each model."""
 
     def chosen(self, live: Stored) -> tuple[Rule, float]:
         """The rule and alpha to try on a model: by default its live ones.
@@ -73,8 +73,8 @@ class _Plan(NamedTuple):
 
 
 def _checked(rule: str | None, alpha: float | None) -> tuple[Rule | None, float | None]:
-    checked_alpha = None if alpha is None else check_alpha(alpha)
-    return None if rule is None else find_rule(rule), checked_alpha
+    found = None if rule is None else find_rule(rule)
+    return found, None if alpha is None else check_alpha(alpha)
 
 
 def replay(

@@ -98,15 +98,15 @@ class _Plan(NamedTuple):
 
 
 def last_learnt(history: ModelHistory, window: Window | None) -> int:
-    """The last entry to learn: what lies behind the last call that is scored cannot matter."""
+    """The last entry to learn: those after the last scored call cannot matter."""
     return history.live.last_seq if window is None else max(1, history.last_scored(window))
 
 
 def _rules(given: Iterable[str] | str | None) -> list[Rule]:
     if given is None:
         return list(NEWEST_RULES)
-    must = "rules must be a name or a list of names", "['ema', 'kalman'], say"
-    names = [given] if isinstance(given, str) else _listed(given, *must)
+    given = [given] if isinstance(given, str) else given
+    names = _listed(given, "rules must be a name or a list of names", "['ema', 'kalman'], say")
     if not names:
         raise InvalidInputError("no rule to try: name one, or leave rules out for all of them.")
     return [find_rule(name) for name in names]

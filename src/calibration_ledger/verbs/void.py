@@ -308,7 +308,7 @@ def entries_named(
 ) -> Named:
     """The entries of a model that are named.
 
-    Each name must name one; of imports, one is enough where the other models are meant, too.
+    Each name must name one. If the void is for all models, one of the imports is enough.
 
     Raises:
         NoSuchEntryError: one of the names names nothing.
