@@ -1,4 +1,4 @@
-"""What is asked: each statement built once with SQLAlchemy Core and compiled once per dialect.
+"""The SQL of a ledger: each statement is built with SQLAlchemy Core and compiled once per dialect.
 
 The compiled text runs on the driver's own cursor: measured as fast as SQL by hand, while Core's
 execution takes three times as long per `record()`; and the same expressions serve every database.
@@ -29,56 +29,6 @@ if TYPE_CHECKING:
     Built = dict[str, tuple[sa.ClauseElement, tuple[str, ...]]]
 
 
-# -- archiving: the only statements that take history out -----------------------------------
-# Rows of `calls`, `call_details` and `adjustments` are only ever inserted, but for one case:
-# entries that lie in a verified file are replaced by the `archived` entry that stands for them,
-# and when they come back, that entry by them. Either way it happens in one transaction, and no
-# head changes.
-
-_MODEL_ID = bindparam("model_id", type_=sa.BigInteger)
-_AFTER = bindparam("after", type_=sa.BigInteger)
-_THROUGH = bindparam("through", type_=sa.BigInteger)
-_SINCE = bindparam("since", type_=sa.BigInteger)
-
-
-def _first(statement: sa.Select[Any]) -> sa.Select[Any]:
-    return statement.limit(sa.literal_column("1")).offset(sa.literal_column("0"))
-
-
-def _removal(table: sa.Table) -> tuple[sa.Delete, tuple[str, ...]]:
-    of_model = sa.and_(table.c.model_id == _MODEL_ID, table.c.seq <= _THROUGH)
-    return sa.delete(table).where(of_model), ("model_id", "through")
-
-
-def build_archiving() -> Built:
-    """The statements with the names of their parameters, as `statements` has them."""
-    between = sa.and_(calls.c.model_id == _MODEL_ID, calls.c.seq > _AFTER, calls.c.seq <= _THROUGH)
-    return {
-        "first_adjustment": (
-            _first(
-                select(*[c for c in adjustments.c if c.name != "model_id"])
-                .where(adjustments.c.model_id == _MODEL_ID)
-                .order_by(adjustments.c.seq)
-            ),
-            ("model_id",),
-        ),
-        # Not min(seq): in the order of the key, the search ends at the first.
-        "first_call_from": (
-            _first(
-                select(calls.c.seq)
-                .where(between, calls.c.called_at >= _SINCE)
-                .order_by(calls.c.seq)
-            ),
-            ("model_id", "after", "through", "since"),
-        ),
-        "remove_details": _removal(call_details),
-        "remove_calls": _removal(calls),
-        "remove_adjustments": _removal(adjustments),
-    }
-
-
-# -- all other statements -------------------------------------------------------------------
-
 CALIBRATION_NAMES = tuple(column.name for column in calibrations.c if column.name != "model_id")
 """rule, alpha, five numbers, sample_count, rule_state, updated_at, last_seq, head."""
 
@@ -96,6 +46,7 @@ _CALL = [
 _MODEL_ID = bindparam("model_id", type_=sa.BigInteger)
 _AFTER = bindparam("after", type_=sa.BigInteger)
 _THROUGH = bindparam("through", type_=sa.BigInteger)
+_SINCE = bindparam("since", type_=sa.BigInteger)
 _LIMIT = bindparam("page", type_=sa.Integer)
 _ZERO: sa.ColumnElement[int] = sa.literal_column("0")  # on SQLite SQLAlchemy would bind its own
 _ONE: sa.ColumnElement[int] = sa.literal_column("1")
@@ -156,7 +107,6 @@ def _build(insert: Any) -> Built:
     named = models.c.model == bindparam("model", type_=sa.Text)
     revision = select(version.c.version_num).scalar_subquery().label("revision")
     row = _joined(revision).with_for_update(of=calibrations)
-    of_model = calls.c.model_id == _MODEL_ID
     return {
         "revision": (select(version.c.version_num), ()),
         # The revision travels with the row, so that a writer that opened the ledger before an
@@ -169,10 +119,7 @@ def _build(insert: Any) -> Built:
         ),
         "find": (_joined().where(named), ("model",)),
         "find_id": (select(models.c.id).where(named), ("model",)),
-        "list_calibrations": (
-            _joined(models.c.model).order_by(models.c.model),
-            (),
-        ),
+        "list_calibrations": (_joined(models.c.model).order_by(models.c.model), ()),
         # Gives no row where another transaction adds the same name in the same moment.
         "add_model": (
             insert(models)
@@ -191,14 +138,12 @@ def _build(insert: Any) -> Built:
             .values({name: bindparam(name) for name in CALIBRATION_NAMES}),
             (*CALIBRATION_NAMES, "of_model_id"),
         ),
-        "last_adjustment": (
-            select(func.max(adjustments.c.seq)).where(adjustments.c.model_id == _MODEL_ID),
-            ("model_id",),
-        ),
         **_build_requests(),
-        **_build_pages(of_model),
-        **_build_lookups(of_model),
-        **build_archiving(),
+        **_build_pages(),
+        **_build_adjustments(),
+        **_build_lookups(),
+        **_build_strays(),
+        **_build_removals(),
     }
 
 
@@ -230,8 +175,8 @@ def _build_requests() -> Built:
     }
 
 
-def _build_pages(of_model: sa.ColumnElement[bool]) -> Built:
-    pages = sa.and_(of_model, calls.c.seq > _AFTER, calls.c.seq <= _THROUGH)
+def _build_pages() -> Built:
+    pages = sa.and_(calls.c.model_id == _MODEL_ID, calls.c.seq > _AFTER, calls.c.seq <= _THROUGH)
     page_keys = ("model_id", "after", "through", "page")
     details = call_details.c
     return {
@@ -249,16 +194,31 @@ def _build_pages(of_model: sa.ColumnElement[bool]) -> Built:
             .order_by(details.seq),
             ("model_id", "after", "through"),
         ),
-        "adjustments": (
-            select(*[c for c in adjustments.c if c.name != "model_id"])
-            .where(adjustments.c.model_id == _MODEL_ID)
-            .order_by(adjustments.c.seq),
-            ("model_id",),
+        # Not min(seq): in the order of the key, the search ends at the first.
+        "first_call_from": (
+            select(calls.c.seq)
+            .where(pages, calls.c.called_at >= _SINCE)
+            .order_by(calls.c.seq)
+            .limit(_ONE)
+            .offset(_ZERO),
+            ("model_id", "after", "through", "since"),
         ),
     }
 
 
-def _build_lookups(of_model: sa.ColumnElement[bool]) -> Built:
+def _build_adjustments() -> Built:
+    of_model = adjustments.c.model_id == _MODEL_ID
+    columns = [column for column in adjustments.c if column.name != "model_id"]
+    by_seq = select(*columns).where(of_model).order_by(adjustments.c.seq)
+    return {
+        "adjustments": (by_seq, ("model_id",)),
+        "first_adjustment": (by_seq.limit(_ONE).offset(_ZERO), ("model_id",)),
+        "last_adjustment": (select(func.max(adjustments.c.seq)).where(of_model), ("model_id",)),
+    }
+
+
+def _build_lookups() -> Built:
+    of_model = calls.c.model_id == _MODEL_ID
     newest_call = select(func.max(calls.c.seq)).where(calls.c.model_id == models.c.id)
     oldest_call = select(func.min(calls.c.seq)).where(calls.c.model_id == models.c.id)
     newest_adjustment = select(func.max(adjustments.c.seq)).where(
@@ -267,7 +227,7 @@ def _build_lookups(of_model: sa.ColumnElement[bool]) -> Built:
     window = sa.and_(
         of_model,
         calls.c.seq <= _THROUGH,  # others may have appended since the calibration was read
-        calls.c.called_at >= bindparam("since", type_=sa.BigInteger),
+        calls.c.called_at >= _SINCE,
         calls.c.called_at < bindparam("until", type_=sa.BigInteger),
     )
     in_window = ("model_id", "through", "since", "until")
@@ -293,6 +253,16 @@ def _build_lookups(of_model: sa.ColumnElement[bool]) -> Built:
             .offset(bindparam("skipped", type_=sa.Integer)),
             (*in_window, "skipped"),
         ),
+    }
+
+
+def _build_strays() -> Built:
+    """Rows that belong to nothing, looked for in the whole ledger."""
+    details = call_details.c
+    call_exists = sa.exists().where(
+        calls.c.model_id == details.model_id, calls.c.seq == details.seq
+    )
+    return {
         "unknown_models": (
             sa.union_all(
                 *(
@@ -305,14 +275,9 @@ def _build_lookups(of_model: sa.ColumnElement[bool]) -> Built:
             (),
         ),
         "unknown_calls": (
-            select(call_details.c.model_id, call_details.c.seq)
-            .where(
-                ~sa.exists().where(
-                    calls.c.model_id == call_details.c.model_id,
-                    calls.c.seq == call_details.c.seq,
-                )
-            )
-            .order_by(call_details.c.model_id, call_details.c.seq)
+            select(details.model_id, details.seq)
+            .where(~call_exists)
+            .order_by(details.model_id, details.seq)
             .limit(sa.literal_column("1000"))
             .offset(_ZERO),
             (),
@@ -326,9 +291,27 @@ def _build_lookups(of_model: sa.ColumnElement[bool]) -> Built:
     }
 
 
+def _build_removals() -> Built:
+    """The only statements that take history out.
+
+    Rows of `calls`, `call_details` and `adjustments` are only ever inserted, with one exception:
+    archiving replaces entries that lie in a verified file by the `archived` entry that stands for
+    them, and bringing them back replaces that entry by them. Either happens in one transaction,
+    and no head changes.
+    """
+    tables = {"details": call_details, "calls": calls, "adjustments": adjustments}
+    return {
+        f"remove_{name}": (
+            sa.delete(table).where(table.c.model_id == _MODEL_ID, table.c.seq <= _THROUGH),
+            ("model_id", "through"),
+        )
+        for name, table in tables.items()
+    }
+
+
 _compiled: dict[tuple[str, str], Statements] = {}
-"""By dialect and style of parameters. Every engine brings a dialect object of its own, so by the
-objects each opening of a ledger would compile anew, and nothing would ever be forgotten."""
+"""By dialect and style of parameters. Not by the dialect object, of which every engine brings its
+own: each opening of a ledger would compile anew, and nothing would ever be forgotten."""
 
 
 def statements(dialect: Dialect) -> Statements:

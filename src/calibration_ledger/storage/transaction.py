@@ -199,11 +199,8 @@ class Transaction:
 
     def remove_through(self, model_id: int, seq: int) -> None:
         """Remove a model's entries up to one; see `statements` for when."""
-        for text in (
-            self._sql.remove_details,
-            self._sql.remove_calls,
-            self._sql.remove_adjustments,
-        ):
+        sql = self._sql
+        for text in (sql.remove_details, sql.remove_calls, sql.remove_adjustments):
             self._execute(text, (model_id, seq))
 
     def columns(self, model: str, model_id: int, after: int, through: int) -> Iterator[Columns]:
