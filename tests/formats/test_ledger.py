@@ -92,7 +92,9 @@ def test_what_names_no_earlier_entries_is_refused(value, said):
 
 
 def test_what_is_staged_comes_back_to_the_bit():
+    entries = [VOIDED, RESET, ARCHIVED]
     with StagedEntries() as staged:
-        for number, entry in enumerate((VOIDED, RESET, ARCHIVED)):
+        for number, entry in enumerate(entries):
             staged.add_adjustment(number, 2, entry)
-            assert staged.adjustments(number) == [entry]
+            staged.add_model(number, f"model {number}", entry.seq, bytes(32), 3)
+        assert [model.adjustments for model in staged.models()] == [[entry] for entry in entries]

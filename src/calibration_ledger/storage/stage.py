@@ -16,8 +16,7 @@ from calibration_ledger.storage.ledger import archived_seq
 from calibration_ledger.storage.transaction import PAGE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
-    from types import TracebackType
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from typing import Self
 
     from calibration_ledger.core.entries import CallRow
@@ -50,12 +49,7 @@ class _Temporary:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self._connection.close()
         if isinstance(error, sqlite3.Error):
             raise NotRecordedError(
@@ -171,36 +165,6 @@ class StagedCalls(_Temporary):
             yield [StagedCall(*row) for row in found]
 
 
-class StagedModel:
-    """One model of a ledger file: read like a `ledger.ModelHistory`."""
-
-    def __init__(
-        self, staged: StagedEntries, number: int, model: str, last_seq: int, head: bytes, line: int
-    ) -> None:
-        """Read the adjustments; the calls come in pages."""
-        self._staged = staged
-        self._number = number
-        self.model = model
-        self.last_seq = last_seq
-        self.head = head
-        self.head_line = line
-        self.adjustments = staged.adjustments(number)
-        self.archived = archived_seq(self.adjustments[0] if self.adjustments else None)
-
-    def calls(self, after: int, through: int) -> Iterator[Page]:
-        """See `history.Entries`."""
-        after = max(after, self.archived)
-        while after < through:
-            rows = self._staged.calls(self._number, after, min(through, after + PAGE))
-            if rows:
-                yield Page(rows, [])
-            after += PAGE
-
-    def line_of(self, seq: int | None) -> int | None:
-        """The line of an entry."""
-        return self._staged.line_of(self._number, seq)
-
-
 class StagedEntries(_Temporary):
     """The entries of a ledger file, verbatim."""
 
@@ -246,31 +210,45 @@ class StagedEntries(_Temporary):
     def models(self) -> Iterator[StagedModel]:
         """The models in the order of the file."""
         for row in self._execute("SELECT number, model, seq, head, line FROM models ORDER BY 1"):
-            yield StagedModel(self, *row)
+            yield StagedModel(self._execute, *row)
 
-    def adjustments(self, number: int) -> list[Adjustment]:
-        """A model's adjustments by seq."""
-        return [
-            Adjustment(seq, *values)
-            for _, seq, _, *values in self._execute(
-                "SELECT * FROM adjustments WHERE model = ? ORDER BY seq", (number,)
-            )
-        ]
 
-    def calls(self, number: int, after: int, through: int) -> list[CallRow]:
-        """A model's calls with after < seq <= through."""
-        return self._execute(
-            "SELECT seq, called_at, prompt_tokens, completion_tokens, actual_ms, predicted_ms,"
-            " request_id, details FROM calls WHERE model = ? AND seq > ? AND seq <= ?"
-            " ORDER BY seq",
-            (number, after, through),
-        ).fetchall()
+class StagedModel:
+    """One model of a ledger file: read like a `ledger.ModelHistory`."""
 
-    def line_of(self, number: int, seq: int | None) -> int | None:
+    def __init__(
+        self, execute: Callable[..., Any], number: int, model: str, seq: int, head: bytes, line: int
+    ) -> None:
+        """Read the adjustments; the calls come in pages."""
+        self._execute = execute
+        self._number = number
+        self.model = model
+        self.last_seq = seq
+        self.head = head
+        self.head_line = line
+        rows = execute("SELECT * FROM adjustments WHERE model = ? ORDER BY seq", (number,))
+        self.adjustments = [Adjustment(seq, *values) for _, seq, _, *values in rows]
+        self.archived = archived_seq(self.adjustments[0] if self.adjustments else None)
+
+    def calls(self, after: int, through: int) -> Iterator[Page]:
+        """See `history.Entries`."""
+        after = max(after, self.archived)
+        while after < through:
+            rows = self._execute(
+                "SELECT seq, called_at, prompt_tokens, completion_tokens, actual_ms, predicted_ms,"
+                " request_id, details FROM calls WHERE model = ? AND seq > ? AND seq <= ?"
+                " ORDER BY seq",
+                (self._number, after, min(through, after + PAGE)),
+            ).fetchall()
+            if rows:
+                yield Page(rows, [])
+            after += PAGE
+
+    def line_of(self, seq: int | None) -> int | None:
         """The line of an entry."""
         row = self._execute(
             "SELECT line FROM calls WHERE model = ? AND seq = ? UNION ALL"
             " SELECT line FROM adjustments WHERE model = ? AND seq = ?",
-            (number, seq, number, seq),
+            (self._number, seq, self._number, seq),
         ).fetchone()
         return None if row is None else int(row[0])
