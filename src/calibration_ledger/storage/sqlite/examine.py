@@ -1,8 +1,8 @@
 """What the doctor finds out about a SQLite file. It changes nothing, and makes no file.
 
 Reading a file in WAL mode makes a `-wal` and a `-shm` beside it. Where neither is there, nobody
-has the file open: then it is read as one that cannot change, which makes none. If somebody opens
-it meanwhile, it is read again in the ordinary way.
+has the file open: it is then read as a file that cannot change, which makes no others. If somebody
+opens it meanwhile, it is read again in the ordinary way.
 """
 
 from __future__ import annotations
@@ -20,16 +20,17 @@ from calibration_ledger.storage.contents import count_rows, find_last_entry, loo
 from calibration_ledger.storage.place import check_file
 from calibration_ledger.storage.schema import REVISION
 from calibration_ledger.storage.sqlite.connections import (
+    StillConnection,
     connect,
     connect_reader,
     connect_still,
-    is_still,
     list_tables,
     uri,
 )
-from calibration_ledger.storage.sqlite.faults import DRIVER_ERRORS, sqlite_fault
+from calibration_ledger.storage.sqlite.faults import DRIVER_ERRORS, code_of, sqlite_fault
 from calibration_ledger.storage.sqlite.forks import forgotten, no_fork, open_backends
 from calibration_ledger.storage.sqlite.salvage import is_damage, salvage_of, survey
+from calibration_ledger.storage.sqlite.soundness import complaints
 
 if TYPE_CHECKING:
     from calibration_ledger.storage.place import File
@@ -95,7 +96,8 @@ class _Examination:
         self._is_still = is_still
         self._damage: list[str] = []
         try:
-            with no_fork(), closing(self._connect()) as self._connection:
+            opened = connect_still if is_still else connect_reader
+            with no_fork(), closing(opened(path, TIMEOUT_S)) as self._connection:
                 try:
                     self.facts = self._read(facts)
                 except DRIVER_ERRORS as error:
@@ -107,11 +109,6 @@ class _Examination:
             # Only now that the connection is closed: see `_is_still`.
             self.facts = replace(self.facts, stray_log=self._stray_log())
 
-    def _connect(self) -> sqlite3.Connection:
-        if self._is_still:
-            return connect_still(self._path, TIMEOUT_S)
-        return connect_reader(self._path, TIMEOUT_S)
-
     def _read(self, facts: Facts) -> Facts:
         tables = list_tables(self._ask)
         facts = replace(facts, **self._state(facts.ledger, tables))
@@ -121,8 +118,7 @@ class _Examination:
         found = self._ask(f"PRAGMA quick_check({DAMAGE_SHOWN})")
         # The list of free pages is checked with this one alone: see `soundness`.
         found += self._ask("PRAGMA quick_check(sqlite_schema)")
-        lines = [line for (text,) in found for line in str(text).splitlines()]
-        self._damage += [line for line in lines if line != "ok" and not line.startswith("***")]
+        self._damage += complaints(found)
         if facts.state == "newer":
             # Its tables may be others; those that it shares with today's can be counted.
             facts = replace(facts, rows=count_rows(self._ask, tables))
@@ -139,7 +135,7 @@ class _Examination:
     def _left(self, facts: Facts, error: Exception) -> Facts:
         """What there is where nothing could be read in order."""
         trouble = str(sqlite_fault(error, facts.ledger, "read"))
-        if getattr(error, "sqlite_errorcode", 0) != sqlite3.SQLITE_NOTADB:
+        if code_of(error) != sqlite3.SQLITE_NOTADB:
             return replace(facts, state="unreadable", trouble=trouble)
         readable = self._survey()
         if readable is None or readable.calls == 0:
@@ -153,8 +149,7 @@ class _Examination:
         try:
             rows.extend(self._connection.execute(query))
         except DRIVER_ERRORS as error:
-            is_no_database = getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_NOTADB
-            if is_no_database or not is_damage(error):
+            if code_of(error) == sqlite3.SQLITE_NOTADB or not is_damage(error):
                 raise
             self._damage.append(str(error))
         return rows
@@ -174,7 +169,7 @@ class _Examination:
         But a connection without locks refuses WAL mode, and no other one, before it makes a file.
         """
         if not self._is_still:
-            if is_still(self._connection):
+            if isinstance(self._connection, StillConnection):
                 return None
             rows = self._ask("PRAGMA journal_mode")
             return str(rows[0][0]) if rows else None
@@ -184,8 +179,7 @@ class _Examination:
                 connection.execute("PRAGMA schema_version").fetchone()
                 return str(connection.execute("PRAGMA journal_mode").fetchone()[0])
         except DRIVER_ERRORS as error:
-            code = getattr(error, "sqlite_errorcode", None)
-            return "wal" if code == sqlite3.SQLITE_CANTOPEN else None
+            return "wal" if code_of(error) == sqlite3.SQLITE_CANTOPEN else None
 
     def _stray_log(self) -> str | None:
         """The log beside the file, if the file is sound without it: then it may be another's."""

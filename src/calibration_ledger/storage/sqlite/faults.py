@@ -1,7 +1,7 @@
-"""What the errors of a database mean, as this project's typed errors.
+"""What SQLite's errors mean, as this project's typed errors.
 
-The one distinction that matters to a caller: before COMMIT was sent, a failure means that nothing
-was recorded; while it ran, it may mean that nobody can know.
+One distinction matters to callers. A failure before COMMIT was sent means that nothing was
+recorded; after a failure while COMMIT ran, nobody may be able to know.
 """
 
 from __future__ import annotations
@@ -24,9 +24,6 @@ from calibration_ledger.errors import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-_PRIMARY = 0xFF
-"""Extended result codes carry the primary one in their lowest byte."""
 
 _BUSY = (LedgerBusyError, "is held by another program", "try again, or give a longer timeout_s")
 _PERMISSIONS = "check the permissions of the file and of its folder"
@@ -87,6 +84,17 @@ DRIVER_ERRORS = (sqlite3.Error, UnicodeDecodeError)
 """What the driver raises. The second, where a damaged file's text is in SQLite's own message."""
 
 
+def code_of(error: Exception) -> int:
+    """SQLite's primary code of one of `DRIVER_ERRORS`; 0 where it bears none.
+
+    A text that cannot be decoded is damage, of a name in the schema or of a message about it.
+    """
+    if isinstance(error, UnicodeDecodeError) or "decode to UTF-8" in str(error):
+        return sqlite3.SQLITE_CORRUPT
+    code: int = getattr(error, "sqlite_errorcode", 0)
+    return code & 0xFF  # extended codes carry the primary one in their lowest byte
+
+
 def sqlite_fault(error: Exception, ledger: str, doing: str) -> LedgerError:
     """The typed error of one of sqlite3's.
 
@@ -95,11 +103,7 @@ def sqlite_fault(error: Exception, ledger: str, doing: str) -> LedgerError:
         ledger: the ledger, as it may be shown.
         doing: "read", "write" or "commit".
     """
-    code = getattr(error, "sqlite_errorcode", 0) & _PRIMARY
-    # The driver's own, without a code.
-    if isinstance(error, UnicodeDecodeError) or "decode to UTF-8" in str(error):
-        code = sqlite3.SQLITE_CORRUPT
-    kind, matter, advice = _MEANINGS.get(code) or _DOING[doing]
+    kind, matter, advice = _MEANINGS.get(code_of(error)) or _DOING[doing]
     said = f"{ledger} {matter} (SQLite: {error})"
     if kind is OutcomeUnknownError:
         return kind(said, advice=advice)

@@ -2,8 +2,8 @@
 
 It relies on as little as it can. What SQLite cannot reach is looked for page by page (`raw_pages`).
 Names of models lie in the file twice (table and index), and a model whose name is lost gets a
-stand-in; without its calibration, the end of its history is not known. Numbers that are neither a
-call nor an adjustment that could be read are the lost ones.
+stand-in. Where a model's calibration is lost, the end of its history is not known. An entry is lost
+if its seq belongs to no call and no adjustment that could be read.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from calibration_ledger.core.validation import (
 from calibration_ledger.errors import LedgerNotFoundError, NotALedgerError
 from calibration_ledger.storage.place import check_file
 from calibration_ledger.storage.sqlite.connections import connect_reader
-from calibration_ledger.storage.sqlite.faults import DRIVER_ERRORS, faults_of
+from calibration_ledger.storage.sqlite.faults import DRIVER_ERRORS, code_of, faults_of
 from calibration_ledger.storage.sqlite.forks import no_fork
 from calibration_ledger.storage.sqlite.raw_pages import harvest
 
@@ -142,14 +142,11 @@ _GROWTH = 16
 shall not take as many tries as a file could hold rows."""
 
 _DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOTADB})
-_PRIMARY = 0xFF
 
 
 def is_damage(error: Exception) -> bool:
     """Whether one of `DRIVER_ERRORS` means that a page cannot be read, not that nothing can now."""
-    if isinstance(error, UnicodeDecodeError) or "decode to UTF-8" in str(error):
-        return True  # of a name in the schema, or in a message of SQLite's about it
-    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & _PRIMARY
+    code = code_of(error)
     return code in _DAMAGE or (code == sqlite3.SQLITE_ERROR and "no such table" in str(error))
 
 
@@ -318,11 +315,7 @@ class Salvage:
             more_names, more_ends, more_ids = Salvage(found, None)._traces()  # noqa: SLF001 - its own kind
             names, ends = {**more_names, **names}, {**more_ends, **ends}
             ids |= more_ids
-        models = []
-        for model_id in ids:
-            model = names.get(model_id)
-            name = STAND_IN.format(model_id) if model is None else model
-            models.append(Found(model_id, name, model is not None, ends.get(model_id)))
+        models = [Found(i, names.get(i, STAND_IN.format(i)), i in names, ends.get(i)) for i in ids]
         return sorted(models, key=lambda one: (one.model, one.model_id))
 
     def _traces(self) -> tuple[dict[int, str], dict[int, int], set[int]]:
@@ -377,14 +370,13 @@ class Salvage:
         The page harvest knows those between.
         """
         found: set[int] = set()
-        last: int | None = 0
-        while last is not None and last not in found:
-            found.add(last)
-            last = self._value(f"SELECT min(model_id) FROM {table} WHERE model_id > {last:d}")
-        last = _NUMBER_LIMIT
-        while last is not None and last not in found:
-            found.add(last)
-            last = self._value(f"SELECT max(model_id) FROM {table} WHERE model_id < {last:d}")
+        for nearest, beyond, start in (("min", ">", 0), ("max", "<", _NUMBER_LIMIT)):
+            last: int | None = start
+            while last is not None and last not in found:
+                found.add(last)
+                last = self._value(
+                    f"SELECT {nearest}(model_id) FROM {table} WHERE model_id {beyond} {last:d}"
+                )
         return found
 
 

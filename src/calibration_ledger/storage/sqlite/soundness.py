@@ -43,20 +43,18 @@ def unsound_parts(place: File, timeout_s: float, read: Callable[[str], Sequence[
     Raises:
         LedgerError: it cannot be read.
     """
-    found = _complaints(read(_CHECK))
+    found = complaints(read(_CHECK))
     ((free,),) = read("PRAGMA freelist_count")
-    found += _copy_check(place, timeout_s) if free else _complaints(read(_CHECK_FREE_LIST))
+    found += _copy_check(place, timeout_s) if free else complaints(read(_CHECK_FREE_LIST))
     ((page_size,),) = read("PRAGMA page_size")
     cut = cut_page(place.path, page_size)
     return [*dict.fromkeys(found), *cut, *damaged_parts(read(LIST_SCHEMA))]
 
 
-def _complaints(rows: Sequence[Any]) -> list[str]:
-    return [line for (text,) in rows for line in str(text).splitlines() if _is_complaint(line)]
-
-
-def _is_complaint(line: str) -> bool:
-    return line != "ok" and not line.startswith("***")
+def complaints(rows: Iterable[Any]) -> list[str]:
+    """What the rows of one of SQLite's checks complain of, without "ok" and headings."""
+    lines = [line for (text,) in rows for line in str(text).splitlines()]
+    return [line for line in lines if line != "ok" and not line.startswith("***")]
 
 
 def _copy_check(place: File, timeout_s: float) -> list[str]:
@@ -75,7 +73,7 @@ def _copy_check(place: File, timeout_s: float) -> list[str]:
         views = copy.execute("SELECT name FROM sqlite_master WHERE type = 'view'").fetchall()
         for (name,) in views:
             copy.execute('DROP VIEW "{}"'.format(name.replace('"', '""')))
-        return _complaints(copy.execute(_CHECK).fetchall())
+        return complaints(copy.execute(_CHECK).fetchall())
 
 
 # -- are the tables as expected? ------------------------------------------------------------
@@ -116,7 +114,10 @@ def read_parts(rows: Iterable[tuple[Any, ...]]) -> dict[str, Part]:
 
 
 def _clauses(statement: str) -> tuple[str, ...]:
-    words = [_unquoted(word) for word in _WORD.findall(statement)]
+    words = [
+        word[1:-1] if word.startswith('"') and len(word) > 1 else word
+        for word in _WORD.findall(statement)
+    ]
     if words[:2] != ["CREATE", "TABLE"]:
         return (" ".join(words),)
     clauses: list[list[str]] = [[]]
@@ -130,10 +131,6 @@ def _clauses(statement: str) -> tuple[str, ...]:
         depth += word == "("
     texts = [" ".join(clause) for clause in clauses]
     return tuple(sorted(texts, key=lambda text: text if text.startswith("CONSTRAINT ") else ""))
-
-
-def _unquoted(word: str) -> str:
-    return word[1:-1] if word.startswith('"') and len(word) > 1 else word
 
 
 @cache
@@ -170,22 +167,22 @@ def damaged_parts(rows: Iterable[tuple[Any, ...]]) -> list[str]:
 def foreign_parts(rows: Iterable[tuple[Any, ...]]) -> list[str]:
     """What is there besides, but for triggers; SQLite's own tables of statistics are nobody's."""
     found = read_parts(rows)
-    names = sorted(found.keys() - expected_parts().keys())
-    names = [name for name in names if not name.startswith("sqlite_")]
-    others = [(name, found[name].kind) for name in names if found[name].kind != "trigger"]
-    return [f"{kind} {name} is not the ledger's" for name, kind in others]
+    others = sorted(found.keys() - expected_parts().keys())
+    return [
+        f"{found[name].kind} {name} is not the ledger's"
+        for name in others
+        if not name.startswith("sqlite_") and found[name].kind != "trigger"
+    ]
 
 
-def _expected_beside(found: Mapping[str, Part]) -> dict[str, Part]:
+def _expected_beside(found: Mapping[str, Part]) -> Mapping[str, Part]:
     """What is expected of these; Alembic's own table may be without a key, as some make it."""
-    expected = dict(expected_parts())
+    expected = expected_parts()
     with_key = expected[VERSION_TABLE]
     clauses = tuple(text for text in with_key.clauses if not text.startswith("CONSTRAINT "))
-    if found.get(VERSION_TABLE) == with_key._replace(clauses=clauses):
-        mine = [name for name, part in expected.items() if part.table == VERSION_TABLE]
-        for name in mine:
-            del expected[name]
-    return expected
+    if found.get(VERSION_TABLE) != with_key._replace(clauses=clauses):
+        return expected
+    return {name: part for name, part in expected.items() if part.table != VERSION_TABLE}
 
 
 def _difference(name: str, found: Part, expected: Part) -> str:
