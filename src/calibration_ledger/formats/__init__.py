@@ -1,1 +1,1 @@
-"""formats."""
+"""What files say, without any ledger: one module for each format."""

@@ -45,9 +45,7 @@ def read_heads(name: str) -> list[Head]:
 
 
 def _heads(file: Any, name: str) -> Iterator[Head]:
-    number = 0
-    while line := file.readline(LINE_MAX):
-        number += 1
+    for number, line in enumerate(iter(lambda: file.readline(LINE_MAX), b""), 1):
         if line.strip():
             yield _head(line, f"{name}, line {number}")
 

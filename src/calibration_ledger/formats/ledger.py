@@ -6,10 +6,10 @@
     {"head":"<64 hexadecimal digits>","model":"m","seq":2}
     {"end":{"models":1,"entries":2}}
 
-Models come sorted, each with its entries by seq and then its head; the last line tells a file that
-was cut short. A model whose beginning was archived begins with its `archived` entry, whatever the
-number of that. There is no time of the export in it: the same ledger gives the same bytes. Floats
-are written so that they come back to the bit.
+Models are sorted by name; each has its entries by seq, then its head. The last line shows that the
+file was not cut short. A model whose beginning was archived begins with its `archived` entry,
+whatever its seq. The file holds no time of the export: the same ledger gives the same bytes. Floats
+come back exact to the bit.
 """
 
 from __future__ import annotations
@@ -43,8 +43,6 @@ if TYPE_CHECKING:
     from calibration_ledger.core.entries import CallRow
     from calibration_ledger.formats.source import Source
 
-
-# -- single lines, from entries and back to the bit -----------------------------------------
 
 FORMAT = "calibration-ledger/1"
 
@@ -80,7 +78,7 @@ _ADJUSTMENT_REQUIRED = (
     *(name for name in Adjustment._fields if name not in _NOT_OF_ALL),
 )
 
-# -- writing ------------------------------------------------------------------------------------
+# -- from entries to lines ------------------------------------------------------------------
 
 HEADER = encode({"ledger": FORMAT})
 
@@ -146,7 +144,7 @@ def end_line(models: int, entries: int) -> str:
     return encode({"end": {"models": models, "entries": entries}})
 
 
-# -- reading ------------------------------------------------------------------------------------
+# -- from lines to entries, the same to the bit ---------------------------------------------
 
 
 def call_of(values: Mapping[str, Any]) -> tuple[str, CallRow]:
@@ -297,7 +295,7 @@ class ModelEnd(NamedTuple):
 
 
 class LedgerReader:
-    """Reads the lines in order, and holds them to the order that they must have."""
+    """Reads the lines, and refuses them where they are not in the order that they must have."""
 
     def __init__(self, source: Source) -> None:
         """Begin before the header."""

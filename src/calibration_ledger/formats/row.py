@@ -94,7 +94,9 @@ def check_row(values: Mapping[str, Any]) -> Row:
         check_names(values.keys())
     for name in REQUIRED:
         if values.get(name) is None:
-            raise InvalidInputError(f"{name} is missing: {_why_required(name)}")
+            unknown = "what is not known is no zero, and cannot be learnt from"
+            advice = "name the model that was called" if name == "model" else unknown
+            raise InvalidInputError(f"{name} is missing: {advice}")
     called_at, request_id = values.get("called_at"), values.get("request_id")
     voided = _voided(values.get("voided"))
     return Row(
@@ -109,12 +111,6 @@ def check_row(values: Mapping[str, Any]) -> Row:
         _details(values.get("details"), is_stored=not voided),
         voided,
     )
-
-
-def _why_required(name: str) -> str:
-    if name == "model":
-        return "name the model that was called"
-    return "what is not known is no zero, and cannot be learnt from"
 
 
 def _text(name: str, value: object) -> object:

@@ -1,8 +1,8 @@
 """Files of others as numbered, bounded lines of UTF-8. They are only ever opened for reading.
 
-A line that cannot be text (not UTF-8, or far too long) is a `Line` with a fault, so that its
-number can be told and the lines behind it still be read. gzip is undone, and a byte order mark
-dropped. What ends the reading (a missing file, damaged compression) is an `ImportRefusedError`.
+A line that is no text (not UTF-8, or far too long) becomes a `Line` with a fault: its number can
+be reported, and reading goes on behind it. gzip is undone, and a byte order mark dropped. What ends
+the reading (a missing file, damaged compression) is an `ImportRefusedError`.
 """
 
 from __future__ import annotations
@@ -70,7 +70,8 @@ class Source:
                 return
             number += 1
             if len(data) > LINE_MAX:
-                while data and not data.endswith(_end_of(data)):
+                end = "\n" if isinstance(data, str) else b"\n"
+                while data and not data.endswith(end):
                     data = self._read(number)
                 yield Line(number, "", f"the line is longer than {LINE_MAX} bytes")
                 continue
@@ -179,10 +180,6 @@ def _undo_gzip(file: Any) -> Any:
     except (OSError, ValueError):
         return file  # reading it will say what is the matter
     return gzip.open(file) if zipped else file
-
-
-def _end_of(data: str | bytes) -> Any:
-    return "\n" if isinstance(data, str) else b"\n"
 
 
 def _not_text(error: UnicodeDecodeError) -> str:

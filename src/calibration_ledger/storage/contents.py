@@ -1,7 +1,7 @@
 """What lies in a database: nothing yet, a ledger of some revision, or something else.
 
-It is told by the names of the tables and by the revision in them, in the same way for every
-database and everybody who asks: who opens a ledger, who upgrades one, and the doctor.
+The names of the tables tell, and the revision that they hold. All who ask come here, whatever the
+database: whoever opens a ledger, upgrades one, or examines one (the doctor).
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Contents(NamedTuple):
 
 
 def look(tables: AbstractSet[str], ask: Callable[[str], Iterable[Sequence[Any]]]) -> Contents:
-    """What lies in a database with these tables, which `ask` runs a query on."""
+    """What lies in a database with these tables; `ask` runs a query on it."""
     # A foreign table of that name may be of another shape, and refuse.
     may_tell = tables >= CORE_TABLES or tables == {VERSION_TABLE}
     return contents_of(tables, [row[0] for row in ask(_FIND_REVISIONS)] if may_tell else [])
@@ -102,7 +102,7 @@ def contents_of(tables: AbstractSet[str], revisions: Sequence[object]) -> Conten
 
 
 def of_revision(revision: object) -> Contents:
-    """What a ledger of this revision is to this program."""
+    """What a ledger of this revision counts as: current, older, newer or foreign."""
     text, number = str(revision), _number_of(revision)
     if number == 0:  # they count from 0001: there is no way on from it
         return _foreign(
@@ -119,7 +119,7 @@ def _foreign(matter: str, advice: str) -> Contents:
 
 
 def _number_of(revision: object) -> int | None:
-    """The number of one of our revisions; None where it is none, whatever the database holds."""
+    """The number of a revision of ours; None for anything else that a database may hold."""
     text = str(revision)
     return int(text) if len(text) == len(REVISION) and text.isascii() and text.isdigit() else None
 

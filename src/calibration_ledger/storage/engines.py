@@ -29,23 +29,19 @@ def open_ledger(place: Place, durability: str, timeout_s: float) -> Ledger:
     Raises:
         LedgerError: what lies there cannot be used as one.
     """
-    return Ledger(_open_backend(place, durability, timeout_s))
-
-
-def _open_backend(place: Place, durability: str, timeout_s: float) -> Backend:
     if isinstance(place, File):
-        return SQLiteBackend(place, durability, timeout_s)
+        return Ledger(SQLiteBackend(place, durability, timeout_s))
     if isinstance(place, Memory):
-        return MemoryBackend(place)
+        return Ledger(MemoryBackend(place))
     with _needs_psycopg():
         from calibration_ledger.storage.postgres.server import PostgresBackend
-    return PostgresBackend(place, durability, timeout_s)
+    return Ledger(PostgresBackend(place, durability, timeout_s))
 
 
 def examine(place: Place, ledger: Ledger | None = None) -> Facts:
     """Everything that can be found out about the ledger at a place, whatever state it is in.
 
-    It changes nothing.
+    Changes nothing.
 
     Args:
         place: where it lies.

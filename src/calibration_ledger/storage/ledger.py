@@ -1,10 +1,10 @@
 """`Ledger`: all that the verbs know of a ledger, whatever database it lies in.
 
-What is read comes in bounded pages: no reader holds a transaction over other code.
+Reads come in bounded pages: no reader holds a transaction while other code runs.
 
-Entries are never changed, so pages fit together, whatever others append. But between two pages the
-beginning may be archived, or brought back. Then a page lacks calls, which is noticed by the gap:
-whoever reads is told, and starts over.
+Entries never change, so pages fit together, whatever others append. But between two pages the
+beginning may be archived, or brought back. The next page then lacks calls; the gap is noticed, and
+the reader gets an error and starts over.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from calibration_ledger.errors import (
     damage_told,
     damaged,
 )
+from calibration_ledger.storage.sqlite.copies import shrink, size_of
 from calibration_ledger.storage.transaction import PAGE, Known, Stored, known_calls
 
 if TYPE_CHECKING:
@@ -105,9 +106,9 @@ class Ledger:
     # -- models -----------------------------------------------------------------------------
 
     def coefficients(self, model: str) -> tuple[tuple[float, float, float], int] | None:
-        """What a model is predicted with, and from how many calls; None for one never seen.
+        """A model's coefficients, and from how many calls; None for one never seen.
 
-        `find` in short, for `predict()` waits for it.
+        A shorter `find`, because `predict()` waits for it.
         """
         try:
             rows = self.backend.read(self.backend.sql.find, (model,))
@@ -141,7 +142,15 @@ class Ledger:
             LedgerCorruptError: one holds a value of another type.
         """
         if model is None:
-            return self._all(must_exist=must_exist)
+            try:
+                rows = self.backend.read(self.backend.sql.list_calibrations)
+            except LedgerNotFoundError:
+                if must_exist:
+                    raise
+                return []
+            # Sorted here: databases sort texts each in their own way.
+            found = [stored(row, name) for *row, name in rows]
+            return sorted(found, key=lambda live: live.model)
         live = self.find(check_model(model))
         if live is not None:
             return [live]
@@ -151,17 +160,6 @@ class Ledger:
             f"the ledger {self.shown} has no entry of a model {model!r}: "
             f"`calib stats` lists those it has."
         )
-
-    def _all(self, *, must_exist: bool) -> list[Stored]:
-        try:
-            rows = self.backend.read(self.backend.sql.list_calibrations)
-        except LedgerNotFoundError:
-            if must_exist:
-                raise
-            return []
-        # Sorted here: databases sort texts each in their own way.
-        found = [stored(row, model) for *row, model in rows]
-        return sorted(found, key=lambda live: live.model)
 
     # -- histories --------------------------------------------------------------------------
 
@@ -231,25 +229,21 @@ class Ledger:
 
     def size(self) -> int | None:
         """The bytes that it takes on disk, if it is a file."""
-        from calibration_ledger.storage.sqlite.copies import size_of
-
         return size_of(self.place)
 
     def shrink(self) -> str | None:
         """Give back the space that removed entries leave; says why where that cannot be."""
-        from calibration_ledger.storage.sqlite.copies import shrink
-
         return shrink(self.place)
 
 
 class ModelHistory:
     """One model's entries up to the moment when its calibration was read.
 
-    Whatever reads more raises `HistoryArchivedError` where the beginning is another one meanwhile.
+    Every later read raises `HistoryArchivedError` if the beginning has changed since.
 
     Attributes:
         live: the calibration.
-        is_outdated: whether the beginning was seen to be another one meanwhile.
+        is_outdated: whether a read found that the beginning has changed.
         model: the model's name.
         adjustments: all its adjustments by seq; there are few.
         beginning: the first of them.
@@ -288,7 +282,7 @@ class ModelHistory:
         return covers(self.voided, seq)
 
     def check_beginning(self) -> None:
-        """Look whether what was read so far still fits together.
+        """Check that what was read so far still fits together.
 
         Raises:
             HistoryArchivedError: it does not.
@@ -398,7 +392,9 @@ class ModelHistory:
         return self._number(rows[0][0]) if rows else 0
 
     def _within(self, window: Window) -> tuple[int, int, int, int]:
-        return (self.live.model_id, self.live.last_seq, *bounds(window))
+        since = 0 if window.since is None else window.since
+        until = TIME_LIMIT_US if window.until is None else window.until
+        return (self.live.model_id, self.live.last_seq, since, until)
 
     def newest_call_at(self) -> int | None:
         """The latest `called_at` of any call; None for no call."""
@@ -417,12 +413,6 @@ def archived_seq(beginning: Adjustment | None) -> int:
     if beginning is None or beginning.kind != "archived":
         return 0
     return beginning.seq
-
-
-def bounds(window: Window) -> tuple[int, int]:
-    """A window as two numbers, [since, until)."""
-    since = 0 if window.since is None else window.since
-    return since, TIME_LIMIT_US if window.until is None else window.until
 
 
 class ForeignRows(NamedTuple):

@@ -1,7 +1,7 @@
-"""How a ledger comes up to date: Alembic, run by `calib db upgrade` and by the first write.
+"""How a ledger is made and upgraded: Alembic, run by `calib db upgrade` and by the first write.
 
-A whole upgrade is one transaction, begun under the writers' lock, and the revision is read again
-inside it: of several processes that start at once, one upgrades and the others find it done. A
+A whole upgrade is one transaction under the writers' lock, and the revision is read again inside
+it. So of several processes that start at once, one upgrades and the others find it done, and a
 process that dies in the middle leaves no trace.
 """
 

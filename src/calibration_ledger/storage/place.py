@@ -1,7 +1,7 @@
-"""Where a ledger lies: from what the user named to a path or URL, checked without opening it.
+"""Where a ledger lies: the path or URL that the user named, checked without opening anything.
 
-The database file itself is never `open()`ed here or anywhere in this package: closing such a
-descriptor would drop the locks that SQLite holds on the file in this process.
+Nothing in this package ever calls `open()` on the database file: closing such a descriptor would
+drop the locks that SQLite holds on the file in this process.
 """
 
 from __future__ import annotations
@@ -106,9 +106,10 @@ def find_place(ledger: str | os.PathLike[str] | None) -> Place:
         return File(path, ours=True)
     try:
         text = os.fspath(ledger)
-    except TypeError:
+        os.fsencode(text)  # no file has half a surrogate pair in its name
+    except (TypeError, UnicodeEncodeError):
         text = None
-    if not isinstance(text, str) or not text or "\0" in text or not _can_be_encoded(text):
+    if not isinstance(text, str) or not text or "\0" in text:
         # Not repeated: there may be a password in it.
         raise InvalidInputError(
             f"a ledger is a path, a URL or ':memory:', a valid text without NUL that is not empty; "
@@ -133,15 +134,6 @@ def find_place(ledger: str | os.PathLike[str] | None) -> Place:
             f"path out, or ./{text} for a file of that name."
         ) from None
     return File(path)
-
-
-def _can_be_encoded(text: str) -> bool:
-    """Whether a file can have this name: not with half a surrogate pair in it."""
-    try:
-        os.fsencode(text)
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _from_url(text: str) -> Place:
@@ -214,8 +206,8 @@ def _refuse_log_alone(place: File) -> None:
     page in its file before it has a log.
     """
     path = os.path.realpath(place.path)
-    if _size(f"{path}-wal") > _LOG_HEADER_BYTES and _size(path) <= 0:
-        matter = "gone" if _size(path) < 0 else "empty"
+    if bytes_of(f"{path}-wal") > _LOG_HEADER_BYTES and bytes_of(path) <= 0:
+        matter = "gone" if bytes_of(path) < 0 else "empty"
         raise LedgerCorruptError(
             f"{place.shown} is {matter}, but {path}-wal beside it still holds calls that were "
             f"recorded, and SQLite would delete them. Nothing was touched: put the very file back "
@@ -224,7 +216,7 @@ def _refuse_log_alone(place: File) -> None:
         )
 
 
-def _size(path: str) -> int:
+def bytes_of(path: str) -> int:
     """The bytes of a file; -1 where there is none."""
     try:
         return os.stat(path).st_size  # noqa: PTH116 - a name beside a path

@@ -15,6 +15,7 @@ from time import sleep
 from typing import TYPE_CHECKING, NamedTuple
 
 from calibration_ledger.core.facts import Activity, FileFacts, Process
+from calibration_ledger.storage.place import bytes_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -63,14 +64,10 @@ def file_facts(path: Path) -> FileFacts:
         status = path.stat()
     except OSError:
         return facts
-    try:
-        wal_bytes = Path(f"{path}-wal").stat().st_size
-    except OSError:
-        wal_bytes = 0
     return replace(
         facts,
         size_bytes=status.st_size,
-        wal_bytes=wal_bytes,
+        wal_bytes=max(0, bytes_of(f"{path}-wal")),
         names=status.st_nlink,
         locked_out=_locked_out(path) if facts.is_writable else (),
         activity=activity(str(path)),
@@ -173,17 +170,10 @@ def parse_locks(text: str) -> list[Lock]:
         try:
             kind, _, mode, pid, file, first, last = fields[waits:]
             major, minor, inode = file.split(":")
+            device = (int(major, 16), int(minor, 16))
+            end = float("inf") if last == "EOF" else int(last)
             locks.append(
-                Lock(
-                    kind,
-                    mode == "WRITE",
-                    waits,
-                    int(pid),
-                    (int(major, 16), int(minor, 16)),
-                    int(inode),
-                    int(first),
-                    float("inf") if last == "EOF" else int(last),
-                )
+                Lock(kind, mode == "WRITE", waits, int(pid), device, int(inode), int(first), end)
             )
         except ValueError:
             continue

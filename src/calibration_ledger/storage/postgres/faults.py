@@ -32,6 +32,8 @@ _DENIED = "42501"  # insufficient_privilege
 _READ_ONLY = "25006"  # read_only_sql_transaction
 _CHANGED = frozenset({"42P01", "42703"})  # undefined_table, undefined_column
 
+_AGAIN = "try again, or give a longer timeout_s"
+
 
 def _driver_error(error: BaseException) -> BaseException:
     """The driver's own error inside SQLAlchemy's."""
@@ -118,7 +120,7 @@ def unknown_outcome(error: BaseException, ledger: str) -> OutcomeUnknownError:
 
 
 def postgres_fault(error: BaseException, ledger: str, doing: str) -> LedgerError:
-    """The typed error of one of psycopg's that left no trace; see `faults.sqlite_fault`."""
+    """The typed error of one of psycopg's that left no trace; see `sqlite_fault`."""
     code, said = _code(error), _said(error)
     kind: type[LedgerError]
     if is_busy(error):
@@ -137,9 +139,6 @@ def postgres_fault(error: BaseException, ledger: str, doing: str) -> LedgerError
         kind, matter = NotRecordedError, "could not be written"
         advice = "mend the cause and try again"
     return kind(f"{ledger} {matter} (PostgreSQL: {said})", stayed=_stayed(doing), advice=advice)
-
-
-_AGAIN = "try again, or give a longer timeout_s"
 
 
 def _stayed(doing: str) -> str:

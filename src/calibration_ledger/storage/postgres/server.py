@@ -22,6 +22,7 @@ import psycopg
 from calibration_ledger.errors import InvalidInputError, LedgerNotFoundError, NotRecordedError
 from calibration_ledger.storage.backend import Raced
 from calibration_ledger.storage.contents import look
+from calibration_ledger.storage.migrate import upgrade
 from calibration_ledger.storage.postgres.connections import (
     FIND_TABLES,
     Connections,
@@ -71,7 +72,12 @@ class PostgresBackend:
         self.place = place
         self.durability = durability
         self._timeout_s = timeout_s
-        self._begin = _begin(durability)
+        # One round trip that begins; what it sets ends with the transaction.
+        self._begin = (
+            "BEGIN ISOLATION LEVEL READ COMMITTED;"
+            " SET LOCAL lock_timeout = {milliseconds};"
+            f" SET LOCAL synchronous_commit = {'on' if durability == 'full' else 'off'}"
+        )
         self._ready = False
         self._ids: dict[str, int] = {}
         self._connections = Connections(place.url, place.shown, timeout_s)
@@ -131,8 +137,6 @@ class PostgresBackend:
         except LedgerNotFoundError:
             if not makes:
                 raise
-            from calibration_ledger.storage.migrate import upgrade
-
             upgrade(self.place, self._timeout_s)
             self._look()
 
@@ -147,7 +151,10 @@ class PostgresBackend:
             )
             result = work(transaction, *arguments)
         except BaseException:
-            self._roll_back(held)
+            try:
+                held.control.execute("ROLLBACK")
+            except psycopg.Error:
+                self._connections.drop()  # the server undoes it when the connection ends
             raise
         self._commit(held)
         return result
@@ -168,12 +175,6 @@ class PostgresBackend:
                 f"{self.place.shown} answered {held.control.statusmessage} to COMMIT",
                 advice="try again",
             )
-
-    def _roll_back(self, held: Held) -> None:
-        try:
-            held.control.execute("ROLLBACK")
-        except psycopg.Error:
-            self._connections.drop()  # the server undoes it when the connection ends
 
     # -- going on ---------------------------------------------------------------------------
 
@@ -204,7 +205,9 @@ class PostgresBackend:
                 lost = is_lost_connection(error)
                 losses += lost
                 if not (is_worth_a_retry(error) or (lost and losses <= _LOSSES_MAX)):
-                    self._look_at_changed(error)
+                    if self._ready and is_changed_schema(error):
+                        self._ready = False
+                        self._look()  # says that the ledger was upgraded, or is gone
                     raise postgres_fault(error, shown, doing) from error
                 if time.monotonic() + pause_s > deadline:
                     raise in_the_way(shown, self._timeout_s, doing) from error
@@ -221,12 +224,6 @@ class PostgresBackend:
         finally:
             held.in_use = False  # a store that nothing can come between, unlike a call
             self._connections.give_back(held)
-
-    def _look_at_changed(self, error: BaseException) -> None:
-        """Say that the ledger was upgraded, or is gone, where its tables are others now."""
-        if self._ready and is_changed_schema(error):
-            self._ready = False
-            self._look()
 
     # -- the end ----------------------------------------------------------------------------
 
@@ -249,16 +246,6 @@ class PostgresBackend:
     def after_fork_in_child(self) -> None:
         """Put the parent's connections aside."""
         self._connections.after_fork_in_child()
-
-
-def _begin(durability: str) -> str:
-    """One round trip that begins; what it sets ends with the transaction."""
-    commit = "on" if durability == "full" else "off"
-    return (
-        "BEGIN ISOLATION LEVEL READ COMMITTED;"
-        " SET LOCAL lock_timeout = {milliseconds};"
-        f" SET LOCAL synchronous_commit = {commit}"
-    )
 
 
 # -- a writing transaction: locks that end at a deadline, rows that go in pipelines -----------

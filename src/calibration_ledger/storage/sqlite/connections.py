@@ -1,8 +1,8 @@
 """The connections that one process holds to a SQLite file: one of a kind for each thread.
 
 A connection belongs to the file that it was opened on. A file that was moved to the path since is
-another ledger, so a connection is used only while its file still lies there. It is closed between
-two calls only, whoever closes it: SQLite's driver crashes where one is closed under a statement.
+another ledger, so a connection is used only while its own file still lies there. It is only ever
+closed between two calls: SQLite's driver crashes if one is closed while a statement runs.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import os
 import sqlite3
 import threading
 import weakref
-from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -19,7 +18,7 @@ from urllib.parse import quote
 import sqlalchemy as sa
 
 from calibration_ledger.errors import LedgerReplacedError, ReentrantCallError
-from calibration_ledger.storage.place import refuse_second_name
+from calibration_ledger.storage.place import bytes_of, refuse_second_name
 from calibration_ledger.storage.sqlite.faults import DRIVER_ERRORS, sqlite_fault
 from calibration_ledger.storage.sqlite.forks import check_safe, pausables
 
@@ -55,11 +54,6 @@ def uri(path: Path, mode: str, *, immutable: bool = False) -> str:
 
 class StillConnection(sqlite3.Connection):
     """A connection that takes its file as immutable, and notices no change."""
-
-
-def is_still(connection: object) -> bool:
-    """Whether it is such a connection."""
-    return isinstance(connection, StillConnection)
 
 
 def connect(
@@ -125,7 +119,7 @@ def set_wal(connection: sqlite3.Connection) -> None:
 
 
 def connect_reader(path: Path, timeout_s: float) -> sqlite3.Connection:
-    """A connection that can only read; `is_still` where the file had to be taken as immutable."""
+    """A connection that can only read: a still one where the file must be taken as immutable."""
     # Reading a WAL database takes a -wal and a -shm. In a folder that we may not write, SQLite
     # cannot make them; beside a file that we may not write, it would make them as ours, and its
     # owner could not write any more. Without a -wal nobody is writing now, so the file may be
@@ -172,11 +166,8 @@ def cut_page(path: Path, page_size: int) -> list[str]:
     SQLite's own check does not see it: it takes the missing end for zeros.
     """
     # While there is a log, the file may be anything: a killed checkpoint will be done again.
-    with suppress(FileNotFoundError):
-        if os.stat(f"{os.path.realpath(path)}-wal").st_size:  # noqa: PTH116 - a name beside a path
-            return []
     size = path.stat().st_size
-    if size % page_size == 0:
+    if bytes_of(f"{os.path.realpath(path)}-wal") > 0 or size % page_size == 0:
         return []
     return [f"the file ends in the middle of page {size // page_size + 1}: its end was cut off"]
 
@@ -201,8 +192,13 @@ _LOOK_EVERY_S = 0.001
 class Held:
     """A connection that a thread keeps, with its cursor and the file that it was opened on.
 
-    To use it: `with held.busy`, and only if it still `is_open` then.
+    Use it `with held.busy` only, and look inside whether it still `is_open`.
     """
+
+    __slots__ = (
+        *("__weakref__", "busy", "connection", "cursor", "identity", "inside", "is_open"),
+        *("is_still", "looked_at", "thread", "transaction"),
+    )
 
     def __init__(
         self, connection: PoolProxiedConnection, identity: tuple[int, ...], is_still: bool
@@ -360,22 +356,19 @@ class Connections:
             self._check_log()
             self._is_opening = True
             try:
-                return self._check_out(kind)
+                while True:
+                    identity, state = self._identity(), self._state()
+                    connection = self._pools[kind].raw_connection()
+                    is_still = isinstance(connection.driver_connection, StillConnection)
+                    mine = state if is_still else identity
+                    # The pool may still have connections to a file that lay here before.
+                    if connection.info.setdefault("identity", mine) == mine:
+                        held = Held(connection, mine, is_still)
+                        self._all.add(held)
+                        return held
+                    connection.invalidate()
             finally:
                 self._is_opening = False
-
-    def _check_out(self, kind: str) -> Held:
-        while True:
-            identity, state = self._identity(), self._state()
-            connection = self._pools[kind].raw_connection()
-            still = is_still(connection.driver_connection)
-            mine = state if still else identity
-            # The pool may still have connections to a file that lay here before.
-            if connection.info.setdefault("identity", mine) == mine:
-                held = Held(connection, mine, still)
-                self._all.add(held)
-                return held
-            connection.invalidate()
 
     def keep(self, kind: str, held: Held) -> None:
         """Let this thread hold the connection from now on."""

@@ -10,7 +10,8 @@ import errno
 import os
 import secrets
 import sqlite3
-from contextlib import closing, suppress
+from contextlib import closing
+from itertools import count
 from typing import TYPE_CHECKING
 
 from calibration_ledger.core.files import COMPANIONS, copy_mode, create, is_ledger_file, publish
@@ -21,7 +22,7 @@ from calibration_ledger.errors import (
     LedgerPathError,
     LedgerPermissionError,
 )
-from calibration_ledger.storage.place import check_file
+from calibration_ledger.storage.place import bytes_of, check_file
 from calibration_ledger.storage.sqlite.connections import connect_reader, connect_writer, uri
 from calibration_ledger.storage.sqlite.faults import faults_of
 from calibration_ledger.storage.sqlite.forks import no_fork
@@ -43,14 +44,11 @@ _NAME_KEPT = 40
 
 def backup_beside(place: File, revision: str, timeout_s: float) -> Path:
     """Copy the ledger beside itself, under a name that says of which revision it is."""
-    number = 1
-    while True:
-        suffix = f".{revision}.backup" if number == 1 else f".{revision}.backup-{number}"
-        copy = place.path.with_name(place.path.name + suffix)
-        if not copy.exists():
-            backup_file(place, copy, timeout_s)
-            return copy
-        number += 1
+    name = f"{place.path.name}.{revision}.backup"
+    names = (name if number == 1 else f"{name}-{number}" for number in count(1))
+    copy = next(copy for copy in map(place.path.with_name, names) if not copy.exists())
+    backup_file(place, copy, timeout_s)
+    return copy
 
 
 def backup_file(place: File, copy: Path, timeout_s: float) -> None:
@@ -155,11 +153,8 @@ def size_of(place: Place) -> int | None:
     """The bytes that a ledger's file and its log take; None where it is not in a file."""
     if place.path is None:
         return None
-    size = 0
-    for suffix in ("", "-wal"):
-        with suppress(OSError):
-            size += os.stat(f"{os.path.realpath(place.path)}{suffix}").st_size  # noqa: PTH116 - a name beside a path
-    return size
+    path = os.path.realpath(place.path)
+    return sum(max(0, bytes_of(name)) for name in (path, f"{path}-wal"))
 
 
 def shrink(place: Place) -> str | None:

@@ -22,8 +22,10 @@ from calibration_ledger.errors import (
     ReentrantCallError,
 )
 from calibration_ledger.storage.contents import look
+from calibration_ledger.storage.migrate import upgrade_file
 from calibration_ledger.storage.place import check_file, check_one_name, make_folder
 from calibration_ledger.storage.sqlite.connections import Connections, list_tables
+from calibration_ledger.storage.sqlite.copies import backup_file
 from calibration_ledger.storage.sqlite.faults import DRIVER_ERRORS, sqlite_fault
 from calibration_ledger.storage.sqlite.forks import close_forgotten, forgotten, open_backends
 from calibration_ledger.storage.sqlite.lock import OtherLock, hold_now, wait_for, writer_lock
@@ -206,7 +208,7 @@ class SQLiteBackend:
         close_forgotten(lock)
         is_there = check_file(self.place)
         if makes and not is_there:
-            self._create()
+            upgrade_file(self.place, self._timeout_s, locked=True)
         elif is_there and not os.access(self._path, os.W_OK):
             raise LedgerPermissionError(
                 f"{self.place.shown} may not be written by this user",
@@ -219,7 +221,7 @@ class SQLiteBackend:
         except LedgerNotFoundError:
             if not makes:
                 raise
-            self._create()
+            upgrade_file(self.place, self._timeout_s, locked=True)
             self._reader("write")
         try:
             held = self._connections.check_out("writer")
@@ -230,11 +232,6 @@ class SQLiteBackend:
         self._keep("writer", held)
         return held
 
-    def _create(self) -> None:
-        from calibration_ledger.storage.migrate import upgrade_file
-
-        upgrade_file(self.place, self._timeout_s, locked=True)
-
     # -- the end ----------------------------------------------------------------------------
 
     def check_engine(self) -> list[str]:
@@ -243,8 +240,6 @@ class SQLiteBackend:
 
     def backup(self, copy: str | os.PathLike[str]) -> Path:
         """See `Backend.backup`."""
-        from calibration_ledger.storage.sqlite.copies import backup_file
-
         path = Path(copy)
         backup_file(self.place, path, self._timeout_s)
         return path

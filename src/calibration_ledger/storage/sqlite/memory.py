@@ -111,11 +111,7 @@ class MemoryBackend:
     def backup(self, copy: str | os.PathLike[str]) -> Path:
         """See `Backend.backup`."""
         path = Path(copy)
-
-        def fill(partial: Path) -> None:
-            self.read(VACUUM_INTO, (uri(partial, "rw"),))
-
-        new_copy(path, None, fill)
+        new_copy(path, None, lambda partial: self.read(VACUUM_INTO, (uri(partial, "rw"),)))
         return path
 
     def pause(self, deadline: float) -> bool:

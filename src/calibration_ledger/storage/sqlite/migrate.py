@@ -31,31 +31,24 @@ def begun_file(place: File, timeout_s: float) -> Iterator[sa.Connection]:
     sa.event.listen(engine, "begin", lambda begun: begun.exec_driver_sql("BEGIN IMMEDIATE"))
     try:
         with faults_of(place.shown, "write"), no_fork():
-            with closing(engine.raw_connection()) as raw:
-                _set_wal_if_new(raw)
-            yield from _begun(place, engine)
+            with closing(engine.raw_connection()) as pooled:
+                raw: Any = pooled.driver_connection
+                # Only in a database without tables: it is ours, foreign ones are not touched.
+                if not raw.execute("SELECT 1 FROM sqlite_master WHERE type = 'table'").fetchall():
+                    set_wal(raw)
+            try:
+                with engine.begin() as connection:
+                    yield connection
+                    _check_references(place, connection)
+            except sa.exc.IntegrityError as error:
+                # No program of ours wrote that row. A table that is rebuilt looks at each again.
+                raise LedgerCorruptError(
+                    f"{place.shown} was not upgraded, because a row in it is not what its table "
+                    f"allows ({error.orig}): restore a backup, or write down the calls that can be "
+                    f"read with `calib export csv FILE --salvage`."
+                ) from error
     finally:
         engine.dispose()
-
-
-def _set_wal_if_new(raw: Any) -> None:
-    # Only ever in a database of our own; foreign ones are not touched.
-    if not raw.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
-        set_wal(raw)
-
-
-def _begun(place: File, engine: sa.Engine) -> Iterator[sa.Connection]:
-    try:
-        with engine.begin() as connection:
-            yield connection
-            _check_references(place, connection)
-    except sa.exc.IntegrityError as error:
-        # No program of ours wrote that row. A table that is built anew looks at each again.
-        raise LedgerCorruptError(
-            f"{place.shown} was not upgraded, because a row in it is not what its table allows "
-            f"({error.orig}): restore a backup, or write down the calls that can be read with "
-            f"`calib export csv FILE --salvage`."
-        ) from error
 
 
 def _check_references(place: File, connection: sa.Connection) -> None:
