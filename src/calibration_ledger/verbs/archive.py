@@ -220,12 +220,12 @@ def _take_out(ledger: Ledger, parts: Sequence[_Part], path: Path) -> None:
     try:
         ledger.write(work)
     except LedgerError as error:
-        error.stayed = f"the archive {shown_name(path)} is complete. "
+        whole = f"the archive {shown_name(path)} is complete"
         if isinstance(error, OutcomeUnknownError):
-            error.stayed += "Its entries may not be in the ledger any more"
+            error.stayed = f"{whole}. Its entries may not be in the ledger any more"
             error.advice = "keep the archive, and look with `calib audit`"
         else:
-            error.stayed += "Nothing was taken out of the ledger, so the archive may be deleted"
+            error.stayed = f"{whole} and may be deleted, for nothing was taken out of the ledger"
         raise
 
 
