@@ -37,67 +37,30 @@ class FarZone(tzinfo):
 DEEP: dict = {}
 DEEP["a"] = DEEP
 
-TOKENS = {
-    "negative": -1,
-    "fractional": 1.5,
-    "whole but a float": 1.0,
-    "true": True,
-    "false": False,
-    "2**31": 2**31,
-    "2**63": 2**63,
-    "10**5000": 10**5000,
-    "nan": NAN,
-    "infinite": INF,
-    "a text": "1",
-    "none": None,
-    "a list": [1],
-}
+# A few of each kind, by every way in: which values the boundary refuses is in
+# `tests/core/test_validation.py`.
+TOKENS = {"negative": -1, "whole but a float": 1.0, "true": True, "2**31": 2**31, "a text": "1"}
 MILLISECONDS = {
     "negative": -1.0,
-    "barely negative": -5e-324,
     "nan": NAN,
-    "infinite": INF,
-    "minus infinite": -INF,
     "too large an int": 10**400,
     "true": True,
-    "false": False,
-    "a text": "100",
     "none": None,
-    "complex": 1j,
-    "a duration": timedelta(seconds=1),
 }
-MODELS = {
-    "empty": "",
-    "nul": "a\0b",
-    "a lone surrogate": "\ud800",
-    "too long": "a" * 513,
-    "none": None,
-    "bytes": b"m",
-    "a number": 5,
-    "a list": ["m"],
-}
+MODELS = {"empty": "", "nul": "a\0b", "a lone surrogate": "\ud800", "none": None, "bytes": b"m"}
 REQUEST_IDS = {name: value for name, value in MODELS.items() if value is not None}
 TIMES = {
     "thirty hours ahead": NOON.replace(tzinfo=FarZone()),
     "naive": NAIVE,
     "a text": "2026-01-02T00:00:00Z",
-    "a number": 1.7e9,
-    "a date": NOON.date(),
     "before 1970": datetime(1969, 12, 31, tzinfo=UTC),
 }
 DETAILS = {
-    "nan": {"a": NAN},
     "nested infinity": {"a": [{"b": INF}]},
-    "a set": {"a": {1}},
-    "bytes": {"a": b"x"},
     "a key that is no text": {1: 2},
-    "a nested key that is no text": {"a": {1: 2}},
     "endlessly nested": DEEP,
     "too large": {"a": "x" * 5000},
-    "a list": [("a", 1)],
     "an empty list": [],
-    "a text": "ab",
-    "a number": 5,
     "false": False,
 }
 
@@ -157,7 +120,7 @@ for _name, _value in TIMES.items():
 for _name, _value in DETAILS.items():
     case(f"record details {_name}")(lambda c, v=_value: c.record("m", 1, 1.0, details=v))
     case(f"record_many details {_name}")(lambda c, v=_value: record_many_with(c, details=v))
-for _value in (0, 0.0, -0.1, 1.0000000000000002, 2, NAN, INF, True, False, "0.15", [0.1]):
+for _value in (0, 1.0000000000000002, NAN, True, "0.15"):
     case(f"replay alpha {_value}")(lambda c, v=_value: c.replay(v))
     case(f"recalibrate alpha {_value}")(lambda c, v=_value: c.recalibrate(v))
 for _value in ("", "EMA", "ema.2", "kalman.9", 1, b"ema"):
