@@ -31,6 +31,7 @@ from calibration_ledger.errors import (
     ModelNotFoundError,
     UnknownRuleError,
 )
+from calibration_ledger.storage.schema import metadata
 from support.reference import TABLES, dump, look_into
 
 LATER = datetime(2100, 1, 1, tzinfo=UTC)
@@ -197,76 +198,10 @@ ROWS = {
 }
 
 
-def columns_of_the_schema(tmp_path_factory):
-    path = tmp_path_factory.mktemp("schema") / "calls.db"
-    with AdaptiveCalibrator(path) as calibrator:
-        calibrator.record("m", 1, 2.0)
-    with look_into(path) as connection:
-        return {
-            table: [row["name"] for row in connection.execute(f"PRAGMA table_info({table})")]
-            for table in TABLES
-        }
-
-
-COLUMNS = {
-    "models": ["id", "model"],
-    "calls": [
-        "model_id",
-        "seq",
-        "called_at",
-        "prompt_tokens",
-        "completion_tokens",
-        "actual_ms",
-        "predicted_ms",
-    ],
-    "call_details": ["model_id", "seq", "request_key", "request_id", "details"],
-    "adjustments": [
-        "model_id",
-        "seq",
-        "kind",
-        "recorded_at",
-        "rule",
-        "alpha",
-        "ms_per_prompt_token",
-        "ms_per_completion_token",
-        "base_overhead_ms",
-        "total_absolute_error_ms",
-        "total_predicted_ms",
-        "sample_count",
-        "rule_state",
-        "updated_at",
-        "note",
-        "archived_head",
-        "archived_through",
-        "archived_digest",
-        "voids",
-    ],
-    "calibrations": [
-        "model_id",
-        "rule",
-        "alpha",
-        "ms_per_prompt_token",
-        "ms_per_completion_token",
-        "base_overhead_ms",
-        "total_absolute_error_ms",
-        "total_predicted_ms",
-        "sample_count",
-        "rule_state",
-        "updated_at",
-        "last_seq",
-        "head",
-    ],
+COLUMNS = {table: [column.name for column in metadata.tables[table].columns] for table in TABLES}
+NULLABLE = {
+    column.name for table in TABLES for column in metadata.tables[table].columns if column.nullable
 }
-NULLABLE = {"request_key", "request_id", "details", "rule_state", "note"} | {
-    "archived_head",
-    "archived_through",
-    "archived_digest",
-    "voids",
-}
-
-
-def test_every_column_of_every_table_is_edited_here(tmp_path_factory):
-    assert columns_of_the_schema(tmp_path_factory) == COLUMNS
 
 
 def bent(column, value):
