@@ -18,6 +18,13 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
+TRY_AGAIN = "try again, or give a longer timeout_s"
+LOOK_WHETHER_RECORDED = (
+    "record calls that carry a request_id again (none is added twice), and look for others in "
+    "`calib history`"
+)
+"""What to do where others held the ledger, and where a COMMIT got no answer."""
+
 
 class Raced(Exception):  # noqa: N818 - a signal inside the package, not an error
     """Another transaction did the same in the same moment: run this one again, whole."""

@@ -13,7 +13,7 @@ from calibration_ledger.errors import (
     NotRecordedError,
     OutcomeUnknownError,
 )
-from calibration_ledger.storage.backend import Raced
+from calibration_ledger.storage.backend import LOOK_WHETHER_RECORDED, TRY_AGAIN, Raced
 
 _RETRIED = frozenset({"40001", "40P01"})  # serialization_failure, deadlock_detected
 _ENDED = frozenset(
@@ -31,8 +31,6 @@ _BUSY = frozenset({"55P03", "57014"})  # lock_not_available, query_canceled
 _DENIED = "42501"  # insufficient_privilege
 _READ_ONLY = "25006"  # read_only_sql_transaction
 _CHANGED = frozenset({"42P01", "42703"})  # undefined_table, undefined_column
-
-_AGAIN = "try again, or give a longer timeout_s"
 
 
 def _driver_error(error: BaseException) -> BaseException:
@@ -106,7 +104,7 @@ def in_the_way(ledger: str, timeout_s: float, doing: str) -> LedgerBusyError:
     return LedgerBusyError(
         f"others got in the way in {ledger} for {timeout_s:g} s",
         stayed=_stayed(doing),
-        advice=_AGAIN,
+        advice=TRY_AGAIN,
     )
 
 
@@ -114,8 +112,7 @@ def unknown_outcome(error: BaseException, ledger: str) -> OutcomeUnknownError:
     """The typed error of a COMMIT that got no answer."""
     return OutcomeUnknownError(
         f"the commit to {ledger} got no clear answer (PostgreSQL: {_said(error)})",
-        advice="record calls that carry a request_id again (none is added twice), and look for "
-        "others in `calib history`",
+        advice=LOOK_WHETHER_RECORDED,
     )
 
 
@@ -124,7 +121,7 @@ def postgres_fault(error: BaseException, ledger: str, doing: str) -> LedgerError
     code, said = _code(error), _said(error)
     kind: type[LedgerError]
     if is_busy(error):
-        kind, matter, advice = LedgerBusyError, "is held by another program", _AGAIN
+        kind, matter, advice = LedgerBusyError, "is held by another program", TRY_AGAIN
     elif code == _DENIED:
         kind, matter = LedgerPermissionError, "does not allow this to its user"
         advice = "ask for the grants listed in docs/postgresql.md"

@@ -21,11 +21,12 @@ from calibration_ledger.errors import (
     NotRecordedError,
     OutcomeUnknownError,
 )
+from calibration_ledger.storage.backend import LOOK_WHETHER_RECORDED, TRY_AGAIN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_BUSY = (LedgerBusyError, "is held by another program", "try again, or give a longer timeout_s")
+_BUSY = (LedgerBusyError, "is held by another program", TRY_AGAIN)
 _PERMISSIONS = "check the permissions of the file and of its folder"
 _DENIED = (LedgerPermissionError, "may not be written by this user", _PERMISSIONS)
 _DAMAGED = (
@@ -72,10 +73,7 @@ _DOING: dict[str, tuple[type[LedgerError], str, str]] = {
     "commit": (
         OutcomeUnknownError,
         "could not be committed to",
-        (
-            "record calls that carry a request_id again (none is added twice), and look for "
-            "others in `calib history`"
-        ),
+        LOOK_WHETHER_RECORDED,
     ),
 }
 
