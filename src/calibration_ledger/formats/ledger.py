@@ -15,6 +15,7 @@ come back exact to the bit.
 from __future__ import annotations
 
 import re
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from calibration_ledger.core.entries import ADJUSTMENT_KINDS, DIGEST_SIZE, Adjustment
@@ -67,16 +68,9 @@ _ONLY_OF = {
     "archived": ("archived_head", "archived_through", "archived_digest"),
     "voided": ("voids",),
 }
-_NOT_OF_ALL = {
-    "kind",
-    *_ADJUSTMENT_OPTIONAL,
-    *(name for some in _ONLY_OF.values() for name in some),
-}
-_ADJUSTMENT_REQUIRED = (
-    "entry",
-    "model",
-    *(name for name in Adjustment._fields if name not in _NOT_OF_ALL),
-)
+_NOT_OF_ALL = {"kind", *_ADJUSTMENT_OPTIONAL, *chain(*_ONLY_OF.values())}
+_OF_ALL = [name for name in Adjustment._fields if name not in _NOT_OF_ALL]
+_ADJUSTMENT_REQUIRED = ("entry", "model", *_OF_ALL)
 
 # -- from entries to lines ------------------------------------------------------------------
 

@@ -17,15 +17,13 @@ from calibration_ledger.core.validation import TIME_LIMIT_US
 from calibration_ledger.core.values import DEFAULT_ALPHA, ModelCalibration
 from calibration_ledger.errors import InvalidInputError
 from calibration_ledger.formats.json_text import parse_object
+from calibration_ledger.formats.ledger import COUNT_MAX
 from calibration_ledger.rules.ema import EMA
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 VERSION = 1
-
-COUNT_MAX = 2**53
-"""A sample count beyond this was not counted, and leaves no room to go on counting."""
 
 _REQUIRED = ("model", "ms_per_prompt_token", "ms_per_completion_token", "base_overhead_ms")
 _OPTIONAL = (

@@ -76,11 +76,16 @@ def new_copy(copy: Path, ledger: Path | None, fill: Callable[[Path], object]) ->
     """Let `fill` fill an empty file that nobody else may read; it gets its name once it is whole.
 
     Raises:
-        InvalidInputError: there is something at the copy's path already.
+        InvalidInputError: the copy's path is taken, leads nowhere or is one of the ledger's own.
         LedgerPermissionError: it cannot be written there.
         LedgerPathError: there is no room for it.
     """
-    check_copy(copy, ledger)
+    if os.path.lexists(copy):
+        raise _taken(copy)
+    if ledger is not None and is_ledger_file(copy, ledger):
+        raise InvalidInputError(f"{copy} is a name that belongs to the ledger: name another file.")
+    if not copy.parent.is_dir():
+        raise InvalidInputError(f"{copy} cannot be written, for its folder does not exist.")
     # A random name: whatever has one that can be guessed may be somebody else's.
     partial = copy.with_name(f"{copy.name[:_NAME_KEPT]}.{secrets.token_hex(8)}.partial")
     try:
@@ -116,16 +121,6 @@ def _finds_no_room(error: BaseException) -> bool:
 
 def _taken(copy: Path) -> InvalidInputError:
     return InvalidInputError(f"{copy} exists already: name a file that does not.")
-
-
-def check_copy(copy: Path, ledger: Path | None) -> None:
-    """Refuse to write a copy over anything, into nowhere, or under a name of the ledger's own."""
-    if os.path.lexists(copy):
-        raise _taken(copy)
-    if ledger is not None and is_ledger_file(copy, ledger):
-        raise InvalidInputError(f"{copy} is a name that belongs to the ledger: name another file.")
-    if not copy.parent.is_dir():
-        raise InvalidInputError(f"{copy} cannot be written, for its folder does not exist.")
 
 
 def sync(path: Path) -> None:

@@ -17,6 +17,7 @@ import sqlite3
 import struct
 import subprocess
 import sys
+from collections import defaultdict
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -94,25 +95,19 @@ def harvest(
     """A temporary database, to be closed, with every row found in the first part of a file."""
     found = sqlite3.connect("", isolation_level=None, check_same_thread=False)
     try:
-        _fill(found, _pages(path, page_bytes, most_bytes))
+        found.executescript(_SCHEMA)
+        found.execute("BEGIN")
+        for number, page in enumerate(_pages(path, page_bytes, most_bytes)):
+            rows: dict[str, list[tuple[Any, ...]]] = defaultdict(list)
+            for table, row in _rows(page, _FIRST_HEADER if number == 0 else 0):
+                rows[table].append(row)
+            for table, some in rows.items():
+                found.executemany(_INSERTS[table], some)
+        found.execute("COMMIT")
     except BaseException:
         found.close()
         raise
     return found
-
-
-def _fill(found: sqlite3.Connection, pages: Iterator[bytes]) -> None:
-    found.executescript(_SCHEMA)
-    found.execute("BEGIN")
-    rows: dict[str, list[tuple[Any, ...]]] = {name: [] for name in _INSERTS}
-    for number, page in enumerate(pages):
-        for table, row in _rows(page, _FIRST_HEADER if number == 0 else 0):
-            rows[table].append(row)
-        for table, some in rows.items():
-            if some:
-                found.executemany(_INSERTS[table], some)
-                some.clear()
-    found.execute("COMMIT")
 
 
 def _pages(path: Path, page_bytes: int, most_bytes: int) -> Iterator[bytes]:
