@@ -248,8 +248,9 @@ def test_one_bad_model_of_many_refuses_them_all(refuse):
 
 def test_a_file_of_any_size_is_bounded(calibrator, monkeypatch):
     monkeypatch.setattr(sys.modules["calibration_ledger.formats.source"], "WHOLE_MAX", 100)
-    with pytest.raises(ImportRefusedError, match="larger than 100 bytes"):
+    with pytest.raises(ImportRefusedError) as caught:
         calibrator.import_calls("state", io.StringIO(state(FULL)))
+    assert caught.value.reason == "the file is larger than 100 bytes: it is no state."
 
 
 @pytest.mark.both

@@ -102,6 +102,8 @@ class Source:
             if len(data) > WHOLE_MAX:
                 self.refuse(None, f"the file is larger than {WHOLE_MAX} bytes: it is no state.")
             text: str = data.decode() if isinstance(data, bytes) else data
+        except ImportRefusedError:  # a ValueError, too
+            raise
         except UnicodeDecodeError as error:
             self.refuse(None, f"{_not_text(error)}. Nothing was recorded: save the file as UTF-8.")
         except _DAMAGED as error:
