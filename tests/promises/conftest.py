@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from support.importing import take
+from support.importing import other, take
 from support.quick import QUICK
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from multiprocessing.context import BaseContext
 
 
-__all__ = ["no_ledger", "quick", "take"]
+__all__ = ["no_ledger", "other", "quick", "take"]
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
