@@ -17,6 +17,7 @@ from click.testing import CliRunner
 
 from calibration_ledger import AdaptiveCalibrator, Call
 from calibration_ledger.cli.main import main
+from support.programs import CALIB
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,11 +26,7 @@ if TYPE_CHECKING:
     from click.testing import Result
 
 TIMEOUT_S = 60
-PROGRAM = (
-    sys.executable,
-    "-c",
-    "from calibration_ledger.cli.main import main; main(prog_name='calib')",
-)
+PROGRAM = (sys.executable, "-c", CALIB)
 
 # A suite that runs in the background of a shell hands on that Ctrl-C is to be ignored.
 HEAR_INTERRUPTS = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"

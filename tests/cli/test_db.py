@@ -1,9 +1,9 @@
 import json
-import sqlite3
 
 from calibration_ledger import AdaptiveCalibrator
 from calibration_ledger.storage import migrate
 from calibration_ledger.storage.schema import REVISION
+from support.by_hand import edited
 from support.newer_program import TOMORROW, make_migrations
 
 
@@ -52,9 +52,7 @@ def test_current_shows_the_revision(calib, filled):
 def test_current_shows_a_newer_revision_that_other_commands_refuse(calib, run, filled, tmp_path):
     newer = tmp_path / "newer.db"
     calib("db", "backup", newer)
-    with sqlite3.connect(newer) as connection:
-        connection.execute("UPDATE alembic_version SET version_num = '9999'")
-    connection.close()
+    edited(newer, "UPDATE alembic_version SET version_num = '9999'")
     current = run("--ledger", newer, "db", "current")
     assert current.stdout == f"9999 (this program's is {REVISION}): {newer}\n"
     before = newer.read_bytes()
@@ -76,9 +74,7 @@ def test_check_finds_the_tables_as_expected(calib, filled):
 def test_check_finds_a_table_that_was_changed(calib, run, filled, tmp_path):
     changed = tmp_path / "changed.db"
     calib("db", "backup", changed)
-    with sqlite3.connect(changed) as connection:
-        connection.execute("CREATE TABLE notes (note TEXT)")
-    connection.close()
+    edited(changed, "CREATE TABLE notes (note TEXT)")
     result = run("--ledger", changed, "db", "check")
     assert result.exit_code == 1
     assert "notes" in result.stdout

@@ -8,7 +8,6 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,9 @@ from calibration_ledger import AdaptiveCalibrator
 from calibration_ledger.storage import contents
 from calibration_ledger.storage.schema import REVISION
 from calibration_ledger.storage.sqlite import examine as doctor_sqlite
+from support.by_hand import edited
 from support.newer_program import TOMORROW
+from support.programs import ran
 
 from .conftest import run_in_terminal, run_process, some_calls
 
@@ -110,10 +111,8 @@ def test_what_needs_action_is_exit_code_1(run, filled, tmp_path, monkeypatch):
 
 
 def test_a_revision_that_never_was_is_not_told_to_be_upgraded(run, filled, tmp_path):
-    other = tmp_path / "other.db"
-    shutil.copy(filled, other)
-    with closing(sqlite3.connect(other)) as connection, connection:
-        connection.execute("UPDATE alembic_version SET version_num = '0000'")
+    other = shutil.copy(filled, tmp_path / "other.db")
+    edited(other, "UPDATE alembic_version SET version_num = '0000'")
     for words in (("stats",), ("db", "check"), ("db", "upgrade"), ("doctor",)):
         result = run("--ledger", other, *words)
         assert result.exit_code == 1
@@ -181,21 +180,15 @@ os._exit(0)  # which leaves the log
 
 def test_a_name_cannot_command_the_terminal(run, filled, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    other = tmp_path / "other.db"
-    shutil.copy(filled, other)
-    with closing(sqlite3.connect(other)) as connection, connection:
-        connection.execute("UPDATE models SET model = 'evil' || char(27) || '[2J' || id")
-        connection.execute("DELETE FROM calls WHERE seq = 3")
+    other = edited(
+        shutil.copy(filled, tmp_path / "other.db"),
+        "UPDATE models SET model = 'evil' || char(27) || '[2J' || id",
+        "DELETE FROM calls WHERE seq = 3",
+    )
     for words in (("doctor",), ("doctor", "--json"), ("export", "csv", "out.csv", "--salvage")):
         output = run("--ledger", other, *words).output
         assert "evil" in output
         assert "\x1b" not in output
-
-
-def test_in_a_terminal(filled):
-    shown = run_in_terminal("--ledger", filled, "doctor")
-    assert shown.code == 0
-    assert "ok: nothing needs action." in shown.out
 
 
 def test_a_ledger_that_no_other_command_opens(run, ledger_path):
@@ -258,46 +251,30 @@ for verb in ("doctor", "stats"):
 """
 
 
-def as_somebody(ledger, changed, mode):
-    words = (str(ledger), str(changed), mode)
-    done = subprocess.run(
-        [sys.executable, "-c", AS_SOMEBODY, *words],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 @pytest.mark.skipif(sys.platform == "win32", reason="permission bits are POSIX")
-def test_a_folder_that_may_not_be_searched_is_told_as_other_commands_do():
+@pytest.mark.parametrize(
+    ("changed", "mode", "sentence", "count"),
+    [
+        (".", "0600", "cannot be looked at by this user: check the permissions of its folder.", 2),
+        ("calls.db", "0444", "ok: nothing needs action; but this user cannot record here.", 1),
+    ],
+    ids=["a folder that may not be searched", "a ledger that can only be read"],
+)
+def test_what_this_user_may_not_do_is_told_as_other_commands_do(changed, mode, sentence, count):
     with tempfile.TemporaryDirectory() as outer:  # pytest's own folders are closed to others
         folder = Path(outer) / "closed"
-        folder.mkdir()
+        folder.mkdir(0o755)
         Path(outer).chmod(0o755)
         ledger = folder / "calls.db"
         with AdaptiveCalibrator(ledger) as calibrator:
             calibrator.record("m", 1, 2.0)
             assert calibrator.audit() == []
-        shown = " ".join(as_somebody(ledger, folder, "0600").split())
+        done = ran(AS_SOMEBODY, ledger, folder / changed, mode)
         folder.chmod(0o700)
-    sentence = "cannot be looked at by this user: check the permissions of its folder."
-    assert shown.count(sentence) == 2
+    assert done.returncode == 0, done.stderr
+    shown = " ".join(done.stdout.split())
+    assert shown.count(sentence) == count
     assert "the system refused" not in shown
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="permission bits are POSIX")
-def test_a_ledger_that_can_only_be_read_is_not_simply_ok():
-    with tempfile.TemporaryDirectory() as outer:
-        Path(outer).chmod(0o755)
-        ledger = Path(outer) / "calls.db"
-        with AdaptiveCalibrator(ledger) as calibrator:
-            calibrator.record("m", 1, 2.0)
-            assert calibrator.audit() == []
-        shown = as_somebody(ledger, ledger, "0444")
-    assert "ok: nothing needs action; but this user cannot record here.\n" in shown
 
 
 def test_a_ledger_in_memory(run):
@@ -305,9 +282,10 @@ def test_a_ledger_in_memory(run):
     assert (result.exit_code, result.stderr) == (0, "")
 
 
-def test_nothing_is_left_beside_a_ledger_that_is_looked_at(filled):
-    done = run_process("--ledger", filled, "doctor")
-    assert done.code == 0, done.err
+def test_nothing_is_left_beside_a_ledger_that_is_looked_at_in_a_terminal(filled):
+    done = run_in_terminal("--ledger", filled, "doctor")
+    assert done.code == 0
+    assert "ok: nothing needs action." in done.out
     assert [path.name for path in filled.parent.iterdir() if path.is_file()] == [filled.name]
 
 
@@ -366,9 +344,11 @@ def test_many_lost_ranges_are_counted(run, tmp_path):
     path = tmp_path / "holes.db"
     with AdaptiveCalibrator(path) as calibrator:
         calibrator.record_many(some_calls("m", 100))
-    with closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute("DELETE FROM calls WHERE seq % 3 = 0")
-        connection.execute("UPDATE models SET model = CAST(x'ff' AS TEXT)")
+    edited(
+        path,
+        "DELETE FROM calls WHERE seq % 3 = 0",
+        "UPDATE models SET model = CAST(x'ff' AS TEXT)",
+    )
     result = run("--ledger", path, "export", "csv", "--salvage")
     assert result.stderr.count("lost: unreadable-model-1 #") == 20
     assert "lost: 13 more ranges; --json has them all." in result.stderr

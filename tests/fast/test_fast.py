@@ -6,8 +6,6 @@ import os
 import random
 import shutil
 import struct
-import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -22,6 +20,7 @@ from calibration_ledger.errors import LedgerCorruptError, NotFiniteError
 from calibration_ledger.fast.runs import BUCKETS, FIRST, ArrayHistogram
 from calibration_ledger.rules import RULES
 from calibration_ledger.verbs.sweep import Together, sweep_history
+from support.programs import ran
 from support.reference import LOCAL_PRIOR, Ema, Lived
 
 if importlib.util.find_spec("numba") is None:
@@ -347,14 +346,7 @@ print(*sorted({"numba", "numpy"} & sys.modules.keys()))
 
 
 def run_python(code, **variables):
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-        env=os.environ | variables,
-    )
+    done = ran(code, flags=["-W", "error"], env=os.environ | variables)
     assert done.returncode == 0, done.stderr
     return done.stdout.split()
 

@@ -22,6 +22,7 @@ from calibration_ledger.storage.migrate import (
 from calibration_ledger.storage.place import find_place
 from calibration_ledger.storage.schema import REVISION
 from calibration_ledger.storage.sqlite.lock import locked_file
+from support.by_hand import edited
 from support.newer_program import TOMORROW
 
 ROOT = Path(__file__).parents[2]
@@ -126,11 +127,9 @@ def test_an_older_ledger_is_refused_with_the_command_that_upgrades_it(ledger, mo
 
 def test_a_foreign_database_is_not_upgraded(tmp_path):
     path = tmp_path / "other.db"
-    connection = sqlite3.connect(path)
-    connection.execute("CREATE TABLE alembic_version (version_num TEXT)")
-    connection.execute("CREATE TABLE users (id INTEGER)")
-    connection.commit()
-    connection.close()
+    edited(
+        path, "CREATE TABLE alembic_version (version_num TEXT)", "CREATE TABLE users (id INTEGER)"
+    )
     before = path.read_bytes()
     with pytest.raises(NotALedgerError, match="something else"):
         upgrade(find_place(path), 5.0)
@@ -139,11 +138,7 @@ def test_a_foreign_database_is_not_upgraded(tmp_path):
 
 def test_a_changed_table_is_told_by_the_check(ledger):
     assert schema_differences(find_place(ledger), 5.0) == []
-    connection = sqlite3.connect(ledger)
-    connection.execute("DROP VIEW readable_calls")
-    connection.execute("CREATE INDEX mine ON calls (called_at)")
-    connection.commit()
-    connection.close()
+    edited(ledger, "DROP VIEW readable_calls", "CREATE INDEX mine ON calls (called_at)")
     found = schema_differences(find_place(ledger), 5.0)
     assert any("readable_calls" in text for text in found)
     assert any("mine" in text for text in found)

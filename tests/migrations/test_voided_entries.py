@@ -19,6 +19,7 @@ from calibration_ledger.storage.migrate import (
 )
 from calibration_ledger.storage.place import find_place
 from calibration_ledger.storage.schema import REVISION
+from support.by_hand import edited
 from support.reference import dump, lived_history
 
 CALL = ("seq", "called_at", "prompt_tokens", "completion_tokens", "actual_ms", "predicted_ms")
@@ -129,9 +130,7 @@ def test_a_row_that_no_table_of_0001_allows_stops_the_upgrade_of_a_file(
 ):
     sound = dump(older)
     edit = f"UPDATE adjustments SET {column} = {value} WHERE model_id = 1 AND seq = 10"
-    with closing(sqlite3.connect(ledger_path)) as connection, connection:
-        connection.execute("PRAGMA ignore_check_constraints=ON")
-        connection.execute(edit)
+    edited(ledger_path, edit)
     before = dump(older)
     assert before != sound
     with pytest.raises(LedgerCorruptError, match=rf"not upgraded.*ck_adjustments_{column}"):

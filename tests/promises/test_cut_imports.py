@@ -3,8 +3,6 @@
 import json
 import random
 import signal
-import subprocess
-import sys
 
 import pytest
 
@@ -12,6 +10,7 @@ from calibration_ledger import AdaptiveCalibrator
 from calibration_ledger.errors import InvalidInputError
 from calibration_ledger.formats.row import import_id_of
 from support.importing import HEADER
+from support.programs import started
 
 
 @pytest.fixture(params=[6_000, pytest.param(20_000, marks=pytest.mark.stress)])
@@ -40,12 +39,7 @@ print(AdaptiveCalibrator(ledger).import_calls(kind, path, progress=progress).rec
 
 def start(kind, path, ledger, held=0):
     """Import in a process of its own, which stops at one of its steps of up to 1,000."""
-    return subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, kind, str(path), str(ledger), str(held)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    return started(PROGRAM, kind, path, ledger, held)
 
 
 @pytest.fixture
@@ -149,12 +143,7 @@ def test_a_killed_export_leaves_no_file_of_that_name(ledger_path, tmp_path, rows
             "AdaptiveCalibrator(sys.argv[1]).export_ledger('jsonl', sys.argv[2],"
             " progress=lambda _: print('.', flush=True) or sys.stdin.read())"
         )
-        with subprocess.Popen(
-            [sys.executable, "-c", program, str(ledger_path), str(target)],
-            stdout=subprocess.PIPE,
-            stdin=subprocess.PIPE,
-            text=True,
-        ) as process:
+        with started(program, ledger_path, target) as process:
             kill_after(process, 1)
         assert not target.exists()
         partial = tmp_path / "out.jsonl.partial"

@@ -3,13 +3,12 @@
 What they acknowledged is there, they end in time and without a word, and leave a whole ledger.
 """
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from calibration_ledger import AdaptiveCalibrator
+from support.programs import ran
 
 HEAD = """
 import os, sys, threading, time
@@ -106,13 +105,7 @@ EVERYTHING = {
 
 def end(ledger, program, prefix="r"):
     """Run a program; gives the calls that it acknowledged."""
-    done = subprocess.run(
-        [sys.executable, "-X", "dev", "-W", "error", "-c", HEAD + program, ledger, prefix],
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    done = ran(HEAD + program, ledger, prefix, flags=["-X", "dev", "-W", "error"])
     assert done.stderr == ""
     assert done.returncode == 0
     return done.stdout.splitlines()

@@ -15,6 +15,7 @@ import pytest
 
 from calibration_ledger import AdaptiveCalibrator
 from calibration_ledger.errors import LedgerBusyError
+from support.programs import started
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no flock on Windows")
 
@@ -57,13 +58,8 @@ calibrator._ledger.write(lambda transaction: (print("held", flush=True), time.sl
 
 
 def start(program, *args):
-    return subprocess.Popen(
-        [sys.executable, "-c", program, *map(str, args)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,  # so that what it forked can be ended with it
-    )
+    # In a session of its own, so that what it forked can be ended with it.
+    return started(program, *args, start_new_session=True)
 
 
 def read_line(process):

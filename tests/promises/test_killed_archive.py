@@ -5,7 +5,6 @@ import io
 import json
 import random
 import signal
-import subprocess
 import sys
 import time
 from datetime import UTC, datetime, timedelta
@@ -14,6 +13,7 @@ import pytest
 
 from calibration_ledger import AdaptiveCalibrator, Call
 from calibration_ledger.core.facts import shown_bytes
+from support.programs import ran, started
 
 START = datetime(2026, 1, 2, tzinfo=UTC)
 CUT = "2026-01-02T00:20:00+00:00"
@@ -76,12 +76,7 @@ def fill(ledger, count, apart_s=1):
 
 
 def start(ledger, dest, where=""):
-    return subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, ledger, str(dest), CUT, where],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    return started(PROGRAM, ledger, dest, CUT, where)
 
 
 def kill(process):
@@ -186,13 +181,7 @@ def test_where_there_is_no_room_to_shrink_the_archive_stands(ledger_path, tmp_pa
     whole = lines_of(str(ledger_path))
     dest = tmp_path / "old.jsonl"
     most = ledger_path.stat().st_size // 2
-    done = subprocess.run(
-        [sys.executable, "-c", SHORT_OF_ROOM, str(ledger_path), str(dest), CUT, str(most)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = ran(SHORT_OF_ROOM, ledger_path, dest, CUT, most)
     assert done.returncode == 0, done.stderr
     told, after = done.stdout.splitlines()
     assert told.startswith("2400 ")

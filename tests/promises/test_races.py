@@ -14,6 +14,7 @@ from calibration_ledger import AdaptiveCalibrator
 from calibration_ledger.errors import LedgerBusyError, LedgerTooNewError
 from support.newer_program import TODAY, TOMORROW, go_back, make_migrations, upgrade_in_process
 from support.reference import dump
+from support.steps import wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there are no signals on Windows")
 
@@ -169,7 +170,7 @@ def test_an_upgrade_of_a_file_that_is_killed_in_its_middle_leaves_no_trace(
         results = quick.Queue()
         arguments = (str(ledger_path), folder, None, results)
         (process,) = run_all(quick, (upgrade_in_process, arguments))
-        wait_until(reached.exists)
+        wait_until(reached.exists, 60.0)
         with (
             AdaptiveCalibrator(ledger_path, timeout_s=0.2) as other,
             pytest.raises(LedgerBusyError),
@@ -184,13 +185,6 @@ def test_an_upgrade_of_a_file_that_is_killed_in_its_middle_leaves_no_trace(
     with AdaptiveCalibrator(f"{ledger_path}.{TODAY}.backup") as copy:
         assert len(list(copy.calls("m"))) == 20
         assert copy.audit() == []
-
-
-def wait_until(condition, seconds=60.0):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it never came to pass"
-        time.sleep(0.01)
 
 
 # -- a holder that stands still -------------------------------------------------------------

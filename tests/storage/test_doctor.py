@@ -11,7 +11,7 @@ import threading
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from time import monotonic, sleep
+from time import monotonic
 
 import pytest
 
@@ -23,7 +23,10 @@ from calibration_ledger.storage import system as surroundings
 from calibration_ledger.storage.schema import REVISION
 from calibration_ledger.storage.sqlite import examine as doctor_sqlite
 from calibration_ledger.verbs.doctor import doctor_of
+from support.by_hand import edited
 from support.newer_program import TOMORROW
+from support.programs import started
+from support.steps import wait_until
 
 HAS_LOCKS = Path("/proc/locks").exists()
 needs_locks = pytest.mark.skipif(not HAS_LOCKS, reason="the system does not tell who holds locks")
@@ -143,54 +146,52 @@ def test_the_durability_of_a_calibrator_is_told(ledger_path):
         assert calibrator.audit() == []
 
 
-def test_nothing_there(tmp_path):
-    diagnosis = doctor_of(tmp_path / "calls.db")
-    assert diagnosis.facts.state == "missing"
-    assert diagnosis.facts.file.size_bytes is None
-    assert not diagnosis.needs_action
-    assert list(tmp_path.iterdir()) == []
+# What is made there, the state that is found, whether that needs action, and what is said of it.
+FILES = {
+    "nothing": (lambda _: None, "missing", False, ""),
+    "an empty file": (Path.touch, "empty", False, ""),
+    "a file that SQLite opened": (lambda path: sqlite3.connect(path).close(), "empty", False, ""),
+    "an empty database": (
+        lambda path: edited(path, "CREATE TABLE t (i)", "DROP TABLE t"), "empty", False, ""
+    ),
+    "a ledger that was only begun": (
+        lambda path: edited(path, "CREATE TABLE alembic_version (version_num TEXT)"),
+        "empty", False, "",
+    ),
+    "a byte": (lambda path: path.write_bytes(b"x"), "no database", True, ""),
+    "text": (lambda path: path.write_bytes(b"some text\n" * 900), "no database", True, ""),
+    "zeros": (lambda path: path.write_bytes(bytes(3 * PAGE)), "no database", True, ""),
+    "another database": (
+        lambda path: edited(path, "CREATE TABLE notes (note TEXT)"), "foreign", True, "notes"
+    ),
+    "a folder": (Path.mkdir, "unreadable", True, ""),
+    "a dangling link": (lambda path: path.symlink_to("nowhere"), "unreadable", True, ""),
+}  # fmt: skip
 
 
-@pytest.mark.parametrize("make", [Path.touch, lambda path: sqlite3.connect(path).close()])
-def test_an_empty_file(ledger_path, make):
+@pytest.mark.parametrize(
+    ("make", "state", "needs_action", "said"), FILES.values(), ids=FILES.keys()
+)
+def test_whatever_lies_there_is_told_and_not_touched(ledger_path, make, state, needs_action, said):
+    def found():
+        return [
+            (path, path.is_file() and path.read_bytes()) for path in ledger_path.parent.iterdir()
+        ]
+
     make(ledger_path)
-    ledger_path.touch()
-    assert facts_of(ledger_path).state == "empty"
-    assert ledger_path.stat().st_size == 0
-
-
-def test_an_empty_database(ledger_path):
-    with closing(sqlite3.connect(ledger_path)) as connection:
-        connection.execute("CREATE TABLE t (i)")
-        connection.execute("DROP TABLE t")
+    before = found()
     diagnosis = doctor_of(ledger_path)
-    assert diagnosis.facts.state == "empty"
-    assert not diagnosis.needs_action
-
-
-@pytest.mark.parametrize("content", [b"x", b"some text\n" * 900, bytes(3 * PAGE)])
-def test_no_database(ledger_path, content):
-    ledger_path.write_bytes(content)
-    diagnosis = doctor_of(ledger_path)
-    assert diagnosis.facts.state == "no database"
-    assert diagnosis.needs_action
-    assert ledger_path.read_bytes() == content
-
-
-def test_a_database_of_something_else(ledger_path):
-    with closing(sqlite3.connect(ledger_path)) as connection:
-        connection.execute("CREATE TABLE notes (note TEXT)")
-    diagnosis = doctor_of(ledger_path)
-    assert diagnosis.facts.state == "foreign"
-    assert "notes" in diagnosis.advice[0].text
-    assert diagnosis.needs_action
+    assert (diagnosis.facts.state, diagnosis.needs_action) == (state, needs_action)
+    assert said in "".join(advice.text for advice in diagnosis.advice[:1])
+    assert found() == before
+    if state == "missing":
+        assert diagnosis.facts.file.size_bytes is None
 
 
 @pytest.mark.parametrize(("revision", "state"), [(REVISION, "older"), ("9999", "newer")])
 def test_another_revision(sound, monkeypatch, revision, state):
     monkeypatch.setattr(contents, "REVISION", TOMORROW)  # a program of tomorrow
-    with closing(sqlite3.connect(sound)) as connection, connection:
-        connection.execute("UPDATE alembic_version SET version_num = ?", (revision,))
+    edited(sound, f"UPDATE alembic_version SET version_num = '{revision}'")
     diagnosis = doctor_of(sound)
     assert (diagnosis.facts.state, diagnosis.facts.revision) == (state, revision)
     assert dict(diagnosis.facts.rows)["calls"] == 600
@@ -198,20 +199,16 @@ def test_another_revision(sound, monkeypatch, revision, state):
 
 
 def test_a_ledger_of_tomorrow_need_not_have_the_tables_of_today(sound):
-    with closing(sqlite3.connect(sound)) as connection, connection:
-        connection.execute("UPDATE alembic_version SET version_num = '0099'")
-        connection.execute("ALTER TABLE calibrations RENAME COLUMN updated_at TO changed_at")
-        connection.execute("DROP TABLE call_details")
+    edited(
+        sound,
+        "UPDATE alembic_version SET version_num = '0099'",
+        "ALTER TABLE calibrations RENAME COLUMN updated_at TO changed_at",
+        "DROP TABLE call_details",
+    )
     diagnosis = doctor_of(sound)
     assert (diagnosis.facts.state, diagnosis.facts.damage) == ("newer", ())
     assert dict(diagnosis.facts.rows)["calls"] == 600
     assert "install the newer program" in diagnosis.advice[0].text
-
-
-def test_a_database_that_was_only_begun_is_empty(ledger_path):
-    with closing(sqlite3.connect(ledger_path)) as connection:
-        connection.execute("CREATE TABLE alembic_version (version_num TEXT)")
-    assert facts_of(ledger_path).state == "empty"
 
 
 def test_another_journal_mode(sound):
@@ -232,14 +229,6 @@ def test_a_database_that_another_program_keeps_to_itself(sound, monkeypatch):
         connection.execute("ROLLBACK")
     assert diagnosis.facts.state == "unreadable"
     assert "held by another program" in diagnosis.advice[0].text
-
-
-@pytest.mark.parametrize("make", [Path.mkdir, lambda path: path.symlink_to("nowhere")])
-def test_what_is_no_file(ledger_path, make):
-    make(ledger_path)
-    diagnosis = doctor_of(ledger_path)
-    assert diagnosis.facts.state == "unreadable"
-    assert diagnosis.needs_action
 
 
 def test_a_folder_that_is_not_there(tmp_path):
@@ -340,9 +329,11 @@ def test_a_truncated_file(sound):
 
 
 def test_a_name_that_is_no_text(sound):
-    with closing(sqlite3.connect(sound)) as connection, connection:
-        connection.execute("UPDATE models SET model = CAST(x'ff' AS TEXT) WHERE id = 1")
-        connection.execute("UPDATE calibrations SET updated_at = updated_at + 1 WHERE model_id = 1")
+    edited(
+        sound,
+        "UPDATE models SET model = CAST(x'ff' AS TEXT) WHERE id = 1",
+        "UPDATE calibrations SET updated_at = updated_at + 1 WHERE model_id = 1",
+    )
     facts = facts_of(sound)
     assert facts.state == "damaged"
     assert facts.readable.calls == 600
@@ -354,13 +345,8 @@ def test_a_name_that_is_no_text(sound):
 @contextmanager
 def program(code, *arguments):
     """Run a program until it has said that it is ready."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", f"import sys\n{code}\nprint('ready', flush=True)\nsys.stdin.read()"]
-        + [str(argument) for argument in arguments],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    whole = f"import sys\n{code}\nprint('ready', flush=True)\nsys.stdin.read()"
+    process = started(whole, *arguments)
     try:
         assert process.stdout.readline() == "ready\n"
         yield process
@@ -386,7 +372,7 @@ def test_who_holds_the_writers_lock(sound):
         assert found.command.startswith("python")
         assert not diagnose(facts_of(sound)).needs_action
         holder.send_signal(signal.SIGSTOP)
-        eventually(lambda: facts_of(sound).file.activity.in_turn[0].is_stopped)
+        wait_until(lambda: facts_of(sound).file.activity.in_turn[0].is_stopped)
         diagnosis = doctor_of(sound)
         assert diagnosis.needs_action
         assert diagnosis.advice[0].commands == (f"kill -CONT {holder.pid}",)
@@ -399,7 +385,7 @@ def test_who_waits_for_it(sound):
         writer = threading.Thread(target=calibrator.record, args=("m", 1, 2.0))
         with program(HOLDS_THE_LOCK, sound):
             writer.start()
-            eventually(lambda: facts_of(sound).file.activity.waiting == 1)
+            wait_until(lambda: facts_of(sound).file.activity.waiting == 1)
         writer.join()
         assert calibrator.audit() == []
 
@@ -460,13 +446,6 @@ def test_a_process_that_has_ended():
     done = subprocess.Popen([sys.executable, "-c", ""])
     done.wait()
     assert surroundings._process(done.pid) == Process(done.pid, None)
-
-
-def eventually(holds):
-    end = monotonic() + 20
-    while not holds():
-        assert monotonic() < end
-        sleep(0.02)
 
 
 # -- what the system says -------------------------------------------------------------------
@@ -633,7 +612,7 @@ def test_sessions_that_wait_for_locks_are_seen(postgres, database, monkeypatch):
         thread = threading.Thread(target=waiter.execute, args=("SELECT count(*) FROM calls",))
         thread.start()
         try:
-            eventually(lambda: facts_of(postgres.url(database)).server.blocked)
+            wait_until(lambda: facts_of(postgres.url(database)).server.blocked)
             facts = facts_of(postgres.url(database))
         finally:
             holder.execute("COMMIT")

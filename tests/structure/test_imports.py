@@ -6,8 +6,6 @@ Only what stands under `if TYPE_CHECKING:` does not: it never runs.
 
 import ast
 import re
-import subprocess
-import sys
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from importlib import import_module
@@ -17,6 +15,7 @@ import pytest
 
 import calibration_ledger
 from calibration_ledger.cli.main import COMMANDS
+from support.programs import ran
 
 PACKAGE = "calibration_ledger"
 SOURCE = Path(calibration_ledger.__file__).parent
@@ -328,13 +327,7 @@ HEAVY = {"sqlalchemy", "alembic", "click", "sqlite3", "platformdirs", "psycopg",
 
 def run(code):
     """What a fresh interpreter prints."""
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    done = ran(code, flags=["-W", "error"])
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 

@@ -1,12 +1,13 @@
 """The library's shape: names, arguments and their order as the design's table has them."""
 
 import inspect
-import threading
+from functools import partial
 
 import pytest
 
 from calibration_ledger import DEFAULT_ALPHA, AdaptiveCalibrator, CalibrationLedgerError, Call
 from calibration_ledger.errors import InvalidInputError, LedgerClosedError, RemovedParameterError
+from support.threads import together
 
 EMPTY = inspect.Parameter.empty
 
@@ -179,22 +180,13 @@ def test_a_ledger_in_memory_works_the_same():
 
 def test_a_calibrator_can_be_shared_between_threads(calibrator):
     calibrator.record("m", 1, 2.0)
-    failures = []
 
     def work(number):
-        try:
-            for i in range(20):
-                calibrator.record(f"m{number % 2}", i, 10.0 * i, request_id=f"{number}-{i}")
-                calibrator.predict("m0", 10)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the test must see it
-            failures.append(error)
+        for i in range(20):
+            calibrator.record(f"m{number % 2}", i, 10.0 * i, request_id=f"{number}-{i}")
+            calibrator.predict("m0", 10)
 
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert failures == []
+    together(*(partial(work, number) for number in range(4)))
     assert [stats["sample_count"] for stats in calibrator.all_stats()] == [1, 40, 40]
 
 

@@ -19,6 +19,9 @@ from typing import Any
 CONFORMANCE = Path(__file__).parents[1] / "conformance" / "ema_vectors.jsonl"
 
 TABLES = ("models", "calls", "call_details", "adjustments", "calibrations")
+COEFFICIENTS = ("ms_per_prompt_token", "ms_per_completion_token", "base_overhead_ms")
+TOTALS = ("total_absolute_error_ms", "total_predicted_ms")
+NUMBERS = ("alpha", *COEFFICIENTS, "sample_count", *TOTALS)
 
 
 def load_traces() -> list[dict[str, Any]]:
@@ -74,18 +77,12 @@ class Ema:
 
 def numbers_of(calibration: Any) -> tuple[str, ...]:
     """The same numbers of a `ModelCalibration`, to the bit."""
-    return tuple(
-        float(number).hex()
-        for number in (
-            calibration.alpha,
-            calibration.ms_per_prompt_token,
-            calibration.ms_per_completion_token,
-            calibration.base_overhead_ms,
-            calibration.sample_count,
-            calibration.total_absolute_error_ms,
-            calibration.total_predicted_ms,
-        )
-    )
+    return tuple(float(getattr(calibration, name)).hex() for name in NUMBERS)
+
+
+def state_of(entry: dict[str, Any]) -> Ema:
+    """What an adjustment sets."""
+    return Ema(*(entry[name] for name in NUMBERS))
 
 
 # -- digests --------------------------------------------------------------------------------
@@ -135,14 +132,7 @@ def archived_digest(model: str, row: dict[str, Any]) -> bytes:
 def _adjustment_bytes(row: dict[str, Any]) -> bytes:
     kinds = ["opened", "imported", "reset", "recalibrated", "archived", "voided"]
     data = bytes([kinds.index(row["kind"]) + 1]) + _whole(row["seq"]) + _whole(row["recorded_at"])
-    for name in (
-        "alpha",
-        "ms_per_prompt_token",
-        "ms_per_completion_token",
-        "base_overhead_ms",
-        "total_absolute_error_ms",
-        "total_predicted_ms",
-    ):
+    for name in ("alpha", *COEFFICIENTS, *TOTALS):
         data += _real(row[name])
     data += _whole(row["sample_count"]) + _whole(row["updated_at"])
     data += _optional(row["rule"]) + _optional(row["rule_state"]) + _optional(row["note"])
@@ -263,7 +253,7 @@ def fold_file(ledger: str | Path, model: str, alpha: float | None = None) -> Ema
             if alpha is None:
                 assert predicted.hex() == entry["predicted_ms"].hex()
         elif alpha is None or entry["kind"] not in CLAIMS or is_all_that_is_left(entries, entry):
-            state = _state_of(entry)
+            state = state_of(entry)
             state.alpha = state.alpha if alpha is None else alpha
     return state
 
@@ -375,7 +365,7 @@ class Lived:
             self.call(entry["prompt_tokens"], entry["completion_tokens"], entry["actual_ms"])
             self.updated_at = entry["called_at"]
         else:
-            self.adjust(entry["kind"], _state_of(entry), updated_at=entry["updated_at"])
+            self.adjust(entry["kind"], state_of(entry), updated_at=entry["updated_at"])
         self.entries[-1] = dict(entry)
 
     def call(self, p: int, c: int, y: float, **fields: Any) -> Lived:
@@ -410,7 +400,7 @@ class Lived:
             if entry["kind"] == "call":
                 state.learn(entry["prompt_tokens"], entry["completion_tokens"], entry["actual_ms"])
             elif entry["kind"] not in CLAIMS or is_all_that_is_left(self.entries, entry):
-                state = replace(_state_of(entry), alpha=alpha)
+                state = replace(state_of(entry), alpha=alpha)
         return state
 
     def recalibrate(self, alpha: float) -> Lived:
@@ -447,19 +437,6 @@ class Lived:
     def head(self) -> bytes:
         """The digest behind the last entry."""
         return digest_over(self.model, self.entries)
-
-
-def _state_of(entry: dict[str, Any]) -> Ema:
-    """What an adjustment sets."""
-    return Ema(
-        entry["alpha"],
-        entry["ms_per_prompt_token"],
-        entry["ms_per_completion_token"],
-        entry["base_overhead_ms"],
-        entry["sample_count"],
-        entry["total_absolute_error_ms"],
-        entry["total_predicted_ms"],
-    )
 
 
 LOCAL_PRIOR = (0.5, 8.0, 300.0)

@@ -18,7 +18,9 @@ from calibration_ledger.errors import (
     NotRecordedError,
 )
 from calibration_ledger.verbs import archive as archiving
+from support.by_hand import edited
 from support.reference import digest_of, entries_of, fold_file, numbers_of
+from support.threads import Crowd
 
 START = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)  # of `make_call`
 LATER = datetime(2100, 1, 1, tzinfo=UTC)
@@ -292,8 +294,6 @@ def test_a_model_never_seen_is_an_error(filled, tmp_path):
 
 
 def test_a_history_that_does_not_explain_itself_is_not_archived(ledger_path, make_call, tmp_path):
-    import sqlite3
-
     for statement in (
         "UPDATE calls SET actual_ms = actual_ms + 1 WHERE seq = 5",
         "UPDATE calls SET called_at = called_at + 1 WHERE seq = 5",
@@ -304,9 +304,7 @@ def test_a_history_that_does_not_explain_itself_is_not_archived(ledger_path, mak
         ledger_path.unlink(missing_ok=True)
         with AdaptiveCalibrator(ledger_path) as calibrator:
             calibrator.record_many(make_call(i, "m") for i in range(20))
-        with sqlite3.connect(ledger_path) as connection:
-            connection.execute(statement)
-        connection.close()
+        edited(ledger_path, statement)
         with AdaptiveCalibrator(ledger_path) as calibrator:
             findings, calls = calibrator.audit(), seqs(calibrator)
             with pytest.raises(LedgerCorruptError, match="does not explain itself"):
@@ -502,31 +500,6 @@ def test_an_export_while_entries_are_archived_is_whole_or_none(filled, tmp_path)
     (tmp_path / "meanwhile.jsonl").unlink()
     with pytest.raises(HistoryArchivedError):
         filled.export_ledger("jsonl", io.StringIO(), progress=once(filled, tmp_path, at(1000)))
-
-
-class Crowd:
-    """Threads whose errors are not lost."""
-
-    def __init__(self):
-        self.threads, self.errors = [], []
-
-    def start(self, work, *arguments):
-        def run():
-            try:
-                work(*arguments)
-            except BaseException as error:  # noqa: BLE001 - told by the test
-                self.errors.append(error)
-
-        self.threads.append(threading.Thread(target=run))
-        self.threads[-1].start()
-
-    def is_busy(self):
-        return any(thread.is_alive() for thread in self.threads)
-
-    def end(self):
-        for thread in self.threads:
-            thread.join(60)
-        assert self.errors == []
 
 
 def calls_in(path):

@@ -4,8 +4,6 @@ import csv
 import gzip
 import io
 import os
-import subprocess
-import sys
 
 import pytest
 
@@ -17,7 +15,9 @@ from calibration_ledger.errors import (
     LedgerNotFoundError,
     ModelNotFoundError,
 )
+from support.by_hand import edited
 from support.histories import soon
+from support.programs import ran
 
 
 @pytest.fixture(autouse=True)
@@ -124,12 +124,7 @@ def test_a_full_disk_is_an_error_and_leaves_nothing(ledger_path):
         "c.export_ledger('jsonl', sys.argv[2])"
     )
     target = ledger_path.with_name("out")
-    done = subprocess.run(
-        [sys.executable, "-c", program, str(ledger_path), str(target)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = ran(program, ledger_path, target)
     assert "ExportFailedError" in done.stderr
     assert "File too large" in done.stderr
     assert list(target.parent.glob("out*")) == []
@@ -209,21 +204,14 @@ def test_progress_tells_every_entry(calibrator):
 
 
 def test_what_a_foreign_hand_wrote_is_exported_as_it_is_or_refused_with_a_sentence(tmp_path):
-    import sqlite3
-
     path = tmp_path / "meddled.db"
     with AdaptiveCalibrator(path) as calibrator:
         calibrator.record("m", 1, 1.0, details={"b": 1})
-        raw = sqlite3.connect(path)
-        raw.execute("UPDATE call_details SET details = '{ \"b\" : 1 }'")
-        raw.commit()
+        edited(path, "UPDATE call_details SET details = '{ \"b\" : 1 }'")
         out = io.StringIO()
         calibrator.export_ledger("jsonl", out)
         assert '"details":"{ \\"b\\" : 1 }"' in out.getvalue()
-        raw.execute("PRAGMA ignore_check_constraints = ON")
-        raw.execute("UPDATE calls SET called_at = 9223372036854775807")
-        raw.commit()
-        raw.close()
+        edited(path, "UPDATE calls SET called_at = 9223372036854775807")
         for kind in ("jsonl", "csv"):
             with pytest.raises(LedgerCorruptError, match="calib audit"):
                 calibrator.export_ledger(kind, tmp_path / "x")

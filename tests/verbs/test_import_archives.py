@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from calibration_ledger import AdaptiveCalibrator
 from calibration_ledger.errors import ImportRefusedError, NotRecordedError
+from calibration_ledger.verbs import import_ledger as ledger_import
 from support.histories import histories, live, soon, times
 
 LATER = datetime(2100, 1, 1, tzinfo=UTC)
@@ -185,60 +186,48 @@ def test_request_ids_that_were_used_again_keep_an_archive_out(calibrator, archiv
     refused(calibrator, archives[1], "'r5' of 'm' was recorded anew")
 
 
+@pytest.fixture
+def just_before(ledger_path, monkeypatch):
+    """Let another calibrator act just before a step of the import."""
+
+    def just_before(step, act):
+        do = getattr(ledger_import, step)
+
+        def late(*arguments):
+            with AdaptiveCalibrator(ledger_path) as writer:
+                act(writer)
+            do(*arguments)
+
+        monkeypatch.setattr(ledger_import, step, late)
+
+    return just_before
+
+
 def test_a_restore_that_others_get_in_the_way_of_leaves_all_as_it_was(
-    calibrator, ledger_path, archives, monkeypatch
+    calibrator, archives, just_before
 ):
-    from calibration_ledger.verbs import import_ledger as ledger_import
-
-    restore = ledger_import._restore
-
-    def late(*arguments):
-        with AdaptiveCalibrator(ledger_path) as writer:
-            writer.recalibrate(0.7)
-        restore(*arguments)
-
-    monkeypatch.setattr(ledger_import, "_restore", late)
+    just_before("_restore", lambda writer: writer.recalibrate(0.7))
     with pytest.raises(NotRecordedError, match="was written to"):
         calibrator.import_calls("ledger", archives[1])
     assert [call.seq for call in calibrator.calls()] == [10, 11, 12, 13]
     assert calibrator.audit() == []
 
 
-def test_calls_recorded_while_an_archive_comes_back_stay(
-    calibrator, ledger_path, archives, monkeypatch
-):
-    from calibration_ledger.verbs import import_ledger as ledger_import
-
-    restore = ledger_import._restore
-
-    def late(*arguments):
-        with AdaptiveCalibrator(ledger_path) as writer:
-            writer.record("m", 7, 8.0)
-        restore(*arguments)
-
-    monkeypatch.setattr(ledger_import, "_restore", late)
+def test_calls_recorded_while_an_archive_comes_back_stay(calibrator, archives, just_before):
+    just_before("_restore", lambda writer: writer.record("m", 7, 8.0))
     calibrator.import_calls("ledger", archives[1])
     assert [call.seq for call in calibrator.calls()] == list(range(6, 15))
 
 
 def test_an_append_to_what_was_archived_meanwhile_is_refused(
-    calibrator, other, ledger_path, tmp_path, monkeypatch
+    calibrator, other, tmp_path, just_before
 ):
     """A recalibration in the file may rest on what was just archived here."""
-    from calibration_ledger.verbs import import_ledger as ledger_import
-
     for i in range(6):
         calibrator.record("m", i, 100.0 + i, 3, called_at=soon(i))
     other.import_calls("ledger", io.StringIO(exported(calibrator)))
     other.recalibrate(0.6)
-    append = ledger_import._append
-
-    def late(*arguments):
-        with AdaptiveCalibrator(ledger_path) as writer:
-            writer.archive(soon(3), tmp_path / "late.jsonl")
-        append(*arguments)
-
-    monkeypatch.setattr(ledger_import, "_append", late)
+    just_before("_append", lambda writer: writer.archive(soon(3), tmp_path / "late.jsonl"))
     with pytest.raises(NotRecordedError, match="was written to"):
         calibrator.import_calls("ledger", io.StringIO(exported(other)))
 

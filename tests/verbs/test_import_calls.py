@@ -2,6 +2,7 @@
 
 import json
 import random
+import sqlite3
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
@@ -18,6 +19,7 @@ from calibration_ledger.errors import (
 )
 from calibration_ledger.storage.schema import REVISION
 from calibration_ledger.verbs.import_calls import LINES_MAX, REASONS_MAX, Skips
+from support.by_hand import edited
 from support.importing import HEADER, as_in_the_file, json_row
 
 DAY = datetime(2025, 3, 1, tzinfo=UTC)
@@ -375,8 +377,6 @@ def test_a_busy_ledger_says_what_was_recorded_before_and_the_same_import_complet
         AdaptiveCalibrator(ledger_path, timeout_s=0.1) as calibrator,
         AdaptiveCalibrator(ledger_path) as holder,
     ):
-        import sqlite3
-
         raw = sqlite3.connect(ledger_path, isolation_level=None)
         meddler = Meddler(3500, lambda: raw.execute("BEGIN IMMEDIATE"))
         with pytest.raises(
@@ -392,31 +392,20 @@ def test_a_busy_ledger_says_what_was_recorded_before_and_the_same_import_complet
 
 
 def test_a_ledger_of_a_newer_revision_is_refused(take, calibrator, ledger_path):
-    import sqlite3
-
     calibrator.record("m", 1, 1.0)
-    raw = sqlite3.connect(ledger_path)
-    raw.execute("UPDATE alembic_version SET version_num = '9999'")
-    raw.commit()
+    edited(ledger_path, "UPDATE alembic_version SET version_num = '9999'")
     with pytest.raises(LedgerTooNewError):
         take("jsonl", json_row())
-    raw.execute(f"UPDATE alembic_version SET version_num = '{REVISION}'")
-    raw.commit()
-    raw.close()
+    edited(ledger_path, f"UPDATE alembic_version SET version_num = '{REVISION}'")
 
 
 def test_a_model_under_a_rule_of_tomorrow_is_not_learnt_here(take, calibrator, ledger_path):
-    import sqlite3
 
     calibrator.record("m", 1, 1.0)
-    raw = sqlite3.connect(ledger_path)
-    raw.execute("UPDATE calibrations SET rule = 'ema.9'")
-    raw.commit()
+    edited(ledger_path, "UPDATE calibrations SET rule = 'ema.9'")
     with pytest.raises(UnknownRuleError):
         take("jsonl", json_row())
-    raw.execute("UPDATE calibrations SET rule = 'ema.1'")
-    raw.commit()
-    raw.close()
+    edited(ledger_path, "UPDATE calibrations SET rule = 'ema.1'")
 
 
 def test_a_ledger_in_memory_takes_imports_too(tmp_path):

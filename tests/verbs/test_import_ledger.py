@@ -7,6 +7,7 @@ import pytest
 
 from calibration_ledger import AdaptiveCalibrator
 from calibration_ledger.errors import ImportRefusedError, NotRecordedError
+from support import by_hand
 from support.histories import soon
 
 
@@ -242,16 +243,11 @@ def test_a_model_that_appears_meanwhile_stops_the_import(calibrator, ledger_path
 
 
 def test_a_damaged_history_here_is_not_continued(source, tmp_path):
-    import sqlite3
-
     path = tmp_path / "damaged.db"
     with AdaptiveCalibrator(path) as damaged:
         text = exported(source)
         import_text(damaged, text)
         damaged.record("a", 1, 1.0)
-        raw = sqlite3.connect(path)
-        raw.execute("UPDATE calls SET called_at = called_at + 1 WHERE seq = 3")
-        raw.commit()
-        raw.close()
+        by_hand.edited(path, "UPDATE calls SET called_at = called_at + 1 WHERE seq = 3")
         with pytest.raises(ImportRefusedError, match="'a': the ledger"):
             import_text(damaged, text)

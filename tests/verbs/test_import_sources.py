@@ -5,24 +5,16 @@ import io
 import os
 import subprocess
 import sys
-from contextlib import suppress
 
 import pytest
 
 from calibration_ledger import AdaptiveCalibrator
-from calibration_ledger.errors import ImportRefusedError, InvalidInputError, LedgerNotFoundError
+from calibration_ledger.errors import ImportRefusedError, InvalidInputError
 from calibration_ledger.formats.source import LINE_MAX, open_source
 from support.importing import HEADER, json_row
 
-
-@pytest.fixture
-def calibrator(ledger_path):
-    """On a file alone: what is read has nothing to do with the database."""
-    with AdaptiveCalibrator(ledger_path) as opened:
-        yield opened
-        with suppress(LedgerNotFoundError):  # what is refused makes no ledger
-            assert opened.audit() == []
-
+# On a file alone: what is read has nothing to do with the database.
+pytestmark = pytest.mark.usefixtures("ledger_path")
 
 ROWS = f"{HEADER}\nm,1,2,3.5\nmé,4,5,6\n"
 

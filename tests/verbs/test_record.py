@@ -13,7 +13,9 @@ import pytest
 from calibration_ledger import AdaptiveCalibrator, Call
 from calibration_ledger.errors import InvalidInputError, RequestConflictError
 from support.reference import (
+    COEFFICIENTS,
     LOCAL_PRIOR,
+    TOTALS,
     Ema,
     digest_of,
     entries_of,
@@ -40,27 +42,14 @@ class Index:
 
 def steps_of(trace):
     for step in trace["steps"]:
-        yield (
-            step,
-            (
-                step["prompt_tokens"],
-                float.fromhex(step["actual_ms"]),
-                step["completion_tokens"],
-            ),
-        )
+        actual_ms = float.fromhex(step["actual_ms"])
+        yield step, (step["prompt_tokens"], actual_ms, step["completion_tokens"])
 
 
 def expected_end(trace):
     step = trace["steps"][-1]
-    return (
-        trace["alpha"],
-        step["ms_per_prompt_token"],
-        step["ms_per_completion_token"],
-        step["base_overhead_ms"],
-        float(trace["sample_count"]).hex(),
-        step["total_absolute_error_ms"],
-        step["total_predicted_ms"],
-    )
+    numbers = step | {"alpha": trace["alpha"], "calls": float(trace["sample_count"]).hex()}
+    return tuple(numbers[name] for name in ("alpha", *COEFFICIENTS, "calls", *TOTALS))
 
 
 @pytest.mark.parametrize("trace", TRACES, ids=lambda trace: trace["name"])
@@ -74,13 +63,7 @@ def test_each_step_of_a_trace_matches_to_the_bit_through_record(ledger_path, tra
             assert calibrator.predict(model, p, c).predicted_ms.hex() == step["predicted_ms"]
             assert calibrator.record(model, p, y, c).hex() == step["error_ms"]
             live = calibrator.calibration(model)
-            for name in (
-                "ms_per_prompt_token",
-                "ms_per_completion_token",
-                "base_overhead_ms",
-                "total_absolute_error_ms",
-                "total_predicted_ms",
-            ):
+            for name in (*COEFFICIENTS, *TOTALS):
                 assert getattr(live, name).hex() == step[name]
         assert live.sample_count == trace["sample_count"]
         assert live.confidence.hex() == trace["confidence"]
@@ -150,11 +133,7 @@ def test_the_prior_rule_and_alpha_used_are_written_into_the_ledger(ledger_path):
     opened, _ = entries_of(ledger_path, "m")
     assert (opened["seq"], opened["kind"], opened["rule"]) == (1, "opened", "ema.1")
     assert opened["alpha"] == 0.25
-    assert (
-        opened["ms_per_prompt_token"],
-        opened["ms_per_completion_token"],
-        opened["base_overhead_ms"],
-    ) == (1.0, 2.0, 3.0)
+    assert [opened[name] for name in COEFFICIENTS] == [1.0, 2.0, 3.0]
     assert (opened["sample_count"], opened["total_absolute_error_ms"]) == (0, 0.0)
 
 

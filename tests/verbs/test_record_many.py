@@ -311,6 +311,18 @@ def test_an_error_in_the_first_transaction_says_that_nothing_was_recorded(calibr
     assert (caught.value.recorded, caught.value.errors_ms) == (0, ())
 
 
+def stop_later(calibrator, monkeypatch, error):
+    """Let this stop each transaction after the first."""
+    write = calibrator._ledger.write
+
+    def stopped(work, *arguments):
+        if calibrator.heads():
+            raise error
+        return write(work, *arguments)
+
+    monkeypatch.setattr(calibrator._ledger, "write", stopped)
+
+
 @pytest.mark.parametrize(
     ("error", "told"),
     [
@@ -324,14 +336,7 @@ def test_whatever_stops_a_later_transaction_keeps_its_meaning(
     calibrator, make_call, monkeypatch, error, told
 ):
     calls = [make_call(i) for i in range(2 * BATCH)]
-    write = calibrator._ledger.write
-
-    def stopped(work, *arguments):
-        if calibrator.heads():
-            raise error
-        return write(work, *arguments)
-
-    monkeypatch.setattr(calibrator._ledger, "write", stopped)
+    stop_later(calibrator, monkeypatch, error)
     with pytest.raises(type(error)) as caught:
         calibrator.record_many(calls)
     assert told in str(caught.value)
@@ -342,14 +347,7 @@ def test_whatever_stops_a_later_transaction_keeps_its_meaning(
 
 
 def test_ctrl_c_in_a_later_transaction_is_told_what_stays(calibrator, make_call, monkeypatch):
-    write = calibrator._ledger.write
-
-    def stopped(work, *arguments):
-        if calibrator.heads():
-            raise KeyboardInterrupt
-        return write(work, *arguments)
-
-    monkeypatch.setattr(calibrator._ledger, "write", stopped)
+    stop_later(calibrator, monkeypatch, KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt) as caught:
         calibrator.record_many([make_call(i) for i in range(2 * BATCH)])
     assert caught.value.__notes__ == [

@@ -9,7 +9,7 @@ import pytest
 from calibration_ledger import AdaptiveCalibrator, Call
 from calibration_ledger.errors import LedgerBusyError, ModelNotFoundError, NotFiniteError
 from calibration_ledger.storage.ledger import PAGE
-from support.reference import LOCAL_PRIOR, Ema, dump, entries_of, fold_file, numbers_of
+from support.reference import LOCAL_PRIOR, Ema, dump, entries_of, fold_file, numbers_of, state_of
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 
@@ -43,15 +43,7 @@ def naive(path, model, alpha, scored=lambda _call: True):
                 if y:
                     shares.append(100 * abs(error) / y)
         elif entry["kind"] != "recalibrated":
-            state = Ema(
-                alpha,
-                entry["ms_per_prompt_token"],
-                entry["ms_per_completion_token"],
-                entry["base_overhead_ms"],
-                entry["sample_count"],
-                entry["total_absolute_error_ms"],
-                entry["total_predicted_ms"],
-            )
+            state = state_of(entry | {"alpha": alpha})
     return errors, shares
 
 

@@ -1,7 +1,5 @@
 """void() corrects history without taking anything out of it."""
 
-import threading
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,6 +16,7 @@ from calibration_ledger import (
 )
 from calibration_ledger.storage.ledger import PAGE
 from support.reference import dump, entries_of
+from support.threads import together
 
 POISON_MS = 5e6
 
@@ -346,20 +345,16 @@ def test_an_adjustment_that_comes_between_makes_it_start_over(poisoned, make_cal
 
 
 def test_two_that_void_and_one_that_records_at_once_lose_nothing(poisoned, ledger, make_call):
-    def run(work):
-        with AdaptiveCalibrator(ledger) as mine:
-            work(mine)
-
-    works = [
-        lambda mine: [mine.void("m", seq=seq) for seq in (12, 13)],
-        lambda mine: [mine.void("m", seq=seq) for seq in (14, 15)],
-        lambda mine: [mine.record_many([make_call(i, "m")]) for i in range(40, 60)],
-    ]
-    threads = [threading.Thread(target=run, args=(work,)) for work in works]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with (
+        AdaptiveCalibrator(ledger) as one,
+        AdaptiveCalibrator(ledger) as two,
+        AdaptiveCalibrator(ledger) as three,
+    ):
+        together(
+            lambda: [one.void("m", seq=seq) for seq in (12, 13)],
+            lambda: [two.void("m", seq=seq) for seq in (14, 15)],
+            lambda: [three.record_many([make_call(i, "m")]) for i in range(40, 60)],
+        )
     assert [call.seq for call in poisoned.calls("m") if call.voided] == [12, 13, 14, 15]
     assert numbers(poisoned.calibration("m")) == never(make_call, [*GOOD, *range(40, 60)])
     assert poisoned.audit() == []

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from calibration_ledger import AdaptiveCalibrator
 from support.newer_program import make_migrations
+from support.proxy import Proxy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from support.postgres_server import Server
 
@@ -55,3 +58,19 @@ def empty(postgres: Server) -> Iterator[str]:
 def newer(tmp_path: Path) -> Callable[..., Path]:
     """Make the migrations of a newer program; gives their folder."""
     return partial(make_migrations, tmp_path)
+
+
+@pytest.fixture
+def pool() -> Iterator[ThreadPoolExecutor]:
+    """Threads for what has to wait."""
+    with ThreadPoolExecutor(4) as opened:
+        yield opened
+
+
+@pytest.fixture
+def proxy(url: str) -> Iterator[Proxy]:
+    """A wire to the ledger that can be cut."""
+    folder = Path(tempfile.mkdtemp(prefix="px-", dir="/tmp"))  # sockets' paths are short
+    with Proxy(url, folder) as opened:
+        yield opened
+    folder.rmdir()

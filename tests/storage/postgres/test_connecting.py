@@ -4,8 +4,6 @@ import gc
 import logging
 import os
 import socket
-import subprocess
-import sys
 import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +17,7 @@ from calibration_ledger.errors import InvalidInputError, LedgerError, NotRecorde
 from calibration_ledger.storage.place import find_place
 from calibration_ledger.storage.postgres.connections import make_engine
 from support.postgres_server import PASSWORD
+from support.programs import CALIB, ran
 from support.steps import wait_until
 
 SECRETS = (PASSWORD, quote(PASSWORD, safe=""), quote(PASSWORD))
@@ -104,15 +103,9 @@ def test_a_server_that_does_not_answer_is_given_up(database):
 
 @pytest.mark.parametrize("what", ["password", "port"])
 def test_the_command_line_says_so_in_a_sentence(wrong, what):
-    code = "from calibration_ledger.cli.main import main; main(prog_name='calib')"
     for arguments in (["stats"], ["db", "current"], ["audit"], ["doctor"]):
-        done = subprocess.run(
-            [sys.executable, "-c", code, "--ledger", wrong[what], *arguments],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-            env=os.environ | {"PYTHONWARNINGS": "error"},
+        done = ran(
+            CALIB, "--ledger", wrong[what], *arguments, env=os.environ | {"PYTHONWARNINGS": "error"}
         )
         assert done.returncode == 1, done.stderr
         assert "no connection" in done.stderr + done.stdout
@@ -212,9 +205,7 @@ def test_without_psycopg_a_sentence_says_what_to_install(url):
         "from calibration_ledger import AdaptiveCalibrator\n"
         f"AdaptiveCalibrator({url!r})"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
-    )
+    done = ran(code)
     assert "pip install 'psycopg[binary]'" in done.stderr.splitlines()[-1]
 
 

@@ -3,7 +3,6 @@
 import os
 import signal
 import time
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import pytest
@@ -21,12 +20,6 @@ from support.steps import (
     wait_until,
     waiting,
 )
-
-
-@pytest.fixture
-def pool():
-    with ThreadPoolExecutor(4) as opened:
-        yield opened
 
 
 @pytest.fixture

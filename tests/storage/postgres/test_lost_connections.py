@@ -6,15 +6,11 @@ cannot be known, and a `request_id` makes it safe to record again.
 
 import os
 import signal
-import tempfile
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
 from calibration_ledger import AdaptiveCalibrator, Call
 from calibration_ledger.errors import LedgerError, NotRecordedError, OutcomeUnknownError
-from support.proxy import Proxy
 from support.reference import dump
 from support.steps import (
     GATE,
@@ -29,12 +25,6 @@ from support.steps import (
 
 OTHERS = "datname = current_database() AND pid <> pg_backend_pid()"
 END = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {OTHERS}"
-
-
-@pytest.fixture
-def pool():
-    with ThreadPoolExecutor(2) as opened:
-        yield opened
 
 
 def ids_of(calibrator, model="m"):
@@ -146,14 +136,6 @@ def test_a_crash_of_the_server_is_waited_for(postgres, run, calibrator):
 
 
 # -- the wire -------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def proxy(url):
-    folder = Path(tempfile.mkdtemp(prefix="px-", dir="/tmp"))  # sockets' paths are short
-    with Proxy(url, folder) as opened:
-        yield opened
-    folder.rmdir()
 
 
 def messages_of(proxy, use):

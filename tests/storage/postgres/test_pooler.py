@@ -7,13 +7,8 @@ import io
 import json
 import os
 import signal
-import subprocess
-import sys
-import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from pathlib import Path
 
 import psycopg
 import pytest
@@ -31,7 +26,7 @@ from calibration_ledger.storage.place import find_place
 from support.newer_program import TODAY, TOMORROW, upgrade_in_process
 from support.pooler import SERVER_CONNECTIONS, running_pooler
 from support.postgres_server import PASSWORD
-from support.proxy import Proxy
+from support.programs import CALIB, ran
 from support.quick import QUICK
 from support.reference import digest_of, dump
 from support.rehearsal import run_all, write_until_refused
@@ -52,12 +47,6 @@ from .test_roles import WRITER, grant, read_in_every_way, write_in_every_way
 def url(pooler, database):
     """A ledger's URL, by way of the pooler."""
     return pooler.url(database)
-
-
-@pytest.fixture
-def pool():
-    with ThreadPoolExecutor(4) as opened:
-        yield opened
 
 
 @contextmanager
@@ -135,14 +124,7 @@ def test_a_ledger_lives_its_whole_life_through_a_pooler(postgres, pooler, empty,
 
 def test_the_command_line_works_through_a_pooler(pooler, empty):
     def calib(*arguments, exit_codes=(0,)):
-        code = "from calibration_ledger.cli.main import main; main(prog_name='calib')"
-        done = subprocess.run(
-            [sys.executable, "-c", code, "--ledger", pooler.url(empty), *arguments],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-        )
+        done = ran(CALIB, "--ledger", pooler.url(empty), *arguments)
         assert done.returncode in exit_codes, done.stdout + done.stderr
         return done.stdout
 
@@ -278,14 +260,10 @@ def test_a_backend_that_is_ended_in_mid_commit_leaves_an_unknown_outcome(
 
 
 @pytest.mark.parametrize("delivered", [False, True], ids=["lost", "delivered"])
-def test_the_wire_to_the_pooler_is_cut_at_every_message(url, calibrator, delivered):
-    folder = Path(tempfile.mkdtemp(prefix="px-", dir="/tmp"))  # sockets' paths are short
+def test_the_wire_to_the_pooler_is_cut_at_every_message(proxy, calibrator, delivered):
     outcomes = []
     calibrator.record("m", 1, 2.0)
-    with (
-        Proxy(url, folder) as proxy,
-        AdaptiveCalibrator(proxy.url.render_as_string(hide_password=False)) as far,
-    ):
+    with AdaptiveCalibrator(proxy.url.render_as_string(hide_password=False)) as far:
         far.record("m", 1, 2.0, request_id="first")
         for i in range(7):
             before = [call.request_id for call in calibrator.calls("m")]
@@ -299,7 +277,6 @@ def test_the_wire_to_the_pooler_is_cut_at_every_message(url, calibrator, deliver
             ids = [call.request_id for call in calibrator.calls("m")]
             assert ids == [*before, f"cut-{i}"]
     assert outcomes == ["recorded"] * 6 + ["unknown"]
-    folder.rmdir()
 
 
 def test_server_connections_that_were_ended_are_replaced(run, url, calibrator):

@@ -16,6 +16,7 @@ from calibration_ledger.core.files import publish
 from calibration_ledger.errors import InvalidInputError
 from calibration_ledger.storage.place import find_place
 from calibration_ledger.storage.sqlite import copies as backups
+from support.threads import together
 
 
 @pytest.fixture
@@ -49,11 +50,7 @@ def test_of_two_copies_to_one_name_one_is_kept_and_the_other_refused(filled, tmp
         else:
             outcomes.append("made")
 
-    threads = [threading.Thread(target=back_up) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    together(*[back_up] * 4)
     refused = f"{copy} exists already: name a file that does not."
     assert sorted(outcomes) == sorted(["made", *[refused] * 3])
     assert_whole(copy)

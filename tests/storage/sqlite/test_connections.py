@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -29,16 +30,12 @@ from calibration_ledger.errors import (
 from calibration_ledger.storage.sqlite import connections as sqlite_connect
 from calibration_ledger.storage.sqlite import forks as live
 from calibration_ledger.storage.sqlite.file import SQLiteBackend
+from support.threads import Crowd, together
 
 MODEL = "timmy:v0.1-q4"
 
 
-@pytest.fixture
-def calibrator(ledger_path):
-    """On SQLite alone: these are its own."""
-    with AdaptiveCalibrator(ledger_path) as opened:
-        yield opened
-        assert opened.audit() == []
+pytestmark = pytest.mark.usefixtures("ledger_path")  # on SQLite alone: these are its own
 
 
 def fill(path, calls=3):
@@ -61,23 +58,6 @@ def pragma(calibrator, kind, name):
     assert held is not None
     (value,) = held.cursor.execute(f"PRAGMA {name}").fetchone()
     return value
-
-
-def in_thread(action):
-    """Run it in a thread of its own, and raise what it raises."""
-    errors = []
-
-    def run():
-        try:
-            action()
-        except BaseException as error:  # noqa: BLE001 - handed on
-            errors.append(error)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    thread.join()
-    if errors:
-        raise errors[0]
 
 
 def open_files(path):
@@ -226,18 +206,14 @@ class TestWhatIsLeft:
             done.wait()
             assert len(list(calls)) == 49
 
-        readers = [threading.Thread(target=read) for _ in range(4)]
-        for reader in readers:
-            reader.start()
-        start.wait()
-        with closing(sqlite3.connect(ledger_path, timeout=0.0)) as other:
-            blocked, in_log, _ = other.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-            assert (blocked, in_log) == (0, 0)
-        assert ledger_path.with_name("calls.db-wal").stat().st_size == 0
-        calibrator.record(MODEL, 1, 1.0)
-        done.wait()
-        for reader in readers:
-            reader.join()
+        with Crowd(*[read] * 4):
+            start.wait()
+            with closing(sqlite3.connect(ledger_path, timeout=0.0)) as other:
+                blocked, in_log, _ = other.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                assert (blocked, in_log) == (0, 0)
+            assert ledger_path.with_name("calls.db-wal").stat().st_size == 0
+            calibrator.record(MODEL, 1, 1.0)
+            done.wait()
 
     def test_a_closed_ledger_is_one_file_and_the_lock(self, ledger_path):
         fill(ledger_path)
@@ -281,7 +257,7 @@ class TestWhatIsLeft:
             with AdaptiveCalibrator(ledger_path) as calibrator:
                 calibrator.record(MODEL, 1, 1.0)
                 calibrator.predict(MODEL, 1)
-                in_thread(lambda used=calibrator: used.record(MODEL, 1, 1.0))
+                together(lambda used=calibrator: used.record(MODEL, 1, 1.0))
             assert open_files(ledger_path) == ["calls.db.lock"]
         del calibrator
         gc.collect()
@@ -290,11 +266,11 @@ class TestWhatIsLeft:
     @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="there is no /proc")
     def test_threads_that_ended_leave_their_connections_to_the_next(self, calibrator):
         calibrator.record(MODEL, 1, 1.0)
-        in_thread(lambda: calibrator.record(MODEL, 1, 1.0))
+        together(lambda: calibrator.record(MODEL, 1, 1.0))
         before = sum(1 for _ in Path("/proc/self/fd").iterdir())
         for _ in range(20):
-            in_thread(lambda: calibrator.record(MODEL, 1, 1.0))
-            in_thread(lambda: calibrator.predict(MODEL, 1))
+            together(lambda: calibrator.record(MODEL, 1, 1.0))
+            together(lambda: calibrator.predict(MODEL, 1))
         assert sum(1 for _ in Path("/proc/self/fd").iterdir()) == before
 
     def test_a_calibrator_that_nobody_closes_closes_its_writers_under_the_lock(self, ledger_path):
@@ -374,13 +350,9 @@ class TestClosing:
             lambda: list(calibrator.calls(MODEL, last=100)),
             lambda: calibrator.replay(0.5),
         )
-        threads = [threading.Thread(target=repeat, args=(use,)) for use in uses]
-        for thread in threads:
-            thread.start()
-        begun.wait()
-        calibrator.close()
-        for thread in threads:
-            thread.join()
+        with Crowd(*(partial(repeat, use) for use in uses)):
+            begun.wait()
+            calibrator.close()
         assert len(ended) == len(uses)
 
     def test_a_program_that_ends_without_closing_leaves_a_whole_ledger(self, ledger_path):
@@ -453,10 +425,10 @@ class TestReplacement:
 
     def test_a_thread_does_not_inherit_a_connection_to_the_file_before(self, ledger_path, restored):
         with AdaptiveCalibrator(ledger_path) as calibrator:
-            in_thread(lambda: calibrator.record(MODEL, 1, 1.0))
+            together(lambda: calibrator.record(MODEL, 1, 1.0))
             remove_log(ledger_path)
             restored.replace(ledger_path)
-            in_thread(lambda: calibrator.record(MODEL, 1, 1.0))
+            together(lambda: calibrator.record(MODEL, 1, 1.0))
             assert calibrator.predict(MODEL, 1).sample_count == 6
             assert calibrator.audit() == []
         assert count(ledger_path) == 6
@@ -468,7 +440,7 @@ class TestReplacement:
         """SQLite would replay it over the restored backup, and what was in it would be gone."""
 
         def run(action):
-            in_thread(action) if elsewhere else action()
+            together(action) if elsewhere else action()
 
         with AdaptiveCalibrator(ledger_path) as calibrator:
             run(lambda: calibrator.record(MODEL, 1, 1.0))
@@ -570,11 +542,7 @@ class TestPools:
             seen.add(id(calibrator._ledger.backend._connections.held("reader").cursor.connection))
             barrier.wait()
 
-        threads = [threading.Thread(target=look) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        together(*[look] * 4)
         assert len(seen) == 4
 
     def test_statements_are_compiled_once_for_all_calibrators(self, tmp_path):
@@ -632,17 +600,13 @@ class TestSwitchedLinks:
                     calibrator.record(MODEL, 1, 1.0)
                     recorded.append(1)
 
-            threads = [threading.Thread(target=write) for _ in range(4)]
-            for thread in threads:
-                thread.start()
-            for target in (second, first, second):
+            with Crowd(*[write] * 4):
+                for target in (second, first, second):
+                    threading.Event().wait(0.1)
+                    (tmp_path / "new").symlink_to(target)
+                    (tmp_path / "new").replace(link)
                 threading.Event().wait(0.1)
-                (tmp_path / "new").symlink_to(target)
-                (tmp_path / "new").replace(link)
-            threading.Event().wait(0.1)
-            done.set()
-            for thread in threads:
-                thread.join()
+                done.set()
         assert count(first) + count(second) == 2 + len(recorded)
         for path in (first, second):
             with AdaptiveCalibrator(path) as calibrator:

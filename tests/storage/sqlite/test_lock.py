@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,9 @@ from calibration_ledger import AdaptiveCalibrator
 from calibration_ledger.storage.sqlite import lock as lock_module
 from calibration_ledger.storage.sqlite.lock import FairLock, WriterLock, writer_lock
 from support.lock_contest import Score, contest
+from support.programs import ran, started
 from support.steps import soon
+from support.threads import together
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no flock on Windows")
 
@@ -50,14 +53,8 @@ def hold_elsewhere(ledger):
     holders = []
 
     def hold():
-        holder = subprocess.Popen(
-            [sys.executable, "-c", HOLDER, f"{ledger}.lock"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        holder = started(HOLDER, f"{ledger}.lock")
         holders.append(holder)
-        assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
         return holder
 
@@ -69,7 +66,6 @@ def hold_elsewhere(ledger):
 
 
 def let_go(holder):
-    assert holder.stdin is not None
     holder.stdin.write("\n")
     holder.stdin.flush()
 
@@ -159,11 +155,7 @@ class TestFairLock:
                     fair.release()
 
         try:
-            threads = [threading.Thread(target=fight, args=(i,)) for i in range(6)]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
+            together(*(partial(fight, i) for i in range(6)))
         finally:
             sys.setswitchinterval(interval)
         assert set(crowds) == {1}
@@ -480,9 +472,7 @@ sys.far = threading.local()
 sys.far.kept = AdaptiveCalibrator({str(tmp_path / "calls.db")!r})
 sys.far.kept.record("m", 1, 2.0)
 """
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=False
-    )
+    done = ran(program)
     assert (done.returncode, done.stderr) == (0, "")
     with AdaptiveCalibrator(tmp_path / "calls.db") as calibrator:
         assert calibrator.audit() == []

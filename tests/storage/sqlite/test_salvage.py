@@ -29,6 +29,7 @@ from calibration_ledger.storage.migrate import begun_file, run_migrations
 from calibration_ledger.storage.place import find_place
 from calibration_ledger.storage.sqlite import raw_pages
 from calibration_ledger.verbs.export import salvage
+from support.by_hand import edited
 
 PAGE = 4096
 MODELS = ("alpha", "beta", "gamma")
@@ -296,15 +297,6 @@ def test_what_is_still_in_the_log_is_read_too(damaged, truth, pages, tmp_path):
 
 
 # -- values ---------------------------------------------------------------------------------
-
-
-def edited(path, *statements):
-    """Change rows as no program of ours would."""
-    with closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute("PRAGMA ignore_check_constraints=ON")
-        for statement in statements:
-            connection.execute(statement)
-    return path
 
 
 @pytest.mark.parametrize(

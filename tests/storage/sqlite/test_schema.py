@@ -1,8 +1,6 @@
 """An audit minds the tables: what is missing or changed of them, and nothing of the user's own."""
 
 import sqlite3
-import subprocess
-import sys
 from contextlib import closing
 
 import pytest
@@ -14,6 +12,7 @@ from calibration_ledger.storage.sqlite.soundness import (
     foreign_parts,
     read_parts,
 )
+from support.programs import ran
 
 
 @pytest.fixture
@@ -137,8 +136,6 @@ def test_an_audit_imports_no_alembic(ledger_path):
     )
     with AdaptiveCalibrator(ledger_path) as calibrator:
         calibrator.record("m", 1, 2.0)
-        done = subprocess.run(
-            [sys.executable, "-c", program], capture_output=True, text=True, check=False
-        )
+        done = ran(program)
         assert (done.stdout, done.stderr) == ("[]\n", "")
         assert calibrator.audit() == []
