@@ -112,7 +112,7 @@ def flip(sound, path, count, seed):
 
 
 def test_flipped_bits_that_change_anything_are_found_or_refused(sound, tmp_path):
-    outcomes = flip(sound, tmp_path / "calls.db", 150, seed=1)
+    outcomes = flip(sound, tmp_path / "calls.db", 75, seed=1)
     assert {became for became, _ in outcomes} == {"the same", "data", "schema", "unreadable"}
 
 
