@@ -208,7 +208,7 @@ def test_an_archive_without_room_for_temporary_files_names_their_folder(tmp_path
         done = run_python(NO_ROOM_FOR_TEMPORARY_FILES, ledger_path, dest, TMPDIR=str(folder))
     told, after = done.stdout.splitlines()
     assert "TMPDIR" in told
-    assert "Nothing was taken out of the ledger" in told
+    assert "nothing was taken out of the ledger" in told
     assert after == "True 9000 []"
 
 

@@ -49,7 +49,7 @@ MOMENTS = {
     "while it reads back": "verbs.archive:check_fold",
     "before it takes anything out": "verbs.archive:_take_out",
     "when calls are gone": "storage.transaction:Transaction.add_adjustment",
-    "before it gives space back": "storage.sqlite.copies:shrink",
+    "before it gives space back": "storage.ledger:shrink",
 }
 
 
