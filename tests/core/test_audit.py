@@ -484,6 +484,25 @@ def test_a_bent_voiding_is_found(seq, fields, check):
     assert check in {finding.check for finding in findings if check == "head" or finding.seq == seq}
 
 
+@pytest.mark.parametrize("named", ["1..3", "12", "3,12..14"])
+def test_a_voiding_names_entries_from_the_second_to_the_one_before_it(named):
+    lived = voided_history()
+    live = {"head": lived.head(), **stored(lived)._asdict()}
+    lived.entries[11] |= {"voids": named}
+    assert (12, "entries from 2 to 11", named) in found_by(audit(lived, **live), "entry")
+
+
+def test_the_second_entry_and_the_one_before_a_voiding_can_be_voided():
+    lived = Lived().adjust("opened", Ema(0.15, *LOCAL_PRIOR)).call(1, 2, 3.0).call(4, 5, 6.0)
+    assert audit(lived.void(2, 3)) == []
+
+
+def test_a_zero_of_the_other_sign_is_another_number():
+    lived = Lived().adjust("opened", Ema(0.15, *LOCAL_PRIOR))
+    findings = audit(lived, total_predicted_ms=-0.0)
+    assert found_by(findings, "calibration") == [(1, "total_predicted_ms 0.0", "-0.0")]
+
+
 def test_a_voiding_that_chose_another_alpha_is_found_though_its_replay_is_true():
     lived = Lived().adjust("opened", Ema(0.15, *LOCAL_PRIOR))
     lived.call(100, 50, 900.0).call(200, 10, 700.0).call(20, 30, 80.0)
@@ -574,8 +593,10 @@ def test_a_noted_head_of_a_model_that_is_gone_is_found():
     ],
 )
 def test_a_request_id_must_lie_under_its_own_key(request_id, key, silent):
-    findings = audit(lived_history(), keys=[(7, request_id, key)])
-    assert [(f.check, f.seq) for f in findings] == ([] if silent else [("request key", 7)])
+    found = found_by(audit(lived_history(), keys=[(7, request_id, key)]), "request key")
+    expected = request_key("r").hex() if request_id == "r" else "None"
+    stands = key.hex() if isinstance(key, bytes) else repr(key)
+    assert found == ([] if silent else [(7, expected, stands)])
 
 
 def test_noted_heads_that_contradict_each_other_are_found():
