@@ -124,7 +124,7 @@ with AdaptiveCalibrator(path) as calibrator:
 
 
 def test_a_limit_to_the_size_of_files_is_told_and_overcome(ledger_path):
-    pytest.importorskip("resource")
+    pytest.importorskip("resource", reason="Windows limits no file sizes")
     done = run_python(LIMITED, ledger_path)
     assert done.stdout.splitlines() == ["OutcomeUnknownError True", "True", "[]", "True []"], (
         done.stdout + done.stderr

@@ -62,7 +62,7 @@ def fold_kalman(
     paa, pab, pao, pbb, pbo, poo = state[5], state[6], state[7], state[8], state[9], state[10]
     # Scalars only, so that a compiler can take this very function; such know no strict=, and their
     # max() and min() treat NaN otherwise (in Python, they would take a third of the time).
-    # ruff: disable[FURB136]
+    # ruff: disable[FURB136] - a compiler's max() and min() treat NaN otherwise: see above
     # Only an edited ledger holds less noise than the least, and below 0 there is no square root.
     run, watch, i, noise = state[12], 0.0, 0, NOISE_LEAST if state[11] < NOISE_LEAST else state[11]
     for p, c, y in zip(prompt_tokens, completion_tokens, actual_ms):  # noqa: B905 - see above
