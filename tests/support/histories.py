@@ -64,3 +64,20 @@ def live(calibrator: AdaptiveCalibrator, history: list[tuple[str, str, Any]]) ->
 def soon(i: int) -> datetime:
     """A time, i seconds on."""
     return datetime(2025, 5, 1, tzinfo=UTC) + timedelta(seconds=i)
+
+
+def record_two_models(calibrator: AdaptiveCalibrator, count: int, mark: str = "") -> None:
+    """As many calls of each of two models, most with a request id and some with details."""
+    for model in ("a", "b"):
+        calibrator.record_many(
+            {
+                "model": model,
+                "prompt_tokens": i % 91,
+                "completion_tokens": i % 7,
+                "actual_ms": 17.25 * (i % 13),
+                "called_at": soon(i),
+                "request_id": f"{mark}{i}" if i % 3 else None,
+                "details": {"i": i} if i % 5 == 0 else None,
+            }
+            for i in range(count)
+        )

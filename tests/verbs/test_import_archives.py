@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from calibration_ledger import AdaptiveCalibrator
 from calibration_ledger.errors import ImportRefusedError, NotRecordedError
 from calibration_ledger.verbs import import_ledger as ledger_import
-from support.histories import histories, live, soon, times
+from support.histories import histories, live, record_two_models, soon, times
 
 LATER = datetime(2100, 1, 1, tzinfo=UTC)
 
@@ -291,18 +291,7 @@ def test_an_absurd_seq_is_refused_at_once(calibrator, other, archives, tmp_path,
 
 
 def test_a_ledger_of_many_transactions_comes_back(calibrator, other, tmp_path):
-    for model in ("a", "b"):
-        calibrator.record_many(
-            {
-                "model": model,
-                "prompt_tokens": i % 91,
-                "completion_tokens": i % 7,
-                "actual_ms": 17.25 * (i % 13),
-                "called_at": soon(i),
-                "request_id": f"{i}" if i % 3 else None,
-            }
-            for i in range(1300)
-        )
+    record_two_models(calibrator, 1300)
     text, heads = exported(calibrator), calibrator.heads()
     told = []
     calibrator.archive(soon(1200), tmp_path / "old.jsonl.gz", progress=told.append)

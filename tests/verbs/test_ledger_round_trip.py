@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 
 from calibration_ledger import AdaptiveCalibrator
-from support.histories import histories, live, soon
+from support.histories import histories, live, record_two_models, soon
 from support.importing import as_in_the_file
 
 
@@ -93,19 +93,7 @@ def test_any_calls_survive_csv(history):
 
 def test_a_ledger_of_many_pages_and_transactions_moves_whole(calibrator, other, tmp_path):
     for part in range(3):
-        for model in ("a", "b"):
-            calibrator.record_many(
-                {
-                    "model": model,
-                    "prompt_tokens": i % 91,
-                    "completion_tokens": i % 7,
-                    "actual_ms": 17.25 * (i % 13),
-                    "called_at": soon(i),
-                    "request_id": f"{part}-{i}" if i % 3 else None,
-                    "details": {"i": i} if i % 5 == 0 else None,
-                }
-                for i in range(900)
-            )
+        record_two_models(calibrator, 900, f"{part}-")
         calibrator.reset("a")
         calibrator.recalibrate(0.3 + part / 10, model="b")
         calibrator.recalibrate(0.9, model="a")  # twice an adjustment beside another
