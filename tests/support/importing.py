@@ -1,7 +1,8 @@
-"""Importing texts as a user would: from a file on disk, into a fresh ledger; as fixtures, too."""
+"""Exports as texts, and texts imported as a user would: from a file, into a fresh ledger."""
 
 from __future__ import annotations
 
+import io
 import json
 from contextlib import suppress
 from dataclasses import replace
@@ -26,6 +27,13 @@ def json_row(**fields: Any) -> str:
     """A good row as a JSON line, with any field replaced, or left out where it is ...."""
     row = {"model": "m", "prompt_tokens": 100, "completion_tokens": 20, "actual_ms": 900.5}
     return json.dumps({k: v for k, v in (row | fields).items() if v is not ...}) + "\n"
+
+
+def exported(calibrator: AdaptiveCalibrator, **options: Any) -> str:
+    """The whole ledger, as a file for another."""
+    out = io.StringIO()
+    calibrator.export_ledger("jsonl", out, **options)
+    return out.getvalue()
 
 
 def as_in_the_file(calls: Iterable[Call], import_id: str | None) -> list[Call]:

@@ -19,6 +19,7 @@ from calibration_ledger.errors import (
 )
 from calibration_ledger.verbs import archive as archiving
 from support.by_hand import edited
+from support.importing import exported
 from support.reference import digest_of, entries_of, fold_file, numbers_of
 from support.threads import Crowd
 
@@ -34,12 +35,6 @@ def at(i):
 def when_recalibrated():
     """In microseconds."""
     return int(at(599).timestamp() * 1e6)
-
-
-def exported(calibrator, **options):
-    out = io.StringIO()
-    calibrator.export_ledger("jsonl", out, **options)
-    return out.getvalue()
 
 
 def seqs(calibrator, model="m"):

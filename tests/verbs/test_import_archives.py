@@ -14,14 +14,9 @@ from calibration_ledger import AdaptiveCalibrator
 from calibration_ledger.errors import ImportRefusedError, NotRecordedError
 from calibration_ledger.verbs import import_ledger as ledger_import
 from support.histories import histories, live, record_two_models, soon, times
+from support.importing import exported
 
 LATER = datetime(2100, 1, 1, tzinfo=UTC)
-
-
-def exported(calibrator):
-    out = io.StringIO()
-    calibrator.export_ledger("jsonl", out)
-    return out.getvalue()
 
 
 def is_sound(calibrator):

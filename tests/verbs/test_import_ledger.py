@@ -9,12 +9,7 @@ from calibration_ledger import AdaptiveCalibrator
 from calibration_ledger.errors import ImportRefusedError, NotRecordedError
 from support import by_hand
 from support.histories import soon
-
-
-def exported(calibrator, model=None):
-    out = io.StringIO()
-    calibrator.export_ledger("jsonl", out, model=model)
-    return out.getvalue()
+from support.importing import exported
 
 
 def good():
@@ -163,7 +158,7 @@ def test_another_history_of_a_model_is_refused_by_name_and_nothing_changes_for_a
     with pytest.raises(ImportRefusedError, match=r"'b': the ledger .* each with --model\."):
         import_text(calibrator, exported(source))
     assert calibrator.heads() == before
-    assert import_text(calibrator, exported(source, "a")).models_opened == 1
+    assert import_text(calibrator, exported(source, model="a")).models_opened == 1
 
 
 def test_a_history_that_parted_ways_is_refused_whichever_is_longer(source, calibrator):

@@ -9,13 +9,7 @@ from hypothesis import example, given
 
 from calibration_ledger import AdaptiveCalibrator
 from support.histories import histories, live, record_two_models, soon
-from support.importing import as_in_the_file
-
-
-def exported(calibrator, **options):
-    out = io.StringIO()
-    calibrator.export_ledger("jsonl", out, **options)
-    return out.getvalue()
+from support.importing import as_in_the_file, exported
 
 
 def assert_same(one, two):
