@@ -412,17 +412,24 @@ class AdaptiveCalibrator:
 
     # -- the whole history --------------------------------------------------------------------
 
-    def check_exists(self) -> None:
-        """Raise an error if there is no ledger yet.
+    def check_exists(self, model: str | None = None) -> None:
+        """Raise an error if there is no ledger yet, or nothing of a model in it.
 
         `audit`, `replay`, `recalibrate`, `backup` and `export_ledger` do so, too: with a mistyped
         path, an empty result would look as if all were well. To `calls`, `heads`, `all_stats` and
         predictions, a missing ledger is an empty one. A ledger in memory always exists.
 
+        Args:
+            model: the model of which there must be an entry; None: the ledger alone.
+
         Raises:
             LedgerNotFoundError: there is no ledger, and none was made.
+            ModelNotFoundError: the ledger has no entry of this model; names the nearest it has.
         """
-        self._ledger.check_exists()
+        if model is None:
+            self._ledger.check_exists()
+        else:
+            self._ledger.models(model, must_exist=True)
 
     def calls(
         self,

@@ -19,7 +19,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 
 class CalibrationLedgerError(Exception):
@@ -297,6 +297,28 @@ def named(names: Sequence[str], most: int = NAMED_MAX) -> str:
     """The first of several names, and how many more there are: `'a', 'b' and 3 more`."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(map(repr, names[:most])) + more
+
+
+def no_such_model(model: str, ledger: str, names: Iterable[str]) -> ModelNotFoundError:
+    """The error of a model that a ledger does not have: it says which of its names is nearest."""
+    return ModelNotFoundError(
+        f"the ledger {ledger} has no entry of a model {model!r}: {did_you_mean(model, names)}"
+        f"`calib stats` lists those it has."
+    )
+
+
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """The question whether another name was meant, with a blank behind it; empty for no idea.
+
+    Asked for is the shortest name that holds what was typed, else one that is spelt nearly so.
+    """
+    from difflib import get_close_matches  # only where something was mistyped
+
+    typed, by_spelling = name.casefold(), {one.casefold(): one for one in names}
+    holding = [one for one in by_spelling if typed in one]
+    close = [min(holding, key=lambda one: (len(one), one))] if holding else []
+    close = close or get_close_matches(typed, by_spelling, n=1)
+    return f"did you mean {by_spelling[close[0]]!r}? " if close else ""
 
 
 # -- damage: rows that this program cannot have written -------------------------------------

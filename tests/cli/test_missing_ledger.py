@@ -1,7 +1,6 @@
 import pytest
 
 READING = {
-    "predict": ("predict", "m", "--prompt-tokens", 1),
     "stats": ("stats",),
     "stats of one": ("stats", "m"),
     "history": ("history",),
@@ -58,6 +57,16 @@ def test_an_empty_file_is_no_ledger_and_stays_empty(run, tmp_path, args):
     assert result.stderr.startswith("Error: there is no ledger at")
     assert [file.name for file in path.parent.iterdir()] == ["calls.db"]
     assert path.stat().st_size == 0
+
+
+@pytest.mark.parametrize("as_json", [(), ("--json",)], ids=["text", "json"])
+def test_a_prediction_without_a_ledger_is_the_priors_and_makes_none(run, tmp_path, as_json):
+    path = tmp_path / "here" / "calls.db"
+    result = run("--ledger", path, "predict", "m", "--prompt-tokens", 1, *as_json)
+    assert result.exit_code == 0
+    assert "300.5" in result.stdout
+    assert result.stderr == ""
+    assert list(path.parent.iterdir()) == []
 
 
 def test_a_ledger_in_memory_is_empty_and_fine(run):

@@ -29,6 +29,16 @@ def test_a_model_never_seen_is_predicted_from_its_prior_and_says_so(calib, fille
     )
 
 
+def test_a_mistyped_model_is_predicted_from_its_prior_and_the_nearest_is_named(calib, filled):
+    result = calib("predict", "tinny", "--prompt-tokens", 1, "--json")
+    assert json.loads(result.stdout)["sample_count"] == 0
+    assert result.stderr == (
+        f"note: the ledger {filled} has no entry of a model 'tinny': did you mean 'tiny'? "
+        f"`calib stats` lists those it has.\n"
+    )
+    assert calib("predict", "tiny", "--prompt-tokens", 1).stderr == ""
+
+
 def test_a_model_after_a_reset_is_predicted_from_its_prior_and_says_so(calib, filled):
     calib("reset", "tiny")
     result = calib("predict", "tiny", "--prompt-tokens", 10)

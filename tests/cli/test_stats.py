@@ -1,6 +1,8 @@
 import json
 from datetime import UTC, datetime
 
+import pytest
+
 from calibration_ledger import AdaptiveCalibrator
 
 from .conftest import plain_calls
@@ -39,9 +41,52 @@ def test_one_model_is_one_line(calib, filled):
     assert line.startswith("tiny")
 
 
-def test_a_model_never_seen_has_a_prior_only(calib, filled):
-    line = calib("stats", "nobody").stdout.splitlines()[1]
-    assert line.split() == ["nobody", "0", "0.00", *"-----", "uncalibrated", "(prior", "only)"]
+TYPO = {
+    "stats": ("stats", "Tinny"),
+    "stats as JSON": ("stats", "Tinny", "--json"),
+    "history": ("history", "Tinny"),
+    "replay": ("replay", "Tinny"),
+    "sweep": ("sweep", "Tinny"),
+    "recalibrate": ("recalibrate", "Tinny", "--alpha", 0.3),
+    "recalibrate to the best": ("recalibrate", "Tinny", "--best", "--yes"),
+    "void": ("void", "Tinny", "--seq", 2),
+    "reset": ("reset", "Tinny"),
+    "audit": ("audit", "Tinny"),
+    "export": ("export", "csv", "out.csv", "--model", "Tinny"),
+    "salvage": ("export", "csv", "out.csv", "--model", "Tinny", "--salvage"),
+    "archive": ("archive", "out.jsonl", "--before", "2030-01-01", "--model", "Tinny"),
+}
+
+
+@pytest.mark.parametrize("args", TYPO.values(), ids=TYPO)
+def test_of_a_mistyped_model_every_command_names_the_nearest(
+    calib, filled, tmp_path, monkeypatch, args
+):
+    monkeypatch.chdir(tmp_path)
+    result = calib(*args, exit_code=1)
+    assert "a model 'Tinny'" in result.stderr
+    assert "did you mean 'tiny'?" in result.stderr
+    assert result.stdout == ""
+    assert not list(tmp_path.glob("out.*"))
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("TINY", "tiny"),
+        ("q4", "timmy:v0.1-q4"),
+        ("timy:v0.1-q4", "timmy:v0.1-q4"),
+        ("mmy", "timmy:v0.1-q4"),
+        ("i", "tiny"),
+        ("gpt", None),
+        ("\x1b[2J", None),
+    ],
+)
+def test_the_nearest_name_holds_what_was_typed_or_is_spelt_nearly_so(calib, filled, typed, meant):
+    told = calib("stats", typed, exit_code=1).stderr
+    assert ("did you mean" in told) == (meant is not None)
+    assert meant is None or f"did you mean {meant!r}?" in told
+    assert "\x1b" not in told
 
 
 def test_a_ledger_without_calls_says_so_on_stderr(calib, ledger_path):

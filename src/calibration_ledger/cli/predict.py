@@ -5,9 +5,10 @@ from __future__ import annotations
 import click
 
 from calibration_ledger.cli.options import examples, json_option, model_argument, token_options
-from calibration_ledger.cli.output import print_json, say
+from calibration_ledger.cli.output import note, print_json, say
 from calibration_ledger.cli.prediction import describe, ground_of
 from calibration_ledger.cli.session import Session, pass_session
+from calibration_ledger.errors import LedgerNotFoundError, ModelNotFoundError
 
 
 @click.command(
@@ -25,11 +26,18 @@ def predict(
 ) -> None:
     """Predict how long a call will take.
 
-    A model that the ledger has never seen is predicted from its prior, with confidence 0.
+    A model that the ledger has never seen is predicted from its prior, with confidence 0. So is
+    every model where there is no ledger yet.
     """
-    with session.existing() as calibrator:
+    with session.writing() as calibrator:
         prediction = calibrator.predict(model, prompt_tokens, completion_tokens)
         ground = ground_of(calibrator, prediction)
+        try:
+            calibrator.check_exists(model)
+        except LedgerNotFoundError:
+            pass  # nothing was recorded yet, so no name can be wrong
+        except ModelNotFoundError as error:
+            note(f"note: {error}")
     if as_json:
         print_json(prediction)
     else:

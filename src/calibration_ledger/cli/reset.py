@@ -45,7 +45,7 @@ def reset(
                 what = f"reset {text.count(len(names), 'model')} in {calibrator.ledger}"
                 confirm(what, "name one MODEL, or give --yes", yes=yes)
         else:
-            calibrator.calls(model)  # refuses a model never seen, where reset() does nothing
+            calibrator.check_exists(model)  # where reset() would do nothing
             names = [model]
         calibrator.reset(model)
         calibrations = [calibrator.calibration(name) for name in names]

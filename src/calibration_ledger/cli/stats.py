@@ -48,6 +48,7 @@ def stats(session: Session, model: str | None, *, as_json: bool) -> None:
         if model is None:
             rows = calibrator.all_stats(uncalibrated=True)
         else:
+            calibrator.check_exists(model)
             rows = [calibrator.get_stats(model)]
         where = calibrator.ledger
         has_calls = any(row["sample_count"] for row in rows)

@@ -27,9 +27,9 @@ from calibration_ledger.errors import (
     HistoryArchivedError,
     LedgerError,
     LedgerNotFoundError,
-    ModelNotFoundError,
     damage_told,
     damaged,
+    no_such_model,
 )
 from calibration_ledger.storage.sqlite.copies import shrink, size_of
 from calibration_ledger.storage.transaction import PAGE, Known, Stored, known_calls
@@ -156,10 +156,15 @@ class Ledger:
             return [live]
         if must_exist:
             self.check_exists()
-        raise ModelNotFoundError(
-            f"the ledger {self.shown} has no entry of a model {model!r}: "
-            f"`calib stats` lists those it has."
-        )
+        raise no_such_model(model, self.shown, self._names())
+
+    def _names(self) -> list[str]:
+        """The names of all models, as far as they can be read."""
+        try:
+            rows = self.backend.read(self.backend.sql.list_calibrations)
+        except LedgerNotFoundError:
+            return []
+        return [name for *_, name in rows if isinstance(name, str)]
 
     # -- histories --------------------------------------------------------------------------
 

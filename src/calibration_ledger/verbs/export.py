@@ -23,6 +23,7 @@ from calibration_ledger.errors import (
     InvalidInputError,
     LedgerCorruptError,
     ModelNotFoundError,
+    did_you_mean,
 )
 from calibration_ledger.formats.json_text import encode
 from calibration_ledger.formats.ledger import (
@@ -251,12 +252,14 @@ def salvage(
 
 def _one(source: Salvage, model: str, place: Place) -> Found:
     model = check_model(model)
-    for found in source.models():
+    models = list(source.models())
+    for found in models:
         if found.model == model:
             return found
+    meant = did_you_mean(model, (found.model for found in models))
     raise ModelNotFoundError(
-        f"nothing of a model {model!r} can be read in {place.shown}: leave --model out, and see "
-        f"which there are."
+        f"nothing of a model {model!r} can be read in {place.shown}: {meant}leave --model out, and "
+        f"see which there are."
     )
 
 
