@@ -314,7 +314,7 @@ def test_salvage_tells_what_it_read_and_what_is_lost(run, large, tmp_path):
     begin, end, size = map(int, re.search(r"#(\d+) to #(\d+) \((\d+)\)", lost).groups())
     assert lost.startswith("lost: timmy:v0.1-q4 #")
     assert end - begin + 1 == size == 1000 - calls
-    assert last.endswith(f"calib --ledger NEW.db import jsonl {file}")
+    assert last.endswith(f"calib --ledger NEW.db import jsonl -- {file}")
     assert len(file.read_text().splitlines()) == calls
 
 

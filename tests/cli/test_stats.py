@@ -144,7 +144,8 @@ def test_a_clearly_better_rule_is_hinted_at_in_one_line_with_its_command(calib, 
     result = calib("stats")
     assert result.stderr.count("\n") == 1
     calib_again = f"calib --ledger {ledger_path}"
-    command = f"{calib_again} recalibrate 'x y' --rule kalman --alpha {suggestion.alpha}"
+    adopt = f"recalibrate --rule kalman --alpha {suggestion.alpha} -- 'x y'"
+    command = f"{calib_again} {adopt}"
     assert result.stderr.startswith(f"hint: kalman at alpha {suggestion.alpha} would have erred ")
     assert result.stderr.endswith(f"over the newest 225 calls of x y: {command}\n")
     assert calib("stats", "--json").stderr == ""

@@ -30,7 +30,7 @@ def test_the_table_shows_before_and_after_and_how_to_take_it_back(calib, poisone
     assert header.split("  ")[0] == "model"
     assert line.split()[:6] == ["x", "y", "12..13", "2", "12", "10"]
     assert f"{expected.mean_absolute_error_ms:.1f}" in line
-    command = f"calib --ledger {poisoned} void 'x y' --seq 14"
+    command = f"calib --ledger {poisoned} void --seq 14 -- 'x y'"
     assert result.stderr == f"x y: entry 14 voids them. To take that back: {command}\n"
     with AdaptiveCalibrator(poisoned) as calibrator:
         assert calibrator.calibration("x y").base_overhead_ms == expected.base_overhead_ms

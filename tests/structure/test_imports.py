@@ -292,9 +292,12 @@ def test_storage_never_opens_a_file_itself():
     opened = {
         # a copy, which nobody has open yet
         "storage.sqlite.copies": {"os.open(path, os.O_RDONLY)"},
-        "storage.sqlite.lock": {  # the lock file, never the database beside it
-            "os.open(self.path, os.O_RDWR | os.O_CREAT, 438)",
-            "os.open(self.path, os.O_RDONLY)",
+        "storage.sqlite.permissions": {
+            # the lock file, never the database beside it
+            "os.open(path, os.O_RDWR | os.O_CREAT, _OWNERS | theirs & _WRITES)",
+            "os.open(path, os.O_RDONLY)",
+            # a database that was not there, so that nobody has it open
+            "os.open(ledger, os.O_RDWR | os.O_CREAT | os.O_EXCL, 438)",
         },
     }
     calls = offenders(

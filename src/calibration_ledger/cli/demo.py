@@ -7,11 +7,11 @@ prediction in them was made before the ledger knew the call that it is compared 
 from __future__ import annotations
 
 import os
-import shlex
 import shutil
 import statistics
 import sys
 from dataclasses import dataclass
+from functools import partial
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,16 +24,20 @@ from calibration_ledger.cli.options import FilePath, examples, json_option
 from calibration_ledger.cli.output import heading, print_json, print_table, say
 from calibration_ledger.cli.session import Session, adopting, pass_session
 from calibration_ledger.cli.table import MODEL, Cell, Column
+from calibration_ledger.core.command import calib, quoted
 from calibration_ledger.core.priors import default_prior
 from calibration_ledger.core.values import fields_of
 from calibration_ledger.errors import InvalidInputError
 from calibration_ledger.rules import predict_ms
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from calibration_ledger.calibrator import AdaptiveCalibrator
     from calibration_ledger.core.values import Call, Finding, ImportReport, Suggestion
+
+    Command = Callable[..., str]
+    """`calib` with the program and perhaps the ledger filled in."""
 
 
 SAMPLE = files("calibration_ledger") / "data" / "sample_calls.csv"
@@ -183,7 +187,7 @@ def demo(session: Session, ctx: click.Context, at: Path | None, *, as_json: bool
     with Session(str(path)).writing() as calibrator:
         tour = take_tour(calibrator)
     if as_json:
-        print_json(_dict(tour, f"{shlex.quote(program())} --ledger {shlex.quote(str(path))}"))
+        print_json(_dict(tour, partial(calib, ledger=str(path), program=program())))
     else:
         _show(tour)
     if tour.findings:
@@ -209,22 +213,25 @@ def program() -> str:
     return "calib" if found is not None and Path(found).samefile(called) else called
 
 
-def better_alphas(models: Sequence[ModelTour], calib: str) -> list[str]:
+def better_alphas(models: Sequence[ModelTour], command: Command) -> list[str]:
     """The commands that adopt a better alpha, for each model that has one."""
     return [
-        adopting(calib, one.model, one.best_alpha) for one in models if _gain(one) >= WORTH_ADOPTING
+        command(*adopting(one.best_alpha), names=[one.model])
+        for one in models
+        if _gain(one) >= WORTH_ADOPTING
     ]
 
 
-def trying(tour: Tour, calib: str) -> list[str]:
+def trying(tour: Tour, command: Command) -> list[str]:
     """Some commands to try next."""
-    model = shlex.quote(tour.models[0].model)
+    model = [tour.models[0].model]
+    tokens = ("--prompt-tokens", "64", "--completion-tokens", "8")
     return [
-        f"{calib} stats",
-        f"{calib} predict {model} --prompt-tokens 256 --completion-tokens 64",
-        f"{calib} history {model} --last 5",
-        f"{calib} replay --alpha 0.05",
-        f"{calib} sweep {model}",
+        command("stats"),
+        command("predict", *tokens, names=model),
+        command("history", "--last", "5", names=model),
+        command("replay", "--alpha", "0.05"),
+        command("sweep", names=model),
     ]
 
 
@@ -234,7 +241,7 @@ def _gain(model: ModelTour) -> float:
     return (live - model.errors_ms[model.best_alpha]) / live if live else 0.0
 
 
-def _dict(tour: Tour, calib: str) -> dict[str, object]:
+def _dict(tour: Tour, command: Command) -> dict[str, object]:
     return {
         "ledger": tour.ledger,
         "import": tour.report,
@@ -242,8 +249,8 @@ def _dict(tour: Tour, calib: str) -> dict[str, object]:
         "entries": tour.entries,
         "findings": tour.findings,
         "better": tour.better,
-        "adopt": better_alphas(tour.models, calib),
-        "next": trying(tour, calib),
+        "adopt": better_alphas(tour.models, command),
+        "next": trying(tour, command),
     }
 
 
@@ -277,20 +284,20 @@ def _show(tour: Tour) -> None:
 
 
 def _show_next(tour: Tour) -> None:
-    calib = shlex.quote(program())
+    command = partial(calib, program=program())
     heading("The ledger stays: go on in it")
-    say(f"  export CALIBRATION_LEDGER={shlex.quote(tour.ledger)}")
-    for command in trying(tour, calib):
-        say(f"  {command}")
-    commands = better_alphas(tour.models, calib)
+    say(f"  export CALIBRATION_LEDGER={quoted(tour.ledger)}")
+    for one in trying(tour, command):
+        say(f"  {one}")
+    commands = better_alphas(tour.models, command)
     if commands:
         heading("Adopt what would have predicted better")
-        for command in commands:
-            say(f"  {command}")
+        for one in commands:
+            say(f"  {one}")
     if tour.better:
         models = text.count(len(tour.better), "model")
         say(f"Another rule would have done clearly better on {models}. Each its own best:")
-        say(f"  {calib} recalibrate --best --yes")
+        say(f"  {command('recalibrate', '--best', '--yes')}")
 
 
 def columns(*titles: str) -> list[Column]:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from calibration_ledger.cli import text
 from calibration_ledger.cli.options import FilePath, examples, json_option
-from calibration_ledger.cli.output import counting, is_terminal, note, print_json, progress
+from calibration_ledger.cli.output import Shown, counting, is_terminal, note, print_json, progress
 from calibration_ledger.cli.session import Session, entries, pass_session
+from calibration_ledger.core.command import calib
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -75,7 +75,8 @@ def import_(
         print_json(report)
     note(_told(report))
     if report.import_id is not None:
-        note(f"`{session.command} void --import {report.import_id}` takes this import out again.")
+        undo = session.command("void", "--import", report.import_id)
+        note(f"`{undo}` takes this import out again.")
     if report.voided:
         note(f"{text.count(report.voided, 'call')} left out: the file says that they are voided.")
     if report.older:
@@ -144,7 +145,9 @@ def export(
     to_stdout = file == "-"
     if to_stdout and sys.stdout is None:
         raise click.UsageError("stdout is closed: name a FILE.")
-    target = sys.stdout if to_stdout else file
+    target: Any = file
+    if to_stdout:
+        target = Shown(kind) if is_terminal(sys.stdout) else sys.stdout
     if salvage:
         export_what_is_left(session, kind, target, model, overwrite=overwrite, as_json=as_json)
         return
@@ -170,7 +173,7 @@ def export(
 def export_what_is_left(
     session: Session,
     kind: str,
-    target: str | TextIO,
+    target: Any,
     model: str | None,
     *,
     overwrite: bool,
@@ -180,7 +183,7 @@ def export_what_is_left(
     from calibration_ledger.storage.place import find_place
     from calibration_ledger.verbs.export import salvage
 
-    to_stdout = target is sys.stdout
+    to_stdout = not isinstance(target, str)
     with counting("salvaging") as done:
         report = salvage(
             find_place(session.ledger),
@@ -207,11 +210,9 @@ def _tell(report: SalvageReport) -> None:
     _tell_ranges("request ids and details may be missing", report.incomplete)
     for name in report.stand_ins:
         note(f"the name of a model could not be read: its calls are under {name!r}.")
-    file = shlex.quote(report.target) if report.target != "<stdout>" else "FILE"
-    note(
-        f"import these calls into a new ledger, which learns from them again: "
-        f"calib --ledger NEW.db import {report.kind} {file}"
-    )
+    file = report.target if report.target != "<stdout>" else "FILE"
+    again = calib("import", report.kind, names=[file], ledger="NEW.db")
+    note(f"import these calls into a new ledger, which learns from them again: {again}")
 
 
 def _tell_ranges(what: str, ranges: Sequence[LostRange]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import shutil
 import sys
@@ -67,7 +69,38 @@ def print_json_lines(values: Iterable[object]) -> None:
 
 def json_text(value: object, indent: int | None = None) -> str:
     """JSON in ASCII, so that no name can control the terminal; NaN and infinity become null."""
-    return json.dumps(as_json(value), indent=indent, allow_nan=False)
+    return _without_delete(json.dumps(as_json(value), indent=indent, allow_nan=False))
+
+
+def _without_delete(json_text: str) -> str:
+    # The one control character that JSON leaves as it is.
+    return json_text.replace("\x7f", "\\u007f")
+
+
+class Shown:
+    """Stdout where a person reads an export: nothing in it is obeyed, or not shown.
+
+    Files and pipes get the very bytes instead.
+    """
+
+    name = "<stdout>"
+
+    def __init__(self, kind: str) -> None:
+        """Take whole lines of this kind of export, `csv` or `jsonl`."""
+        self._is_csv = kind == "csv"
+
+    def write(self, text: str) -> None:
+        """Print some lines; a line break inside a field of CSV is written out, too."""
+        if self._is_csv:
+            lines = csv.writer(sys.stdout, lineterminator="\n")
+            for row in csv.reader(io.StringIO(text, newline="")):
+                lines.writerow([_encodable(escape(field), sys.stdout) for field in row])
+        else:
+            sys.stdout.write(_without_delete(text))
+
+    def flush(self) -> None:
+        """Let the last lines be seen."""
+        sys.stdout.flush()
 
 
 def print_table(columns: Sequence[Column], rows: Iterable[Sequence[str | Cell]]) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import shlex
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
 
+from calibration_ledger.core.command import calib
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from calibration_ledger.calibrator import AdaptiveCalibrator
@@ -22,17 +23,14 @@ class Session:
         """Keep the name; nothing is opened yet."""
         self.ledger = ledger
 
-    @property
-    def command(self) -> str:
-        """How to run this program again on the same ledger, with a password hidden."""
-        if self.ledger is None:
-            return "calib"
+    def command(self, *words: str, names: Sequence[str] = ()) -> str:
+        """A command of this program on the same ledger, with a password hidden; see `calib`."""
         shown = self.ledger
-        if "://" in shown:
+        if shown is not None and "://" in shown:
             from calibration_ledger.storage.place import find_place
 
             shown = find_place(shown).shown
-        return f"calib --ledger {shlex.quote(shown)}"
+        return calib(*words, names=names, ledger=shown)
 
     @property
     def path(self) -> Path | None:
@@ -77,10 +75,10 @@ def entries(calibrator: AdaptiveCalibrator, model: str | None) -> int:
     )
 
 
-def adopting(calib: str, model: str, alpha: float, rule: str | None = None) -> str:
-    """The command that adopts an alpha and rule; `calib` is how the program is called."""
-    named = "" if rule is None else f" --rule {rule.partition('.')[0]}"
-    return f"{calib} recalibrate {shlex.quote(model)}{named} --alpha {alpha!r}"
+def adopting(alpha: float, rule: str | None = None) -> tuple[str, ...]:
+    """The words of the command that adopts an alpha and rule, but for the model's name."""
+    named = () if rule is None else ("--rule", rule.partition(".")[0])
+    return ("recalibrate", *named, "--alpha", repr(alpha))
 
 
 pass_session = click.make_pass_decorator(Session)

@@ -69,20 +69,21 @@ def advice_of(session: Session, calibrator: AdaptiveCalibrator, model: str | Non
         better = calibrator.suggest(model)
     except CalibrationLedgerError as error:  # damage in a history: the figures are still there
         return f"no look at the newest calls: {error}"
-    return hint(better, session.command) if better else None
+    return hint(better, session) if better else None
 
 
-def hint(better: Sequence[Suggestion], calib: str) -> str:
+def hint(better: Sequence[Suggestion], session: Session) -> str:
     """One line on what would have predicted clearly better, and how to adopt it."""
     one = max(better, key=_gain)
     rule = one.rule.partition(".")[0]
     best = f"{rule} at alpha {one.alpha:g} would have erred {100 * _gain(one):.0f} % less"
     if len(better) == 1:
         calls = f"over the newest {one.n} calls of {one.model}"
-        return f"hint: {best} {calls}: {adopting(calib, one.model, one.alpha, one.rule)}"
+        adopt = session.command(*adopting(one.alpha, one.rule), names=[one.model])
+        return f"hint: {best} {calls}: {adopt}"
     return (
         f"hint: another rule or alpha would have predicted {len(better)} models clearly better "
-        f"({best} for {one.model}): {calib} recalibrate --best"
+        f"({best} for {one.model}): {session.command('recalibrate', '--best')}"
     )
 
 

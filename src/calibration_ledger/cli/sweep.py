@@ -127,7 +127,7 @@ def sweep(
     if not found:
         note("no models to sweep yet.")
     for one in found:
-        _print(one, top, session.command)
+        _print(one, top, session)
 
 
 def _chosen(
@@ -142,12 +142,12 @@ def _chosen(
     return spaced(alpha_from, alpha_to, STEPS if steps is None else steps)
 
 
-def _print(found: Sweep, top: int, calib: str) -> None:
+def _print(found: Sweep, top: int, session: Session) -> None:
     heading("all models together" if found.model is None else found.model)
     live = found.live.mean_absolute_error_ms
     rows = [_row(str(rank), score, live) for rank, score in enumerate(found.scores[:top], 1)]
     print_table(COLUMNS, [*rows, _row("live", found.live, live)])
-    say(_verdict(found, calib))
+    say(_verdict(found, session))
 
 
 def _row(rank: str, score: Score, live_ms: float) -> list[str | Cell]:
@@ -165,7 +165,7 @@ def _row(rank: str, score: Score, live_ms: float) -> list[str | Cell]:
     ]
 
 
-def _verdict(found: Sweep, calib: str) -> str:
+def _verdict(found: Sweep, session: Session) -> str:
     learnt = f"each model's first {text.count(found.warm_up, 'call')} learnt but not scored"
     if found.winner is None:
         return f"nothing was scored ({learnt})."
@@ -178,5 +178,7 @@ def _verdict(found: Sweep, calib: str) -> str:
     if found.better is None:
         return f"the live calibration is as good as the best, {best} ({tried})."
     if found.model is None:
-        return f"best over all: {best} ({tried}). Each its own best: {calib} recalibrate --best"
-    return f"best: {best} ({tried}). Adopt it: {adopting(calib, found.model, alpha, rule)}"
+        each = session.command("recalibrate", "--best")
+        return f"best over all: {best} ({tried}). Each its own best: {each}"
+    adopt = session.command(*adopting(alpha, rule), names=[found.model])
+    return f"best: {best} ({tried}). Adopt it: {adopt}"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from datetime import UTC, datetime
 
+from calibration_ledger.core.visible import is_visible
+
 _LAST_S = datetime.max.replace(microsecond=0, tzinfo=UTC).timestamp()
 
 _FIXED_BELOW = 1e9
@@ -17,10 +19,10 @@ def escape(text: str) -> str:
     Model names come from files and from other programs: one that holds the code for "clear the
     screen", a line break or a switch of the writing direction must not get to use it.
     """
-    if text.isprintable():
+    if is_visible(text):
         return text
     return "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
+        char if is_visible(char) else char.encode("unicode_escape").decode() for char in text
     )
 
 

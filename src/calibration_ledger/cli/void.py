@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 from typing import TYPE_CHECKING
 
 import click
@@ -110,10 +109,10 @@ def void(
         return
     print_table(COLUMNS, map(_row, done))
     for one in done:
-        _tell(one, session.command, dry_run=dry_run)
+        _tell(one, session, dry_run=dry_run)
 
 
-def _tell(one: Voiding, calib: str, *, dry_run: bool) -> None:
+def _tell(one: Voiding, session: Session, *, dry_run: bool) -> None:
     name = one.model
     if not one.voids:
         note(f"{name}: all of that was voided already; nothing was changed.")
@@ -124,10 +123,8 @@ def _tell(one: Voiding, calib: str, *, dry_run: bool) -> None:
     if dry_run:
         note(f"{name}: nothing was changed (--dry-run).")
     else:
-        note(
-            f"{name}: entry {one.seq} voids them. To take that back: "
-            f"{calib} void {shlex.quote(name)} --seq {one.seq}"
-        )
+        undo = session.command("void", "--seq", str(one.seq), names=[name])
+        note(f"{name}: entry {one.seq} voids them. To take that back: {undo}")
 
 
 def _row(one: Voiding) -> list[str | Cell]:

@@ -6,9 +6,9 @@ the commands in it can be run as they are.
 
 from __future__ import annotations
 
-import shlex
 from typing import TYPE_CHECKING
 
+from calibration_ledger.core.command import calib, shell
 from calibration_ledger.core.facts import (
     Advice,
     Diagnosis,
@@ -46,12 +46,12 @@ _NO_LEDGER = frozenset({"missing", "foreign", "no database", "unreadable"})
 def _calib(facts: Facts, *words: str) -> str:
     """A command for this ledger; the reader fills in a hidden password."""
     ledger = facts.ledger.replace(":***@", ":PASSWORD@")
-    return shlex.join(["calib", "--ledger", ledger, *words])
+    return calib(*words, ledger=ledger)
 
 
 def _psql(facts: Facts, statement: str) -> str:
     ledger = facts.ledger.replace(":***@", ":PASSWORD@").replace("+psycopg://", "://")
-    return shlex.join(["psql", ledger, "-c", statement])
+    return shell("psql", ledger, "-c", statement)
 
 
 def _count(n: int, noun: str) -> str:
@@ -110,7 +110,7 @@ def check_damage(facts: Facts) -> Iterator[Advice]:
             f"Without the log beside it ({facts.stray_log}) the file is sound. Perhaps that log "
             f"is of another file, which lay here until a backup replaced it: if so, end the "
             f"programs that use the ledger, move the log away, and audit the file.",
-            *(shlex.join(["mv", name, f"{name}.stray"]) for name in beside),
+            *(shell("mv", name, f"{name}.stray") for name in beside),
             _calib(facts, "audit"),
         )
     left = facts.readable
@@ -124,7 +124,7 @@ def check_damage(facts: Facts) -> Iterator[Advice]:
         f"it, and restore a backup; or move what can be read into a new ledger, which learns it "
         f"anew.",
         _calib(facts, "export", "jsonl", "salvaged.jsonl", "--salvage"),
-        "calib --ledger salvaged.db import jsonl salvaged.jsonl",
+        calib("import", "jsonl", "salvaged.jsonl", ledger="salvaged.db"),
     )
 
 
@@ -159,7 +159,7 @@ def check_file_system(facts: Facts) -> Iterator[Advice]:
             f"The file has {file.names} names (hard links). SQLite keeps its log beside the name "
             f"that it was opened by: opening it by both names corrupts the ledger. Find the other "
             f"name, and replace it by a copy.",
-            f"find / -xdev -samefile {shlex.quote(facts.ledger)}",
+            shell("find", "/", "-xdev", "-samefile", facts.ledger),
             _calib(facts, "db", "backup", "copy.db"),
         )
 
@@ -179,8 +179,8 @@ def check_access(facts: Facts) -> Iterator[Advice]:
         yield _act(
             f"This user may not write to {', '.join(file.locked_out)}, which recording needs; "
             f"perhaps another user made it. Give it to the ledger's owner.",
-            shlex.join(["ls", "-l", facts.ledger, *file.locked_out]),
-            shlex.join(["sudo", "chown", f"--reference={facts.ledger}", *file.locked_out]),
+            shell("ls", "-l", facts.ledger, *file.locked_out),
+            shell("sudo", "chown", f"--reference={facts.ledger}", *file.locked_out),
         )
     elif file.is_writable is False and facts.state in {"missing", "empty"}:
         yield _act("This user may not write here, so no call recorded can make the ledger.")

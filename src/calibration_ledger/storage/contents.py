@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from calibration_ledger.core.command import calib
 from calibration_ledger.core.facts import LastEntry
 from calibration_ledger.core.validation import TIME_LIMIT_US, time_from_us
 from calibration_ledger.errors import (
@@ -48,7 +49,7 @@ class Contents(NamedTuple):
         if self.state == "older":
             return LedgerOutdatedError(
                 f"{ledger} is of revision {self.revision}, and this program reads and writes "
-                f"{REVISION}: upgrade it with `calib --ledger {ledger} db upgrade`.",
+                f"{REVISION}: upgrade it with `{calib('db', 'upgrade', ledger=ledger)}`.",
                 found=self.revision,
                 expected=REVISION,
             )

@@ -16,6 +16,7 @@ from typing import ClassVar, NoReturn
 
 import sqlalchemy as sa
 
+from calibration_ledger.core.command import shell
 from calibration_ledger.errors import (
     InvalidInputError,
     LedgerCorruptError,
@@ -224,6 +225,15 @@ def bytes_of(path: str) -> int:
         return -1
 
 
+def refuse_to_write(shown: str) -> NoReturn:
+    """Say that this user may not write to the file."""
+    raise LedgerPermissionError(
+        f"{shown} may not be written by this user",
+        stayed="nothing was recorded",
+        advice="check its permissions",
+    )
+
+
 def check_one_name(place: File) -> None:
     """Refuse to write to a file that has a second name.
 
@@ -253,7 +263,7 @@ def _check_folder(place: File) -> None:
     if not folder.is_dir() and not place.ours:
         raise LedgerPathError(
             f"{place.shown} cannot hold a ledger, because its folder does not exist: "
-            f"make it first (mkdir -p {folder})."
+            f"make it first ({shell('mkdir', '-p', str(folder))})."
         )
 
 

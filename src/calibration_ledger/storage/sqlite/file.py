@@ -16,14 +16,18 @@ from calibration_ledger.errors import (
     LedgerClosedError,
     LedgerError,
     LedgerNotFoundError,
-    LedgerPermissionError,
     LedgerRevisionError,
     NotALedgerError,
     ReentrantCallError,
 )
 from calibration_ledger.storage.contents import look
 from calibration_ledger.storage.migrate import upgrade_file
-from calibration_ledger.storage.place import check_file, check_one_name, make_folder
+from calibration_ledger.storage.place import (
+    check_file,
+    check_one_name,
+    make_folder,
+    refuse_to_write,
+)
 from calibration_ledger.storage.sqlite.connections import Connections, list_tables
 from calibration_ledger.storage.sqlite.copies import backup_file
 from calibration_ledger.storage.sqlite.faults import DRIVER_ERRORS, sqlite_fault
@@ -210,11 +214,7 @@ class SQLiteBackend:
         if makes and not is_there:
             upgrade_file(self.place, self._timeout_s, locked=True)
         elif is_there and not os.access(self._path, os.W_OK):
-            raise LedgerPermissionError(
-                f"{self.place.shown} may not be written by this user",
-                stayed="nothing was recorded",
-                advice="check its permissions",
-            )
+            refuse_to_write(self._shown)
         check_one_name(self.place)
         try:
             self._reader("write")
@@ -227,6 +227,8 @@ class SQLiteBackend:
             held = self._connections.check_out("writer")
         except DRIVER_ERRORS as error:
             raise sqlite_fault(error, self.place.shown, "write") from error
+        # A lock file may be older than this ledger, or than what its permissions are today.
+        lock.admit_writers()
         held.transaction = Transaction(held.cursor, self.sql, self.place.shown)
         self._has_written = True
         self._keep("writer", held)

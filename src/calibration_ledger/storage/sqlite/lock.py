@@ -26,7 +26,8 @@ from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
 from calibration_ledger.errors import LedgerBusyError, LedgerPermissionError, ReentrantCallError
-from calibration_ledger.storage.place import check_file, make_folder
+from calibration_ledger.storage.place import check_file, make_folder, refuse_to_write
+from calibration_ledger.storage.sqlite.permissions import LOCK, admit_writers, open_lock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -320,14 +321,11 @@ class WriterLock:
 
     def _open(self) -> None:
         with _fork_mutex:  # a child of a fork must know of every descriptor, to close it
-            try:
-                self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
-            except PermissionError as denied:
-                # Another user made it: reading is enough for a flock. Or nobody may make it.
-                try:
-                    self._descriptor = os.open(self.path, os.O_RDONLY)
-                except FileNotFoundError:
-                    raise denied from None
+            self._descriptor = open_lock(self.path)
+
+    def admit_writers(self) -> None:
+        """Open the file to all who may write to the ledger, and to nobody else."""
+        admit_writers(self._descriptor, self.path.removesuffix(LOCK))
 
     def follow(self, timeout_s: float) -> bool:
         """For the holder: if the lock file was moved away, with its ledger say, lock the new one.
@@ -431,7 +429,7 @@ _fork_mutex = threading.RLock()
 
 def writer_lock(ledger_path: str) -> WriterLock:
     """The one lock of a ledger file in this process, by its real path."""
-    path = os.path.realpath(ledger_path) + ".lock"
+    path = os.path.realpath(ledger_path) + LOCK
     with _locks_mutex:
         return _locks.get(path) or _locks.setdefault(path, WriterLock(path))
 
@@ -470,7 +468,9 @@ def wait_for(
     try:
         got = wait(timeout_s, *arguments)
     except OSError as error:
-        check_file(place)  # which knows more, where the folder is gone, say
+        # Others know more: where the folder is gone, say, or the ledger is only to be read.
+        if check_file(place) and not os.access(place.path, os.W_OK):
+            refuse_to_write(place.shown)
         raise LedgerPermissionError(
             f"{place.shown} cannot be written: its lock file {lock.path} cannot be used "
             f"({error.strerror})",

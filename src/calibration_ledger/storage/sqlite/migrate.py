@@ -12,6 +12,7 @@ from calibration_ledger.storage.place import make_folder
 from calibration_ledger.storage.sqlite.connections import connect_migrator, set_wal
 from calibration_ledger.storage.sqlite.faults import faults_of
 from calibration_ledger.storage.sqlite.forks import no_fork
+from calibration_ledger.storage.sqlite.permissions import make_empty
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 def begun_file(place: File, timeout_s: float) -> Iterator[sa.Connection]:
     """One write transaction on an own connection with foreign keys off; the lock is held."""
     make_folder(place)
+    make_empty(place.path)
     engine = sa.create_engine(
         "sqlite://",
         creator=lambda: connect_migrator(place.path, timeout_s),
