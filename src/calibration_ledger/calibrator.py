@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import wraps
-from typing import TYPE_CHECKING, Any, ParamSpec
+from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec
 
 from calibration_ledger.core.priors import check_prior, checked_prior, default_prior
 from calibration_ledger.core.state import State, calibration_of
@@ -35,6 +35,7 @@ from calibration_ledger.errors import (
     IMPOSSIBLE,
     CompletionTokensMissingError,
     InvalidInputError,
+    NotCopiableError,
     RemovedParameterError,
     damaged,
     impossible,
@@ -240,6 +241,18 @@ class AdaptiveCalibrator:
     def __repr__(self) -> str:
         """The ledger and what new models start with."""
         return f"AdaptiveCalibrator({self.ledger!r}, alpha={self.alpha!r}, rule={self.rule!r})"
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be copied or pickled: connections and locks belong to one process.
+
+        Raises:
+            NotCopiableError: always.
+        """
+        raise NotCopiableError(
+            f"a calibrator cannot be copied or pickled, for it holds connections and locks: share "
+            f"this one (threads may, and a fork keeps it), or open another on its ledger, "
+            f"{self.ledger}, where it is needed."
+        )
 
     # -- predict and record -----------------------------------------------------------------
 

@@ -121,6 +121,10 @@ class NoSuchEntryError(InvalidInputError, LookupError):
     """The model has no such entry."""
 
 
+class NotCopiableError(CalibrationLedgerError, TypeError):
+    """A calibrator was to be copied or pickled. What it hands out can be."""
+
+
 class CompletionTokensMissingError(InvalidInputError):
     """A timed block ended without its `completion_tokens`. Nothing was recorded."""
 

@@ -366,6 +366,38 @@ def test_without_the_extra_plain_python_does_it(missing):
     assert run_python(code) == ["Runs"]
 
 
+FAULTS = {
+    "a broken library": "raise OSError('libllvmlite.so: cannot open shared object file')",
+    "a broken C API": "raise SystemError('initialization of _internal failed')",
+    "a folder named coverage": "import coverage; coverage.types.Tracer",
+    "another numpy": "raise ImportError('Numba needs NumPy 2.4 or less')",
+    "half a package": "",
+    "a compiler that fails": "def njit(*a, **k): raise KeyError('codegen')\nclass types: pass",
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_numba_that_does_not_work_counts_as_none(tmp_path, fault):
+    (tmp_path / "numba").mkdir()
+    (tmp_path / "coverage").mkdir()
+    (tmp_path / "numba" / "__init__.py").write_text(FAULTS[fault])
+    code = (
+        "from calibration_ledger.fast import how_to_run\n"
+        "from calibration_ledger.rules import RULES\n"
+        "print(*(how_to_run(RULES, 10**9, 1).__name__ for _ in range(2)))"
+    )
+    assert run_python(code, PYTHONPATH=str(tmp_path)) == ["Runs", "Runs"]
+
+
+def test_a_numba_that_compiles_nothing_counts_as_none():
+    code = (
+        "from calibration_ledger.fast import how_to_run\n"
+        "from calibration_ledger.rules import RULES\n"
+        "print(how_to_run(RULES, 10**9, 1).__name__)"
+    )
+    assert run_python(code, NUMBA_DISABLE_JIT="1") == ["Runs"]
+
+
 COMPILED = """
 from calibration_ledger.fast.compiler import compiled
 from calibration_ledger.rules import EMA

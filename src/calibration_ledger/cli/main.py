@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 from typing import Any
 
 import click
@@ -109,11 +110,29 @@ class Calib(click.Group):
                 "--ledger goes before the command: calib --ledger PATH-OR-URL COMMAND.", ctx
             ) from error
         except OSError as error:  # a full disk behind stdout, say
-            if error.errno == errno.EPIPE:
-                raise  # click ends quietly: `calib history | head`
-            where = "" if error.filename is None else f" ({error.filename})"
-            reason = error.strerror or str(error)
-            raise Failure(f"the system refused: {reason}{where}.") from error
+            raise _refused(error) from error
+
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        """Read the options; those that print, such as --help, may meet a full disk, too."""
+        try:
+            return super().make_context(*args, **extra)
+        except OSError as error:
+            raise _refused(error) from error
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """Run, and end with an exit code of ours even if stderr takes no sentence."""
+        try:
+            return super().main(*args, **extra)
+        except OSError:
+            sys.exit(EXIT_FAILED)
+
+
+def _refused(error: OSError) -> Exception:
+    """What to raise for what the system refused."""
+    if error.errno == errno.EPIPE:
+        return error  # click ends quietly: `calib history | head`
+    where = "" if error.filename is None else f" ({error.filename})"
+    return Failure(f"the system refused: {error.strerror or error}{where}.")
 
 
 @click.group(

@@ -7,7 +7,7 @@ import io
 import json
 import shutil
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import chain, islice
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -51,8 +51,12 @@ def heading(text: str) -> None:
 
 
 def note(text: str) -> None:
-    """Print what is not the result: to stderr, so that pipes do not get it."""
-    click.echo(_encodable(escape(text), sys.stderr), err=True)
+    """Print what is not the result: to stderr, so that pipes do not get it.
+
+    What is done is done, even if a full disk behind stderr keeps it from being told.
+    """
+    with suppress(OSError):
+        click.echo(_encodable(escape(text), sys.stderr), err=True)
 
 
 def print_json(value: object, *, err: bool = False) -> None:

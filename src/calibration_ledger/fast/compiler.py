@@ -26,12 +26,21 @@ class Compiled(NamedTuple):
 
 
 def compiled(rules: Iterable[Rule]) -> Compiled | None:
-    """The compiled `learn_block`, and the folds of these rules; None where it cannot be done."""
+    """The compiled `learn_block`, and the folds of these rules; None where it cannot be done.
+
+    numba that is there and does not work counts as none: it may raise anything, such as an OSError
+    where a library below it is broken.
+    """
     try:
         import numba  # noqa: F401 - only to see whether it is there
         import numpy  # noqa: ICN001, F401 - the same
-    except ImportError:
+
+        return _compiled(rules)
+    except Exception:  # noqa: BLE001 - plain Python does the same
         return None
+
+
+def _compiled(rules: Iterable[Rule]) -> Compiled | None:
     with _lock:
         if not _learn_block:
             _learn_block.append(_try_to_compile(learn_block, _block_signature()))
@@ -83,9 +92,10 @@ def _try_to_compile(function: Any, signature: Any) -> Any:
         try:
             # As in Python, a division by zero is an error (the default, and no slower here), and
             # no arithmetic is reordered or fused: `fastmath` is off.
-            return njit(signature, nogil=True, cache=cache)(function)
+            found = njit(signature, nogil=True, cache=cache)(function)
         except Exception:  # noqa: BLE001, S112 - whatever a compiler cannot do, Python can
             continue
+        return None if found is function else found  # the same, with NUMBA_DISABLE_JIT
     return None
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -12,6 +11,7 @@ from calibration_ledger.core.replay import Columns, Runs
 from calibration_ledger.core.state import learn_columns
 from calibration_ledger.core.validation import TOKENS_LIMIT
 from calibration_ledger.errors import NotFiniteError, damage_told
+from calibration_ledger.fast.cores import cores
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -188,13 +188,6 @@ TASKS_PER_CORE = 4
 
 BATCH = 16
 """Candidates that are learnt in one go at most: it takes room for each of them."""
-
-
-def cores() -> int:
-    """How many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 class CompiledRuns(Runs):

@@ -93,18 +93,21 @@ Place = File | Server | Memory
 def find_place(ledger: str | os.PathLike[str] | None) -> Place:
     """The place that the user named: a path, a URL, `:memory:`, or None for their own.
 
-    None is `$CALIBRATION_LEDGER`, or `ledger.db` in the user's data folder.
+    None is `$CALIBRATION_LEDGER`, or `ledger.db` in the user's data folder. White space around a
+    text is dropped, for what is read from a file or from another command ends in a line end. A
+    `Path` is taken as it is.
 
     Raises:
         InvalidInputError: it is empty, or of a kind that cannot be a ledger.
+        LedgerPathError: there is no home to have a data folder in, or a path is relative to a
+            current folder that is gone.
     """
     if ledger is None:
-        ledger = os.environ.get(ENVIRONMENT) or None
+        ledger = os.environ.get(ENVIRONMENT, "").strip() or None
     if ledger is None:
-        import platformdirs
-
-        path = platformdirs.user_data_path("calibration-ledger", appauthor=False) / "ledger.db"
-        return File(path, ours=True)
+        return _own_place()
+    if isinstance(ledger, str):
+        ledger = ledger.strip()
     try:
         text = os.fspath(ledger)
         os.fsencode(text)  # no file has half a surrogate pair in its name
@@ -127,14 +130,43 @@ def find_place(ledger: str | os.PathLike[str] | None) -> Place:
         )
     if "://" in text:
         return _from_url(text)
+    return File(_full_path(text))
+
+
+def _full_path(text: str) -> Path:
+    """The path from the root; links in it stay as they are."""
     try:
-        path = Path(os.path.abspath(Path(text).expanduser()))  # noqa: PTH100 - keeps symlinks
+        return Path(os.path.abspath(Path(text).expanduser()))  # noqa: PTH100 - keeps symlinks
     except RuntimeError:
         raise InvalidInputError(
             f"the ledger {text} starts with the home of a user who is not known here: write the "
             f"path out, or ./{text} for a file of that name."
         ) from None
-    return File(path)
+    except FileNotFoundError:
+        raise LedgerPathError(
+            f"the ledger {text} is relative to the current folder, which was removed: change to "
+            f"another folder, or write the path out."
+        ) from None
+
+
+def _own_place() -> File:
+    """The user's own ledger.
+
+    Raises:
+        LedgerPathError: the user has no home, as one without a passwd entry in a container.
+    """
+    import platformdirs
+
+    try:
+        folder = platformdirs.user_data_path("calibration-ledger", appauthor=False)
+    except (RuntimeError, KeyError):
+        folder = Path()
+    if not folder.is_absolute():  # older platformdirs give ~, as it stands
+        raise LedgerPathError(
+            f"this user has no home folder to keep a ledger in: set HOME, or name the ledger with "
+            f"${ENVIRONMENT}, --ledger or AdaptiveCalibrator(PATH)."
+        )
+    return File(folder / "ledger.db", ours=True)
 
 
 def _from_url(text: str) -> Place:

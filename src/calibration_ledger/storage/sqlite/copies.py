@@ -12,7 +12,7 @@ import secrets
 import sqlite3
 from contextlib import closing
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from calibration_ledger.core.files import COMPANIONS, copy_mode, create, is_ledger_file, publish
 from calibration_ledger.errors import (
@@ -22,8 +22,14 @@ from calibration_ledger.errors import (
     LedgerPathError,
     LedgerPermissionError,
 )
+from calibration_ledger.storage.contents import look
 from calibration_ledger.storage.place import bytes_of, check_file
-from calibration_ledger.storage.sqlite.connections import connect_reader, connect_writer, uri
+from calibration_ledger.storage.sqlite.connections import (
+    connect_reader,
+    connect_writer,
+    list_tables,
+    uri,
+)
 from calibration_ledger.storage.sqlite.faults import faults_of
 from calibration_ledger.storage.sqlite.forks import no_fork
 from calibration_ledger.storage.sqlite.lock import locked_file
@@ -64,12 +70,31 @@ def backup_file(place: File, copy: Path, timeout_s: float) -> None:
 
     def fill(partial: Path) -> None:
         with no_fork(), closing(connect_reader(ledger, timeout_s)) as reader:
+            _check_is_made(place, reader)
             reader.execute(VACUUM_INTO, (uri(partial, "rw"),))
         # Who may not read the ledger may not read its copy either.
         copy_mode(partial, ledger)
 
     with faults_of(place.shown, "read"):
         new_copy(copy, ledger, fill)
+
+
+def _check_is_made(place: File, reader: sqlite3.Connection) -> None:
+    """Refuse a database that holds no ledger, as a process leaves that was killed while making one.
+
+    One of another revision is a ledger: an upgrade backs it up.
+    """
+
+    def ask(query: str) -> list[Any]:
+        return reader.execute(query).fetchall()
+
+    contents = look(list_tables(ask), ask)
+    if contents.state == "empty":
+        raise LedgerNotFoundError(
+            f"{place.shown} is an empty database, no ledger yet: nothing to back up."
+        )
+    if contents.state == "foreign":
+        raise contents.error(place.shown)
 
 
 def new_copy(copy: Path, ledger: Path | None, fill: Callable[[Path], object]) -> None:
@@ -82,7 +107,11 @@ def new_copy(copy: Path, ledger: Path | None, fill: Callable[[Path], object]) ->
     """
     if os.path.lexists(copy):
         raise _taken(copy)
-    if ledger is not None and is_ledger_file(copy, ledger):
+    try:
+        is_ours = ledger is not None and is_ledger_file(copy, ledger)
+    except OSError as error:  # relative to a current folder that was removed, say
+        raise InvalidInputError(f"{copy} cannot be written: {error.strerror}.") from None
+    if is_ours:
         raise InvalidInputError(f"{copy} is a name that belongs to the ledger: name another file.")
     if not copy.parent.is_dir():
         raise InvalidInputError(f"{copy} cannot be written, for its folder does not exist.")
