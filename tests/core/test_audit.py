@@ -295,7 +295,26 @@ def test_a_missing_last_entry_shows_against_last_seq():
     lived = lived_history()
     live = {"head": lived.head(), "last_seq": 15, **stored(lived)._asdict()}
     del lived.entries[-1]
-    assert ("sequence", 15) in {(f.check, f.seq) for f in audit(lived, **live)}
+    assert found_by(audit(lived, **live), "sequence") == [(15, "entries up to 15", "up to 14")]
+
+
+def test_entries_behind_last_seq_are_told():
+    found = found_by(audit(lived_history(), newest_seq=99), "sequence")
+    assert found == [(99, "no entry behind 15", "one")]
+
+
+def test_an_adjustment_behind_a_gap_says_which_entry_was_expected():
+    lived = lived_history()
+    live = {"head": lived.head(), "last_seq": 15, **stored(lived)._asdict()}
+    assert lived.entries[5]["kind"] == "recalibrated"
+    del lived.entries[4]
+    assert found_by(audit(lived, **live), "sequence") == [(6, "entry 5", "entry 6")]
+
+
+def test_another_head_than_that_of_the_history_is_told():
+    lived = lived_history()
+    found = found_by(audit(lived, head=b"\1" * 32), "head")
+    assert found == [(15, lived.head().hex(), "01" * 32)]
 
 
 def test_two_calls_that_changed_places_are_found_where_they_are():
@@ -308,7 +327,7 @@ def test_two_calls_that_changed_places_are_found_where_they_are():
 
 def test_a_history_without_entries_has_no_opening():
     findings = ModelAudit("m").finish(stored(lived_history()), 0, b"", 0)
-    assert "opening" in checks_of(findings)
+    assert found_by(findings, "opening") == [(None, OPENING, "no entry at all")]
 
 
 def test_a_first_entry_that_is_a_call_is_no_opening():
@@ -316,6 +335,16 @@ def test_a_first_entry_that_is_a_call_is_no_opening():
     lived.state = Ema(0.15, *LOCAL_PRIOR)
     lived.call(1, 2, 3.0)
     assert found_by(audit(lived), "opening") == [(1, OPENING, "a call")]
+
+
+def test_as_many_findings_as_are_listed_are_listed_without_a_count():
+    lived = Lived().adjust("opened", Ema(0.15, *LOCAL_PRIOR))
+    for _ in range(FINDINGS_MAX):
+        lived.call(1, 2, 3.0)
+    live = {"head": lived.head(), **stored(lived)._asdict()}
+    for entry in lived.entries[1:]:
+        entry["predicted_ms"] += 1.0
+    assert len(found_by(audit(lived, **live), "prediction")) == FINDINGS_MAX
 
 
 def test_more_of_one_finding_than_anybody_reads_are_counted():
@@ -565,8 +594,7 @@ def test_a_shortened_history_is_found_by_a_noted_head_alone():
     lived.state, lived.updated_at = lived.replayed(0.15), lived.entries[-1]["called_at"]
     assert audit(lived) == []
     (finding,) = audit(lived, noted)
-    assert (finding.check, finding.seq) == ("noted head", 15)
-    assert "ends at entry 14" in finding.found
+    assert finding == Finding("m", 15, "noted head", noted[15], "a history that ends at entry 14")
 
 
 def test_a_noted_head_of_a_model_that_is_gone_is_found():
