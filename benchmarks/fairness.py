@@ -62,7 +62,9 @@ def write(variant, path, durability, seconds, ready, results):
     end = clock() + seconds
     before = clock()
     while before < end:
-        record("model", rng.randrange(4096), rng.random() * 5000, rng.randrange(1024))
+        record(
+            "model", rng.randrange(4096), rng.random() * 5000, completion_tokens=rng.randrange(1024)
+        )
         after = clock()
         waits.append(after - before)
         before = after

@@ -85,7 +85,12 @@ def work(connection):
         while time.monotonic() < end:
             if batch == 1:
                 call = calls[count % len(calls)]
-                record(call.model, call.prompt_tokens, call.actual_ms, call.completion_tokens)
+                record(
+                    call.model,
+                    call.prompt_tokens,
+                    call.actual_ms,
+                    completion_tokens=call.completion_tokens,
+                )
             else:
                 record_many(calls[:batch])
             count += batch

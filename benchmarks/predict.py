@@ -28,7 +28,7 @@ HELLO = "import click\n@click.command()\ndef main():\n    click.echo('hello')\nm
 def keep_writing(path, stop):
     with AdaptiveCalibrator(path) as calibrator:
         while not stop.is_set():
-            calibrator.record("model", 512, 3400.0, 128)
+            calibrator.record("model", 512, 3400.0, completion_tokens=128)
             time.sleep(0.002)
 
 
@@ -81,7 +81,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         path = f"{folder}/calls.db"
         with AdaptiveCalibrator(path) as calibrator:
-            calibrator.record("model", 512, 3400.0, 128)
+            calibrator.record("model", 512, 3400.0, completion_tokens=128)
         context = multiprocessing.get_context("spawn")
         stop = context.Event()
         writer = context.Process(target=keep_writing, args=(path, stop))

@@ -49,9 +49,9 @@ def verbs(calibrator):
     """Each verb as a function of a number that makes its calls differ."""
     at = datetime(2025, 1, 31, tzinfo=UTC)
     return {
-        "record": lambda n: calibrator.record("m", n, 100.0 + n, 5),
+        "record": lambda n: calibrator.record("m", n, 100.0 + n, completion_tokens=5),
         "record with request_id": lambda n: calibrator.record(
-            "m", n, 100.0, 5, request_id=f"r{n}", called_at=at
+            "m", n, 100.0, completion_tokens=5, request_id=f"r{n}", called_at=at
         ),
         "predict": lambda _: calibrator.predict("m", 10, 5),
         "calibration": lambda _: calibrator.calibration("m"),
@@ -68,7 +68,7 @@ def measure(folder):
     found = {}
     with AdaptiveCalibrator(Path(folder) / "trips.db", durability="normal") as calibrator:
         for n in range(20):
-            calibrator.record("m", 10 + n, 100.0 + n, 5)
+            calibrator.record("m", 10 + n, 100.0 + n, completion_tokens=5)
         for name, work in verbs(calibrator).items():
             work(1)
             work(2)

@@ -39,6 +39,7 @@ from calibration_ledger.errors import (
     RemovedParameterError,
     damaged,
     impossible,
+    shown,
 )
 from calibration_ledger.rules import find_rule
 from calibration_ledger.storage.engines import open_ledger
@@ -82,7 +83,7 @@ if TYPE_CHECKING:
     from calibration_ledger.verbs.void import Seqs
 
 
-# -- parameters of the predecessor ----------------------------------------------------------
+# -- parameters that were removed, and arguments that are easily swapped -------------------
 
 Given = ParamSpec("Given")
 
@@ -111,6 +112,34 @@ def refusing_removed(init: Callable[Given, None]) -> Callable[Given, None]:
             if name in _REMOVED:
                 raise RemovedParameterError(_REMOVED[name])
         init(*arguments, **keywords)
+
+    return checked
+
+
+_UNCLEAR = 4
+"""So many arguments by position are a model, its prompt tokens, and two more numbers."""
+
+
+def refusing_fourth(record: Callable[Given, float]) -> Callable[Given, float]:
+    """Let `record` refuse the completion tokens by position.
+
+    `predict` and `Call` have them before the milliseconds, `record` has them after, and both are
+    numbers: a call in the other order would be recorded, and learnt. Type checkers see from the
+    signature that they go by keyword; Python's own error would not say what is the matter.
+    """
+
+    @wraps(record)
+    def checked(*arguments: Given.args, **keywords: Given.kwargs) -> float:
+        if len(arguments) == 1 + _UNCLEAR:
+            _, *start, third, fourth = map(shown, arguments)
+            named = ", ".join(start)
+            raise InvalidInputError(
+                f"record() takes the milliseconds before the completion tokens, and by position "
+                f"they are easily swapped: name both. Write record({named}, actual_ms={third}, "
+                f"completion_tokens={fourth}) or record({named}, completion_tokens={third}, "
+                f"actual_ms={fourth}), whichever is meant."
+            )
+        return record(*arguments, **keywords)
 
     return checked
 
@@ -159,7 +188,7 @@ def timed_call(
         model,
         prompt_tokens,
         call.actual_ms,
-        call.completion_tokens,
+        completion_tokens=call.completion_tokens,
         request_id=call.request_id,
         called_at=called_at,
         details=call.details or None,
@@ -294,13 +323,14 @@ class AdaptiveCalibrator:
             datetime.now(UTC),
         )
 
+    @refusing_fourth
     def record(
         self,
         model: str,
         prompt_tokens: int,
         actual_ms: float,
-        completion_tokens: int = 0,
         *,
+        completion_tokens: int = 0,
         request_id: str | None = None,
         called_at: datetime | None = None,
         details: Mapping[str, Any] | None = None,
@@ -311,7 +341,7 @@ class AdaptiveCalibrator:
             model: the model's name.
             prompt_tokens: the tokens that went in.
             actual_ms: the measured wall-clock time in milliseconds.
-            completion_tokens: the tokens that came out.
+            completion_tokens: the tokens that came out; by keyword.
             request_id: the caller's id for this call. Recording it again with the same numbers
                 adds nothing and gives the first error, unless the call was archived since.
             called_at: when the call was made, with a time zone; None: now.

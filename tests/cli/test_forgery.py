@@ -50,7 +50,12 @@ def fill(calibrator: AdaptiveCalibrator, model: str) -> None:
     for i in range(8):
         details = {"ttft_ms": 2.5 * i} if i == 3 else None
         calibrator.record(
-            model, 10 * i, 300.0 + 77 * i, 5 * i + 1, request_id=f"r{i}", details=details
+            model,
+            10 * i,
+            300.0 + 77 * i,
+            completion_tokens=5 * i + 1,
+            request_id=f"r{i}",
+            details=details,
         )
         if i == 4:
             calibrator.recalibrate(0.4, model=model)

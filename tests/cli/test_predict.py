@@ -10,7 +10,7 @@ from .test_stats import PRIOR
 
 def test_a_learnt_model_is_predicted_with_its_confidence(calib, ledger_path):
     with AdaptiveCalibrator(ledger_path) as calibrator:
-        calibrator.record("timmy", 512, 3400.0, 128)
+        calibrator.record("timmy", 512, 3400.0, completion_tokens=128)
         predicted_ms = calibrator.predict("timmy", 512, 128).predicted_ms
     result = calib("predict", "timmy", "--prompt-tokens", 512, "--completion-tokens", 128)
     assert f"{predicted_ms:.1f}" == "1989.5"
@@ -65,7 +65,7 @@ def test_prediction_and_status_are_of_one_moment(calib, ledger_path, monkeypatch
     def predict_then_others_record(self, *arguments):
         now = predict(self, *arguments)
         with AdaptiveCalibrator(ledger_path) as other:
-            other.record("busy", 512, 9000.0, 128)
+            other.record("busy", 512, 9000.0, completion_tokens=128)
         return now
 
     monkeypatch.setattr(AdaptiveCalibrator, "predict", predict_then_others_record)

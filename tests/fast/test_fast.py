@@ -315,7 +315,7 @@ def test_what_comes_while_a_compiled_recalibration_runs_is_learnt(calibrator, mo
     calibrator.record_many(Call("m", 10 + i % 50, 10, 500.0 + i % 77) for i in range(600))
 
     def record(_count):
-        calibrator.record("m", 20, 700.0, 5)
+        calibrator.record("m", 20, 700.0, completion_tokens=5)
 
     (adopted,) = calibrator.recalibrate(0.02, "kalman", progress=record)
     assert adopted.n == 601

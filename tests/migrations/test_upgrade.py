@@ -42,7 +42,9 @@ def _ledger(tmp_path):
     path = tmp_path / "calls.db"
     with AdaptiveCalibrator(path) as calibrator:
         for i in range(20):
-            calibrator.record(f"m{i % 2}", 10 + i, 100.0 + i, i, request_id=f"r{i}")
+            calibrator.record(
+                f"m{i % 2}", 10 + i, 100.0 + i, completion_tokens=i, request_id=f"r{i}"
+            )
         calibrator.recalibrate(0.4, model="m0")
         calibrator.reset("m1")
         assert calibrator.audit() == []

@@ -124,12 +124,12 @@ class Histories(RuleBasedStateMachine):
         if self.conflicts(call):
             heads = self.calibrator.heads()
             try:
-                self.calibrator.record(model, p, y, c, request_id=request_id)
+                self.calibrator.record(model, p, y, completion_tokens=c, request_id=request_id)
             except RequestConflictError:
                 assert self.calibrator.heads() == heads
                 return
             raise AssertionError("a conflict was not noticed")
-        error = self.calibrator.record(model, p, y, c, request_id=request_id)
+        error = self.calibrator.record(model, p, y, completion_tokens=c, request_id=request_id)
         assert error.hex() == float(self.expect(*call)).hex()
 
     def possible(self, batch):
@@ -420,7 +420,7 @@ def record_and(transaction, calibrator, call, then):
 def record_and_die(calibrator, call, *, in_time):
     model, p, c, y, request_id = call
     if in_time:
-        calibrator.record(model, p, y, c, request_id=request_id)
+        calibrator.record(model, p, y, completion_tokens=c, request_id=request_id)
     else:
         calibrator._ledger.write(
             record_and, calibrator, call, lambda: os.kill(os.getpid(), signal.SIGKILL)
@@ -466,7 +466,7 @@ def test_a_history_of_anything_finite_or_not_is_refused_whole_or_lived(ledger_pa
             before = Ema(**vars(reference))
             predicted, error = reference.learn(p, c, y)
             try:
-                assert calibrator.record("m", p, y, c).hex() == error.hex()
+                assert calibrator.record("m", p, y, completion_tokens=c).hex() == error.hex()
             except NotFiniteError:
                 refused += 1
                 assert calibrator.heads() == heads

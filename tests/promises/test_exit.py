@@ -20,7 +20,7 @@ answered = []
 def work(calibrator, who, count=10**9):
     for i in range(count):
         name = f"{sys.argv[2]}-{who}-{i}"
-        calibrator.record("m", i % 900, 100.0, 5, request_id=name)
+        calibrator.record("m", i % 900, 100.0, completion_tokens=5, request_id=name)
         os.write(1, f"{name}\\n".encode())
         answered.append(name)
 

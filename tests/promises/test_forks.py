@@ -52,7 +52,9 @@ def wait(*pids):
 def record(calibrator, who, count):
     for i in range(count):
         name = f"{who}-{i}"
-        assert isinstance(calibrator.record("m", i, 100.0 + i, 5, request_id=name), float)
+        assert isinstance(
+            calibrator.record("m", i, 100.0 + i, completion_tokens=5, request_id=name), float
+        )
 
 
 def names(*counts):

@@ -110,7 +110,7 @@ def test_a_refused_file_leaves_a_history_as_it_was(kind, data):
         "csv": "".join([f"{HEADER}\n", *(f"m,{i},5,6.5\n" for i in range(1500))]).encode(),
     }
     calibrator = AdaptiveCalibrator(":memory:")
-    calibrator.record("m", 1, 2.0, 3)
+    calibrator.record("m", 1, 2.0, completion_tokens=3)
     heads = calibrator.heads()
     content = many.get(kind, SAMPLES[kind]) + bent(data, SAMPLES[kind])
     if refused(calibrator, kind, content):

@@ -19,7 +19,7 @@ from calibration_ledger import AdaptiveCalibrator
 path, count = sys.argv[1:]
 with AdaptiveCalibrator(path, durability="normal", timeout_s=60) as calibrator:
     for i in range(int(count)):
-        calibrator.record("m", i % 500, 100.0, i % 70)
+        calibrator.record("m", i % 500, 100.0, completion_tokens=i % 70)
 """
 
 

@@ -82,7 +82,7 @@ def write_until_refused(ledger, barrier, results):
         barrier.wait()
         try:
             while True:
-                calibrator.record(f"m{count % 3}", count, 100.0, 5)
+                calibrator.record(f"m{count % 3}", count, 100.0, completion_tokens=5)
                 count += 1
         except LedgerTooNewError as error:
             steps = [frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__)]

@@ -7,7 +7,7 @@ import pytest
 from calibration_ledger import AdaptiveCalibrator
 from support.storm import WRITERS, Storm
 from support.storm_findings import examine
-from support.storm_roles import call_of
+from support.storm_roles import call_of, record_call
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there are no signals on Windows")
 
@@ -54,7 +54,5 @@ def make_and_kill(context, ledger, folder, seed):
     storm = Storm(context, ledger, folder, crew=WRITERS, seed=seed)
     storm.sweep(0.4)
     with AdaptiveCalibrator(ledger) as calibrator:
-        call = call_of("id-after")
-        sent = (call.model, call.prompt_tokens, call.actual_ms, call.completion_tokens)
-        calibrator.record(*sent, request_id="id-after")
+        record_call(calibrator, call_of("id-after"), request_id="id-after")
     examine(storm)

@@ -67,17 +67,19 @@ def template(tmp_path_factory):
                     model,
                     10 * i,
                     300.0 + 77 * i,
-                    5 * i + 1,
+                    completion_tokens=5 * i + 1,
                     request_id=f"r-{i}" if i % 2 else None,
                     details={"ttft_ms": 1.5 * i} if i % 3 == 0 else None,
                 )
         calibrator.recalibrate(0.4, model="m")
-        calibrator.record("m", 10, 300.0, 5)
+        calibrator.record("m", 10, 300.0, completion_tokens=5)
         calibrator.reset("n")
-        calibrator.record("n", 10, 300.0, 5)
+        calibrator.record("n", 10, 300.0, completion_tokens=5)
         calibrator.recalibrate(0.9)
         for i in range(5):
-            calibrator.record("gone", 10 * i, 300.0 + 77 * i, 5 * i + 1, request_id=f"r-{i}")
+            calibrator.record(
+                "gone", 10 * i, 300.0 + 77 * i, completion_tokens=5 * i + 1, request_id=f"r-{i}"
+            )
         calibrator.archive(LATER, folder / "gone.jsonl", model="gone")
         calibrator.void("old", seq=(3, 4))
         assert calibrator.audit() == []

@@ -27,7 +27,9 @@ def test_a_pool_of_thirty_two_threads_shares_a_calibrator(calibrator, calls):
     def work(worker):
         start.wait()
         for i in range(calls):
-            error_ms = calibrator.record("m", i, 100.0 + worker, 5, request_id=f"{worker}-{i}")
+            error_ms = calibrator.record(
+                "m", i, 100.0 + worker, completion_tokens=5, request_id=f"{worker}-{i}"
+            )
             seen = calibrator.predict("m", i).sample_count
             assert seen > i
             assert isinstance(error_ms, float)
@@ -50,7 +52,9 @@ def test_asyncio_to_thread_records_and_predicts_while_the_loop_goes_on(calibrato
         ended = asyncio.Event()
         ticking = asyncio.create_task(tick(ended))
         calls = [
-            asyncio.to_thread(calibrator.record, "m", i, 100.0 + i, 5, request_id=str(i))
+            asyncio.to_thread(
+                calibrator.record, "m", i, 100.0 + i, completion_tokens=5, request_id=str(i)
+            )
             for i in range(64)
         ]
         reads = [asyncio.to_thread(calibrator.predict, "m", i) for i in range(64)]

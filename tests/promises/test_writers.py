@@ -13,7 +13,10 @@ def write(path, worker, calls, barrier):
         barrier.wait()
         for i in range(calls):
             calibrator.record(
-                MODELS[(worker + i) % 3], 100 + i, 900.0 + worker * 10 + i, 20 + worker
+                MODELS[(worker + i) % 3],
+                100 + i,
+                900.0 + worker * 10 + i,
+                completion_tokens=20 + worker,
             )
 
 

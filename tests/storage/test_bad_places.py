@@ -53,7 +53,7 @@ READING = {
     "heads": lambda calibrator: calibrator.heads(),
 }
 WRITING = {
-    "record": lambda calibrator: calibrator.record(MODEL, 10, 100.0, 5),
+    "record": lambda calibrator: calibrator.record(MODEL, 10, 100.0, completion_tokens=5),
     "record_many": lambda calibrator: calibrator.record_many(
         [{"model": MODEL, "prompt_tokens": 1, "completion_tokens": 1, "actual_ms": 1.0}]
     ),
@@ -122,7 +122,9 @@ def template(tmp_path_factory) -> bytes:
     path = folder / "whole.db"
     with AdaptiveCalibrator(folder / "calls.db") as calibrator:
         for i in range(60):
-            calibrator.record(f"m{i % 3}", 10 + i, 100.0 + i, i, request_id=f"r{i}")
+            calibrator.record(
+                f"m{i % 3}", 10 + i, 100.0 + i, completion_tokens=i, request_id=f"r{i}"
+            )
         assert calibrator.audit() == []
         calibrator.backup(path)
     execute(path, "PRAGMA journal_mode=WAL")  # as a ledger that was written last by the program
@@ -448,7 +450,7 @@ def test_recording_into_a_ledger_with_a_flipped_header_records_or_changes_nothin
             suppress(CalibrationLedgerError),
             AdaptiveCalibrator(path, timeout_s=0.2) as calibrator,
         ):
-            calibrator.record("m0", 10, 100.0, 5, request_id="new")
+            calibrator.record("m0", 10, 100.0, completion_tokens=5, request_id="new")
             recorded = True
             assert calibrator.get_stats("m0")["sample_count"] == 21
         assert recorded or path.read_bytes() == flipped, offset

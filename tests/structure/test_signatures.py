@@ -15,7 +15,7 @@ SIGNATURES = {
     "__init__": "ledger=None, alpha=0.15, *, rule='ema', prior=None, durability='full', "
     "timeout_s=30.0",
     "predict": "model, prompt_tokens, completion_tokens=0",
-    "record": "model, prompt_tokens, actual_ms, completion_tokens=0, *, request_id=None, "
+    "record": "model, prompt_tokens, actual_ms, *, completion_tokens=0, request_id=None, "
     "called_at=None, details=None",
     "record_many": "calls",
     "timed": "model, prompt_tokens",
@@ -110,10 +110,33 @@ def test_the_ledger_and_alpha_may_come_by_position(ledger_path):
         assert calibrator.audit() == []
 
 
-def test_record_takes_its_arguments_by_position_in_the_predecessors_order(calibrator):
-    calibrator.record("m", 512, 3400, 128)
-    (call,) = calibrator.calls()
-    assert (call.prompt_tokens, call.actual_ms, call.completion_tokens) == (512, 3400.0, 128)
+def test_record_takes_the_milliseconds_by_position_as_the_predecessor_did(calibrator):
+    calibrator.record("m", 512, 3400)
+    calibrator.record("m", 512, 3400.5, completion_tokens=128, request_id="r")
+    first, second = calibrator.calls()
+    assert (first.prompt_tokens, first.actual_ms, first.completion_tokens) == (512, 3400.0, 0)
+    assert (second.prompt_tokens, second.actual_ms, second.completion_tokens) == (512, 3400.5, 128)
+    assert calibrator.audit() == []
+
+
+@pytest.mark.parametrize("numbers", [(128, 3400), (3400, 128), (3400.5, 128), (1, "x")])
+@pytest.mark.parametrize("more", [{}, {"request_id": "r"}, {"completion_tokens": 5}])
+def test_record_refuses_what_may_be_swapped_and_shows_both_spellings(calibrator, numbers, more):
+    with pytest.raises(InvalidInputError) as refused:
+        calibrator.record("m", 512, *numbers, **more)
+    third, fourth = map(repr, numbers)
+    for spelling in (
+        f"record('m', 512, actual_ms={third}, completion_tokens={fourth})",
+        f"record('m', 512, completion_tokens={third}, actual_ms={fourth})",
+    ):
+        assert spelling in str(refused.value)
+    assert calibrator.heads() == []
+
+
+def test_record_refuses_a_fifth_position_as_python_does(calibrator):
+    with pytest.raises(TypeError, match="positional arguments"):
+        calibrator.record("m", 512, 3400, 128, "r")
+    assert calibrator.heads() == []
 
 
 def test_a_calibrator_says_what_it_is(ledger_path):
@@ -166,8 +189,8 @@ def test_the_environment_names_the_default_ledger(ledger_path, monkeypatch):
 
 def test_a_ledger_in_memory_works_the_same():
     with AdaptiveCalibrator(":memory:") as calibrator:
-        error = calibrator.record("m", 512, 3400, 128, request_id="r")
-        assert calibrator.record("m", 512, 3400, 128, request_id="r") == error
+        error = calibrator.record("m", 512, 3400, completion_tokens=128, request_id="r")
+        assert calibrator.record("m", 512, 3400, completion_tokens=128, request_id="r") == error
         calibrator.reset()
         calibrator.record_many([Call("n", 1, 2, 3.0)])
         assert [replay.n for replay in calibrator.replay()] == [1, 1]

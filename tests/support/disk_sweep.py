@@ -47,11 +47,13 @@ def call(i: int, model: str = "m") -> Call:
 
 
 def record(calibrator: AdaptiveCalibrator) -> None:
-    calibrator.record("m", 10, 700.5, 20, called_at=AT, request_id="one", details={"ttft_ms": 1})
+    calibrator.record(
+        "m", 10, 700.5, completion_tokens=20, called_at=AT, request_id="one", details={"ttft_ms": 1}
+    )
 
 
 def open_model(calibrator: AdaptiveCalibrator) -> None:
-    calibrator.record("new", 10, 700.5, 20, called_at=AT, request_id="one")
+    calibrator.record("new", 10, 700.5, completion_tokens=20, called_at=AT, request_id="one")
 
 
 def record_many(calibrator: AdaptiveCalibrator) -> None:

@@ -14,7 +14,7 @@ def write_until_refused(url, barrier, results):
         barrier.wait()
         try:
             while True:
-                calibrator.record(f"m{count % 3}", count, 100.0, 5)
+                calibrator.record(f"m{count % 3}", count, 100.0, completion_tokens=5)
                 count += 1
         except LedgerTooNewError as error:
             results.put((count, error.found, error.expected))

@@ -107,14 +107,24 @@ class Role:
             yield f"{kind}-{self.worker}-{number}"
 
 
+def record_call(calibrator: AdaptiveCalibrator, call: Call, **more: Any) -> float:
+    """Record the numbers of a call by `record()`."""
+    return calibrator.record(
+        call.model,
+        call.prompt_tokens,
+        call.actual_ms,
+        completion_tokens=call.completion_tokens,
+        **more,
+    )
+
+
 def record(role: Role) -> None:
     """Calls with request ids, tried again until they are answered."""
     calibrator = role.open()
     for name in role.names("id"):
         call = call_of(name)
-        sent = (call.model, call.prompt_tokens, call.actual_ms, call.completion_tokens)
         error_ms = role.persist(
-            lambda sent=sent, name=name: calibrator.record(*sent, request_id=name)
+            lambda call=call, name=name: record_call(calibrator, call, request_id=name)
         )
         assert isinstance(error_ms, float)
         role.log.acknowledge(name)
@@ -125,8 +135,7 @@ def record_bare(role: Role) -> None:
     calibrator = role.open()
     for name in role.names("bare"):
         call = call_of(name, bare=True)
-        sent = (call.model, call.prompt_tokens, call.actual_ms, call.completion_tokens)
-        recording = lambda sent=sent, call=call: calibrator.record(*sent, details=call.details)  # noqa: E731 - for `again`
+        recording = lambda call=call: record_call(calibrator, call, details=call.details)  # noqa: E731 - for `again`
         if role.persist(recording, again=False) is not None:
             role.log.acknowledge(name)
 

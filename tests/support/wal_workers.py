@@ -99,7 +99,7 @@ def writer(path: str, seconds: float) -> int:
         assert held is not None
         held.cursor.execute("PRAGMA wal_autocheckpoint=20")
         for i in begin(seconds):
-            calibrator.record("m", i % 1000, 100.0, i % 77)
+            calibrator.record("m", i % 1000, 100.0, completion_tokens=i % 77)
             commits += 1
             time.sleep(PAUSE_S * (i % 2))
     return commits + 1

@@ -84,7 +84,9 @@ def case(name, error=InvalidInputError):
 
 for _name, _value in TOKENS.items():
     case(f"record prompt_tokens {_name}")(lambda c, v=_value: c.record("m", v, 1.0))
-    case(f"record completion_tokens {_name}")(lambda c, v=_value: c.record("m", 1, 1.0, v))
+    case(f"record completion_tokens {_name}")(
+        lambda c, v=_value: c.record("m", 1, 1.0, completion_tokens=v)
+    )
     case(f"predict prompt_tokens {_name}")(lambda c, v=_value: c.predict("m", v))
     case(f"predict completion_tokens {_name}")(lambda c, v=_value: c.predict("m", 1, v))
     case(f"timed prompt_tokens {_name}")(lambda c, v=_value: c.timed("m", v))
@@ -221,7 +223,9 @@ def lived(tmp_path_factory):
     path = tmp_path_factory.mktemp("lived") / "calls.db"
     with AdaptiveCalibrator(path) as calibrator:
         for i in range(5):
-            calibrator.record("m", i, 100.0 + i, 3, request_id=f"r-{i}", called_at=NOON)
+            calibrator.record(
+                "m", i, 100.0 + i, completion_tokens=3, request_id=f"r-{i}", called_at=NOON
+            )
             calibrator.record("n", i, 50.0, details={"ttft_ms": i})
         calibrator.reset("n")
         yield calibrator, path
@@ -252,7 +256,7 @@ def test_a_conflicting_request_id_changes_nothing(lived, p, y, c):
     calibrator, path = lived
     rows = dump(path)
     with pytest.raises(RequestConflictError, match="give each call an id of its own"):
-        calibrator.record("m", p, y, c, request_id="r-0")
+        calibrator.record("m", p, y, completion_tokens=c, request_id="r-0")
     with pytest.raises(RequestConflictError):
         record_many_with(
             calibrator, prompt_tokens=p, actual_ms=y, completion_tokens=c, request_id="r-0"

@@ -32,7 +32,9 @@ def seqs(calls):
 
 
 def test_calls_come_as_they_were_recorded(calibrator):
-    error = calibrator.record("m", 1, 2.5, 3, request_id="r", called_at=NOON, details={"a": 1})
+    error = calibrator.record(
+        "m", 1, 2.5, completion_tokens=3, request_id="r", called_at=NOON, details={"a": 1}
+    )
     (call,) = calibrator.calls()
     assert call == Call("m", 1, 3, 2.5, NOON, "r", {"a": 1}, 2, 2.5 - error)
     assert call.error_ms == error

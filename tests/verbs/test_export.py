@@ -26,7 +26,13 @@ def _calls(calibrator, request):
         return
     for i in range(3):
         calibrator.record(
-            "größe", 10 + i, 100.25, 5, called_at=soon(i), request_id=f"r,{i}", details={"i": i}
+            "größe",
+            10 + i,
+            100.25,
+            completion_tokens=5,
+            called_at=soon(i),
+            request_id=f"r,{i}",
+            details={"i": i},
         )
     calibrator.record("a", 1, 0.1, called_at=soon(0))
 

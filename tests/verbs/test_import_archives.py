@@ -76,7 +76,9 @@ def test_any_history_is_archived_at_any_time_and_comes_back_byte_for_byte(histor
 def archives(calibrator, tmp_path):
     """A ledger of 12 calls, of which the first four and the next four are archived."""
     for i in range(12):
-        calibrator.record("m", i, 100.0 + i, 3, called_at=soon(i), request_id=f"r{i}")
+        calibrator.record(
+            "m", i, 100.0 + i, completion_tokens=3, called_at=soon(i), request_id=f"r{i}"
+        )
     paths = [tmp_path / "1.jsonl", tmp_path / "2.jsonl"]
     (tmp_path / "whole.jsonl").write_text(exported(calibrator))
     calibrator.archive(soon(4), paths[0])
@@ -139,7 +141,7 @@ def test_an_archive_and_what_came_after_come_back_together(calibrator, other, ar
 
 def test_another_ledgers_archive_is_refused(calibrator, other, archives, tmp_path):
     for i in range(12):
-        other.record("m", i, 100.0 + i, 4, called_at=soon(i))
+        other.record("m", i, 100.0 + i, completion_tokens=4, called_at=soon(i))
     other.archive(soon(8), tmp_path / "others.jsonl")
     refused(calibrator, tmp_path / "others.jsonl", "has another history")
     refused(other, archives[1], "has another history")
@@ -167,7 +169,7 @@ def test_an_archive_comes_back_before_a_reset(calibrator, archives):
 
 def test_an_archive_comes_back_under_recalibrations_from_before_it(calibrator, tmp_path):
     for i in range(4):
-        calibrator.record("m", i, 100.0 + i, 3, called_at=soon(i))
+        calibrator.record("m", i, 100.0 + i, completion_tokens=3, called_at=soon(i))
     calibrator.recalibrate(0.5)
     calibrator.record("m", 5, 6.0)
     text = exported(calibrator)
@@ -219,7 +221,7 @@ def test_an_append_to_what_was_archived_meanwhile_is_refused(
 ):
     """A recalibration in the file may rest on what was just archived here."""
     for i in range(6):
-        calibrator.record("m", i, 100.0 + i, 3, called_at=soon(i))
+        calibrator.record("m", i, 100.0 + i, completion_tokens=3, called_at=soon(i))
     other.import_calls("ledger", io.StringIO(exported(calibrator)))
     other.recalibrate(0.6)
     just_before("_append", lambda writer: writer.archive(soon(3), tmp_path / "late.jsonl"))

@@ -120,10 +120,10 @@ def test_the_same_row_of_another_model_is_another_call(take):
 
 
 def test_a_request_id_is_known_whoever_recorded_it(take, calibrator):
-    calibrator.record("m", 100, 900.5, 20, request_id="r1")
+    calibrator.record("m", 100, 900.5, completion_tokens=20, request_id="r1")
     report = take("jsonl", json_row(request_id="r1") + json_row(request_id="r2"))
     assert (report.recorded, report.already) == (1, 1)
-    assert calibrator.record("m", 100, 900.5, 20, request_id="r2") != 0.0
+    assert calibrator.record("m", 100, 900.5, completion_tokens=20, request_id="r2") != 0.0
     assert len(list(calibrator.calls())) == 2
 
 
@@ -191,7 +191,7 @@ def test_a_request_id_with_other_numbers_in_the_ledger_is_found_before_anything_
 @pytest.mark.parametrize("numbers", [(101, 20, 900.5), (100, 21, 900.5), (100, 20, 900.25)])
 def test_each_number_counts_in_a_conflict(numbers, refuse, calibrator):
     p, c, y = numbers
-    calibrator.record("m", p, y, c, request_id="r")
+    calibrator.record("m", p, y, completion_tokens=c, request_id="r")
     assert "other numbers" in refuse("jsonl", json_row(request_id="r")).reason
 
 

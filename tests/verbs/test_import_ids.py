@@ -132,7 +132,7 @@ def test_every_call_that_was_recorded_bears_it_and_the_rest_of_its_details(take,
 
 
 def test_what_was_there_already_keeps_what_it_has(take, calibrator):
-    calibrator.record("m", 100, 900.5, 20, request_id="r", details={"own": 1})
+    calibrator.record("m", 100, 900.5, completion_tokens=20, request_id="r", details={"own": 1})
     first = take("csv", CSV)
     assert ids(calibrator) == [None, first.import_id, first.import_id]
     grown = take("csv", CSV + "n,9,9,9,2025-01-03T00:00Z\n")

@@ -16,7 +16,9 @@ def good():
     """The lines of a ledger with everything in it."""
     with AdaptiveCalibrator(":memory:") as source:
         for i in range(4):
-            source.record("a", 5 + i, 100.0 * i, 3, called_at=soon(i), request_id=f"r{i}")
+            source.record(
+                "a", 5 + i, 100.0 * i, completion_tokens=3, called_at=soon(i), request_id=f"r{i}"
+            )
         source.recalibrate(0.4)
         source.record("a", 9, 55.5, called_at=soon(9), details={"ttft_ms": 1.5})
         source.reset("a")

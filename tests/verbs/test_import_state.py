@@ -108,7 +108,7 @@ def test_predictions_and_stats_go_on_as_the_predecessors_would(model, calls):
     with AdaptiveCalibrator(":memory:") as calibrator:
         calibrator.import_calls("state", io.StringIO(state({"model": "m"} | model)))
         for p, c, y in calls:
-            calibrator.record("m", p, y, c)
+            calibrator.record("m", p, y, completion_tokens=c)
         expected = predecessor(model, calls)
         found = calibrator.calibration("m").to_dict()
         assert {name: found[name] for name in expected} == expected

@@ -81,7 +81,7 @@ def test_a_file_of_voided_calls_alone_makes_no_ledger(take, ledger_path):
 
 
 def test_what_stands_in_the_ledger_is_not_changed_by_a_voided_row(take, calibrator):
-    calibrator.record("m", 100, 900.5, 20, request_id="r")
+    calibrator.record("m", 100, 900.5, completion_tokens=20, request_id="r")
     heads = calibrator.heads()
     assert take("jsonl", json_row(request_id="r", voided=True)).voided == 1
     assert calibrator.heads() == heads

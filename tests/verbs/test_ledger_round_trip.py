@@ -159,9 +159,15 @@ def test_an_imported_opening_balance_and_its_note_move(calibrator, other):
 
 def test_the_lines_of_a_ledger_file_are_as_documented(calibrator):
     calibrator.record(
-        "m", 512, 3400.0, 128, called_at=soon(0), request_id="r", details={"ttft_ms": 80.5}
+        "m",
+        512,
+        3400.0,
+        completion_tokens=128,
+        called_at=soon(0),
+        request_id="r",
+        details={"ttft_ms": 80.5},
     )
-    calibrator.record("m", 512, 3400.0, 128, called_at=soon(1))
+    calibrator.record("m", 512, 3400.0, completion_tokens=128, called_at=soon(1))
     header, opened, call, bare, head, end = exported(calibrator).splitlines()
     assert header == '{"ledger":"calibration-ledger/1"}'
     assert list(json.loads(opened)) == [
@@ -183,8 +189,8 @@ def test_the_lines_of_a_ledger_file_are_as_documented(calibrator):
 
 def test_carriage_returns_in_names_and_ids_survive_csv():
     with AdaptiveCalibrator(":memory:") as one, AdaptiveCalibrator(":memory:") as two:
-        one.record("m\rodel", 96, 5900.0, 310, request_id="a\rb")
-        one.record("plain", 96, 5900.0, 310, request_id="a\r\nb")
+        one.record("m\rodel", 96, 5900.0, completion_tokens=310, request_id="a\rb")
+        one.record("plain", 96, 5900.0, completion_tokens=310, request_id="a\r\nb")
         out = io.StringIO(newline="")
         one.export_ledger("csv", out)
         two.import_calls("csv", io.BytesIO(out.getvalue().encode()))

@@ -48,7 +48,9 @@ def test_a_prediction_is_what_the_next_record_holds_against_the_measurement(cali
         call = make_call(i)
         numbers = call.prompt_tokens, call.completion_tokens
         prediction = calibrator.predict(call.model, *numbers)
-        error = calibrator.record(call.model, numbers[0], call.actual_ms, numbers[1])
+        error = calibrator.record(
+            call.model, numbers[0], call.actual_ms, completion_tokens=numbers[1]
+        )
         assert error == call.actual_ms - prediction.predicted_ms
         assert prediction.sample_count == i
         assert prediction.confidence == 1 - math.exp(-i / 10)
@@ -78,7 +80,7 @@ def test_a_prediction_of_a_ledger_made_meanwhile_is_of_that_ledger(ledger_path):
 def test_a_calibration_is_the_whole_state_unrounded(calibrator):
     reference = Ema(0.15, *LOCAL_PRIOR)
     for i in range(7):
-        calibrator.record("m", 10 * i, 333.3 * i, 7, called_at=NOON)
+        calibrator.record("m", 10 * i, 333.3 * i, completion_tokens=7, called_at=NOON)
         reference.learn(10 * i, 7, 333.3 * i)
     live = calibrator.calibration("m")
     assert isinstance(live, ModelCalibration)
@@ -102,7 +104,7 @@ def test_the_calibration_of_a_model_never_seen_is_its_prior(ledger_path):
 def test_stats_are_rounded_and_sorted_by_model(calibrator):
     for model in ("b", "a", "B", "ä"):
         for i in range(12):
-            calibrator.record(model, 100 * i, 1234.567 * i, 10, called_at=NOON)
+            calibrator.record(model, 100 * i, 1234.567 * i, completion_tokens=10, called_at=NOON)
     stats = calibrator.all_stats()
     assert [item["model"] for item in stats] == ["B", "a", "b", "ä"]
     live = calibrator.calibration("a")
@@ -168,7 +170,7 @@ def test_a_reset_sets_the_prior_back_and_keeps_the_history(calibrator, ledger_pa
     assert (entry["kind"], entry["seq"]) == ("reset", 22)
     expected = Ema(0.15, *LOCAL_PRIOR)
     _, error = expected.learn(1, 2, 3.0)
-    assert calibrator.record("m", 1, 3.0, 2) == error
+    assert calibrator.record("m", 1, 3.0, completion_tokens=2) == error
     assert numbers_of(calibrator.calibration("m")) == expected.numbers()
 
 
@@ -263,7 +265,7 @@ def test_a_prior_function_is_asked_only_where_there_is_no_history(ledger_path):
 
 def test_a_prior_function_that_uses_its_own_calibrator_does_not_wait_for_itself(ledger_path):
     with AdaptiveCalibrator(ledger_path, timeout_s=5) as helper:
-        helper.record("base", 100, 500.0, 10)
+        helper.record("base", 100, 500.0, completion_tokens=10)
         with AdaptiveCalibrator(
             ledger_path,
             timeout_s=5,

@@ -61,7 +61,7 @@ def test_each_step_of_a_trace_matches_to_the_bit_through_record(ledger_path, tra
             assert getattr(prior, name).hex() == bits
         for step, (p, y, c) in steps_of(trace):
             assert calibrator.predict(model, p, c).predicted_ms.hex() == step["predicted_ms"]
-            assert calibrator.record(model, p, y, c).hex() == step["error_ms"]
+            assert calibrator.record(model, p, y, completion_tokens=c).hex() == step["error_ms"]
             live = calibrator.calibration(model)
             for name in (*COEFFICIENTS, *TOTALS):
                 assert getattr(live, name).hex() == step[name]
@@ -122,8 +122,10 @@ def test_a_trace_matches_to_the_bit_when_its_alpha_is_adopted_afterwards(ledger_
 
 
 def test_the_error_is_actual_minus_predicted_before_the_call_was_learnt(calibrator):
-    assert calibrator.record("timmy:v0.1-q4", 512, 3400, 128) == 3400 - 1580
-    assert calibrator.record("llama3-8b", 512, 100, 128) == 100 - (150 + 0.05 * 512 + 0.3 * 128)
+    assert calibrator.record("timmy:v0.1-q4", 512, 3400, completion_tokens=128) == 3400 - 1580
+    assert calibrator.record("llama3-8b", 512, 100, completion_tokens=128) == 100 - (
+        150 + 0.05 * 512 + 0.3 * 128
+    )
 
 
 def test_the_prior_rule_and_alpha_used_are_written_into_the_ledger(ledger_path):
@@ -139,10 +141,10 @@ def test_the_prior_rule_and_alpha_used_are_written_into_the_ledger(ledger_path):
 
 def test_a_model_keeps_the_alpha_and_prior_that_it_was_opened_with(ledger_path):
     with AdaptiveCalibrator(ledger_path, 0.25) as calibrator:
-        calibrator.record("m", 10, 200.0, 3)
+        calibrator.record("m", 10, 200.0, completion_tokens=3)
     with AdaptiveCalibrator(ledger_path, 0.9, prior=lambda _: (9.0, 9.0, 9.0)) as calibrator:
-        calibrator.record("m", 10, 200.0, 3)
-        calibrator.record("n", 10, 200.0, 3)
+        calibrator.record("m", 10, 200.0, completion_tokens=3)
+        calibrator.record("n", 10, 200.0, completion_tokens=3)
         assert calibrator.calibration("m").alpha == 0.25
         assert calibrator.calibration("n").alpha == 0.9
         expected = Ema(0.25, *LOCAL_PRIOR)
@@ -168,13 +170,13 @@ def test_no_time_at_all_is_a_measurement_and_never_negative_zero(calibrator, led
 
 
 def test_tokens_may_be_anything_that_is_an_index(calibrator):
-    calibrator.record("m", Index(5), 10.0, Index(7))
+    calibrator.record("m", Index(5), 10.0, completion_tokens=Index(7))
     (call,) = calibrator.calls()
     assert (type(call.prompt_tokens), call.prompt_tokens, call.completion_tokens) == (int, 5, 7)
 
 
 def test_the_largest_tokens_are_taken(calibrator):
-    calibrator.record("m", 2**31 - 1, 1e9, 2**31 - 1)
+    calibrator.record("m", 2**31 - 1, 1e9, completion_tokens=2**31 - 1)
     (call,) = calibrator.calls()
     assert call.prompt_tokens == call.completion_tokens == 2**31 - 1
 
@@ -300,39 +302,42 @@ def test_a_call_that_was_handed_out_is_a_value(calibrator):
 
 @pytest.mark.both
 def test_the_same_request_id_again_gives_the_first_error_and_adds_no_row(calibrator, make_call):
-    first = calibrator.record("m", 10, 500.0, 5, request_id="r")
+    first = calibrator.record("m", 10, 500.0, completion_tokens=5, request_id="r")
     heads = calibrator.heads()
     for _ in range(3):
-        assert calibrator.record("m", 10, 500.0, 5, request_id="r") == first
+        assert calibrator.record("m", 10, 500.0, completion_tokens=5, request_id="r") == first
     calibrator.record_many([make_call(i, "m") for i in range(5)])
     again = calibrator.heads()
-    assert calibrator.record("m", 10, 500.0, 5, request_id="r") == first
+    assert calibrator.record("m", 10, 500.0, completion_tokens=5, request_id="r") == first
     assert calibrator.heads() == again
     assert heads != again
 
 
 def test_a_request_id_is_remembered_by_other_calibrators_and_across_resets(ledger_path):
     with AdaptiveCalibrator(ledger_path) as calibrator:
-        first = calibrator.record("m", 10, 500.0, 5, request_id="r")
+        first = calibrator.record("m", 10, 500.0, completion_tokens=5, request_id="r")
         calibrator.reset("m")
     with AdaptiveCalibrator(ledger_path, 0.9) as calibrator:
-        assert calibrator.record("m", 10, 500.0, 5, request_id="r") == first
+        assert calibrator.record("m", 10, 500.0, completion_tokens=5, request_id="r") == first
         calibrator.recalibrate(0.5)
-        assert calibrator.record("m", 10, 500.0, 5, request_id="r") == first
+        assert calibrator.record("m", 10, 500.0, completion_tokens=5, request_id="r") == first
         assert calibrator.calibration("m").sample_count == 0
         assert calibrator.audit() == []
 
 
 def test_a_request_id_is_a_models_own(calibrator):
-    calibrator.record("m", 10, 500.0, 5, request_id="r")
-    calibrator.record("n", 99, 9.0, 1, request_id="r")
+    calibrator.record("m", 10, 500.0, completion_tokens=5, request_id="r")
+    calibrator.record("n", 99, 9.0, completion_tokens=1, request_id="r")
     assert [call.request_id for call in calibrator.calls()] == ["r", "r"]
 
 
 @pytest.mark.parametrize("milliseconds", [500, 500.0, Fraction(1000, 2)])
 def test_the_same_milliseconds_in_another_type_are_the_same(calibrator, milliseconds):
-    first = calibrator.record("m", 10, 500.0, Index(5), request_id="r")
-    assert calibrator.record("m", Index(10), milliseconds, 5, request_id="r") == first
+    first = calibrator.record("m", 10, 500.0, completion_tokens=Index(5), request_id="r")
+    assert (
+        calibrator.record("m", Index(10), milliseconds, completion_tokens=5, request_id="r")
+        == first
+    )
     assert calibrator.calibration("m").sample_count == 1
 
 
@@ -348,12 +353,12 @@ def test_another_time_and_other_details_do_not_make_it_another_call(calibrator):
     [(11, 500.0, 5), (10, 500.0000000000001, 5), (10, 500.0, 6), (10, 500.0, 0), (5, 500.0, 10)],
 )
 def test_the_same_request_id_with_other_numbers_is_a_conflict(calibrator, numbers):
-    calibrator.record("m", 10, 500.0, 5, request_id="r-1")
+    calibrator.record("m", 10, 500.0, completion_tokens=5, request_id="r-1")
     heads = calibrator.heads()
     p, y, c = numbers
     sentence = r"'r-1' of the model 'm' was recorded with 10 prompt tokens, 5 completion tokens"
     with pytest.raises(RequestConflictError, match=sentence):
-        calibrator.record("m", p, y, c, request_id="r-1")
+        calibrator.record("m", p, y, completion_tokens=c, request_id="r-1")
     assert calibrator.heads() == heads
 
 
@@ -375,7 +380,7 @@ def test_a_file_by_hand_explains_itself(calibrator, ledger_path, make_call):
             call.model,
             call.prompt_tokens,
             call.actual_ms,
-            call.completion_tokens,
+            completion_tokens=call.completion_tokens,
             request_id=f"r-{i}" if i % 3 else None,
             details={"ttft_ms": i / 7} if i % 4 else None,
         )
@@ -392,7 +397,9 @@ def test_a_file_by_hand_explains_itself(calibrator, ledger_path, make_call):
 
 def test_a_sql_browser_sees_names_and_times(calibrator, ledger_path):
     time = NOON.replace(microsecond=5)
-    calibrator.record("timmy", 512, 3400, 128, request_id="r", called_at=time, details={"a": 1})
+    calibrator.record(
+        "timmy", 512, 3400, completion_tokens=128, request_id="r", called_at=time, details={"a": 1}
+    )
     with look_into(ledger_path) as connection:
         (row,) = connection.execute("SELECT * FROM readable_calls").fetchall()
     assert dict(row) == {

@@ -24,7 +24,7 @@ def one_by_one(calibrator, calls):
             call.model,
             call.prompt_tokens,
             call.actual_ms,
-            call.completion_tokens,
+            completion_tokens=call.completion_tokens,
             request_id=call.request_id,
             called_at=call.called_at,
             details=call.details,

@@ -161,10 +161,10 @@ def test_progress_is_told_of_every_call(lived):
 def dated(calibrator):
     """Ten calls an hour apart, two of which were recorded late, and a reset."""
     for i, at in enumerate((0, 1, 2, 7, 3, 4, 5)):
-        calibrator.record("m", 10 * i, 100.0 * i, 5, called_at=hour(at))
+        calibrator.record("m", 10 * i, 100.0 * i, completion_tokens=5, called_at=hour(at))
     calibrator.reset("m")
     for i, at in enumerate((6, 1, 8)):
-        calibrator.record("m", 7 * i, 90.0 * i, 5, called_at=hour(at))
+        calibrator.record("m", 7 * i, 90.0 * i, completion_tokens=5, called_at=hour(at))
     return calibrator
 
 
@@ -239,7 +239,7 @@ def test_calls_after_a_recalibration_are_learnt_from_what_was_adopted(lived, led
     lived.recalibrate(0.33, model="m0")
     expected = fold_file(ledger_path, "m0", 0.33)
     _, error = expected.learn(10, 5, 777.0)
-    assert lived.record("m0", 10, 777.0, 5) == error
+    assert lived.record("m0", 10, 777.0, completion_tokens=5) == error
     assert numbers_of(lived.calibration("m0")) == expected.numbers()
 
 
@@ -393,7 +393,7 @@ def test_a_recalibration_that_was_overtaken_starts_over(two, ledger_path, other)
             second.reset("m")
         else:
             second.recalibrate(0.9, model="m")
-        second.record("m", 10, 500.0, 5)
+        second.record("m", 10, 500.0, completion_tokens=5)
 
     (adopted,) = first.recalibrate(0.3, progress=once(overtake))
     assert numbers_of(adopted.calibration) == fold_file(ledger_path, "m", 0.3).numbers()
@@ -413,6 +413,8 @@ def test_a_recalibration_without_an_alpha_takes_what_is_live_when_it_is_adopted(
 def test_a_replay_is_of_the_moment_when_it_began(two):
     first, second = two
     before = first.calibration("m")
-    (replay,) = first.replay(progress=once(lambda: second.record("m", 10, 500.0, 5)))
+    (replay,) = first.replay(
+        progress=once(lambda: second.record("m", 10, 500.0, completion_tokens=5))
+    )
     assert replay.calibration == before
     assert replay.n == PAGE + 50

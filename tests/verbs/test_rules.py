@@ -36,7 +36,7 @@ def test_each_step_of_a_kalman_trace_is_lived_to_the_bit(ledger_path, name):
         for step in trace["steps"]:
             p, c, y = step["prompt_tokens"], step["completion_tokens"], step["actual_ms"]
             assert calibrator.predict("m", p, c).predicted_ms.hex() == step["predicted_ms"]
-            error = calibrator.record("m", p, float.fromhex(y), c)
+            error = calibrator.record("m", p, float.fromhex(y), completion_tokens=c)
             assert error.hex() == step["error_ms"]
             assert hexed(calibrator.calibration("m")) == [step[name] for name in NUMBERS]
         (replay,) = calibrator.replay()
@@ -58,7 +58,7 @@ def test_a_model_lives_under_its_rule_whatever_others_open_theirs_with(ledger, m
         calibrator.record_many(make_call(i, "mine") for i in range(30))
     with AdaptiveCalibrator(ledger) as other:
         other.record_many(make_call(i, "mine") for i in range(30, 40))
-        other.record("mine", 10, 400.0, 5, request_id="r")
+        other.record("mine", 10, 400.0, completion_tokens=5, request_id="r")
         assert other.calibration("mine").rule.startswith(rule)
         (replay,) = other.replay()
         assert replay.calibration == other.calibration("mine")
@@ -90,7 +90,7 @@ def test_a_ledger_of_another_rule_moves_whole(ledger, tmp_path, make_call):
         calibrator.record_many(make_call(i, f"m{i % 2}") for i in range(50))
         calibrator.recalibrate(0.05, model="m1")
         calibrator.reset("m0")
-        calibrator.record("m0", 100, 900.0, 20)
+        calibrator.record("m0", 100, 900.0, completion_tokens=20)
         calibrator.export_ledger("jsonl", tmp_path / "all.jsonl")
         heads = calibrator.heads()
         states = [calibrator.calibration(head.model) for head in heads]
@@ -103,7 +103,7 @@ def test_a_ledger_of_another_rule_moves_whole(ledger, tmp_path, make_call):
 
 def test_the_state_is_told_and_taken_as_a_dict(calibrator):
     with AdaptiveCalibrator(":memory:", rule="kalman") as kalman:
-        kalman.record("m", 10, 400.0, 5)
+        kalman.record("m", 10, 400.0, completion_tokens=5)
         found = kalman.calibration("m")
     assert len(found.rule_state) == len(KALMAN.extra_numbers)
     assert type(found).from_dict(found.to_dict()) == found
@@ -112,23 +112,23 @@ def test_the_state_is_told_and_taken_as_a_dict(calibrator):
 def test_what_cannot_stay_finite_is_refused_and_changes_nothing(ledger):
     with AdaptiveCalibrator(ledger, rule="kalman", prior=lambda _: (1e150,) * 3) as calibrator:
         with pytest.raises(NotFiniteError, match="would not stay finite"):
-            calibrator.record("m", 1, 1.0, 1)
+            calibrator.record("m", 1, 1.0, completion_tokens=1)
         assert calibrator.all_stats() == []
 
 
 @pytest.mark.parametrize("state", [None, b"", bytes(8), bytes(72), b"odd"], ids=repr)
 def test_a_further_state_that_is_not_the_rules_is_a_finding_and_a_typed_error(ledger_path, state):
     with AdaptiveCalibrator(ledger_path, rule="kalman") as calibrator:
-        calibrator.record("m", 10, 400.0, 5)
+        calibrator.record("m", 10, 400.0, completion_tokens=5)
     with closing(sqlite3.connect(ledger_path)) as connection:
         connection.execute("PRAGMA ignore_check_constraints=ON")
         connection.execute("UPDATE calibrations SET rule_state = ?", (state,))
         connection.commit()
     with AdaptiveCalibrator(ledger_path) as calibrator:
         with pytest.raises(LedgerCorruptError, match=r"further|rule state"):
-            calibrator.record("m", 10, 400.0, 5)
+            calibrator.record("m", 10, 400.0, completion_tokens=5)
         with pytest.raises(LedgerCorruptError, match=r"further|rule state"):
-            calibrator.record("m", 10, 400.0, 5, request_id="r")
+            calibrator.record("m", 10, 400.0, completion_tokens=5, request_id="r")
         assert {finding.check for finding in calibrator.audit()} == {"calibration"}
 
 

@@ -148,7 +148,7 @@ def test_a_candidate_that_does_not_stay_finite_comes_last(ledger):
     with AdaptiveCalibrator(ledger, 1e-9) as calibrator:
         for call in [(1, 1.7e308), (1000, 1.0), (1, 1.0)]:
             calibrator.record("m", *call)
-        calibrator.record("other", 10, 400.0, 5)
+        calibrator.record("other", 10, 400.0, completion_tokens=5)
         of_m, _, together = calibrator.sweep([1e-9, 1.0], "ema", warm_up=0)
         assert [score.alpha for score in of_m.scores] == [1e-9, 1.0]
         assert [score.n for score in of_m.scores] == [3, 0]

@@ -105,7 +105,7 @@ def test_an_inner_block_that_fails_leaves_the_outer_one(calibrator):
 
 
 def test_a_request_id_known_with_other_milliseconds_is_a_conflict(calibrator, ledger_path):
-    calibrator.record("m", 1, 2.0, 3, request_id="r")
+    calibrator.record("m", 1, 2.0, completion_tokens=3, request_id="r")
     rows = dump(ledger_path)
     with pytest.raises(RequestConflictError), calibrator.timed("m", 1) as call:
         call.completion_tokens, call.request_id = 3, "r"

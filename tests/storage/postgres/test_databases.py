@@ -284,7 +284,7 @@ def test_floats_keep_their_bits_whatever_the_server_shows(database, run, url):
     state = Ema(0.15, *LOCAL_PRIOR)
     with AdaptiveCalibrator(url) as calibrator:
         for i in range(20):
-            error = calibrator.record("m", 3 * i, 1000.1 + i / 3, 7)
+            error = calibrator.record("m", 3 * i, 1000.1 + i / 3, completion_tokens=7)
             assert error.hex() == state.learn(3 * i, 7, 1000.1 + i / 3)[1].hex()
         assert calibrator.calibration("m").base_overhead_ms.hex() == state.o.hex()
         assert [call.actual_ms for call in calibrator.calls()] == [

@@ -35,9 +35,9 @@ def opened(calibrator):
 def test_the_row_is_locked_before_it_is_read(postgres, database, run, url, opened, pool):
     on_insert(run, GATE)
     with shut_gate(postgres, database) as open_gate:
-        first = pool.submit(opened.record, "a", 20, 1000.0, 7)
+        first = pool.submit(opened.record, "a", 20, 1000.0, completion_tokens=7)
         wait_until(lambda: waiting(run, "advisory"))
-        second = pool.submit(opened.record, "a", 30, 2000.0, 9)
+        second = pool.submit(opened.record, "a", 30, 2000.0, completion_tokens=9)
         # The second has asked for its row, and knows nothing yet: it waits for the first to end.
         ((_, statement),) = wait_until(lambda: waiting(run, "transactionid"))
         assert "FOR UPDATE OF calibrations" in statement
@@ -53,7 +53,7 @@ def test_readers_wait_for_nobody(postgres, database, run, opened, pool):
     on_insert(run, GATE)
     with shut_gate(postgres, database) as open_gate:
         before = opened.calibration("a")
-        writing = pool.submit(opened.record, "a", 20, 1000.0, 7)
+        writing = pool.submit(opened.record, "a", 20, 1000.0, completion_tokens=7)
         wait_until(lambda: waiting(run, "advisory"))
         assert opened.calibration("a") == before
         assert opened.audit() == []
@@ -64,10 +64,10 @@ def test_readers_wait_for_nobody(postgres, database, run, opened, pool):
 def test_models_share_nothing(postgres, database, run, opened, pool):
     on_insert(run, f"IF NEW.model_id = 1 THEN {GATE} END IF;")
     with shut_gate(postgres, database) as open_gate:
-        writing = pool.submit(opened.record, "a", 20, 1000.0, 7)
+        writing = pool.submit(opened.record, "a", 20, 1000.0, completion_tokens=7)
         wait_until(lambda: waiting(run, "advisory"))
-        opened.record("b", 20, 1000.0, 7)
-        opened.record("new", 20, 1000.0, 7)
+        opened.record("b", 20, 1000.0, completion_tokens=7)
+        opened.record("new", 20, 1000.0, completion_tokens=7)
         open_gate()
         writing.result()
 
@@ -75,7 +75,9 @@ def test_models_share_nothing(postgres, database, run, opened, pool):
 def test_a_new_model_is_opened_once_by_two_at_once(postgres, database, run, url, calibrator, pool):
     on_insert(run, GATE, "adjustments")
     with shut_gate(postgres, database) as open_gate:
-        both = [pool.submit(calibrator.record, "new", i, 1000.0, 7) for i in range(2)]
+        both = [
+            pool.submit(calibrator.record, "new", i, 1000.0, completion_tokens=7) for i in range(2)
+        ]
         wait_until(lambda: waiting(run, "advisory"))
         wait_until(lambda: waiting(run, "transactionid"))
         open_gate()
@@ -123,7 +125,7 @@ def test_a_deadlock_is_retried_whole(postgres, database, run, opened, pool):
 @pytest.mark.parametrize("hook", [on_insert, on_commit])
 def test_what_the_server_undid_is_tried_again(run, opened, sqlstate, hook):
     hook(run, fail_tries(3, sqlstate))
-    opened.record("a", 20, 1000.0, 7, request_id="r")
+    opened.record("a", 20, 1000.0, completion_tokens=7, request_id="r")
     assert tries(run) == 4
     assert [call.request_id for call in opened.calls("a")] == [None, "r"]
 
@@ -135,7 +137,7 @@ def test_it_is_tried_until_the_deadline_and_no_longer(run, url, opened, hook):
     with AdaptiveCalibrator(url, timeout_s=0.5) as calibrator:
         started = time.monotonic()
         with pytest.raises(LedgerBusyError, match=r"for 0.5 s\. Nothing was recorded"):
-            calibrator.record("a", 20, 1000.0, 7)
+            calibrator.record("a", 20, 1000.0, completion_tokens=7)
         assert time.monotonic() - started < 3.0
     assert 3 <= tries(run) <= 60, "it neither gives up nor hammers the server"
     assert dump(url) == rows
@@ -146,10 +148,10 @@ def test_what_will_fail_again_is_not_tried_again(run, url, opened, hook):
     hook(run, fail_tries(1, "23514"))
     rows = dump(url)
     with pytest.raises(NotRecordedError, match=r"on purpose.* Nothing was recorded"):
-        opened.record("a", 20, 1000.0, 7)
+        opened.record("a", 20, 1000.0, completion_tokens=7)
     assert tries(run) == 1
     assert dump(url) == rows
-    opened.record("a", 20, 1000.0, 7)  # and the connection is none the worse
+    opened.record("a", 20, 1000.0, completion_tokens=7)  # and the connection is none the worse
 
 
 def test_a_read_is_tried_again_too(run, opened):
@@ -176,10 +178,10 @@ def test_a_lock_is_waited_for_until_the_deadline(postgres, database, url, opened
         with AdaptiveCalibrator(url, timeout_s=0.4) as calibrator:
             started = time.monotonic()
             with pytest.raises(LedgerBusyError, match=r"held by another.*Nothing was recorded"):
-                calibrator.record("a", 20, 1000.0, 7)
+                calibrator.record("a", 20, 1000.0, completion_tokens=7)
             assert 0.35 < time.monotonic() - started < 3.0
     assert dump(url) == rows
-    opened.record("a", 20, 1000.0, 7)
+    opened.record("a", 20, 1000.0, completion_tokens=7)
 
 
 def test_a_timeout_of_nothing_waits_for_nothing(postgres, database, url, opened):
@@ -187,7 +189,7 @@ def test_a_timeout_of_nothing_waits_for_nothing(postgres, database, url, opened)
         other.execute("BEGIN")
         other.execute("SELECT 1 FROM calibrations FOR UPDATE")
         with AdaptiveCalibrator(url, timeout_s=0) as calibrator, pytest.raises(LedgerBusyError):
-            calibrator.record("a", 20, 1000.0, 7)
+            calibrator.record("a", 20, 1000.0, completion_tokens=7)
 
 
 def test_many_locks_together_wait_no_longer_than_one(postgres, database, run, url, opened, pool):
@@ -216,7 +218,7 @@ def test_a_holder_that_stands_still_keeps_others_no_longer_than_their_deadline(
         pytest.skip("the server's processes are not on this machine")
     on_insert(run, f"IF NEW.prompt_tokens = 77 THEN {GATE} END IF;")
     with shut_gate(postgres, database) as open_gate:
-        holding = pool.submit(opened.record, "a", 77, 1000.0, 7)
+        holding = pool.submit(opened.record, "a", 77, 1000.0, completion_tokens=7)
         ((pid, _),) = wait_until(lambda: waiting(run, "advisory"))
         os.kill(pid, signal.SIGSTOP)
         try:
@@ -224,9 +226,9 @@ def test_a_holder_that_stands_still_keeps_others_no_longer_than_their_deadline(
             with AdaptiveCalibrator(url, timeout_s=0.5) as calibrator:
                 started = time.monotonic()
                 with pytest.raises(LedgerBusyError):
-                    calibrator.record("a", 20, 1000.0, 7)
+                    calibrator.record("a", 20, 1000.0, completion_tokens=7)
                 assert time.monotonic() - started < 3.0
-                calibrator.record("b", 20, 1000.0, 7)
+                calibrator.record("b", 20, 1000.0, completion_tokens=7)
         finally:
             os.kill(pid, signal.SIGCONT)
         holding.result(timeout=20)

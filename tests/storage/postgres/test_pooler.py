@@ -174,7 +174,9 @@ def write(url, worker, results):
     try:
         with AdaptiveCalibrator(url) as calibrator:
             for i in range(25):
-                calibrator.record("hot", 10 + i, 100.0 + worker, 5, request_id=f"{worker}-{i}")
+                calibrator.record(
+                    "hot", 10 + i, 100.0 + worker, completion_tokens=5, request_id=f"{worker}-{i}"
+                )
                 calibrator.record_many([Call(f"m{(worker + k) % 3}", k, 5, 9.0) for k in range(4)])
                 calibrator.predict("hot", 10)
         results.put(None)

@@ -155,7 +155,9 @@ def live(calibrator):
         ]
         calls += [call for call in calls if call.request_id is not None]  # each of them twice
         errors += calibrator.record_many(calls)
-        errors.append(calibrator.record("m", rng.randrange(99), rng.random() * 1e4, i))
+        errors.append(
+            calibrator.record("m", rng.randrange(99), rng.random() * 1e4, completion_tokens=i)
+        )
         if i % 13 == 5:
             calibrator.recalibrate(rng.random())
         if i % 29 == 7:

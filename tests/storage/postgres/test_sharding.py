@@ -92,7 +92,7 @@ def sharded(run, url):
 def test_a_ledger_lives_in_tables_that_are_split_by_model(run, sharded):
     with AdaptiveCalibrator(sharded) as calibrator:
         for i in range(30):
-            calibrator.record(f"model {i}", 5, 9.0, 3, request_id="r")
+            calibrator.record(f"model {i}", 5, 9.0, completion_tokens=3, request_id="r")
         write_in_every_way(calibrator)
         read_in_every_way(calibrator)
         assert calibrator.audit(heads=calibrator.heads()) == []

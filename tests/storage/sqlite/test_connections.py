@@ -41,7 +41,7 @@ pytestmark = pytest.mark.usefixtures("ledger_path")  # on SQLite alone: these ar
 def fill(path, calls=3):
     with AdaptiveCalibrator(path) as calibrator:
         for i in range(calls):
-            calibrator.record(MODEL, 100 + i, 900.0 + i, 10 + i)
+            calibrator.record(MODEL, 100 + i, 900.0 + i, completion_tokens=10 + i)
 
 
 def count(path):
