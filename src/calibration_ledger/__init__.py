@@ -12,17 +12,32 @@ from typing import TYPE_CHECKING
 from calibration_ledger._version import __version__
 
 if TYPE_CHECKING:
-    from calibration_ledger.calibrator import AdaptiveCalibrator
+    from calibration_ledger.calibrator import AdaptiveCalibrator, TimedCall
+    from calibration_ledger.core.facts import (
+        Advice,
+        Diagnosis,
+        Facts,
+        LostRange,
+    )
     from calibration_ledger.core.priors import Prior, default_prior
+    from calibration_ledger.core.validation import Durability
     from calibration_ledger.core.values import (
         DEFAULT_ALPHA,
+        ArchivedModel,
+        ArchiveReport,
         Call,
         CostPrediction,
+        ExportKind,
+        ExportReport,
         Finding,
         Head,
+        ImportKind,
+        ImportReport,
         ModelCalibration,
+        ModelStats,
         Replay,
         Score,
+        SkippedLine,
         Suggestion,
         Sweep,
         Voiding,
@@ -60,19 +75,31 @@ if TYPE_CHECKING:
         StoredRuleError,
         UnknownRuleError,
     )
+    from calibration_ledger.rules import RuleName
+    from calibration_ledger.verbs.export import SalvageReport
 
 __all__ = [
     "DEFAULT_ALPHA",
     "AdaptiveCalibrator",
+    "Advice",
+    "ArchiveReport",
+    "ArchivedModel",
     "CalibrationLedgerError",
     "Call",
     "CompletionTokensMissingError",
     "CostPrediction",
+    "Diagnosis",
+    "Durability",
     "ExportFailedError",
+    "ExportKind",
+    "ExportReport",
+    "Facts",
     "Finding",
     "Head",
     "HistoryArchivedError",
+    "ImportKind",
     "ImportRefusedError",
+    "ImportReport",
     "InvalidInputError",
     "LedgerBusyError",
     "LedgerClosedError",
@@ -85,9 +112,11 @@ __all__ = [
     "LedgerReplacedError",
     "LedgerRevisionError",
     "LedgerTooNewError",
+    "LostRange",
     "MigrationsNotFoundError",
     "ModelCalibration",
     "ModelNotFoundError",
+    "ModelStats",
     "NoSuchEntryError",
     "NoSuchRuleError",
     "NotALedgerError",
@@ -100,10 +129,14 @@ __all__ = [
     "RemovedParameterError",
     "Replay",
     "RequestConflictError",
+    "RuleName",
+    "SalvageReport",
     "Score",
+    "SkippedLine",
     "StoredRuleError",
     "Suggestion",
     "Sweep",
+    "TimedCall",
     "UnknownRuleError",
     "Voiding",
     "__version__",
@@ -113,23 +146,37 @@ __all__ = [
 
 _HOMES = {
     "AdaptiveCalibrator": "calibrator",
+    "TimedCall": "calibrator",
     "Prior": "core.priors",
     "default_prior": "core.priors",
+    "Durability": "core.validation",
+    "RuleName": "rules",
+    "SalvageReport": "verbs.export",
+    "Advice": "core.facts",
+    "Diagnosis": "core.facts",
+    "Facts": "core.facts",
+    "LostRange": "core.facts",
 }
 """Where a name lives that is neither an error nor one of `core.values`."""
 
+if not TYPE_CHECKING:  # a type checker that saw it would take every misspelt name for a right one
 
-def __getattr__(name: str) -> object:
-    """Import a public name when it is first asked for.
+    def __getattr__(name: str) -> object:
+        """Import a public name when it is first asked for.
 
-    SQLAlchemy takes five times as long to import as click; `calib --help` needs neither it nor
-    anything else of the library.
-    """
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
+        SQLAlchemy takes five times as long to import as click; `calib --help` needs neither it nor
+        anything else of the library.
+        """
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from importlib import import_module
 
-    home = _HOMES.get(name, "errors" if name.endswith("Error") else "core.values")
-    value = getattr(import_module(f"{__name__}.{home}"), name)
-    globals()[name] = value
-    return value
+        home = _HOMES.get(name, "errors" if name.endswith("Error") else "core.values")
+        value = getattr(import_module(f"{__name__}.{home}"), name)
+        globals()[name] = value
+        return value
+
+
+def __dir__() -> list[str]:
+    """The public names, those that were not asked for yet included."""
+    return __all__

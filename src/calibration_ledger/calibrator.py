@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import wraps
-from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec
+from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, get_args
 
 from calibration_ledger.core.priors import check_prior, checked_prior, default_prior
 from calibration_ledger.core.state import State, calibration_of
@@ -24,9 +24,10 @@ from calibration_ledger.core.validation import (
     check_tokens,
 )
 from calibration_ledger.core.values import (
-    DEFAULT_ALPHA,
     Call,
     CostPrediction,
+    ExportKind,
+    ImportKind,
     ModelCalibration,
     confidence_of,
     finite_prediction,
@@ -69,17 +70,20 @@ if TYPE_CHECKING:
     from calibration_ledger.core.entries import Adjustment
     from calibration_ledger.core.facts import Diagnosis
     from calibration_ledger.core.replay import Progress
+    from calibration_ledger.core.validation import Durability
     from calibration_ledger.core.values import (
         ArchiveReport,
         ExportReport,
         Finding,
         Head,
         ImportReport,
+        ModelStats,
         Replay,
         Suggestion,
         Sweep,
         Voiding,
     )
+    from calibration_ledger.rules.base import RuleName
     from calibration_ledger.verbs.void import Seqs
 
 
@@ -199,11 +203,8 @@ def timed_call(
 
 _TIMEOUT_MAX_S = 86_400
 
-IMPORT_KINDS = ("jsonl", "csv", "ledger", "state")
-"""What `import_calls` takes: calls as JSON lines or CSV, a whole ledger, the predecessor's JSON."""
-
-EXPORT_KINDS = ("jsonl", "csv")
-"""What `export_ledger` writes: the whole ledger as JSON lines, or its calls as CSV."""
+IMPORT_KINDS: tuple[ImportKind, ...] = get_args(ImportKind)
+EXPORT_KINDS: tuple[ExportKind, ...] = get_args(ExportKind)
 
 
 class AdaptiveCalibrator:
@@ -217,11 +218,11 @@ class AdaptiveCalibrator:
     def __init__(
         self,
         ledger: str | os.PathLike[str] | None = None,
-        alpha: float = DEFAULT_ALPHA,
+        alpha: float | None = None,
         *,
-        rule: str = "ema",
+        rule: RuleName = "ema",
         prior: Callable[[str], tuple[float, float, float]] | None = None,
-        durability: str = "full",
+        durability: Durability = "full",
         timeout_s: float = 30.0,
     ) -> None:
         """Open a ledger. Nothing is created or changed before the first write.
@@ -229,8 +230,8 @@ class AdaptiveCalibrator:
         Args:
             ledger: a path, a URL or `":memory:"`; None: `$CALIBRATION_LEDGER`, else `ledger.db`
                 in the user's data folder.
-            alpha: the speed of adaptation in (0, 1] of models opened or reset from now on; left
-                out, the rule's own, such as 0.15 for `ema` and 0.01 for `kalman`.
+            alpha: the speed of adaptation in (0, 1] of models opened or reset from now on; None:
+                the rule's own, which is 0.15 for `ema` and 0.01 for `kalman`.
             rule: the learning rule of models opened or reset from now on, such as `kalman`.
             prior: from a model's name to (ms per prompt token, ms per completion token, base ms);
                 None: the built-in priors.
@@ -244,8 +245,7 @@ class AdaptiveCalibrator:
             LedgerError: what lies at the path cannot be used as a ledger.
         """
         self._rule = (found := find_rule(rule)).version
-        # `is`, not `==`: who passes 0.15 to another rule means 0.15.
-        self._alpha = found.default_alpha if alpha is DEFAULT_ALPHA else check_alpha(alpha)
+        self._alpha = found.default_alpha if alpha is None else check_alpha(alpha)
         check_durability(durability)
         timeout_s = check_seconds("timeout_s", timeout_s, _TIMEOUT_MAX_S)
         self._prior = default_prior if prior is None else check_prior(prior)
@@ -258,7 +258,7 @@ class AdaptiveCalibrator:
         return self._alpha
 
     @property
-    def rule(self) -> str:
+    def rule(self) -> RuleName:
         """The version of the learning rule of models opened or reset by this calibrator."""
         return self._rule
 
@@ -426,18 +426,24 @@ class AdaptiveCalibrator:
         prior = checked_prior(self._prior, model)
         return ModelCalibration(model, self.rule, self.alpha, *prior)
 
-    def get_stats(self, model: str) -> dict[str, Any]:
-        """A model's rounded figures; only four of them at 0 calls."""
-        return self.calibration(model).stats()
+    def get_stats(self, model: str, *, rounded: bool = True) -> ModelStats:
+        """A model's figures; only four of them at 0 calls.
 
-    def all_stats(self, *, uncalibrated: bool = False) -> list[dict[str, Any]]:
+        Args:
+            model: the model's name; one never seen has 0 calls.
+            rounded: False gives every digit.
+        """
+        return self.calibration(model).stats(rounded=rounded)
+
+    def all_stats(self, *, uncalibrated: bool = False, rounded: bool = True) -> list[ModelStats]:
         """The figures of every model that learnt from a call, sorted by model.
 
         Args:
             uncalibrated: also those of the models with 0 calls, such as after a reset.
+            rounded: as for `get_stats`.
         """
         return [
-            calibration_of(one.model, one.snapshot).stats()
+            calibration_of(one.model, one.snapshot).stats(rounded=rounded)
             for one in self._ledger.models()
             if uncalibrated or one.snapshot.sample_count
         ]
@@ -501,7 +507,7 @@ class AdaptiveCalibrator:
     def replay(
         self,
         alpha: float | None = None,
-        rule: str | None = None,
+        rule: RuleName | None = None,
         *,
         model: str | None = None,
         since: datetime | None = None,
@@ -536,7 +542,7 @@ class AdaptiveCalibrator:
     def sweep(
         self,
         alphas: Iterable[float] | None = None,
-        rules: Iterable[str] | str | None = None,
+        rules: Iterable[RuleName] | RuleName | None = None,
         model: str | None = None,
         *,
         since: datetime | None = None,
@@ -586,7 +592,7 @@ class AdaptiveCalibrator:
     def recalibrate(
         self,
         alpha: float | None = None,
-        rule: str | None = None,
+        rule: RuleName | None = None,
         *,
         model: str | None = None,
         best: bool | Iterable[Sweep] = False,
@@ -698,7 +704,7 @@ class AdaptiveCalibrator:
 
     def import_calls(
         self,
-        kind: str,
+        kind: ImportKind,
         source: str | os.PathLike[str] | TextIO | None = None,
         *,
         skip_bad: bool = False,
@@ -747,7 +753,7 @@ class AdaptiveCalibrator:
 
     def export_ledger(
         self,
-        kind: str,
+        kind: ExportKind,
         target: str | os.PathLike[str] | TextIO,
         *,
         model: str | None = None,

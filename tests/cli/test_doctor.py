@@ -79,7 +79,7 @@ def test_as_json(calib, filled):
     assert value["last_entry"] == {
         "model": "timmy:v0.1-q4",
         "seq": 26,
-        "at": "2026-01-02T03:04:29.678901+00:00",
+        "at": "2026-01-02T03:04:29.678901Z",
     }
     assert value["has_wal_reset_bug"] in {True, False}
     assert value["file"]["size_bytes"] == filled.stat().st_size

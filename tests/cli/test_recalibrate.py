@@ -3,6 +3,7 @@ import json
 import pytest
 
 from calibration_ledger import AdaptiveCalibrator, LedgerBusyError
+from calibration_ledger.core.values import as_json
 from calibration_ledger.verbs import replay as verb
 
 from .conftest import plain_calls, run_in_terminal
@@ -29,7 +30,7 @@ def test_one_model_adopts_an_alpha_and_shows_what_changed(calib, filled):
 
 def test_json_holds_the_state_before_and_after(calib, filled):
     with AdaptiveCalibrator(filled) as calibrator:
-        before = calibrator.calibration("tiny").to_dict()
+        before = as_json(calibrator.calibration("tiny"))
     (fields,) = json.loads(calib("recalibrate", "tiny", "--alpha", "0.3", "--json").stdout)
     assert fields["before"] == before
     assert fields["calibration"]["alpha"] == 0.3

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 import pytest
 
 from calibration_ledger import AdaptiveCalibrator
+from calibration_ledger.core.values import iso_from_seconds
 
 from .conftest import plain_calls
 
@@ -29,10 +30,21 @@ def test_the_table_has_a_line_for_each_model(calib, filled):
     assert result.stderr == ""
 
 
-def test_json_is_what_the_library_gives(calib, filled):
+def as_printed(stats):
+    """The library's figures as `--json` prints them."""
+    if "last_updated" not in stats:
+        return stats
+    return stats | {"last_updated": iso_from_seconds(stats["last_updated"])}
+
+
+def test_json_is_what_the_library_gives_unrounded_and_with_the_time_in_iso(calib, filled):
     with AdaptiveCalibrator(filled) as calibrator:
-        assert json.loads(calib("stats", "--json").stdout) == calibrator.all_stats()
-        assert json.loads(calib("stats", "tiny", "--json").stdout) == calibrator.get_stats("tiny")
+        figures = [as_printed(stats) for stats in calibrator.all_stats(rounded=False)]
+        assert json.loads(calib("stats", "--json").stdout) == figures
+        assert json.loads(calib("stats", "tiny", "--json").stdout) == figures[1]
+        assert figures[1]["last_updated"] == "2026-01-02T03:04:07.678901Z"
+        assert figures[1]["confidence"] == calibrator.calibration("tiny").confidence
+        assert calibrator.get_stats("tiny")["last_updated"] == 1_767_323_047.678901
 
 
 def test_one_model_is_one_line(calib, filled):
@@ -102,7 +114,8 @@ def test_a_model_after_a_reset_is_listed_as_uncalibrated(calib, filled):
     line = calib("stats").stdout.splitlines()[2]
     assert line.split() == ["tiny", "0", "0.00", *"-----", "uncalibrated", "(prior", "only)"]
     with AdaptiveCalibrator(filled) as calibrator:
-        expected = [*calibrator.all_stats(), calibrator.get_stats("tiny")]
+        expected = [as_printed(stats) for stats in calibrator.all_stats(rounded=False)]
+        expected.append(calibrator.get_stats("tiny"))
         assert len(calibrator.all_stats()) == 1
     assert json.loads(calib("stats", "--json").stdout) == expected
     calib("reset", "--all", "--yes")

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from calibration_ledger import DEFAULT_ALPHA, ModelCalibration
-from calibration_ledger.core.values import confidence_of
+from calibration_ledger import DEFAULT_ALPHA, ModelCalibration, ModelStats
+from calibration_ledger.core.values import as_json, confidence_of
 from calibration_ledger.errors import InvalidInputError
 
 FOUR = {"model", "sample_count", "confidence", "status"}
@@ -88,6 +88,35 @@ def test_the_figures_are_rounded_as_the_design_says():
         "last_updated",
         "status",
     ]
+
+
+def test_unrounded_the_figures_have_every_digit():
+    whole, found = calibration(3), calibration(3).stats(rounded=False)
+    assert found.keys() == whole.stats().keys() == ModelStats.__annotations__.keys()
+    assert found == {name: getattr(whole, name) for name in found}
+    assert found["mean_absolute_error_ms"] == 100.0 / 3
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (None, None),
+        (0.0, "1970-01-01T00:00:00.000000Z"),
+        (1_767_323_045.678901, "2026-01-02T03:04:05.678901Z"),
+        (253_402_300_799.999999, "9999-12-31T23:59:59.999999Z"),
+        (1e300, "9999-12-31T23:59:59.999999Z"),
+    ],
+)
+def test_as_json_the_time_is_in_iso_and_the_librarys_own_stays_a_float(seconds, text):
+    whole = calibration(3, last_updated=seconds)
+    assert as_json(whole)["last_updated"] == text
+    assert as_json([whole])[0].keys() == whole.to_dict().keys()
+    assert whole.to_dict()["last_updated"] == whole.stats()["last_updated"] == seconds
+
+
+def test_what_json_printed_can_be_read_back():
+    whole = calibration(3)
+    assert ModelCalibration.from_dict(json.loads(json.dumps(as_json(whole)))) == whole
 
 
 def test_the_figures_of_no_call_are_four():

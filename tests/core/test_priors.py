@@ -1,15 +1,24 @@
 """What a model is predicted with before its first call."""
 
+import re
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 
 from calibration_ledger import CalibrationLedgerError, Prior, default_prior
-from calibration_ledger.core.priors import checked_prior
+from calibration_ledger.core.priors import (
+    CLOUD_PRIOR,
+    GROQ_PRIOR,
+    LOCAL_PRIOR,
+    PROVIDERS,
+    checked_prior,
+)
 from calibration_ledger.errors import InvalidInputError
 
 LOCAL = (0.5, 8.0, 300.0)
 GROQ = (0.05, 0.3, 150.0)
+CLOUD = (0.15, 20.0, 300.0)
 
 
 @pytest.mark.parametrize(
@@ -24,10 +33,35 @@ GROQ = (0.05, 0.3, 150.0)
         "Mixtral",
         "llama",
         "llamaguard",
+        "groq/llama-3.3-70b-versatile",
+        "groq/openai/gpt-oss-120b",
+        "groq/moonshotai/kimi-k2-instruct",
+        "groq/whisper-large-v3",
+        "Groq/Llama-3.1-8b-instant",
+        "groq/a:b",
     ],
 )
 def test_names_of_groqs_cloud_start_from_its_prior(model):
     assert default_prior(model) == GROQ
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        "openai/gpt-4o",
+        "anthropic/claude-sonnet-5",
+        "azure/my-deployment",
+        "azure_ai/mistral-large",
+        "bedrock/anthropic.claude-3-5-sonnet-20240620-v1:0",
+        "vertex_ai/gemini-2.5-pro",
+        "gemini/gemini-2.0-flash",
+        "openrouter/meta-llama/llama-3.3-70b-instruct:free",
+        "together_ai/meta-llama/Llama-3-70b-chat-hf",
+        "OpenAI/gpt-4o",
+    ],
+)
+def test_names_of_other_clouds_start_from_theirs(model):
+    assert default_prior(model) == CLOUD
 
 
 @pytest.mark.parametrize(
@@ -44,6 +78,17 @@ def test_names_of_groqs_cloud_start_from_its_prior(model):
         " llama3",
         "lama3",
         "qwen",
+        "ollama/llama3.2",
+        "ollama_chat/llama3.2:3b",
+        "llamafile/llama-3-8b",
+        "llama_cpp/gemma-2-9b",
+        "lm_studio/gemma-2-9b",
+        "hosted_vllm/meta-llama/Llama-3.1-8B",
+        "hf.co/bartowski/Llama-3.2-3B-GGUF:Q4_K_M",
+        "groq",
+        "/groq/llama3",
+        "openai",
+        "/",
         "",
     ],
 )
@@ -122,3 +167,32 @@ def test_what_stops_the_program_passes_through_a_users_function():
 
     with pytest.raises(KeyboardInterrupt):
         checked_prior(interrupted, "timmy")
+
+
+# -- what the pages say of them -------------------------------------------------------------
+
+PAGE = Path(__file__).parents[2] / "docs" / "rules.md"
+
+
+def test_the_page_lists_every_prior_with_its_values():
+    rows = [line.strip("| ").split(" | ") for line in PAGE.read_text().splitlines()]
+    values = {row[0]: tuple(map(float, row[1:])) for row in rows if row[0] in NAMED}
+    assert values == NAMED
+
+
+NAMED = {
+    "in Groq's cloud": GROQ_PRIOR,
+    "in another cloud": CLOUD_PRIOR,
+    "local, and all that are not known": LOCAL_PRIOR,
+}
+
+
+def test_the_page_lists_every_provider():
+    (line,) = [line for line in PAGE.read_text().splitlines() if "as LiteLLM writes" in line]
+    groq, _, others = line.partition("Other clouds are ")
+    clouds, _, local = others.partition("Every other one")
+    assert re.findall(r"`(\w+)/…`", groq) == ["groq"]
+    named = re.findall(r"`(\w+)/…`", clouds)
+    assert named == sorted(PROVIDERS.keys() - {"groq"})
+    assert {default_prior(f"{name}/x") for name in named} == {CLOUD_PRIOR}
+    assert {default_prior(f"{name}/x") for name in re.findall(r"`(\w+)/…`", local)} == {LOCAL}

@@ -5,7 +5,10 @@ Only what stands under `if TYPE_CHECKING:` does not: it never runs.
 """
 
 import ast
+import os
 import re
+import subprocess
+import sys
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from importlib import import_module
@@ -402,11 +405,79 @@ def test_every_public_name_is_there():
 
 def test_type_checkers_see_each_public_name_where_it_is_imported_from():
     """They read the imports and `__all__`; a running program goes by `__getattr__`."""
-    (block,) = [node for node in tree_of("").body if isinstance(node, ast.If)]
+    (block,) = [
+        node
+        for node in tree_of("").body
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+    ]
     homes = {alias.name: node.module for node in block.body for alias in node.names}
     assert sorted([*homes, "__version__"]) == sorted(calibration_ledger.__all__)
     for name, home in homes.items():
         assert getattr(calibration_ledger, name) is getattr(import_module(home), name)
+
+
+def test_dir_and_tab_list_the_public_names_before_any_was_asked_for():
+    code = (
+        "import calibration_ledger, rlcompleter\n"
+        "assert sorted(calibration_ledger.__all__) == dir(calibration_ledger)\n"
+        "complete = rlcompleter.Completer(vars()).complete\n"
+        "print(complete('calibration_ledger.TimedC', 0), complete('calibration_ledger.Cal', 0))"
+    )
+    found = run(code)
+    assert found.startswith("calibration_ledger.TimedCall")
+    assert "calibration_ledger.Call" in found or "CalibrationLedgerError" in found
+
+
+def test_what_a_public_verb_gives_can_be_had_from_the_package():
+    (front_door,) = [
+        node
+        for node in tree_of("calibrator").body
+        if isinstance(node, ast.ClassDef) and node.name == "AdaptiveCalibrator"
+    ]
+    verbs = [
+        node
+        for node in front_door.body
+        if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")
+    ]
+    given = {
+        name.id
+        for verb in verbs
+        for name in ast.walk(verb.returns or verb)
+        if isinstance(name, ast.Name)
+    }
+    others = {"AbstractContextManager", "Iterator", "Path", "bool", "float", "list", "str", "tuple"}
+    assert {"ModelStats", "Diagnosis", "ArchiveReport", "TimedCall", "Replay"} <= given
+    assert given - others <= set(calibration_ledger.__all__)
+
+
+def test_mypy_sees_the_public_names_and_refuses_a_misspelt_one(tmp_path):
+    """The whole front door, as typed programs use it, is in `typed_use.py`, which `mypy` reads."""
+    program, settings = tmp_path / "program.py", tmp_path / "mypy.ini"
+    program.write_text(
+        "from calibration_ledger import AdaptiveCalibrator, ImportReport\n"
+        "from calibration_ledger import AdaptiveCalibratr\n"
+        "import calibration_ledger\n"
+        "calibration_ledger.default_pior\n"
+    )
+    # The modules behind the package are not read: that takes long.
+    settings.write_text(
+        "[mypy]\nstrict = true\n"
+        "[mypy-calibration_ledger.*]\nfollow_imports = skip\n"
+        "[mypy-calibration_ledger]\nfollow_imports = normal\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "--config-file", settings, program],
+        cwd=tmp_path,
+        env=os.environ | {"MYPYPATH": str(SOURCE.parent)},
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    errors = [line for line in done.stdout.splitlines() if ": error: " in line]
+    assert len(errors) == 2, done.stdout + done.stderr
+    assert 'has no attribute "AdaptiveCalibratr"' in errors[0]
+    assert 'has no attribute "default_pior"' in errors[1]
 
 
 def test_every_error_can_be_had_from_the_package():

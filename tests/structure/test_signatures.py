@@ -2,17 +2,30 @@
 
 import inspect
 from functools import partial
+from typing import get_args
 
 import pytest
 
-from calibration_ledger import DEFAULT_ALPHA, AdaptiveCalibrator, CalibrationLedgerError, Call
+from calibration_ledger import (
+    DEFAULT_ALPHA,
+    AdaptiveCalibrator,
+    CalibrationLedgerError,
+    Call,
+    Durability,
+    ExportKind,
+    ImportKind,
+    RuleName,
+)
+from calibration_ledger.calibrator import EXPORT_KINDS, IMPORT_KINDS
+from calibration_ledger.core.validation import check_durability
 from calibration_ledger.errors import InvalidInputError, LedgerClosedError, RemovedParameterError
+from calibration_ledger.rules import NEWEST_RULES, RULES
 from support.threads import together
 
 EMPTY = inspect.Parameter.empty
 
 SIGNATURES = {
-    "__init__": "ledger=None, alpha=0.15, *, rule='ema', prior=None, durability='full', "
+    "__init__": "ledger=None, alpha=None, *, rule='ema', prior=None, durability='full', "
     "timeout_s=30.0",
     "predict": "model, prompt_tokens, completion_tokens=0",
     "record": "model, prompt_tokens, actual_ms, *, completion_tokens=0, request_id=None, "
@@ -20,8 +33,8 @@ SIGNATURES = {
     "record_many": "calls",
     "timed": "model, prompt_tokens",
     "calibration": "model",
-    "get_stats": "model",
-    "all_stats": "*, uncalibrated=False",
+    "get_stats": "model, *, rounded=True",
+    "all_stats": "*, uncalibrated=False, rounded=True",
     "reset": "model=None",
     "calls": "model=None, *, since=None, until=None, last=None",
     "replay": "alpha=None, rule=None, *, model=None, since=None, until=None, progress=None",
@@ -61,11 +74,37 @@ def test_every_public_method_says_what_it_does(name):
     assert (getattr(AdaptiveCalibrator, name).__doc__ or "").strip()
 
 
-def test_the_default_alpha_is_the_exported_one():
-    default = inspect.signature(AdaptiveCalibrator).parameters["alpha"].default
-    assert default is DEFAULT_ALPHA
-    with AdaptiveCalibrator(":memory:") as calibrator:
-        assert calibrator.alpha == 0.15
+@pytest.mark.parametrize(
+    ("given", "alpha"),
+    [
+        ({}, DEFAULT_ALPHA),
+        ({"alpha": None}, 0.15),
+        ({"rule": "kalman"}, 0.01),
+        ({"alpha": None, "rule": "kalman.1"}, 0.01),
+        ({"alpha": DEFAULT_ALPHA, "rule": "kalman"}, 0.15),
+    ],
+)
+def test_an_alpha_left_out_is_the_rules_own_and_one_given_is_meant(given, alpha):
+    with AdaptiveCalibrator(":memory:", **given) as calibrator:
+        assert calibrator.alpha == alpha
+        calibrator.record("m", 1, 2.0)
+        assert calibrator.calibration("m").alpha == alpha
+        assert calibrator.audit() == []
+
+
+def test_the_docstring_says_the_default_alpha_of_every_rule():
+    said = AdaptiveCalibrator.__init__.__doc__ or ""
+    for rule in NEWEST_RULES:
+        assert f"{rule.default_alpha:g} for `{rule.name}`" in said
+
+
+def test_type_checkers_know_every_rule_durability_and_kind():
+    versions = [rule.version for rule in RULES]
+    assert sorted(get_args(RuleName)) == sorted({*versions, *(rule.name for rule in RULES)})
+    for durability in get_args(Durability):
+        check_durability(durability)
+    assert get_args(ImportKind) == IMPORT_KINDS
+    assert get_args(ExportKind) == EXPORT_KINDS
 
 
 @pytest.mark.parametrize(
@@ -227,7 +266,6 @@ def test_both_durabilities_keep_the_same_history(ledger_path, make_call, durabil
         {"alpha": 0},
         {"alpha": float("nan")},
         {"alpha": "0.15"},
-        {"alpha": None},
         {"alpha": True},
         {"rule": "kalman.9"},
         {"rule": None},

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from typing import TextIO
 
     from calibration_ledger.core.facts import LostRange
-    from calibration_ledger.core.values import ImportReport
+    from calibration_ledger.core.values import ExportKind, ImportKind, ImportReport
     from calibration_ledger.verbs.export import SalvageReport
 
 
@@ -44,7 +44,7 @@ RANGES_TOLD = 20
 @json_option
 @pass_session
 def import_(
-    session: Session, kind: str, file: str | None, *, skip_bad: bool, as_json: bool
+    session: Session, kind: ImportKind, file: str | None, *, skip_bad: bool, as_json: bool
 ) -> None:
     """Import calls, a whole ledger or an old state file.
 
@@ -121,7 +121,7 @@ def _told(report: ImportReport) -> str:
 @pass_session
 def export(
     session: Session,
-    kind: str,
+    kind: ExportKind,
     file: str,
     model: str | None,
     *,
@@ -172,7 +172,7 @@ def export(
 
 def export_what_is_left(
     session: Session,
-    kind: str,
+    kind: ExportKind,
     target: Any,
     model: str | None,
     *,

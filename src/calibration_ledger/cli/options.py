@@ -111,7 +111,7 @@ def window_options(command: Command) -> Command:
 
 
 def rule_options(command: Command) -> Command:
-    """`--alpha` and `--rule`."""
+    """`--alpha` and `--rule`: any text, as if it were a `RuleName`; the library refuses others."""
     alpha = click.option(
         "--alpha", type=click.FLOAT, help="The speed of adaptation, above 0 and at most 1."
     )

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from calibration_ledger.calibrator import AdaptiveCalibrator
     from calibration_ledger.core.values import ModelCalibration, Replay, Sweep
+    from calibration_ledger.rules import RuleName
 
 COLUMNS = (
     MODEL,
@@ -49,7 +50,7 @@ def recalibrate(
     model: str | None,
     *,
     alpha: float | None,
-    rule: str | None,
+    rule: RuleName | None,
     best: bool,
     dry_run: bool,
     yes: bool,
@@ -87,14 +88,14 @@ def recalibrate(
         note("nothing was changed (--dry-run).")
 
 
-def _check(alpha: float | None, rule: str | None, *, best: bool) -> None:
+def _check(alpha: float | None, rule: RuleName | None, *, best: bool) -> None:
     if best and alpha is not None:
         raise click.UsageError("--best finds the alpha itself: leave --alpha out.")
     if not best and alpha is None and rule is None:
         raise click.UsageError("nothing to adopt: give --alpha, --rule or both, or --best.")
 
 
-def _swept(calibrator: AdaptiveCalibrator, model: str | None, rule: str | None) -> list[Sweep]:
+def _swept(calibrator: AdaptiveCalibrator, model: str | None, rule: RuleName | None) -> list[Sweep]:
     with progress("sweeping", entries(calibrator, model), times=20) as done:
         found = calibrator.sweep(rules=rule, model=model, progress=done)
     return [sweep for sweep in found if sweep.model is not None]

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from calibration_ledger.calibrator import AdaptiveCalibrator
+    from calibration_ledger.rules import RuleName
 
 
 @click.command(
@@ -73,7 +74,7 @@ def record(
     called_at: datetime | None,
     details: dict[str, Any] | None,
     alpha: float | None,
-    rule: str | None,
+    rule: RuleName | None,
     as_json: bool,
 ) -> None:
     """Record an observed call and learn from it.
@@ -118,7 +119,7 @@ def record(
 
 
 def _ignored(
-    calibrator: AdaptiveCalibrator, model: str, alpha: float | None, rule: str | None
+    calibrator: AdaptiveCalibrator, model: str, alpha: float | None, rule: RuleName | None
 ) -> str | None:
     """What to say if --alpha or --rule was given for a model that keeps its own."""
     live = calibrator.calibration(model)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from calibration_ledger.core.values import Replay
+    from calibration_ledger.rules import RuleName
 
 COLUMNS = (
     MODEL,
@@ -53,7 +54,7 @@ def replay(
     model: str | None,
     *,
     alpha: float | None,
-    rule: str | None,
+    rule: RuleName | None,
     since: datetime | None,
     until: datetime | None,
     as_json: bool,

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from calibration_ledger.cli import text
 from calibration_ledger.cli.options import examples, json_option, model_argument, rule_options
 from calibration_ledger.cli.output import confirm, note, print_json, say
 from calibration_ledger.cli.session import Session, pass_session
+
+if TYPE_CHECKING:
+    from calibration_ledger.rules import RuleName
 
 
 @click.command(
@@ -28,7 +33,7 @@ def reset(
     everything: bool,
     yes: bool,
     alpha: float | None,
-    rule: str | None,
+    rule: RuleName | None,
     as_json: bool,
 ) -> None:
     """Set a model back to its prior; its history stays.

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from calibration_ledger.calibrator import AdaptiveCalibrator
+    from calibration_ledger.rules import RuleName
 
 
 class Session:
@@ -41,19 +42,18 @@ class Session:
 
     @contextmanager
     def writing(
-        self, alpha: float | None = None, rule: str | None = None
+        self, alpha: float | None = None, rule: RuleName | None = None
     ) -> Iterator[AdaptiveCalibrator]:
         """Open the ledger; if there is none, the first write makes it."""
         from calibration_ledger.calibrator import AdaptiveCalibrator
 
         rule = "ema" if rule is None else rule
-        alphas = () if alpha is None else (alpha,)
-        with AdaptiveCalibrator(self.ledger, *alphas, rule=rule) as calibrator:
+        with AdaptiveCalibrator(self.ledger, alpha, rule=rule) as calibrator:
             yield calibrator
 
     @contextmanager
     def existing(
-        self, alpha: float | None = None, rule: str | None = None
+        self, alpha: float | None = None, rule: RuleName | None = None
     ) -> Iterator[AdaptiveCalibrator]:
         """Open a ledger that must exist: for commands that read or change what is in it.
 
@@ -75,7 +75,7 @@ def entries(calibrator: AdaptiveCalibrator, model: str | None) -> int:
     )
 
 
-def adopting(alpha: float, rule: str | None = None) -> tuple[str, ...]:
+def adopting(alpha: float, rule: RuleName | None = None) -> tuple[str, ...]:
     """The words of the command that adopts an alpha and rule, but for the model's name."""
     named = () if rule is None else ("--rule", rule.partition(".")[0])
     return ("recalibrate", *named, "--alpha", repr(alpha))

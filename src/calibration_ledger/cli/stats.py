@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from calibration_ledger.calibrator import AdaptiveCalibrator
-    from calibration_ledger.core.values import Suggestion
+    from calibration_ledger.core.values import ModelStats, Suggestion
 
 COLUMNS = (
     MODEL,
@@ -42,19 +42,20 @@ def stats(session: Session, model: str | None, *, as_json: bool) -> None:
     Without MODEL: every model in the ledger. A model is uncalibrated, and has only its prior,
     until a call is learnt, and again after a reset. The mean error is the mean of
     |actual - predicted|, with each call predicted before it was learnt. With --json: the figures
-    that get_stats() gives, of the one model or as a list.
+    that get_stats() gives, unrounded, of the one model or as a list.
     """
     with session.existing() as calibrator:
         if model is None:
-            rows = calibrator.all_stats(uncalibrated=True)
+            rows = calibrator.all_stats(uncalibrated=True, rounded=not as_json)
         else:
             calibrator.check_exists(model)
-            rows = [calibrator.get_stats(model)]
+            rows = [calibrator.get_stats(model, rounded=not as_json)]
         where = calibrator.ledger
         has_calls = any(row["sample_count"] for row in rows)
         advice = advice_of(session, calibrator, model) if has_calls and not as_json else None
     if as_json:
-        print_json(rows if model is None else rows[0])
+        told = [_dict(row) for row in rows]
+        print_json(told if model is None else told[0])
     elif rows:
         print_table(COLUMNS, map(_row, rows))
         if advice:
@@ -91,7 +92,16 @@ def _gain(one: Suggestion) -> float:
     return 1 - one.mean_absolute_error_ms / one.live_mean_absolute_error_ms
 
 
-def _row(figures: dict[str, Any]) -> list[str | Cell]:
+def _dict(figures: ModelStats) -> dict[str, Any]:
+    from calibration_ledger.core.values import iso_from_seconds
+
+    told: dict[str, Any] = {**figures}
+    if "last_updated" in figures:
+        told["last_updated"] = iso_from_seconds(figures["last_updated"])
+    return told
+
+
+def _row(figures: ModelStats) -> list[str | Cell]:
     status = figures["status"]
     return [
         figures["model"],

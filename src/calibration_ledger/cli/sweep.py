@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from calibration_ledger.core.values import Score, Sweep
+    from calibration_ledger.rules import RuleName
 
 TOP = 5
 STEPS = 20
@@ -100,7 +101,7 @@ def sweep(
     alpha_from: float | None,
     alpha_to: float | None,
     steps: int | None,
-    rules: tuple[str, ...],
+    rules: tuple[RuleName, ...],
     warm_up: int,
     top: int,
     since: datetime | None,

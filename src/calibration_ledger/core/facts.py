@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from calibration_ledger.core.values import Value, fields_of
+from calibration_ledger.core.values import Value, fields_of, iso
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -165,7 +165,7 @@ class LastEntry(NamedTuple):
 
     def to_dict(self) -> dict[str, Any]:
         """The fields by their names."""
-        return {**self._asdict(), "at": self.at.isoformat()}
+        return {**self._asdict(), "at": iso(self.at)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from math import inf
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from calibration_ledger.errors import InvalidInputError, shown
 
@@ -172,11 +172,14 @@ def check_alpha(value: object) -> float:
     return alpha
 
 
-def check_durability(value: object) -> str:
-    """How a commit survives: `full` or `normal`."""
-    if value not in ("full", "normal"):
+Durability = Literal["full", "normal"]
+"""What survives: with `full`, recorded calls survive a power cut; with `normal`, a crash."""
+
+
+def check_durability(value: object) -> None:
+    """Refuse what is no `Durability`."""
+    if value not in get_args(Durability):
         raise InvalidInputError(f"durability must be 'full' or 'normal', not {shown(value)}.")
-    return str(value)
 
 
 def check_time(name: str, value: object) -> int:

@@ -9,14 +9,33 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Literal,
+    NamedTuple,
+    NoReturn,
+    NotRequired,
+    TypedDict,
+    cast,
+)
 
-from calibration_ledger.core.validation import check_alpha, check_model, check_text, check_tokens
+from calibration_ledger.core.validation import (
+    TIME_LIMIT_US,
+    check_alpha,
+    check_model,
+    check_text,
+    check_time,
+    check_tokens,
+    iso_from_us,
+)
 from calibration_ledger.errors import InvalidInputError, NotFiniteError, shown
 from calibration_ledger.rules.base import predict_ms
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from calibration_ledger.rules.base import RuleName
 
 
 class Value:
@@ -42,6 +61,8 @@ def as_json(value: Any) -> Any:
         return value if math.isfinite(value) else None
     if isinstance(value, datetime):
         return iso(value)
+    if isinstance(value, ModelCalibration):  # its `to_dict` is what `from_dict` takes
+        return {**fields_of(value), "last_updated": iso_from_seconds(value.last_updated)}
     to_dict = getattr(value, "to_dict", None) or getattr(value, "_asdict", None)
     if to_dict is not None:
         value = to_dict()
@@ -53,6 +74,14 @@ def as_json(value: Any) -> Any:
 def iso(time: datetime) -> str:
     """A time for programs: UTC, to the microsecond."""
     return f"{time.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%f}Z"
+
+
+def iso_from_seconds(seconds: float | None) -> str | None:
+    """The same of seconds since the epoch, in which the library gives `last_updated`."""
+    if seconds is None:
+        return None
+    # A float of seconds rounds the last microseconds of the year 9999 up to one that has no date.
+    return iso_from_us(round(min(seconds * 1e6, TIME_LIMIT_US - 1)))
 
 
 # -- what a model has learnt, and what it predicts ------------------------------------------
@@ -91,6 +120,44 @@ def status_of(sample_count: int) -> str:
     if sample_count == 0:
         return "uncalibrated (prior only)"
     return "warming up" if sample_count < WARM_UP_CALLS else "calibrated"
+
+
+class ModelStats(TypedDict):
+    """The figures of one model; a model with 0 calls has only those that every one has.
+
+    Attributes:
+        model: the model's name.
+        sample_count: how many calls were learnt from.
+        confidence: from 0 (a prior alone) towards 1.
+        ms_per_prompt_token: the first coefficient.
+        ms_per_completion_token: the second.
+        base_overhead_ms: the third.
+        mean_absolute_error_ms: the mean of `|actual - predicted|` in ms.
+        last_updated: when the last call that was learnt was made, in seconds since the epoch.
+        status: in words, whether it is calibrated.
+    """
+
+    model: str
+    sample_count: int
+    confidence: float
+    ms_per_prompt_token: NotRequired[float]
+    ms_per_completion_token: NotRequired[float]
+    base_overhead_ms: NotRequired[float]
+    mean_absolute_error_ms: NotRequired[float]
+    last_updated: NotRequired[float | None]
+    status: str
+
+
+_OF_EVERY_MODEL = ("model", "sample_count", "confidence", "status")
+
+_DIGITS = {
+    "confidence": 3,
+    "ms_per_prompt_token": 4,
+    "ms_per_completion_token": 4,
+    "base_overhead_ms": 1,
+    "mean_absolute_error_ms": 1,
+}
+"""What the figures of a model are rounded to; the others are whole, or as they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,25 +222,22 @@ class ModelCalibration(Value):
             check_tokens("completion_tokens", completion_tokens),
         )
 
-    def stats(self) -> dict[str, Any]:
-        """The rounded figures that `get_stats` gives; only four of them at 0 calls."""
-        stats: dict[str, Any] = {
-            "model": self.model,
-            "sample_count": self.sample_count,
-            "confidence": round(self.confidence, 3),
-        }
-        if self.sample_count:
-            stats["ms_per_prompt_token"] = round(self.ms_per_prompt_token, 4)
-            stats["ms_per_completion_token"] = round(self.ms_per_completion_token, 4)
-            stats["base_overhead_ms"] = round(self.base_overhead_ms, 1)
-            stats["mean_absolute_error_ms"] = round(self.mean_absolute_error_ms, 1)
-            stats["last_updated"] = self.last_updated
-        stats["status"] = self.status
-        return stats
+    def stats(self, *, rounded: bool = True) -> ModelStats:
+        """The figures that `get_stats` gives; only four of them at 0 calls."""
+        names = ModelStats.__annotations__ if self.sample_count else _OF_EVERY_MODEL
+        figures = {name: getattr(self, name) for name in names}
+        if rounded:
+            for name in _DIGITS.keys() & names:
+                figures[name] = round(figures[name], _DIGITS[name])
+        return cast("ModelStats", figures)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields, as `from_dict` takes them; `--json` prints `last_updated` in ISO 8601."""
+        return fields_of(self)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ModelCalibration:
-        """The calibration that `to_dict` wrote, or one of the predecessor's.
+        """The calibration that `to_dict` or `--json` wrote, or one of the predecessor's.
 
         Only `model` and the three coefficients must be there.
 
@@ -198,6 +262,7 @@ class ModelCalibration(Value):
         for name in _NUMBERS & values.keys():
             values[name] = _number(name, values[name])
         values["rule_state"] = _rule_state(values.get("rule_state", ()))
+        values["last_updated"] = _seconds(values.get("last_updated"))
         return cls(**values)
 
 
@@ -207,13 +272,19 @@ _NUMBERS = {
     "base_overhead_ms",
     "total_absolute_error_ms",
     "total_predicted_ms",
-    "last_updated",
 }
 
 
-def _number(name: str, value: object, least: float = 0.0) -> float | None:
-    if value is None and name == "last_updated":
-        return None
+def _seconds(value: object) -> float | None:
+    if isinstance(value, str):
+        try:
+            return check_time("last_updated", datetime.fromisoformat(value)) / 1e6
+        except ValueError:  # no such text; InvalidInputError: it has no zone, say
+            pass
+    return None if value is None else _number("last_updated", value)
+
+
+def _number(name: str, value: object, least: float = 0.0) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise InvalidInputError(f"{name} must be a number, not {shown(value)}.")
     try:
@@ -226,7 +297,7 @@ def _number(name: str, value: object, least: float = 0.0) -> float | None:
     return number if least < 0.0 else number + 0.0
 
 
-def _rule_state(value: object) -> tuple[float | None, ...]:
+def _rule_state(value: object) -> tuple[float, ...]:
     if not isinstance(value, list | tuple):
         raise InvalidInputError(f"rule_state must be a list of numbers, not {shown(value)}.")
     return tuple(_number("rule_state", item, least=-math.inf) for item in value)
@@ -430,7 +501,7 @@ class Replay(Value):
     """
 
     model: str
-    rule: str
+    rule: RuleName
     alpha: float
     calibration: ModelCalibration
     n: int
@@ -462,7 +533,7 @@ class Score(Value):
         p90_absolute_error_ms: nine of ten errors were smaller, within 0.05 % of itself.
     """
 
-    rule: str | None
+    rule: RuleName | None
     alpha: float | None
     n: int
     mean_absolute_error_ms: float
@@ -520,7 +591,7 @@ class Suggestion(Value):
     """
 
     model: str
-    rule: str
+    rule: RuleName
     alpha: float
     n: int
     mean_absolute_error_ms: float
@@ -528,6 +599,12 @@ class Suggestion(Value):
 
 
 # -- files that were read or written --------------------------------------------------------
+
+ImportKind = Literal["jsonl", "csv", "ledger", "state"]
+"""What an import reads: calls as JSON lines or CSV, a whole ledger, the predecessor's JSON."""
+
+ExportKind = Literal["jsonl", "csv"]
+"""What an export writes: the whole ledger as JSON lines, or its calls as CSV."""
 
 
 class SkippedLine(NamedTuple):
@@ -568,7 +645,7 @@ class ImportReport(Value):
             `csv`); None if no call was added.
     """
 
-    kind: str
+    kind: ImportKind
     source: str
     recorded: int = 0
     already: int = 0
@@ -602,7 +679,7 @@ class ExportReport(Value):
         adjustments: how many adjustments (`jsonl` only).
     """
 
-    kind: str
+    kind: ExportKind
     target: str
     models: int
     calls: int

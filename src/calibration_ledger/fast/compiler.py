@@ -44,7 +44,7 @@ def _compiled(rules: Iterable[Rule]) -> Compiled | None:
     with _lock:
         if not _learn_block:
             _learn_block.append(_try_to_compile(learn_block, _block_signature()))
-        found = {}
+        found: dict[str, Any] = {}
         for rule in rules:
             if rule.version not in _folds:
                 _folds[rule.version] = _compile_fold(rule)

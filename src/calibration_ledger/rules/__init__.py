@@ -8,17 +8,17 @@ never changes: every old ledger would fail its audit. A change is a new version.
 from __future__ import annotations
 
 from calibration_ledger.errors import NoSuchRuleError, StoredRuleError, shown
-from calibration_ledger.rules.base import Rule, predict_ms
+from calibration_ledger.rules.base import Rule, RuleName, predict_ms
 from calibration_ledger.rules.ema import EMA
 from calibration_ledger.rules.kalman import KALMAN
 
 RULES: tuple[Rule, ...] = (EMA, KALMAN)
 """Every rule version that this program knows; of one name, the newest is last."""
 
-KNOWN_RULES = {rule.version: rule for rule in RULES}
+KNOWN_RULES: dict[str, Rule] = {rule.version: rule for rule in RULES}
 """Each by its version; see `stored_rule`."""
 
-_BY_NAME = {rule.name: rule for rule in RULES}
+_BY_NAME: dict[str, Rule] = {rule.name: rule for rule in RULES}
 
 NEWEST_RULES: tuple[Rule, ...] = tuple(_BY_NAME.values())
 """One rule of each name: what is tried where none are named, and what a name stands for."""
@@ -32,6 +32,7 @@ __all__ = [
     "NEWEST_RULES",
     "RULES",
     "Rule",
+    "RuleName",
     "find_rule",
     "predict_ms",
     "stored_rule",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, MutableSequence, Sequence
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
         None,
     ]
 
+
+RuleName = Literal["ema", "kalman", "ema.1", "kalman.1"]
+"""What names a rule: its name, which stands for its newest version, or a version."""
 
 COMMON_NUMBERS = (
     "ms_per_prompt_token",
@@ -49,8 +52,8 @@ class Rule:
             that one look after a column is as strict as one after every call.
     """
 
-    name: str
-    version: str
+    name: RuleName
+    version: RuleName
     default_alpha: float
     quick_alphas: tuple[float, ...]
     extra_numbers: tuple[str, ...]

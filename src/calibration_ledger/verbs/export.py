@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from calibration_ledger.core.entries import CallRow
     from calibration_ledger.core.facts import LostRange
     from calibration_ledger.core.replay import Progress
+    from calibration_ledger.core.values import ExportKind
     from calibration_ledger.storage.ledger import Ledger, ModelHistory
     from calibration_ledger.storage.place import Place
     from calibration_ledger.storage.sqlite.salvage import Found, Salvage
@@ -89,7 +90,7 @@ class Written:
 
 def export(
     ledger: Ledger,
-    kind: str,
+    kind: ExportKind,
     target: str | os.PathLike[str] | TextIO,
     *,
     model: str | None,
@@ -209,7 +210,7 @@ class SalvageReport(ExportReport):
 
 def salvage(
     place: Place,
-    kind: str,
+    kind: ExportKind,
     target: str | os.PathLike[str] | TextIO,
     *,
     model: str | None = None,

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     from calibration_ledger.core.entries import Adjustment
     from calibration_ledger.core.replay import Progress
+    from calibration_ledger.core.values import ImportKind
     from calibration_ledger.formats.row import Row
     from calibration_ledger.formats.source import Source
     from calibration_ledger.storage.ledger import Ledger
@@ -55,7 +56,7 @@ _PARSERS = {"jsonl": jsonl_rows, "csv": csv_rows}
 def import_rows(
     ledger: Ledger,
     opening: Callable[[str], Adjustment],
-    kind: str,
+    kind: ImportKind,
     source: str | os.PathLike[str] | TextIO | None,
     *,
     skip_bad: bool,

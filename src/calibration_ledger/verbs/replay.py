@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from calibration_ledger.core.replay import Progress
     from calibration_ledger.core.state import State
     from calibration_ledger.core.values import Replay, Score
-    from calibration_ledger.rules import Rule
+    from calibration_ledger.rules import Rule, RuleName
     from calibration_ledger.storage.ledger import Ledger, ModelHistory
     from calibration_ledger.storage.transaction import Stored, Transaction
 
@@ -72,7 +72,7 @@ class _Plan(NamedTuple):
         return rule, own.alpha if is_its_own else rule.default_alpha
 
 
-def _checked(rule: str | None, alpha: float | None) -> tuple[Rule | None, float | None]:
+def _checked(rule: RuleName | None, alpha: float | None) -> tuple[Rule | None, float | None]:
     found = None if rule is None else find_rule(rule)
     return found, None if alpha is None else check_alpha(alpha)
 
@@ -80,7 +80,7 @@ def _checked(rule: str | None, alpha: float | None) -> tuple[Rule | None, float 
 def replay(
     ledger: Ledger,
     alpha: float | None,
-    rule: str | None,
+    rule: RuleName | None,
     model: str | None,
     *,
     since: datetime | None,
@@ -98,7 +98,7 @@ def replay(
 def recalibrate(
     ledger: Ledger,
     alpha: float | None,
-    rule: str | None,
+    rule: RuleName | None,
     model: str | None,
     *,
     best: bool | Iterable[Sweep],
@@ -134,7 +134,7 @@ def _adopted(ledger: Ledger, trial: Trial) -> Replay | None:
 def _winners(
     ledger: Ledger,
     alpha: float | None,
-    rule: str | None,
+    rule: RuleName | None,
     model: str | None,
     best: bool | Iterable[Sweep],
     progress: Progress | None,

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from calibration_ledger.core.figures import Accuracy
     from calibration_ledger.core.replay import History, Progress, Start
-    from calibration_ledger.rules import Rule
+    from calibration_ledger.rules import Rule, RuleName
     from calibration_ledger.storage.ledger import Ledger, ModelHistory
     from calibration_ledger.storage.transaction import Stored
 
@@ -60,7 +60,7 @@ def sweep(
     for live in lives:
         newest, figures = ledger.whole(live, plan.figures)
         *scored, its_own = figures
-        score = score_of(newest.snapshot.rule, newest.snapshot.alpha, its_own)
+        score = score_of(stored_rule(newest.snapshot.rule).version, newest.snapshot.alpha, its_own)
         found.append(ranked(live.model, candidates, scored, score, warm_up))
         together.add(figures)
     if model is None and together.models > 1:
@@ -187,7 +187,7 @@ def ranked(
     return Sweep(model=model, warm_up=warm_up, scores=tuple(scores), live=live)
 
 
-def score_of(rule: str | None, alpha: float | None, accuracy: Accuracy | None) -> Score:
+def score_of(rule: RuleName | None, alpha: float | None, accuracy: Accuracy | None) -> Score:
     """The frozen figures of one candidate."""
     if accuracy is None:
         return Score(rule, alpha, 0, nan, nan, nan, nan, nan)

@@ -1,0 +1,71 @@
+"""What a typed program may do with the package, and what its type checker must refuse.
+
+mypy reads this file with the package (`make lint`): each line that it must refuse says so, and an
+exception that is not needed is an error, too.
+"""
+
+from datetime import UTC, datetime
+from typing import assert_type
+
+from calibration_ledger import (
+    AdaptiveCalibrator,
+    ArchiveReport,
+    Call,
+    Diagnosis,
+    Durability,
+    ExportReport,
+    ImportKind,
+    ImportReport,
+    ModelStats,
+    RuleName,
+    SalvageReport,
+    TimedCall,
+)
+
+
+def misspell() -> None:
+    from calibration_ledger import AdaptiveCalibratr  # type: ignore[attr-defined]
+
+    print(AdaptiveCalibratr)
+
+
+def use(calibrator: AdaptiveCalibrator) -> None:
+    assert_type(calibrator.record("m", 512, 3400.0), float)
+    calibrator.record("m", 512, actual_ms=3400.0, completion_tokens=128, request_id="r")
+    calibrator.record("m", 512, 128, 3400)  # type: ignore[call-arg]  # which is which?
+    calibrator.record("m", 512)  # type: ignore[call-arg]
+    calibrator.record("m", 512, 3400.0, compltion_tokens=1)  # type: ignore[call-arg]
+    calibrator.record_many([Call("m", 512, 128, 3400.0)])
+    with calibrator.timed("m", 512) as call:
+        assert_type(call, TimedCall)
+        call.completion_tokens = 5
+    stats = calibrator.get_stats("m")
+    assert_type(stats, ModelStats)
+    assert_type(stats["confidence"], float)
+    stats["confidnce"]  # type: ignore[typeddict-item]
+
+
+def set_up(kind: ImportKind, rule: RuleName, durability: Durability) -> None:
+    AdaptiveCalibrator("calls.db", None, rule=rule, durability=durability)
+    AdaptiveCalibrator("calls.db", 0.2, rule="kalman", durability="normal")
+    AdaptiveCalibrator("calls.db", rule="kalmann")  # type: ignore[arg-type]
+    AdaptiveCalibrator("calls.db", durability="fast")  # type: ignore[arg-type]
+    AdaptiveCalibrator("calls.db", autosave=True)  # type: ignore[call-arg]
+    calibrator = AdaptiveCalibrator()
+    assert_type(calibrator.import_calls(kind, "calls.jsonl"), ImportReport)
+    calibrator.import_calls("json", "calls.json")  # type: ignore[arg-type]
+    calibrator.export_ledger("state", "state.json")  # type: ignore[arg-type]
+
+
+def ask(calibrator: AdaptiveCalibrator) -> None:
+    report = calibrator.export_ledger("csv", "calls.csv", salvage=True)
+    assert_type(report, ExportReport)
+    if isinstance(report, SalvageReport):
+        print([lost.first for lost in report.lost])
+    assert_type(calibrator.doctor(), Diagnosis)
+    assert_type(calibrator.archive(datetime.now(UTC), "old.jsonl"), ArchiveReport)
+    for one in calibrator.suggest():
+        calibrator.recalibrate(one.alpha, one.rule, model=one.model)
+    calibrator.replay(rule=calibrator.rule)
+    calibrator.sweep(rules=["ema", "kalman.1"])
+    calibrator.sweep(rules="emma")  # type: ignore[arg-type]
