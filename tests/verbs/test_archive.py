@@ -539,3 +539,49 @@ def test_everything_that_was_recorded_is_in_the_ledger_or_in_an_archive(ledger, 
         assert calibrator.audit() == []
         for replay in calibrator.replay():
             assert replay.calibration == calibrator.calibration(replay.model)
+
+
+# -- a call from a wrong clock ----------------------------------------------------------------
+
+WRONG = datetime(2106, 2, 7, 6, 28, 15, tzinfo=UTC)
+
+
+@pytest.mark.both
+def test_a_call_from_a_wrong_clock_is_named_and_out_of_the_way_once_voided(
+    calibrator, ledger, make_call, tmp_path
+):
+    calibrator.record_many([make_call(0, "m"), make_call(1, "m", called_at=WRONG)])
+    calibrator.record_many(make_call(i, "m") for i in range(2, 40))
+    calibrator.record_many(make_call(i, "n") for i in range(5))
+    promised = calibrator.archivable(LATER, model="m")
+    (one,) = promised.obstacles
+    assert (one.model, one.seq, one.made_at, one.calls) == ("m", 3, WRONG, 38)
+    report = calibrator.archive(LATER, tmp_path / "first.jsonl")
+    assert [(part.model, part.calls) for part in report.models] == [("m", 1), ("n", 5)]
+    assert report.obstacles == (one,)
+    calibrator.void("m", seq=3)
+    live, head = calibrator.calibration("m"), calibrator.heads()
+    report = calibrator.archive(LATER, tmp_path / "second.jsonl", model="m")
+    assert [(part.calls, part.seq) for part in report.models] == [(39, 42)]  # with its voiding
+    assert report.obstacles == ()
+    assert (calibrator.calibration("m"), calibrator.heads()) == (live, head)
+    assert calibrator.audit() == []
+    for name in ("second", "first"):
+        calibrator.import_calls("ledger", tmp_path / f"{name}.jsonl")
+    assert calibrator.audit(heads=head) == []
+    assert [call.voided for call in calibrator.calls("m")].index(True) == 1
+
+
+def test_a_run_of_voided_calls_is_passed_at_once(calibrator, make_call, tmp_path):
+    calibrator.record_many(make_call(i, "m", called_at=WRONG) for i in range(600))
+    calibrator.record_many(make_call(i, "m") for i in range(10))
+    calibrator.void("m", seq=[(2, 300), (302, 601)])
+    (one,) = calibrator.archivable(LATER).obstacles
+    assert (one.seq, one.calls) == (301, 10)
+    calibrator.void("m", seq=301)
+    (part,) = calibrator.archive(LATER, tmp_path / "old.jsonl").models
+    assert part.calls == 610
+
+
+def test_calls_in_order_meet_no_obstacle(filled):
+    assert filled.archivable(at(300)).obstacles == ()

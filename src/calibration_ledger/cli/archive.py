@@ -15,7 +15,7 @@ from calibration_ledger.cli.table import Cell, Column
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from calibration_ledger.core.values import ArchivedModel, ArchiveReport
+    from calibration_ledger.core.values import ArchivedModel, ArchiveReport, Obstacle
 
 COLUMNS = (
     Column("model", left=True),
@@ -68,12 +68,23 @@ def archive(
         print_json(report)
     elif report.models:
         print_table(COLUMNS, map(_row, report.models))
+    for one in report.obstacles:
+        note(_in_the_way(session, one))
     if not report.models:
         note("nothing to archive: no file was made.")
         return
     note(f"{_counted(report)} moved to {report.target}: keep it.{_size(report)}")
     if report.trouble is not None:
         note(f"warning: the archive stands, but the space was not given back: {report.trouble}")
+
+
+def _in_the_way(session: Session, one: Obstacle) -> str:
+    void = session.command("void", "--seq", str(one.seq), names=[one.model])
+    return (
+        f"{text.count(one.calls, 'older call')} of {one.model} stayed, recorded after entry "
+        f"{one.seq}, which was made at {text.time(one.made_at)}. If that time is wrong, void the "
+        f"entry, and archive again: `{void}`"
+    )
 
 
 def _counted(report: ArchiveReport) -> str:

@@ -705,6 +705,24 @@ class ArchivedModel(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Obstacle(Value):
+    """An entry that keeps older calls from being archived, for they were recorded after it.
+
+    Attributes:
+        model: the model's name.
+        seq: the number of the entry.
+        made_at: when it was made, by the clock of who recorded it. If that was wrong, voiding the
+            entry takes it out of the way.
+        calls: how many older calls stand behind it.
+    """
+
+    model: str
+    seq: int
+    made_at: datetime
+    calls: int
+
+
+@dataclass(frozen=True, slots=True)
 class ArchiveReport(Value):
     """What an archive took out of the ledger.
 
@@ -714,6 +732,7 @@ class ArchiveReport(Value):
         bytes_before: the ledger's size before; None if it is not known.
         bytes_after: its size now.
         trouble: why the ledger did not shrink; None if it did. The archive is complete either way.
+        obstacles: the entries that keep older calls in the ledger, sorted by model.
     """
 
     target: str
@@ -721,6 +740,7 @@ class ArchiveReport(Value):
     bytes_before: int | None = None
     bytes_after: int | None = None
     trouble: str | None = None
+    obstacles: tuple[Obstacle, ...] = ()
 
     @property
     def calls(self) -> int:

@@ -369,14 +369,43 @@ class ModelHistory:
         """The seq of the first entry made at this time (us) or later; behind the last for none.
 
         The time of the first entry does not count: it says when the model was first recorded,
-        or archived, and calls of any time before may follow.
+        or archived, and calls of any time before may follow. Nor does that of a voided entry.
         """
-        parameters = (self.live.model_id, self.archived, self.live.last_seq, time)
-        rows = self._backend.read(self._backend.sql.first_call_from, parameters)
-        self.check_beginning()
-        found: list[int] = [self.live.last_seq + 1, *(seq for (seq,) in rows)]
-        found += [entry.seq for entry in self.adjustments[1:] if entry.recorded_at >= time]
+        found = [self.live.last_seq + 1, self._first_call_from(time)]
+        found += [
+            entry.seq
+            for entry in self.adjustments[1:]
+            if entry.recorded_at >= time and not self.is_voided(entry.seq)
+        ]
         return min(found)
+
+    def _first_call_from(self, time: int) -> int:
+        after = self.archived
+        while True:
+            parameters = (self.live.model_id, after, self.live.last_seq, time)
+            rows = self._backend.read(self._backend.sql.first_call_from, parameters)
+            self.check_beginning()
+            if not rows:
+                return self.live.last_seq + 1
+            seq = self._number(rows[0][0])
+            if not self.is_voided(seq):
+                return seq
+            after = next(last for first, last in self.voided if first <= seq <= last)
+
+    def made_at(self, seq: int) -> int:
+        """When an entry that is there was made, in microseconds."""
+        for entry in self.adjustments:
+            if entry.seq == seq:
+                return entry.recorded_at
+        for page in self.calls(seq - 1, seq):
+            return self._number(page.rows[0][1])
+        raise damaged(self.model, f"entry {seq} is missing")
+
+    def count_older(self, after: int, time: int) -> int:
+        """How many calls behind this entry were made before a time (us)."""
+        parameters = (self.live.model_id, after, self.live.last_seq, time)
+        [(count,)] = self._backend.read(self._backend.sql.count_older, parameters)
+        return self._number(count)
 
     def first_scored(self, window: Window) -> int:
         """The seq of the oldest call in the window; behind the last entry for none."""

@@ -80,6 +80,7 @@ class Statements:
     adjustments: str
     first_adjustment: str
     first_call_from: str
+    count_older: str
     ends: str
     newest_call: str
     first_scored: str
@@ -202,6 +203,15 @@ def _build_pages() -> Built:
             .limit(_ONE)
             .offset(_ZERO),
             ("model_id", "after", "through", "since"),
+        ),
+        "count_older": (
+            select(func.count()).where(
+                calls.c.model_id == _MODEL_ID,
+                calls.c.seq > _AFTER,
+                calls.c.seq <= _THROUGH,
+                calls.c.called_at < bindparam("until", type_=sa.BigInteger),
+            ),
+            ("model_id", "after", "through", "until"),
         ),
     }
 

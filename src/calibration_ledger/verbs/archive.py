@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 from calibration_ledger.core.audit import ModelAudit
 from calibration_ledger.core.entries import archived_digest
-from calibration_ledger.core.validation import NOTE_LENGTH_MAX, check_time
-from calibration_ledger.core.values import ArchivedModel, ArchiveReport
+from calibration_ledger.core.validation import NOTE_LENGTH_MAX, check_time, time_from_us
+from calibration_ledger.core.values import ArchivedModel, ArchiveReport, Obstacle
 from calibration_ledger.errors import (
     ExportFailedError,
     ImportRefusedError,
@@ -72,8 +72,8 @@ class _Part:
 
 def archivable(ledger: Ledger, before: datetime, model: str | None) -> ArchiveReport:
     """See `AdaptiveCalibrator.archivable`."""
-    parts = _parts(ledger, check_time("before", before), model)
-    return ArchiveReport("", tuple(part.report() for part in parts))
+    parts, obstacles = _parts(ledger, check_time("before", before), model)
+    return ArchiveReport("", tuple(part.report() for part in parts), obstacles=obstacles)
 
 
 def archive(
@@ -91,9 +91,9 @@ def archive(
     path, name = Path(target), shown_name(target)
     ledger.check_exists()  # before anything is created
     check_target(path, ledger.path, overwrite=False)
-    parts = _parts(ledger, time, model)
+    parts, obstacles = _parts(ledger, time, model)
     if not parts:
-        return ArchiveReport(name)
+        return ArchiveReport(name, obstacles=obstacles)
     _check_rights(ledger)
     bytes_before = ledger.size()
     with open_target(path, ledger.path, overwrite=False) as write:
@@ -102,20 +102,29 @@ def archive(
     _verify(path, parts, progress)
     _take_out(ledger, parts, path)
     trouble = ledger.shrink()
-    return ArchiveReport(
-        name, tuple(part.report() for part in parts), bytes_before, ledger.size(), trouble
-    )
+    archived = tuple(part.report() for part in parts)
+    return ArchiveReport(name, archived, bytes_before, ledger.size(), trouble, obstacles)
 
 
-def _parts(ledger: Ledger, time: int, model: str | None) -> list[_Part]:
-    """What each model has from before a time (us), if there is a call among it."""
-    parts = []
+def _parts(
+    ledger: Ledger, time: int, model: str | None
+) -> tuple[list[_Part], tuple[Obstacle, ...]]:
+    """What each model has from before a time (us), if there is a call among it.
+
+    And what keeps calls of before that time from being archived.
+    """
+    parts, obstacles = [], []
     for live in ledger.models(model):
         history = ledger.history(live)
-        part = _Part(history, history.first_from(time) - 1)
+        stop = history.first_from(time)
+        part = _Part(history, stop - 1)
         if part.calls:
             parts.append(part)
-    return parts
+        older = history.count_older(stop, time)
+        if older:
+            made_at = time_from_us(history.made_at(stop))
+            obstacles.append(Obstacle(live.model, stop, made_at, older))
+    return parts, tuple(obstacles)
 
 
 def _check_rights(ledger: Ledger) -> None:
