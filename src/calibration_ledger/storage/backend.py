@@ -64,6 +64,12 @@ class Backend(Protocol):
             LedgerError: it cannot be read.
         """
 
+    def find(self, model: str) -> list[Any]:
+        """The row `(model_id, *snapshot, last_seq, head)` of a model; no rows for one never seen.
+
+        Raises what `read` raises.
+        """
+
     def write(self, work: Callable[..., Result], *arguments: Any, makes: bool = True) -> Result:
         """Run `work(transaction, *arguments)` in one transaction, and give what it gives.
 

@@ -111,7 +111,7 @@ class Ledger:
         A shorter `find`, because `predict()` waits for it.
         """
         try:
-            rows = self.backend.read(self.backend.sql.find, (model,))
+            rows = self.backend.find(model)
         except LedgerNotFoundError:
             return None
         if not rows:
@@ -126,7 +126,7 @@ class Ledger:
             LedgerCorruptError: it holds a value of another type.
         """
         try:
-            rows = self.backend.read(self.backend.sql.find, (model,))
+            rows = self.backend.find(model)
         except LedgerNotFoundError:
             return None
         return stored(rows[0], model) if rows else None
@@ -194,10 +194,10 @@ class Ledger:
 
     def ends(self, model_id: int) -> tuple[int, int, int]:
         """`last_seq`, the lowest seq of any call and the highest of any entry, of one moment."""
-        rows = self.backend.read(self.backend.sql.ends, (model_id,))
+        rows = self.backend.read(self.backend.sql.ends, (model_id,) * 4)
         if not rows:
             return (0, 1, 0)
-        *_, last_seq, _, oldest_call, newest_call, newest_adjustment = rows[0]
+        last_seq, oldest_call, newest_call, newest_adjustment = rows[0]
         lowest = 1 if oldest_call is None else oldest_call
         return last_seq, lowest, max(newest_call or 0, newest_adjustment or 0)
 
@@ -270,7 +270,7 @@ class ModelHistory:
         self.beginning = entries[0] if entries else None
         self.archived = archived_seq(self.beginning)
         if self.archived > live.last_seq:
-            for row in backend.read(backend.sql.find, (live.model,)):
+            for row in backend.find(live.model):
                 if stored(row, live.model).last_seq >= self.archived:
                     raise self._changed()  # recorded and archived since the calibration was read
             self.archived = 0  # damaged: what begins behind the end is no beginning

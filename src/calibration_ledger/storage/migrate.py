@@ -125,7 +125,7 @@ def read_revision(connection: sa.Connection, ledger: str = "this") -> str | None
         from calibration_ledger.storage.postgres.connections import FIND_TABLES
 
         # A schema may be shared with other programs: only names of ours are looked for.
-        tables = {table for table, _ in ask(FIND_TABLES, (sorted(TABLES),))}
+        tables = {table for table, *_ in ask(FIND_TABLES, (sorted(TABLES),))}
     else:
         tables = list_tables(ask)
     contents = look(tables, ask)

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from sqlalchemy import bindparam, func, select
-from sqlalchemy.dialects import postgresql, sqlite
 
 from calibration_ledger.storage.schema import (
     adjustments,
@@ -51,9 +50,6 @@ _LIMIT = bindparam("page", type_=sa.Integer)
 _ZERO: sa.ColumnElement[int] = sa.literal_column("0")  # on SQLite SQLAlchemy would bind its own
 _ONE: sa.ColumnElement[int] = sa.literal_column("1")
 
-_INSERTS: dict[str, Any] = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}
-"""The INSERT of each dialect that knows ON CONFLICT."""
-
 
 @dataclass(frozen=True, slots=True)
 class Statements:
@@ -63,6 +59,7 @@ class Statements:
     load: str
     load_known: str
     find: str
+    find_known: str
     find_id: str
     list_calibrations: str
     add_model: str
@@ -103,7 +100,7 @@ def _joined(*more: Any) -> sa.Select[Any]:
     return select(models.c.id, *columns, *more).join_from(models, calibrations)
 
 
-def _build(insert: Any) -> Built:
+def _build() -> Built:
     """Every statement with the names of its parameters, in the order callers bind them."""
     named = models.c.model == bindparam("model", type_=sa.Text)
     revision = select(version.c.version_num).scalar_subquery().label("revision")
@@ -113,20 +110,21 @@ def _build(insert: Any) -> Built:
         # The revision travels with the row, so that a writer that opened the ledger before an
         # upgrade notices it inside its next transaction.
         "load": (row.where(named), ("model",)),
-        # Where models are spread over machines by model_id, only what names it can lock a row.
+        # Where models are spread over machines by model_id, what names it asks one machine, and
+        # nothing else can lock a row.
         "load_known": (
             row.where(named, calibrations.c.model_id == _MODEL_ID),
             ("model", "model_id"),
         ),
         "find": (_joined().where(named), ("model",)),
+        "find_known": (
+            _joined().where(named, calibrations.c.model_id == _MODEL_ID),
+            ("model", "model_id"),
+        ),
         "find_id": (select(models.c.id).where(named), ("model",)),
         "list_calibrations": (_joined(models.c.model).order_by(models.c.model), ()),
-        # Gives no row where another transaction adds the same name in the same moment.
         "add_model": (
-            insert(models)
-            .values(model=bindparam("model"))
-            .on_conflict_do_nothing()
-            .returning(models.c.id),
+            sa.insert(models).values(model=bindparam("model")).returning(models.c.id),
             ("model",),
         ),
         "add_call": (_insert(calls), tuple(calls.c.keys())),
@@ -229,11 +227,12 @@ def _build_adjustments() -> Built:
 
 def _build_lookups() -> Built:
     of_model = calls.c.model_id == _MODEL_ID
-    newest_call = select(func.max(calls.c.seq)).where(calls.c.model_id == models.c.id)
-    oldest_call = select(func.min(calls.c.seq)).where(calls.c.model_id == models.c.id)
-    newest_adjustment = select(func.max(adjustments.c.seq)).where(
-        adjustments.c.model_id == models.c.id
-    )
+    of_adjustments = adjustments.c.model_id == _MODEL_ID
+    ends = [
+        select(func.min(calls.c.seq)).where(of_model),
+        select(func.max(calls.c.seq)).where(of_model),
+        select(func.max(adjustments.c.seq)).where(of_adjustments),
+    ]
     window = sa.and_(
         of_model,
         calls.c.seq <= _THROUGH,  # others may have appended since the calibration was read
@@ -243,14 +242,13 @@ def _build_lookups() -> Built:
     in_window = ("model_id", "through", "since", "until")
     return {
         # One statement is one snapshot: rows that others append meanwhile are not taken for rows
-        # behind the end.
+        # behind the end. Each table is asked by the id itself, which names one machine where models
+        # are spread over several; an id taken from another table does not.
         "ends": (
-            _joined(
-                oldest_call.correlate(models).scalar_subquery().label("oldest_call"),
-                newest_call.correlate(models).scalar_subquery().label("newest_call"),
-                newest_adjustment.correlate(models).scalar_subquery().label("newest_adjustment"),
-            ).where(models.c.id == _MODEL_ID),
-            ("model_id",),
+            select(calibrations.c.last_seq, *(end.scalar_subquery() for end in ends)).where(
+                calibrations.c.model_id == _MODEL_ID
+            ),
+            ("model_id",) * 4,
         ),
         "newest_call": (select(func.max(calls.c.called_at)).where(of_model), ("model_id",)),
         "first_scored": (select(func.min(calls.c.seq)).where(window), in_window),
@@ -334,7 +332,7 @@ def statements(dialect: Dialect) -> Statements:
 
 def _compile(dialect: Dialect) -> Statements:
     texts = {}
-    for name, (statement, parameters) in _build(_INSERTS[dialect.name]).items():
+    for name, (statement, parameters) in _build().items():
         compiled = statement.compile(dialect=dialect, compile_kwargs={"render_postcompile": True})
         found = tuple(getattr(compiled, "positiontup", None) or ())
         if found != parameters:

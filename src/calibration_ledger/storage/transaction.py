@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from calibration_ledger.core.entries import Adjustment, Snapshot
 from calibration_ledger.core.replay import Columns
 from calibration_ledger.errors import COUNT_LIMIT, IMPOSSIBLE, damaged, impossible
-from calibration_ledger.storage.backend import Raced
 from calibration_ledger.storage.contents import contents_of, of_revision
 from calibration_ledger.storage.schema import REVISION, TABLES
 from calibration_ledger.storage.statements import REQUESTS_AT_ONCE
@@ -141,18 +140,18 @@ class Transaction:
         return [model for *_, model in rows]
 
     def add_model(self, model: str) -> int:
-        """Add a model's name; gives its id.
+        """Add the name of a model that `load` did not find; gives its id.
 
         Raises:
             Raced: another transaction added it in the same moment; load it again.
-            LedgerCorruptError: it is there, but nobody can have added it.
+            LedgerCorruptError: it is there, without a calibration.
         """
-        rows = self._execute(self._sql.add_model, (model,)).fetchall()
-        if rows:
-            return int(rows[0][0])
-        if self._lock(model) is not None:
-            raise Raced(model)
-        raise damaged(model, "the calibration is missing")
+        if self._execute(self._sql.find_id, (model,)).fetchone() is not None:
+            raise damaged(model, "the calibration is missing")
+        return self._insert_model(model)
+
+    def _insert_model(self, model: str) -> int:
+        return int(self._execute(self._sql.add_model, (model,)).fetchone()[0])
 
     def add_call(self, row: tuple[Any, ...]) -> None:
         """Append a call: `(model_id, seq, called_at, prompt, completion, actual, predicted)`."""

@@ -180,11 +180,10 @@ def plan_import(ledger: Ledger, staged: StagedEntries, file: Source) -> list[Pla
     Raises:
         ImportRefusedError: the file is not sound, or a model has another history here.
     """
-    here = {live.model: live for live in ledger.models()}
     plans: list[Plan] = []
     diverged: list[str] = []
     for model in staged.models():
-        live = here.get(model.model)
+        live = ledger.find(model.model)
         fold = ModelAudit(model.model, model.adjustments)
         if live is None:
             feed(fold, model, model.last_seq)

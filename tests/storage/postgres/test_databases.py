@@ -7,6 +7,7 @@ import pytest
 
 from calibration_ledger import AdaptiveCalibrator, Call
 from calibration_ledger.errors import (
+    LedgerCorruptError,
     LedgerError,
     LedgerNotFoundError,
     LedgerPermissionError,
@@ -293,6 +294,22 @@ def test_floats_keep_their_bits_whatever_the_server_shows(database, run, url):
         assert calibrator.audit() == []
 
 
+@pytest.mark.parametrize("of", ["DATABASE {database}", "ROLE CURRENT_USER IN DATABASE {database}"])
+def test_a_transaction_writes_every_digit_of_a_number_as_text(database, run, url, of):
+    """As texts they go to another machine, where the server spreads rows over several."""
+    run(
+        f"ALTER {of.format(database=database)} SET extra_float_digits = 0",
+        "CREATE TABLE written (number text)",
+        "CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        " INSERT INTO written VALUES (NEW.actual_ms::text); RETURN NEW; END $$",
+        "CREATE TRIGGER note BEFORE INSERT ON calls FOR EACH ROW EXECUTE FUNCTION note()",
+    )
+    with AdaptiveCalibrator(url) as calibrator:
+        calibrator.record("m", 1, 1000.1 + 1 / 3)
+        assert calibrator.audit() == []
+    assert run("TABLE written") == [(repr(1000.1 + 1 / 3),)]
+
+
 def test_a_transaction_is_read_committed_whatever_the_default_is(database, run, url):
     run(
         f"ALTER DATABASE {database} SET default_transaction_isolation = 'serializable'",
@@ -468,3 +485,10 @@ def test_a_damaged_page_is_a_typed_error(run, calibrator):
     assert {finding.check for finding in findings} == {"storage"}
     assert "m" in {finding.model for finding in findings}
     run("DROP VIEW calls", "ALTER TABLE calls_kept RENAME TO calls")
+
+
+def test_a_name_without_a_calibration_is_told_as_damage(run, calibrator):
+    run("INSERT INTO models (model) VALUES ('half')")
+    with pytest.raises(LedgerCorruptError, match=r"'half'.*the calibration is missing"):
+        calibrator.record("half", 1, 2.0)
+    run("DELETE FROM models")

@@ -6,6 +6,7 @@ cannot be known, and a `request_id` makes it safe to record again.
 
 import os
 import signal
+import time
 
 import pytest
 
@@ -205,3 +206,60 @@ def test_the_wire_is_cut_while_connecting_and_while_reading(proxy, calibrator):
             AdaptiveCalibrator(url).close()
         except LedgerError as error:
             assert "no connection" in str(error)  # noqa: PT017 - both ends are right
+
+
+# -- a machine behind the server: on Citus, where the rows of a model may lie on another one ----
+# What Citus says when its connection to that machine breaks is said here by a trigger.
+
+LOST_MACHINE = "XX000"
+STARTING = "connection to the remote node failed: FATAL: the database system is starting up"
+
+
+def say(message, sqlstate, times):
+    return (
+        f"IF nextval('tries') <= {times} THEN RAISE EXCEPTION '{message}'"
+        f" USING ERRCODE = '{sqlstate}'; END IF;"
+    )
+
+
+def test_a_machine_that_is_lost_inside_a_commit_leaves_an_unknown_outcome(run, url, calibrator):
+    calibrator.record("m", 1, 2.0)
+    on_commit(run, say("could not commit transaction for shard 7", LOST_MACHINE, 1))
+    with pytest.raises(OutcomeUnknownError, match=r"could not commit.*cannot be known"):
+        calibrator.record("m", 3, 4.0, request_id="r")
+    calibrator.record("m", 3, 4.0, request_id="r")
+    assert ids_of(calibrator) == [None, "r"]
+
+
+def test_a_machine_that_is_lost_before_the_commit_is_asked_again(run, calibrator):
+    calibrator.record("m", 1, 2.0)
+    on_insert(run, say("SSL SYSCALL error: EOF detected", LOST_MACHINE, 2))
+    calibrator.record("m", 3, 4.0, request_id="r")
+    assert tries(run) == 3
+    assert ids_of(calibrator) == [None, "r"]
+
+
+def test_a_machine_that_stays_away_is_no_damage_and_nothing_was_recorded(run, url, calibrator):
+    calibrator.record("m", 1, 2.0)
+    rows = dump(url)
+    on_insert(run, say("failure on connection marked as essential", LOST_MACHINE, 9))
+    with pytest.raises(NotRecordedError, match=r"as essential.*Nothing was recorded") as told:
+        calibrator.record("m", 3, 4.0)
+    assert "damaged" not in str(told.value)
+    assert tries(run) == 3
+    assert dump(url) == rows
+
+
+def test_a_machine_that_starts_is_waited_for_until_the_deadline(run, url, calibrator):
+    calibrator.record("m", 1, 2.0)
+    on_insert(run, say(STARTING, "08006", 6))
+    calibrator.record("m", 3, 4.0, request_id="r")
+    assert tries(run) == 7
+    assert ids_of(calibrator) == [None, "r"]
+    run("SELECT setval('tries', 1)", "ALTER SEQUENCE tries INCREMENT BY -1 MINVALUE -999999")
+    with AdaptiveCalibrator(url, timeout_s=0.3) as hasty:
+        began = time.monotonic()
+        with pytest.raises(NotRecordedError, match=r"is starting up.*Nothing was recorded"):
+            hasty.record("m", 3, 4.0)
+    assert 0.1 < time.monotonic() - began < 2
+    assert ids_of(calibrator) == [None, "r"]

@@ -4,14 +4,18 @@ Citus is not here. PostgreSQL's own partitions by hash ask the same of a schema 
 constraint holds the column that rows are spread by), and show in a plan where a statement goes.
 """
 
+import inspect
+import io
 import re
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
 
-from calibration_ledger import AdaptiveCalibrator
-from calibration_ledger.storage.schema import REVISION
+from calibration_ledger import AdaptiveCalibrator, Call
+from calibration_ledger.storage.postgres.server import insert_of
+from calibration_ledger.storage.schema import REVISION, calls
 from support.reference import TABLES
 from support.steps import GATE, on_insert, shut_gate, wait_until, waiting
 
@@ -102,31 +106,159 @@ def test_a_ledger_lives_in_tables_that_are_split_by_model(run, sharded):
     assert spread == [[(True,)]] * PARTS
 
 
-@pytest.mark.parametrize(
-    ("name", "parameters", "table"),
-    [
-        ("load_known", ("m", 1), "calibrations"),
-        (
-            "save",
-            ("ema.1", 0.5, 1.0, 1.0, 1.0, 1.0, 1.0, 1, None, 1, 1, b"h" * 32, 1),
-            "calibrations",
-        ),
-        ("find_request", (1, b"k" * 16), "call_details"),
-        ("last_adjustment", (1,), "adjustments"),
-        ("page_calls", (1, 0, 9, 9), "calls"),
-        ("page_details", (1, 0, 9), "call_details"),
-        ("adjustments", (1,), "adjustments"),
+START = datetime(2026, 1, 1, tzinfo=UTC)
+LATER = datetime(2100, 1, 1, tzinfo=UTC)
+MODEL = "the one model"
+
+
+def calls_of_one(count, start=0):
+    return [
+        Call(MODEL, i, 5, 90.0 + i % 7, START + timedelta(seconds=i), f"r{i}", {"ttft_ms": i})
+        for i in range(start, start + count)
+    ]
+
+
+def time_a_call(calibrator):
+    with calibrator.timed(MODEL, 5) as call:
+        call.completion_tokens = 1
+
+
+def import_one(calibrator):
+    head = "model,prompt_tokens,completion_tokens,actual_ms\n"
+    calibrator.import_calls("csv", io.StringIO(f"{head}{MODEL},1,2,3\n{MODEL},4,5,6\n"))
+
+
+def void_and_take_back(calibrator):
+    calibrator.record(MODEL, 1, 2.0, request_id="wrong")
+    (voided,) = calibrator.void(MODEL, request_id="wrong", dry_run=True)
+    (voided,) = calibrator.void(MODEL, request_id="wrong")
+    calibrator.void(MODEL, seq=voided.seq)
+
+
+def archive_and_bring_back(calibrator, folder):
+    folder.mkdir(exist_ok=True)
+    calibrator.archive(LATER, folder / "old.jsonl", model=MODEL)
+    calibrator.record(MODEL, 1, 2.0)
+    calibrator.import_calls("ledger", folder / "old.jsonl")
+
+
+VERBS = {
+    "record": lambda c, _: [
+        c.record(MODEL, 1, 2.0),
+        c.record(MODEL, 3, 4.0, request_id="r", details={"ttft_ms": 1}),
+        c.record(MODEL, 3, 4.0, request_id="r"),
     ],
-)
-def test_what_one_model_asks_goes_to_one_part(sharded, name, parameters, table):
+    "record_once": lambda c, _: c.record_once(calls_of_one(1)[0]),
+    "record_many": lambda c, _: c.record_many(calls_of_one(150)),
+    "predict": lambda c, _: c.predict(MODEL, 1),
+    "timed": lambda c, _: time_a_call(c),
+    "calibration": lambda c, _: c.calibration(MODEL),
+    "get_stats": lambda c, _: c.get_stats(MODEL),
+    "reset": lambda c, _: c.reset(MODEL),
+    "calls": lambda c, _: [
+        *c.calls(MODEL),
+        *c.calls(MODEL, last=3, since=START, until=START + timedelta(seconds=60)),
+    ],
+    "replay": lambda c, _: c.replay(0.3, model=MODEL, since=START, until=LATER),
+    "sweep": lambda c, _: c.sweep([0.1, 0.2], ["ema", "kalman"], MODEL),
+    "suggest": lambda c, _: c.suggest(MODEL),
+    "recalibrate": lambda c, _: [
+        c.recalibrate(0.5, model=MODEL),
+        c.recalibrate(rule="kalman", model=MODEL),
+        c.recalibrate(model=MODEL, best=True, dry_run=True),
+    ],
+    "void": lambda c, _: void_and_take_back(c),
+    "audit": lambda c, _: c.audit(MODEL),
+    "import_calls": lambda c, _: import_one(c),
+    "export_ledger": lambda c, _: [
+        c.export_ledger("jsonl", io.StringIO(), model=MODEL),
+        c.export_ledger("csv", io.StringIO(), model=MODEL),
+    ],
+    "archivable": lambda c, _: c.archivable(LATER, model=MODEL),
+    "archive": archive_and_bring_back,
+}
+"""Each public method, used on one model; they take a calibrator and a folder for files."""
+
+
+def test_no_verb_on_one_model_is_left_out():
+    takes_one = {
+        name
+        for name, method in inspect.getmembers(AdaptiveCalibrator, inspect.isfunction)
+        if not name.startswith("_") and "model" in inspect.signature(method).parameters
+    }
+    assert takes_one <= set(VERBS)
+
+
+@pytest.fixture(name="sent")
+def _sent(monkeypatch):
+    """Every statement that is sent from now on, with its parameters."""
+    sent = []
+    execute = psycopg.Cursor.execute
+
+    def noting(cursor, query, params=None, **options):
+        sent.append((query, params))
+        return execute(cursor, query, params, **options)
+
+    monkeypatch.setattr(psycopg.Cursor, "execute", noting)
+    return sent
+
+
+def parts_asked(cursor, text, parameters):
+    """The parts of the tables that a statement goes to, by its plan."""
+    if text.startswith("INSERT INTO models"):  # of which every machine has a copy
+        return set()
+    if text.startswith("INSERT INTO"):  # whose plan does not say where a row goes: by its model
+        table = text.split()[2]
+        width = len(text.split(")")[0].split(","))
+        owners = ", ".join(str(owner) for owner in set(parameters[::width]))
+        text, parameters = f"SELECT FROM {table} WHERE model_id IN ({owners})", ()
+    plan = " ".join(row[0] for row in cursor.execute(f"EXPLAIN {text}", parameters))
+    return set(re.findall(r" on (?:calls|call_details|adjustments|calibrations)_(\d)", plan))
+
+
+def test_all_that_a_verb_asks_of_one_model_goes_to_one_part(sharded, sent, tmp_path):
+    """By the plans of the statements that it really sends, for the first and the second time."""
+    others = [Call(str(i), 3, 5, 9.0, START) for i in range(9)]
     with AdaptiveCalibrator(sharded) as calibrator:
-        calibrator.record("m", 1, 2.0)
-        text = getattr(calibrator._ledger.backend.sql, name)
-        assert calibrator.audit() == []
+        calibrator.record_many([*others, *calls_of_one(20, start=1000)])
+    found = {}
     with psycopg.connect(sharded.replace("+psycopg", "")) as connection:
         cursor = psycopg.ClientCursor(connection)
-        plan = " ".join(row[0] for row in cursor.execute(f"EXPLAIN {text}", parameters))
-    assert len(set(re.findall(rf" on {table}_(\d)", plan))) == 1, plan
+        for verb, use in VERBS.items():
+            with AdaptiveCalibrator(sharded) as calibrator:
+                sent.clear()
+                use(calibrator, tmp_path)
+                use(calibrator, tmp_path / "again")
+                asked = [(text, given) for text, given in sent if given is not None]
+            assert len(asked) > 1, verb
+            for text, given in asked:
+                found[verb, text] = parts_asked(cursor, text, given)
+        connection.rollback()
+    (part,) = {part for parts in found.values() for part in parts if len(parts) == 1}
+    assert {asked: parts for asked, parts in found.items() if not parts <= {part}} == {}
+    with AdaptiveCalibrator(sharded) as calibrator:
+        assert calibrator.audit() == []
+
+
+def test_many_calls_are_few_statements(url, sent):
+    with AdaptiveCalibrator(url) as calibrator:
+        calibrator.record_many(calls_of_one(2))
+        sent.clear()
+        calibrator.record_many(calls_of_one(250, start=2))
+        rows = [given for text, given in sent if text.startswith("INSERT INTO calls")]
+        details = [given for text, given in sent if text.startswith("INSERT INTO call_details")]
+        assert [len(given) // len(calls.c) for given in rows] == [100, 100, 50]
+        assert len(details) == 3
+        assert [call.request_id for call in calibrator.calls(MODEL)] == [
+            f"r{i}" for i in range(252)
+        ]
+        assert calibrator.audit() == []
+
+
+def test_an_insert_of_many_rows_has_the_values_of_one_so_often():
+    insert = "INSERT INTO t (a, b) VALUES"
+    many = f"{insert} ($1, $2::BIGINT), ($3, $4::BIGINT)"
+    assert insert_of(f"{insert} (%s, %s::BIGINT)", 2) == many
 
 
 def test_a_row_is_locked_by_the_id_of_its_model(postgres, database, run, url, calibrator):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import psycopg
 import sqlalchemy as sa
@@ -65,9 +65,9 @@ class NoConnectionError(Exception):
 
 
 class Held:
-    """A connection that a thread keeps, with its two cursors."""
+    """A connection that a thread keeps, with its cursors."""
 
-    __slots__ = ("__weakref__", "connection", "control", "cursor", "in_use")
+    __slots__ = ("__weakref__", "connection", "control", "cursor", "in_use", "rows")
 
     def __init__(self, connection: PoolProxiedConnection) -> None:
         """Make the cursors."""
@@ -78,6 +78,9 @@ class Held:
         # For the rest. Numbers come as their 64 bits: as texts they would be rounded where a
         # database sets extra_float_digits to 0 or less.
         self.cursor: Any = connection.cursor(binary=True)
+        # For the longest texts, which it takes as the server does: another cursor would look
+        # through them for parameters each time.
+        self.rows: Any = psycopg.RawCursor(connection.driver_connection)  # type: ignore[arg-type]  # SQLAlchemy's type knows no driver
 
     @property
     def is_gone(self) -> bool:
@@ -197,7 +200,8 @@ class Connections:
 # of it, beside other programs' tables. All tables of a ledger must be found in one and the same.
 
 FIND_TABLES = """
-    SELECT found.relname::text, schemas.nspname::text
+    SELECT found.relname::text, schemas.nspname::text,
+        EXISTS (SELECT FROM pg_catalog.pg_extension WHERE extname = 'citus')
     FROM pg_catalog.pg_class AS found
     JOIN pg_catalog.pg_namespace AS schemas ON schemas.oid = found.relnamespace
     WHERE found.relname = ANY (%s) AND found.relkind IN ('r', 'p', 'v', 'm', 'f')
@@ -207,17 +211,35 @@ FIND_TABLES = """
 would look like none, and be made anew."""
 
 
-def check_tables(ledger: str, rows: Sequence[Any]) -> tuple[set[str], str | None]:
-    """The tables and their schema (None for no table) in rows of `FIND_TABLES`.
+class Tables(NamedTuple):
+    """The tables of a ledger that were found.
+
+    Attributes:
+        names: their names.
+        schema: where they all lie; None for no table.
+        on_citus: whether Citus can spread them over several machines.
+    """
+
+    names: set[str]
+    schema: str | None
+    on_citus: bool
+
+
+def check_tables(ledger: str, rows: Sequence[Any]) -> Tables:
+    """The tables in rows of `FIND_TABLES`.
 
     Raises:
         NotALedgerError: they lie in several schemas.
     """
-    schemas = {schema for _, schema in rows}
+    schemas = {schema for _, schema, _ in rows}
     if len(schemas) > 1:
-        found = ", ".join(sorted(f"{schema}.{table}" for table, schema in rows))
+        found = ", ".join(sorted(f"{schema}.{table}" for table, schema, _ in rows))
         raise NotALedgerError(
             f"{ledger}: its search_path mixes tables of several schemas ({found}). Nothing was "
             f"touched: name the one to use, by ?options=-csearch_path%3DSCHEMA behind the URL."
         )
-    return {table for table, _ in rows}, schemas.pop() if schemas else None
+    return Tables(
+        {table for table, _, _ in rows},
+        schemas.pop() if schemas else None,
+        any(on_citus for _, _, on_citus in rows),
+    )

@@ -162,8 +162,8 @@ class _Examination:
     def _state(self, ledger: str) -> dict[str, Any]:
         """What there is, from its tables: fields of `Facts`."""
         try:
-            tables, _ = check_tables(ledger, self._insist(FIND_TABLES, sorted(TABLES)))
-            contents = look(tables, self._insist)
+            found = check_tables(ledger, self._insist(FIND_TABLES, sorted(TABLES)))
+            contents = look(found.names, self._insist)
         except NotALedgerError as error:
             return {"state": "foreign", "trouble": str(error)}
         except psycopg.Error as error:

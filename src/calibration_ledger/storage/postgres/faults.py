@@ -27,6 +27,9 @@ _ENDED = frozenset(
         "25P04",  # transaction_timeout
     }
 )
+_INTERNAL = "XX000"
+"""internal_error: on Citus, that the connection to another machine broke."""
+_DAMAGED = frozenset({"XX001", "XX002"})  # data_corrupted, index_corrupted
 _BUSY = frozenset({"55P03", "57014"})  # lock_not_available, query_canceled
 _DENIED = "42501"  # insufficient_privilege
 _READ_ONLY = "25006"  # read_only_sql_transaction
@@ -74,11 +77,22 @@ def is_ended(error: BaseException) -> bool:
     return _code(error) in _ENDED
 
 
+def is_starting(error: BaseException) -> bool:
+    """Whether a machine behind the server starts or stops: then it is there again in a moment.
+
+    Citus has no code of its own for it, only the words of that machine.
+    """
+    return _code(error).startswith("08") and "the database system is " in str(error)
+
+
 def is_lost_connection(error: BaseException) -> bool:
-    """Whether the connection ended, and the server's last word with it."""
+    """Whether the connection ended, and the server's last word with it.
+
+    Or that of the server to another machine, on Citus: nothing is known then either of a COMMIT.
+    """
     code = _code(error)
     if code:
-        return code in _ENDED or code.startswith("08")
+        return code in _ENDED or code.startswith("08") or code == _INTERNAL
     error = _driver_error(error)
     return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
 
@@ -128,7 +142,7 @@ def postgres_fault(error: BaseException, ledger: str, doing: str) -> LedgerError
     elif code == _READ_ONLY:
         kind, matter = LedgerPermissionError, "is read-only"
         advice = "connect to the primary server, or have default_transaction_read_only set off"
-    elif code.startswith("XX"):
+    elif code in _DAMAGED:
         kind, matter, advice = LedgerCorruptError, "is damaged", "ask whoever runs the server"
     elif doing == "read":
         kind, matter, advice = LedgerError, "could not be read", "try again"

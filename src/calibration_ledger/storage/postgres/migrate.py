@@ -81,7 +81,7 @@ def _lock(connection: sa.Connection, place: Server) -> None:
     connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
     connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK_KEY})")
     rows = connection.exec_driver_sql(FIND_TABLES, (sorted(TABLES),)).fetchall()
-    _, schema = check_tables(place.shown, rows)
+    schema = check_tables(place.shown, rows).schema
     if schema is not None:
         # What a migration makes would go to the first schema of the path, wherever the rest lies.
         connection.exec_driver_sql(

@@ -15,11 +15,18 @@ from __future__ import annotations
 import os
 import random
 import time
+from functools import lru_cache
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from calibration_ledger.errors import InvalidInputError, LedgerNotFoundError, NotRecordedError
+from calibration_ledger.errors import (
+    InvalidInputError,
+    LedgerNotFoundError,
+    NotRecordedError,
+    damaged,
+)
 from calibration_ledger.storage.backend import Raced
 from calibration_ledger.storage.contents import look
 from calibration_ledger.storage.migrate import upgrade
@@ -35,6 +42,7 @@ from calibration_ledger.storage.postgres.faults import (
     is_crowded,
     is_ended,
     is_lost_connection,
+    is_starting,
     is_worth_a_retry,
     no_connection,
     postgres_fault,
@@ -58,6 +66,22 @@ _PAUSE_S_MAX = 0.25
 _LOSSES_MAX = 2
 """Connections that may die under one call: once the server restarted, and once in its recovery."""
 _REFUSALS_MAX = 3
+_LOOK_EVERY_S = 60.0
+"""How often writers look whether the ledger was spread over several machines meanwhile."""
+
+
+# One round trip begins a transaction, and what it sets ends with it. Citus passes the settings on
+# to the machines that the transaction comes to: else each would wait for locks without end. It
+# passes the whole text that a SET stands in, so BEGIN must not be in it.
+_BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
+_BEGIN_ON_CITUS = f"{_BEGIN}; SET LOCAL citus.propagate_set_commands = 'local'"
+_SETTINGS = (
+    "SET LOCAL lock_timeout = {{milliseconds}};"
+    " SET LOCAL synchronous_commit = {commit};"
+    # Citus writes numbers as texts on their way to another machine. At 0 or less, which a database
+    # may be set to, they would be rounded; from 1 on they are exact.
+    " SET LOCAL extra_float_digits = 1"
+)
 
 
 class PostgresBackend:
@@ -72,13 +96,10 @@ class PostgresBackend:
         self.place = place
         self.durability = durability
         self._timeout_s = timeout_s
-        # One round trip that begins; what it sets ends with the transaction.
-        self._begin = (
-            "BEGIN ISOLATION LEVEL READ COMMITTED;"
-            " SET LOCAL lock_timeout = {milliseconds};"
-            f" SET LOCAL synchronous_commit = {'on' if durability == 'full' else 'off'}"
-        )
+        self._settings = _SETTINGS.format(commit="on" if durability == "full" else "off")
+        self._on_citus = False
         self._ready = False
+        self._look_again_at = 0.0
         self._ids: dict[str, int] = {}
         self._connections = Connections(place.url, place.shown, timeout_s)
         self.sql = statements(self._connections.dialect)
@@ -99,6 +120,13 @@ class PostgresBackend:
             self._look()
         return self._read(text, parameters)
 
+    def find(self, model: str) -> list[Any]:
+        """See `Backend.find`: by the model's id, so that it asks one machine where there are many.
+
+        Raises what `read` raises.
+        """
+        return find_by_id(self.read, self.sql.find_known, self.sql, self._ids, model)
+
     def _read(self, text: str, parameters: Sequence[Any] = ()) -> list[Any]:
         def attempt(held: Held, _: float) -> list[Any]:
             rows: list[Any] = held.cursor.execute(text, parameters).fetchall()
@@ -109,14 +137,16 @@ class PostgresBackend:
     def _look(self) -> None:
         """Check that the database holds a ledger of this program's revision."""
         found = self._read(FIND_TABLES, (sorted(TABLES),))
-        tables, _ = check_tables(self.place.shown, found)
-        contents = look(tables, self._read)
+        tables = check_tables(self.place.shown, found)
+        contents = look(tables.names, self._read)
         if contents.state == "empty":
             raise LedgerNotFoundError(
                 f"there is no ledger in {self.place.shown} yet: the first call recorded makes it, "
                 f"as does `calib db upgrade`."
             )
         contents.check(self.place.shown)
+        self._on_citus = tables.on_citus
+        self._look_again_at = time.monotonic() + _LOOK_EVERY_S
         self._ready = True
 
     # -- writing ----------------------------------------------------------------------------
@@ -125,6 +155,8 @@ class PostgresBackend:
         """See `Backend.write`."""
         if not self._ready:
             self._make_ready(makes=makes)
+        elif time.monotonic() > self._look_again_at:
+            self._look()
 
         def attempt(held: Held, deadline: float) -> Result:
             return self._run(held, deadline, work, arguments)
@@ -145,9 +177,20 @@ class PostgresBackend:
     ) -> Result:
         try:
             limited_at = time.monotonic()
-            held.control.execute(self._begin.format(milliseconds=left_ms(deadline)))
+            settings = self._settings.format(milliseconds=left_ms(deadline))
+            if self._on_citus:
+                held.control.execute(_BEGIN_ON_CITUS)
+                held.control.execute(settings)
+            else:
+                held.control.execute(f"{_BEGIN}; {settings}")
             transaction = PostgresTransaction(
-                held.cursor, self.sql, self.place.shown, self._ids, deadline, limited_at
+                held,
+                self.sql,
+                self.place.shown,
+                self._ids,
+                deadline,
+                limited_at,
+                on_citus=self._on_citus,
             )
             result = work(transaction, *arguments)
         except BaseException:
@@ -204,12 +247,15 @@ class PostgresBackend:
             except (Raced, psycopg.Error) as error:
                 lost = is_lost_connection(error)
                 losses += lost
-                if not (is_worth_a_retry(error) or (lost and losses <= _LOSSES_MAX)):
+                may_pass = is_worth_a_retry(error) or is_starting(error)
+                if not (may_pass or (lost and losses <= _LOSSES_MAX)):
                     if self._ready and is_changed_schema(error):
                         self._ready = False
                         self._look()  # says that the ledger was upgraded, or is gone
                     raise postgres_fault(error, shown, doing) from error
                 if time.monotonic() + pause_s > deadline:
+                    if is_starting(error):
+                        raise postgres_fault(error, shown, doing) from error
                     raise in_the_way(shown, self._timeout_s, doing) from error
             # With jitter: two that collided would collide again.
             time.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
@@ -253,37 +299,44 @@ class PostgresBackend:
 # are spread over machines by `model_id`, a lock must say which machine it is for.
 
 _LIMIT_EVERY_S = 0.05
+_ROWS_AT_ONCE = 100
+"""Rows to an INSERT: more of them gain little."""
 
 
 class PostgresTransaction(Transaction):
     """A transaction that waits for all its locks together no longer than until the deadline."""
 
-    __slots__ = ("_deadline", "_ids", "_limited_at")
+    __slots__ = ("_deadline", "_ids", "_limited_at", "_on_citus", "_rows")
 
     def __init__(
         self,
-        cursor: Any,
+        held: Held,
         sql: Statements,
         ledger: str,
         ids: dict[str, int],
         deadline: float,
         limited_at: float,
+        *,
+        on_citus: bool,
     ) -> None:
-        """Wrap a cursor whose transaction has begun.
+        """Wrap a connection whose transaction has begun.
 
         Args:
-            cursor: what statements run on.
+            held: what statements run on.
             sql: the statements.
             ledger: the place as it may be shown.
             ids: the ids of models that were met before, to add to.
             deadline: when to have all locks, in seconds of the monotonic clock.
             limited_at: when the limit of the transaction was right: before its BEGIN was sent,
                 which behind PgBouncer may have waited long for a server connection.
+            on_citus: whether the rows may be spread over several machines.
         """
-        super().__init__(cursor, sql, ledger)
+        super().__init__(held.cursor, sql, ledger)
+        self._rows = held.rows
         self._ids = ids
         self._deadline = deadline
         self._limited_at = limited_at
+        self._on_citus = on_citus
 
     def load(self, model: str) -> Any:
         """See `Transaction.load`."""
@@ -296,22 +349,21 @@ class PostgresTransaction(Transaction):
         return super().load(model)
 
     def _lock(self, model: str) -> Any:
-        """See `Transaction._lock`: by the id, which is asked for once and then known.
+        """See `Transaction._lock`."""
+        rows = find_by_id(self._ask, self._sql.load_known, self._sql, self._ids, model)
+        return rows[0] if rows else None
 
-        Both are asked for, so that an id of a ledger that was replaced meanwhile finds nothing.
-        """
-        known = self._ids.get(model)
-        row = None if known is None else self._load(model, known)
-        if row is None:
-            found = self._execute(self._sql.find_id, (model,)).fetchone()
-            if found is None:
-                return None
-            self._ids[model] = found[0]
-            row = self._load(model, found[0])
-        return row
-
-    def _load(self, model: str, model_id: int) -> Any:
-        return self._execute(self._sql.load_known, (model, model_id)).fetchone()
+    def add_model(self, model: str) -> int:
+        """See `Transaction.add_model`."""
+        if model in self._ids:  # `load` found the name, and no calibration
+            if self._on_citus:  # where a commit reaches one machine after the other
+                raise Raced(model)
+            raise damaged(model, "the calibration is missing")
+        try:
+            # Not ON CONFLICT, for which Citus asks the right to change the names of models.
+            return self._insert_model(model)
+        except psycopg.errors.UniqueViolation as error:
+            raise Raced(model) from error
 
     def add_calls(self, rows: Sequence[tuple[Any, ...]]) -> None:
         """See `Transaction.add_calls`."""
@@ -322,11 +374,51 @@ class PostgresTransaction(Transaction):
         self._add(self._sql.add_detail, rows)
 
     def _add(self, text: str, rows: Sequence[tuple[Any, ...]]) -> None:
-        # A pipeline pays from the second row on: to begin and end it takes round trips of its own.
-        if len(rows) == 1:
-            self._execute(text, rows[0])
-        elif rows:
-            self._cursor.executemany(text, rows)
+        for start in range(0, len(rows), _ROWS_AT_ONCE):
+            some = rows[start : start + _ROWS_AT_ONCE]
+            if len(some) == 1:
+                self._execute(text, some[0])
+            else:
+                self._rows.execute(insert_of(text, len(some)), [*chain.from_iterable(some)])
+
+
+@lru_cache
+def insert_of(text: str, rows: int) -> str:
+    """The INSERT of one row as one of so many, with its parameters numbered."""
+    insert, values = text.split(" VALUES ")
+    parts = ", ".join([values] * rows).split("%s")
+    numbered = "".join(f"{part}${number}" for number, part in enumerate(parts[:-1], 1))
+    return f"{insert} VALUES {numbered}{parts[-1]}"
+
+
+def find_by_id(
+    ask: Callable[[str, Sequence[Any]], list[Any]],
+    text: str,
+    sql: Statements,
+    ids: dict[str, int],
+    model: str,
+) -> list[Any]:
+    """The rows of a statement that names a model and its id, which is asked for once.
+
+    Both are named, so that an id of a ledger that was replaced meanwhile finds nothing.
+
+    Args:
+        ask: runs a statement, and gives its rows.
+        text: the statement.
+        sql: all statements.
+        ids: the ids of models that were met before, to add to.
+        model: the model's name.
+    """
+    known = ids.get(model)
+    rows = [] if known is None else ask(text, (model, known))
+    if rows:
+        return rows
+    found = ask(sql.find_id, (model,))
+    if not found:
+        ids.pop(model, None)
+        return []
+    ids[model] = found[0][0]
+    return ask(text, (model, ids[model]))
 
 
 def left_ms(deadline: float) -> int:

@@ -99,6 +99,10 @@ class SQLiteBackend:
                 self._look_at_revision()
                 raise sqlite_fault(error, self.place.shown, "read") from error
 
+    def find(self, model: str) -> list[Any]:
+        """See `Backend.find`."""
+        return self.read(self.sql.find, (model,))
+
     def _reader(self, doing: str = "read") -> Held:
         """This thread's reading connection, to the file that lies at the path now.
 

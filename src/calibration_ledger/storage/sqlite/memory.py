@@ -78,6 +78,10 @@ class MemoryBackend:
                 self._drop_if_closed()
             return rows
 
+    def find(self, model: str) -> list[Any]:
+        """See `Backend.find`."""
+        return self.read(self.sql.find, (model,))
+
     def write(
         self,
         work: Callable[..., Result],
