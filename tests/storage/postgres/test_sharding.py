@@ -154,6 +154,7 @@ VERBS = {
     "timed": lambda c, _: time_a_call(c),
     "calibration": lambda c, _: c.calibration(MODEL),
     "get_stats": lambda c, _: c.get_stats(MODEL),
+    "check_exists": lambda c, _: [c.check_exists(), c.check_exists(MODEL)],
     "reset": lambda c, _: c.reset(MODEL),
     "calls": lambda c, _: [
         *c.calls(MODEL),
