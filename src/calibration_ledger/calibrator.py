@@ -29,6 +29,7 @@ from calibration_ledger.core.values import (
     ExportKind,
     ImportKind,
     ModelCalibration,
+    RecordedCall,
     confidence_of,
     finite_prediction,
 )
@@ -378,9 +379,17 @@ class AdaptiveCalibrator:
 
         Raises what `record` raises.
         """
+        recorded = self.record_call(call)
+        return recorded.error_ms, recorded.is_new
+
+    def record_call(self, call: Call) -> RecordedCall:
+        """Record a call as `record` does, and give the number of its entry, too.
+
+        Raises what `record` raises.
+        """
         model, new = checked_call(call)
         recorded = write_calls(self._ledger, self._opening, {model: (new,)})[model]
-        return recorded.errors_ms[0], recorded.added == 1
+        return RecordedCall(recorded.errors_ms[0], recorded.seqs[0], recorded.added == 1)
 
     def record_many(self, calls: Iterable[Call | Mapping[str, Any]]) -> list[float]:
         """Record calls in order, all of them checked first, in transactions of at most 1,000.

@@ -12,7 +12,7 @@ CALL = ("--prompt-tokens", 512, "--completion-tokens", 128, "--actual-ms", 3400)
 def test_the_first_record_makes_the_ledger_and_tells_what_was_learnt(calib, ledger_path):
     result = calib("record", "timmy", *CALL)
     assert result.stdout == (
-        "timmy: error +1820.0 ms (3400.0 measured, 1580.0 predicted)\n"
+        "timmy: error +1820.0 ms (3400.0 measured, 1580.0 predicted), entry 2\n"
         "now predicts 2.0 s (1989.5 ms) for 512 prompt tokens and 128 completion tokens\n"
         "confidence 0.10 from 1 call: warming up\n"
     )
@@ -58,10 +58,11 @@ def test_the_same_request_id_again_adds_nothing_and_gives_the_first_error(calib,
     assert again["error_ms"] == first["error_ms"]
     assert again["prediction"]["sample_count"] == 1
     assert (first["added"], again["added"]) == (True, False)
+    assert first["seq"] == again["seq"] == 2
     shown = calib("record", "timmy", *CALL, "--request-id", "r").stdout.splitlines()
     assert shown[0] == (
         "timmy: recorded already, nothing added: error +1820.0 ms "
-        "(3400.0 measured, 1580.0 predicted)"
+        "(3400.0 measured, 1580.0 predicted), entry 2"
     )
     assert shown[1:] == [
         "now predicts 2.0 s (1989.5 ms) for 512 prompt tokens and 128 completion tokens",

@@ -266,7 +266,7 @@ def test_a_place_that_cannot_be_taken_is_refused_and_nothing_changes(filled, tmp
     (tmp_path / "taken").write_text("mine")
     (tmp_path / "begun.partial").write_text("other's")
     for target, said in (
-        (tmp_path / "taken", "exists already"),
+        (tmp_path / "taken", r"exists already: name a file that does not\.$"),
         (tmp_path / "begun", "another export runs"),
         (tmp_path, "is a folder"),
         (tmp_path / "nowhere" / "x", "its folder does not exist"),
@@ -585,3 +585,21 @@ def test_a_run_of_voided_calls_is_passed_at_once(calibrator, make_call, tmp_path
 
 def test_calls_in_order_meet_no_obstacle(filled):
     assert filled.archivable(at(300)).obstacles == ()
+
+
+@pytest.mark.both
+def test_an_archive_counts_its_adjustments_as_its_import_does(ledger, make_call, tmp_path):
+    with AdaptiveCalibrator(ledger) as calibrator:
+        calibrator.record_many(make_call(i, "m") for i in range(40))
+        parts = [tmp_path / name for name in ("first", "second", "third")]
+        told, announced = [], []
+        for part, before in zip(parts, (10, 30, 35), strict=True):
+            announced.append(calibrator.archivable(at(before)))
+            told.append(calibrator.archive(at(before), part))
+        # The second and third hold the archived entry that stood for what was before them.
+        assert [(one.calls, one.adjustments) for one in told] == [(10, 1), (20, 1), (5, 1)]
+        assert [(one.calls, one.adjustments) for one in announced] == [(10, 1), (20, 1), (5, 1)]
+        for part, report in zip(reversed(parts), reversed(told), strict=True):
+            done = calibrator.import_calls("ledger", part)
+            assert (done.recorded, done.adjustments) == (report.calls, report.adjustments)
+        assert calibrator.audit() == []

@@ -51,8 +51,8 @@ def test_csv_holds_the_calls_alone(calibrator, tmp_path):
     }
     assert path.read_bytes().decode().splitlines() == [
         "model,seq,called_at,prompt_tokens,completion_tokens,actual_ms,predicted_ms,request_id,details,voided",
-        "a,2,2025-05-01T00:00:00.000000Z,1,0,0.1,300.5,,,",
-        'größe,2,2025-05-01T00:00:00.000000Z,10,5,100.25,345.0,"r,0","{""i"":0}",',
+        "a,2,2025-05-01T00:00:00.000000Z,1,0,0.1,300.5,,,false",
+        'größe,2,2025-05-01T00:00:00.000000Z,10,5,100.25,345.0,"r,0","{""i"":0}",false',
         *path.read_text(encoding="utf-8").splitlines()[3:],
     ]
     with path.open(encoding="utf-8", newline="") as file:
@@ -85,7 +85,8 @@ def test_a_missing_ledger_is_an_error_and_nothing_is_made(calibrator, tmp_path, 
 def test_a_file_that_is_there_is_only_replaced_when_told(kind, calibrator, tmp_path):
     path = tmp_path / "out"
     path.write_text("precious", encoding="utf-8")
-    with pytest.raises(InvalidInputError, match="exists already"):
+    said = r"exists already: name a file that does not, or replace it with --overwrite \(overwrite="
+    with pytest.raises(InvalidInputError, match=said):
         calibrator.export_ledger(kind, path)
     assert path.read_text(encoding="utf-8") == "precious"
     calibrator.export_ledger(kind, path, overwrite=True)

@@ -41,7 +41,11 @@ def test_csv_says_which_calls_are_voided_and_its_import_leaves_them_out(calibrat
     out = io.StringIO()
     assert calibrator.export_ledger("csv", out).calls == 10
     rows = list(csv.DictReader(io.StringIO(out.getvalue())))
-    assert [row["voided"] for row in rows] == ["", "true", "", "", "", "true", "", "", "", ""]
+    assert [row["voided"] for row in rows] == [
+        str(call.voided).lower() for call in calibrator.calls()
+    ]
+    assert [row["seq"] for row in rows if row["voided"] == "true"] == ["3", "7"]
+    assert {row["voided"] for row in rows} == {"true", "false"}
     report = other.import_calls("csv", io.StringIO(out.getvalue()))
     assert (report.recorded, report.voided, report.skipped) == (8, 2, 0)
     arrived = as_in_the_file(other.calls(), report.import_id)

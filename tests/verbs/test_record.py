@@ -10,7 +10,7 @@ from fractions import Fraction
 
 import pytest
 
-from calibration_ledger import AdaptiveCalibrator, Call
+from calibration_ledger import AdaptiveCalibrator, Call, RecordedCall
 from calibration_ledger.errors import InvalidInputError, RequestConflictError
 from support.reference import (
     COEFFICIENTS,
@@ -414,3 +414,27 @@ def test_a_sql_browser_sees_names_and_times(calibrator, ledger_path):
         "request_id": "r",
         "details": json.dumps({"a": 1}, separators=(",", ":")),
     }
+
+
+# -- the number of the entry ----------------------------------------------------------------
+
+
+@pytest.mark.both
+def test_a_call_is_given_the_number_of_its_entry_and_a_repeat_that_of_the_first(ledger):
+    with AdaptiveCalibrator(ledger) as calibrator:
+        first = calibrator.record_call(Call("m", 1, 2, 30.0, request_id="r"))
+        assert (first.seq, first.is_new) == (2, True)
+        calibrator.reset("m")
+        assert calibrator.record_call(Call("m", 1, 2, 30.0)).seq == 4
+        assert calibrator.record_call(Call("n", 1, 2, 30.0)).seq == 2
+        again = calibrator.record_call(Call("m", 1, 2, 30.0, request_id="r"))
+        assert again == RecordedCall(first.error_ms, 2, is_new=False)
+        assert calibrator.record_once(Call("m", 1, 2, 30.0, request_id="r")) == (
+            first.error_ms,
+            False,
+        )
+        new = calibrator.record_call(Call("m", 1, 2, 30.0, request_id="s"))
+        assert (new.seq, new.is_new) == (5, True)
+        assert calibrator.calibration("m").sample_count == 2
+        assert [call.seq for call in calibrator.calls("m")] == [2, 4, 5]
+        assert calibrator.audit() == []

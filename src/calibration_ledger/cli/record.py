@@ -85,7 +85,7 @@ def record(
     from calibration_ledger.core.values import Call
 
     with session.writing(alpha, rule) as calibrator:
-        error_ms, is_added = calibrator.record_once(
+        recorded = calibrator.record_call(
             Call(model, prompt_tokens, completion_tokens, actual_ms, called_at, request_id, details)
         )
         try:
@@ -101,15 +101,16 @@ def record(
             "prompt_tokens": prompt_tokens,
             "completion_tokens": completion_tokens,
             "actual_ms": actual_ms + 0.0,  # the ledger knows no -0.0 either
-            "error_ms": error_ms,
-            "added": is_added,
+            "error_ms": recorded.error_ms,
+            "seq": recorded.seq,
+            "added": recorded.is_new,
         }
         print_json({**call, "prediction": prediction})
     else:
         say(
-            f"{model}: {'' if is_added else 'recorded already, nothing added: '}"
-            f"error {text.signed(error_ms)} ms "
-            f"({text.number(actual_ms)} measured, {text.number(actual_ms - error_ms)} predicted)"
+            f"{model}: {'' if recorded.is_new else 'recorded already, nothing added: '}"
+            f"error {text.signed(recorded.error_ms)} ms ({text.number(actual_ms)} measured, "
+            f"{text.number(actual_ms - recorded.error_ms)} predicted), entry {recorded.seq}"
         )
         if prediction is not None:
             say(f"now predicts {describe(prediction)}")

@@ -396,6 +396,21 @@ class Call(Value):
 
 
 @dataclass(frozen=True, slots=True)
+class RecordedCall(Value):
+    """What became of a call.
+
+    Attributes:
+        error_ms: actual minus predicted, in ms, before the call was learnt.
+        seq: the number of the call's entry among its model's.
+        is_new: whether it was added; not so if its request id was there already.
+    """
+
+    error_ms: float
+    seq: int
+    is_new: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Voiding(Value):
     """What a voiding did to one model, or would do.
 
@@ -692,7 +707,7 @@ class ArchivedModel(NamedTuple):
     Attributes:
         model: its name.
         calls: how many calls.
-        adjustments: how many adjustments, besides an archived entry from before.
+        adjustments: how many adjustments, an archived entry from before included.
         seq: the number of the newest archived entry.
         head: the head after it, as 64 hexadecimal digits.
     """

@@ -23,12 +23,13 @@ _COMPRESSION = 6
 
 @contextmanager
 def open_target(
-    target: str | os.PathLike[str] | TextIO, ledger: Path | None, *, overwrite: bool
+    target: str | os.PathLike[str] | TextIO, ledger: Path | None, *, overwrite: bool | None
 ) -> Iterator[Callable[[str], object]]:
     """Give a function that writes texts, as UTF-8.
 
     A path is written as `PATH.partial` beside it, and renamed at the end; should the export fail,
-    nothing is left of it. A path that ends in `.gz` is compressed.
+    nothing is left of it. A path that ends in `.gz` is compressed. With `overwrite`, a file that is
+    there is replaced; where it is None, that is not on offer.
 
     Raises:
         InvalidInputError: the path is taken, or cannot be written to.
@@ -51,7 +52,7 @@ def open_target(
 
 
 @contextmanager
-def whole_file(path: Path, ledger: Path | None, *, overwrite: bool) -> Iterator[BinaryIO]:
+def whole_file(path: Path, ledger: Path | None, *, overwrite: bool | None) -> Iterator[BinaryIO]:
     """A new file of bytes that bears its name only once the block has ended well.
 
     It is never more readable than the ledger.
@@ -98,7 +99,7 @@ def _partial_of(path: Path) -> Path:
     return path.with_name(path.name + ".partial")
 
 
-def check_target(path: Path, ledger: Path | None, *, overwrite: bool) -> None:
+def check_target(path: Path, ledger: Path | None, *, overwrite: bool | None) -> None:
     """Refuse a path that is the ledger itself, that is taken, or that leads nowhere.
 
     Raises:
@@ -112,7 +113,7 @@ def check_target(path: Path, ledger: Path | None, *, overwrite: bool) -> None:
         raise InvalidInputError(f"{shown_name(path)} {fault}.")
 
 
-def _fault_of(path: Path, ledger: Path | None, *, overwrite: bool) -> str | None:
+def _fault_of(path: Path, ledger: Path | None, *, overwrite: bool | None) -> str | None:
     if path.is_dir():
         return "is a folder: name a file in it"
     if ledger is not None and is_ledger_file(path, ledger):
@@ -120,7 +121,8 @@ def _fault_of(path: Path, ledger: Path | None, *, overwrite: bool) -> str | None
     if ledger is not None and is_ledger_file(_partial_of(path), ledger):
         return f"is first written as {path.name}.partial, which is the ledger's: name another file"
     if os.path.lexists(path) and not overwrite:
-        return "exists already: name a file that does not"
+        instead = "" if overwrite is None else ", or replace it with --overwrite (overwrite=True)"
+        return f"exists already: name a file that does not{instead}"
     if path.exists() and not path.is_file():  # /dev/null, say, would be replaced by a file
         return "is no ordinary file: leave FILE out, and redirect the output to it"
     return None if path.parent.is_dir() else "cannot be written, for its folder does not exist"

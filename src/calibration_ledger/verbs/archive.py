@@ -66,7 +66,8 @@ class _Part:
 
     def report(self) -> ArchivedModel:
         """What is told of it."""
-        adjustments = self.seq - self.history.archived - self.calls
+        entries = self.seq - max(0, self.history.archived - 1)
+        adjustments = entries - self.calls
         return ArchivedModel(self.model, self.calls, adjustments, self.seq, self.head.hex())
 
 
@@ -90,13 +91,13 @@ def archive(
         raise InvalidInputError(f"an archive goes to a path, not {shown(target)}: name a file.")
     path, name = Path(target), shown_name(target)
     ledger.check_exists()  # before anything is created
-    check_target(path, ledger.path, overwrite=False)
+    check_target(path, ledger.path, overwrite=None)
     parts, obstacles = _parts(ledger, time, model)
     if not parts:
         return ArchiveReport(name, obstacles=obstacles)
     _check_rights(ledger)
     bytes_before = ledger.size()
-    with open_target(path, ledger.path, overwrite=False) as write:
+    with open_target(path, ledger.path, overwrite=None) as write:
         for text in _texts(ledger, parts, progress):
             write(text)
     _verify(path, parts, progress)

@@ -170,7 +170,7 @@ def csv_lines(model: str, rows: Iterable[Sequence[Any]], is_voided: Callable[[in
     quoting = csv.writer(buffer, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
     for seq, at, *numbers, request_id, text in rows:
         writer = quoting if "\r" in model or "\r" in (request_id or "") else plain
-        voided = "true" if is_voided(seq) else None
+        voided = "true" if is_voided(seq) else "false"
         writer.writerow((model, seq, iso_from_us(at), *numbers, request_id, text, voided))
     return buffer.getvalue()
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
+from itertools import count
 from math import isfinite
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -268,6 +269,8 @@ class Recorded(NamedTuple):
     """What became of the calls of one model."""
 
     errors_ms: list[float]
+    seqs: list[int]
+    """The number of each call's entry: for a repeat, that of the call it repeats."""
     added: int
     """How many are new: the request ids of the others were recorded before."""
     is_new: bool
@@ -301,16 +304,19 @@ def record_calls(
         before = opened.seq
         if all(call.request_id is None for call in calls):
             errors = opened.learn(calls)
+            seqs = list(range(before + 1, opened.seq + 1))
         else:
-            errors = _record_once(opened, model, calls)
+            errors, seqs = _record_once(opened, model, calls)
     except IMPOSSIBLE as error:
         raise impossible(model, error) from error
     opened.save()
-    return Recorded(errors, opened.seq - before, opened.is_new)
+    return Recorded(errors, seqs, opened.seq - before, opened.is_new)
 
 
-def _record_once(opened: OpenModel, model: str, calls: Sequence[NewCall]) -> list[float]:
-    """Learn the calls whose request ids are new; gives the errors of all."""
+def _record_once(
+    opened: OpenModel, model: str, calls: Sequence[NewCall]
+) -> tuple[list[float], list[int]]:
+    """Learn the calls whose request ids are new; gives the errors and seqs of all."""
     stored = _stored(opened, calls)
     known: dict[str, NewCall | Known] = {**stored}
     new: list[NewCall] = []
@@ -322,17 +328,20 @@ def _record_once(opened: OpenModel, model: str, calls: Sequence[NewCall]) -> lis
         new.append(call)
         if call.request_id is not None:
             known[call.request_id] = call
-    learnt = iter(opened.learn(new) if new else ())
-    errors = {given: there.actual_ms - there.predicted_ms for given, there in stored.items()}
+    seqs = count(opened.seq + 1)
+    learnt = zip(opened.learn(new) if new else (), seqs, strict=False)
+    entries = {
+        given: (there.actual_ms - there.predicted_ms, there.seq) for given, there in stored.items()
+    }
     found = []
     for call in calls:
         if call.request_id is None:
             found.append(next(learnt))
             continue
-        if call.request_id not in errors:
-            errors[call.request_id] = next(learnt)
-        found.append(errors[call.request_id])
-    return found
+        if call.request_id not in entries:
+            entries[call.request_id] = next(learnt)
+        found.append(entries[call.request_id])
+    return [error_ms for error_ms, _ in found], [seq for _, seq in found]
 
 
 def _stored(opened: OpenModel, calls: Sequence[NewCall]) -> dict[str, Known]:
