@@ -700,7 +700,8 @@ class AdaptiveCalibrator:
         Args:
             model: only this one.
             heads: what `heads()` gave earlier, to find a history that was rewritten from end to
-                end. Of archived entries, only the newest has a head to compare with.
+                end, or replaced by an archived entry. Heads that cannot be checked, because their
+                entries were archived, are findings of the check `not checked`.
             progress: called with the number of calls done since the last time.
 
         Raises:

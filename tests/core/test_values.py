@@ -72,7 +72,7 @@ def test_the_fields_are_those_of_the_design_in_its_order():
         "median_absolute_percentage_error",
         "bias_ms",
     ]
-    assert Head._fields == ("model", "seq", "digest")
+    assert Head._fields == ("model", "seq", "digest", "state")
     assert names[Finding] == ["model", "seq", "check", "expected", "found"]
 
 

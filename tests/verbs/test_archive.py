@@ -95,7 +95,7 @@ def test_the_oldest_entries_move_to_a_file_and_everything_else_stays(filled, led
         assert list(other.calls()) == moved
         assert [head.digest for head in other.heads()] == [m.head for m in report.models]
         assert other.audit() == []
-    assert [tuple(head) for head in filled.archived()] == [
+    assert [head[:3] for head in filled.archived()] == [
         (m.model, m.seq, m.head) for m in report.models
     ]
 

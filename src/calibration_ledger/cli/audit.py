@@ -64,7 +64,6 @@ def audit(
         total = entries(calibrator, model)
         with progress("auditing", total) as done:
             findings = calibrator.audit(model, heads=heads, progress=done)
-        archived = {head.model: head.seq for head in calibrator.archived()}
     if save_heads is not None and not findings:
         write_heads(save_heads, now, session.path)
     elif save_heads is not None:
@@ -72,11 +71,11 @@ def audit(
     if heads is not None and not any(model in {None, head.model} for head in heads):
         of = "" if model is None else f" of {text.escape(model)}"
         note(f"warning: there is no head{of} in {noted}, so there was nothing to compare.")
-    unchecked = sum(head.seq < archived.get(head.model, 0) for head in heads or ())
+    unchecked = sum(finding.count for finding in findings if finding.check == "not checked")
     if unchecked:
         note(
             f"{text.count(unchecked, 'noted head')} of archived entries not checked: import the "
-            f"archive into a ledger of its own, and audit that against them."
+            f"archive into a ledger of its own, and audit that against them. Then save new heads."
         )
     if as_json:
         print_json(findings)

@@ -20,8 +20,10 @@ from calibration_ledger.core.entries import (
     adjustment_head,
     archived_digest,
     call_head,
+    ended,
     first_head,
     is_typed,
+    state_digest,
 )
 from calibration_ledger.core.history import (
     CLAIMS,
@@ -60,6 +62,8 @@ CHECKS = (
     "calibration",  # the live calibration is the state behind the last entry
     "head",  # the stored head is the digest over the entries
     "noted head",  # a head noted earlier is still on the way
+    "not checked",  # of a head noted earlier nothing says whether it is
+    "state before",  # an entry ends the calibration that it noted, as an archived one began it
     "request key",  # a request id is found under its own key
     "foreign row",  # every row belongs to a model, every detail to a call
     "storage",  # the database engine itself finds the file sound
@@ -82,6 +86,7 @@ class ModelAudit:
         model: str,
         adjustments: Iterable[Adjustment] = (),
         noted: Mapping[int, str] | None = None,
+        noted_states: Mapping[int, str] | None = None,
     ) -> None:
         """Begin before the first entry.
 
@@ -89,6 +94,7 @@ class ModelAudit:
             model: the model's name; the first head depends on it.
             adjustments: all its adjustments, to know beforehand which replays are claimed.
             noted: digests that the user noted earlier, by seq.
+            noted_states: the digests of the calibrations behind some of them, by seq.
         """
         self.model = model
         self.findings: list[Finding] = []
@@ -97,13 +103,18 @@ class ModelAudit:
         self.state: State | None = None
         self._counts: dict[str, int] = {}
         self._noted = dict(noted or {})
+        self._noted_states = dict(noted_states or {})
+        self._past = Past()
         self._claims = Claims(adjustments)
 
-    def report(self, check: str, seq: int | None, expected: object, found: object) -> None:
-        """Add a finding, or only count it if there are very many of its kind."""
+    def report(self, check: str, seq: object, expected: object, found: object) -> None:
+        """Add a finding, or only count it if there are very many of its kind.
+
+        A damaged row may hold anything in place of its seq.
+        """
         count = self._counts[check] = self._counts.get(check, 0) + 1
         if count <= FINDINGS_MAX:
-            self.findings.append(Finding(self.model, seq, check, str(expected), str(found)))
+            self.findings.append(Finding(self.model, whole(seq), check, str(expected), str(found)))
 
     # -- feeding ----------------------------------------------------------------------------
 
@@ -112,10 +123,18 @@ class ModelAudit:
         if not rows:
             return
         try:
+            # The state is only known behind the last of what is folded at once.
+            due = [seq for seq in self._noted_states if rows[0][0] <= seq < rows[-1][0]]
+            if due:
+                end = next(at for at, row in enumerate(rows) if row[0] > min(due))
+                self.calls(rows[:end])
+                self.calls(rows[end:])
+                return
             seqs, *columns, predicted_ms, _, _ = zip(*rows, strict=True)
             self._follow(seqs)
             self._digest_calls(rows)
             self._learn(seqs, columns, predicted_ms)
+            self._compare_state(seqs[-1])
         except _UNREADABLE:
             self._unreadable_calls(rows)
 
@@ -181,12 +200,14 @@ class ModelAudit:
             if entry.kind == "archived":
                 self._go_on_from(entry, before)
             elif self.head is not None:
+                self._compare_ended(entry)
                 head, self.head = self.head, None
                 self.head = adjustment_head(head, entry)
                 self._compare_noted(entry.seq, self.head)
             for expected, found in adjustment_faults(entry):
                 self.report("entry", entry.seq, expected, found)
             self._apply(entry)
+            self._compare_state(entry.seq)
         except (*_UNREADABLE, KeyError):
             self.report("entry", entry.seq, "an adjustment", repr(tuple(entry)))
             self.state = None
@@ -202,6 +223,7 @@ class ModelAudit:
         elif entry.archived_head is not None:
             self.head = entry.archived_head
             # Heads noted of entries in the archive can only be compared with the archive.
+            self._past.begin(entry.seq, {s: d for s, d in self._noted.items() if s < entry.seq})
             self._noted = {seq: noted for seq, noted in self._noted.items() if seq >= entry.seq}
             self._compare_noted(entry.seq, self.head)
 
@@ -224,6 +246,35 @@ class ModelAudit:
         digest = self._noted.pop(seq, None)
         if digest is not None and digest != head.hex():
             self.report("noted head", seq, digest, head.hex())
+            self._noted_states.pop(seq, None)  # it differs, too
+        elif digest is not None:
+            self._past.meet(seq)
+
+    def _compare_state(self, seq: int) -> None:
+        """Hold the calibration behind an entry against what was noted with the entry's head."""
+        noted = self._noted_states.pop(seq, None)
+        if noted is None or self.head is None or self.state is None:
+            return
+        found = state_digest(self.state.snapshot())
+        if found == noted:
+            self._past.reach()
+        else:
+            self.report("noted head", seq, f"the state {noted}", found)
+
+    def _compare_ended(self, entry: Adjustment) -> None:
+        """Hold the calibration before an entry against the one that the entry says it ends.
+
+        That is of use only where it was learnt from an archived entry: the calls say the rest.
+        """
+        noted = ended(entry) if self._past.is_left else None
+        if noted is not None and self.state is not None:
+            found = state_digest(self.state.snapshot())
+            if found == noted:
+                self._past.pin()
+            else:
+                self.report("state before", entry.seq, noted, found)
+        if not self._claims.is_claim(entry.seq):
+            self._past.wipe()
 
     def check_keys(self, keys: Iterable[tuple[int, str | None, bytes | None]]) -> None:
         """Check that every request id lies under its own key: `(seq, request_id, key)`."""
@@ -263,6 +314,8 @@ class ModelAudit:
         """All findings, noted heads that were not met and counts of what is not listed included."""
         for seq, digest in sorted(self._noted.items()):
             self.report("noted head", seq, digest, f"a history that ends at entry {self.seq}")
+        for seq, expected, found in self._past.unchecked():
+            self.report("not checked", seq, expected, found)
         for check, count in self._counts.items():
             if count > FINDINGS_MAX:
                 more = f"{count - FINDINGS_MAX} more findings of this check"
@@ -272,6 +325,58 @@ class ModelAudit:
 
 def _hex(value: object) -> str:
     return value.hex() if isinstance(value, bytes) else repr(value)
+
+
+# -- what stands in for archived entries ----------------------------------------------------
+
+
+class Past:
+    """Whether noted heads vouch for what an archived entry sets.
+
+    The head that it carries says nothing of its state. That is what it must be if the calibration
+    behind a later entry is, as noted with its head, and everything between was learnt from it. A
+    reset wipes it out: what that notes of the calibration before it vouches for it as well, for it
+    is a part of all later heads.
+    """
+
+    def __init__(self) -> None:
+        """Begin with a history that is whole."""
+        self._seq = 0
+        self._older: dict[int, str] = {}
+        self.is_left = False
+        """Whether the state was learnt from what the archived entry set."""
+        self._is_pinned = self._is_vouched = False
+        self._met = 0
+
+    def begin(self, seq: int, older: dict[int, str]) -> None:
+        """An archived entry begins the history; `older` are the heads noted of what it replaced."""
+        self._seq, self._older, self.is_left = seq, older, True
+
+    def wipe(self) -> None:
+        """The state that it set is gone from here on."""
+        self.is_left = False
+
+    def pin(self) -> None:
+        """An entry notes the very calibration before it, as part of all later heads."""
+        self._is_pinned = self._is_pinned or self.is_left
+
+    def meet(self, seq: int) -> None:
+        """A noted head of this entry is the history's."""
+        self._met = seq
+        self._is_vouched = self._is_vouched or self._is_pinned
+
+    def reach(self) -> None:
+        """A noted head with its calibration is the history's."""
+        self._is_vouched = self._is_vouched or self.is_left
+
+    def unchecked(self) -> Iterator[tuple[int, str, str]]:
+        """What no noted head could vouch for, as (seq, expected, found); all of it, or nothing."""
+        if not self._seq or self._is_vouched:
+            return
+        for seq, digest in sorted(self._older.items()):
+            yield seq, digest, f"an archived entry {self._seq} in place of entry {seq}"
+        if self._met:
+            yield self._seq, "a head that covers its state", "heads that do not"
 
 
 # -- the replays that a history claims ------------------------------------------------------

@@ -20,6 +20,12 @@ rule (`COMMON_NUMBERS`), and `rule` is written as one of the texts, though it is
 One kind is no link of that chain: an `archived` entry stands for the entries up to its seq, which
 were moved to a file. It carries the head after the last of them, so every later head stays as it
 was. A digest of its own covers it.
+
+What it sets cannot be worked out from that head: only the entries in the file say it. So a head
+that is noted comes with the digest of the calibration behind its entry (`state_digest`), from which
+the audit sees whether the archived entry sets another. And since a reset wipes out what came before
+it, and other adjustments may, each ends its note, which is a part of the chain, with the digest of
+the calibration before it.
 """
 
 from __future__ import annotations
@@ -195,6 +201,40 @@ def archived_digest(model: str, entry: Adjustment) -> bytes:
     return hashlib.sha256(heads + _packed(entry) + through).digest()
 
 
+_STATE = struct.Struct(">ddddddqq")
+
+
+def state_digest(state: Snapshot) -> str:
+    """The digest of a calibration, as 64 hexadecimal digits.
+
+    SHA-256("calibration-ledger/1 state" || alpha, the five numbers, sample_count, updated_at ||
+    rule, rule_state), written as in an adjustment.
+    """
+    fixed = _STATE.pack(state.alpha, *state.numbers, state.sample_count, state.updated_at)
+    texts = _optional(state.rule) + _optional(state.rule_state)
+    return hashlib.sha256(b"calibration-ledger/1 state" + fixed + texts).hexdigest()
+
+
+_ENDED = re.compile("(?:.*; )?state before: ([0-9a-f]{64})", re.DOTALL)
+_ENDING = frozenset({"reset", "recalibrated", "voided"})
+
+
+def ending(entry: Adjustment, state: Snapshot, length_max: int) -> Adjustment:
+    """The entry with a note of the calibration that it ends, behind what is in its note.
+
+    A user's note that leaves no room for that stays as it is.
+    """
+    before = "" if entry.note is None else f"{entry.note}; "
+    note = f"{before}state before: {state_digest(state)}"
+    return entry._replace(note=note) if len(note) <= length_max else entry
+
+
+def ended(entry: Adjustment) -> str | None:
+    """The digest of the calibration that an entry says it ends; None where it says none."""
+    found = _ENDED.fullmatch(entry.note or "") if entry.kind in _ENDING else None
+    return None if found is None else found[1]
+
+
 def _packed(entry: Adjustment) -> bytes:
     fixed = _ADJUSTMENT.pack(
         ADJUSTMENT_KINDS[entry.kind],
@@ -217,8 +257,11 @@ def _packed(entry: Adjustment) -> bytes:
 _DIGEST = re.compile("[0-9a-fA-F]{64}")  # of SHA-256
 
 
-def is_head(model: object, seq: object, digest: object) -> bool:
-    """Whether `heads()` could give this."""
-    if not isinstance(model, str) or type(seq) is not int or not isinstance(digest, str):
+def is_head(model: object, seq: object, digest: object, state: object = "") -> bool:
+    """Whether `heads()` could give this, today or before there was a `state`."""
+    if not isinstance(model, str) or type(seq) is not int:
         return False
-    return seq > 0 and _DIGEST.fullmatch(digest) is not None
+    if not isinstance(digest, str) or not isinstance(state, str):
+        return False
+    is_state = not state or _DIGEST.fullmatch(state) is not None
+    return seq > 0 and is_state and _DIGEST.fullmatch(digest) is not None

@@ -445,11 +445,15 @@ class Head(NamedTuple):
         model: the model's name.
         seq: the number of the newest entry it covers.
         digest: SHA-256 as 64 hexadecimal digits.
+        state: the digest of the calibration behind that entry, another 64 digits. Empty in heads
+            that were noted before there was one: from those an audit cannot tell what an archived
+            entry must set.
     """
 
     model: str
     seq: int
     digest: str
+    state: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """The fields by their names."""

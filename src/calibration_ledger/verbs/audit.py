@@ -10,14 +10,16 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from calibration_ledger.core.audit import ModelAudit
-from calibration_ledger.core.entries import Adjustment, is_head
+from calibration_ledger.core.audit import ModelAudit, whole
+from calibration_ledger.core.entries import Adjustment, Snapshot, is_head, state_digest
 from calibration_ledger.core.history import walk
 from calibration_ledger.core.values import Finding, Head
 from calibration_ledger.errors import InvalidInputError, LedgerCorruptError, damage_told, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    NotedHead = Head | tuple[str, int, str]
 
     from calibration_ledger.core.replay import Progress
     from calibration_ledger.storage.ledger import Ledger, ModelHistory
@@ -29,14 +31,19 @@ if TYPE_CHECKING:
 
 def heads(ledger: Ledger) -> list[Head]:
     """See `AdaptiveCalibrator.heads`."""
-    return [Head(live.model, live.last_seq, live.head.hex()) for live in ledger.models()]
+    return [_head(live.model, live.last_seq, live.head, live.snapshot) for live in ledger.models()]
+
+
+def _head(model: str, seq: int, head: bytes, state: Snapshot) -> Head:
+    with damage_told(model):
+        return Head(model, seq, head.hex(), state_digest(state))
 
 
 def audit(
     ledger: Ledger,
     model: str | None,
     *,
-    heads: Iterable[Head | tuple[str, int, str]] | None,
+    heads: Iterable[NotedHead] | None,
     progress: Progress | None,
 ) -> list[Finding]:
     """See `AdaptiveCalibrator.audit`."""
@@ -53,7 +60,7 @@ def audit(
         findings += missing_models(noted, (live.model for live in found))
     findings += contradictions(noted)
     for live in found:
-        of_model = {head.seq: head.digest for head in noted if head.model == live.model}
+        of_model = [head for head in noted if head.model == live.model]
         findings += _audit_model(ledger, live, of_model, progress)
     return findings
 
@@ -64,12 +71,12 @@ def archived(ledger: Ledger) -> list[Head]:
     for live in ledger.models():
         entry = ledger.beginning(live)
         if entry is not None and entry.archived_head is not None:
-            found.append(Head(live.model, entry.seq, entry.archived_head.hex()))
+            found.append(_head(live.model, entry.seq, entry.archived_head, entry.snapshot))
     return found
 
 
 def _audit_model(
-    ledger: Ledger, live: Stored, noted: dict[int, str], progress: Progress | None
+    ledger: Ledger, live: Stored, noted: list[Head], progress: Progress | None
 ) -> list[Finding]:
     try:
         return ledger.whole(live, partial(_findings, ledger, noted, progress))
@@ -78,10 +85,12 @@ def _audit_model(
 
 
 def _findings(
-    ledger: Ledger, noted: dict[int, str], progress: Progress | None, history: ModelHistory
+    ledger: Ledger, noted: list[Head], progress: Progress | None, history: ModelHistory
 ) -> list[Finding]:
     live = history.live
-    fold = ModelAudit(live.model, history.adjustments, noted)
+    digests = {head.seq: head.digest for head in noted}
+    states = {head.seq: head.state for head in noted if head.state}
+    fold = ModelAudit(live.model, history.adjustments, digests, states)
     for part in walk(history, 0, live.last_seq):
         if isinstance(part, Adjustment):
             fold.adjust(part)
@@ -112,7 +121,7 @@ def _audit_whole(ledger: Ledger) -> list[Finding]:
         findings.append(Finding(None, None, "foreign row", expected, found))
     for model_id, seq in foreign.unknown_calls:
         found = f"details of the missing call ({model_id}, {seq})"
-        findings.append(Finding(None, seq, "foreign row", "details of a call", found))
+        findings.append(Finding(None, whole(seq), "foreign row", "details of a call", found))
     for _, model in foreign.uncalibrated:
         findings.append(Finding(model, None, "calibration", "a calibration", "none"))
     return findings
@@ -121,22 +130,22 @@ def _audit_whole(ledger: Ledger) -> list[Finding]:
 # -- heads that the user noted earlier ------------------------------------------------------
 
 
-def checked_head(head: Head | tuple[str, int, str]) -> Head:
+def checked_head(head: NotedHead) -> Head:
     """A head as `heads()` gives it; InvalidInputError if it is none."""
     try:
-        model, seq, digest = head
-        valid = is_head(model, seq, digest)
-    except (TypeError, ValueError):
+        found = Head(*head)
+        valid = is_head(*found)
+    except TypeError:
         valid = False
     if not valid:
         raise InvalidInputError(
             f"{shown(head)} is no head: pass what heads() gave, (model, seq, 64 hexadecimal "
             f"digits)."
         )
-    return Head(model, seq, digest.lower())
+    return found._replace(digest=found.digest.lower(), state=found.state.lower())
 
 
-def checked_heads(heads: Iterable[Head | tuple[str, int, str]]) -> list[Head]:
+def checked_heads(heads: Iterable[NotedHead]) -> list[Head]:
     """The heads that the user gave; raises what `checked_head` raises."""
     try:
         given = list(heads)
@@ -159,9 +168,11 @@ def missing_models(noted: Iterable[Head], present: Iterable[str]) -> list[Findin
 
 def contradictions(noted: Iterable[Head]) -> list[Finding]:
     """A finding for each noted head that differs from an earlier one of the same entry."""
-    digests: dict[tuple[str, int], str] = {}
+    digests: dict[tuple[str, int, bool], str] = {}
     return [
-        Finding(head.model, head.seq, "noted head", first, f"{head.digest}, noted as well")
+        Finding(head.model, head.seq, "noted head", first, f"{digest}, noted as well")
         for head in noted
-        if (first := digests.setdefault((head.model, head.seq), head.digest)) != head.digest
+        for is_state, digest in enumerate((head.digest, head.state))
+        if digest
+        and (first := digests.setdefault((head.model, head.seq, bool(is_state)), digest)) != digest
     ]

@@ -12,9 +12,10 @@ from itertools import count
 from math import isfinite
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from calibration_ledger.core.entries import adjustment_head, call_head, first_head
+from calibration_ledger.core.entries import adjustment_head, call_head, ending, first_head
 from calibration_ledger.core.state import State
 from calibration_ledger.core.validation import (
+    NOTE_LENGTH_MAX,
     check_details,
     check_milliseconds,
     check_model,
@@ -122,7 +123,7 @@ def reset_models(ledger: Ledger, opening: Opening, model: str | None) -> None:
         for name in sorted(names):
             with damage_told(name):
                 opened = OpenModel.load(transaction, name)
-                opened.append(openings[name]._replace(kind="reset"))
+                opened.end(openings[name]._replace(kind="reset"))
             opened.save()
         return []
 
@@ -192,6 +193,10 @@ class OpenModel:
         self.state = State.from_snapshot(opening.snapshot)
         self.seq, self.head = opening.seq, opening.archived_head
         return self
+
+    def end(self, entry: Adjustment) -> None:
+        """Append an adjustment that takes the place of the calibration; raises as `append` does."""
+        self.append(ending(entry, self.state.snapshot(), NOTE_LENGTH_MAX))
 
     def append(self, entry: Adjustment) -> None:
         """Append an adjustment, which sets the state.

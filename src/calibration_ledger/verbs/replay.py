@@ -227,7 +227,7 @@ def adopt(
             figures.add(page.actual_ms, rebuilt.learn(*page))
         entry = entry_of(rebuilt, opened.state)
         if entry is not None:
-            opened.append(entry)
+            opened.end(entry)
             opened.save()
         return Adopted(rebuilt, figures, opened.seq)
 
