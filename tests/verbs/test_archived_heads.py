@@ -28,7 +28,7 @@ def at(seconds):
 
 def some(calibrator, first, count):
     for i in range(first, first + count):
-        calibrator.record("m", 10 + i % 7, 100.0 + i, i % 5, called_at=at(i))
+        calibrator.record("m", 10 + i % 7, 100.0 + i, completion_tokens=i % 5, called_at=at(i))
 
 
 @pytest.fixture(params=SETTERS, name="path")
