@@ -571,8 +571,10 @@ class AdaptiveCalibrator:
             progress: called with the number of calls done since the last time.
 
         Returns:
-            One `Sweep` for each model, sorted by model, and after them, if there are several,
-            one of all together (`.model` is None).
+            One `Sweep` for each model, sorted by model, and after them, if several were scored,
+            one of all together (`.model` is None). A model with no more calls than the warm-up
+            has no scores. `.better` is the winner where it is clearly better than the live one,
+            by a paired test over the scored calls, and not by chance.
 
         Raises what `replay` raises; but a rule and alpha under which a calibration would not stay
         finite is only ranked last.
@@ -617,9 +619,9 @@ class AdaptiveCalibrator:
             alpha: the alpha to adopt; None: as for `replay`.
             rule: the rule to adopt; None: each model keeps its own.
             model: only this one.
-            best: True: each model adopts what `sweep` ranks first, if that errs less than its
-                live rule and alpha; with `rule`, only that is tried. Pass what `sweep` gave
-                instead of True, to save a second sweep.
+            best: True: each model adopts what `sweep` ranks first, if that is clearly better than
+                its live rule and alpha (`Sweep.better`); with `rule`, only that is tried. Pass
+                what `sweep` gave instead of True, to save a second sweep.
             dry_run: only say what would be adopted.
             progress: called with the number of calls done since the last time.
 

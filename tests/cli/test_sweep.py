@@ -1,4 +1,6 @@
 import json
+import random
+from dataclasses import replace
 
 import pytest
 
@@ -49,10 +51,50 @@ def test_all_models_end_with_all_of_them_together(calib, swept):
     lines = calib("sweep", "--top", "1").stdout.splitlines()
     assert [line for line in lines if line in {"a", "b", "all models together"}] == [
         "a",
-        "b",
         "all models together",
     ]
     assert lines[-1].startswith("best over all: ")
+
+
+def test_of_models_with_too_few_calls_only_the_number_is_told(calib, swept):
+    """Five calls of b were scored, of c none: no table of either."""
+    with AdaptiveCalibrator(swept) as calibrator:
+        calibrator.record_many(plain_calls("c", 20))
+    result = calib("sweep")
+    assert result.stderr == (
+        "2 models left out: fewer than 10 calls of each were scored (each model's first 20 calls "
+        "learnt but not scored).\n"
+    )
+    assert calib("sweep", "b").stdout == (
+        "only 5 calls scored: too few to say what is better (each model's first 20 calls learnt "
+        "but not scored).\n"
+    )
+    assert "too few calls" in calib("recalibrate", "b", "--best", "--yes").stderr
+    assert calib("sweep", "b", "--warm-up", "5").stdout.count("\n") > 5
+
+
+def test_what_is_too_close_to_tell_is_not_adopted(calib, ledger_path):
+    with AdaptiveCalibrator(ledger_path, 0.02, rule="kalman") as calibrator:
+        noise = random.Random(1)
+        calibrator.record_many(
+            replace(call, actual_ms=call.actual_ms * noise.lognormvariate(0.0, 0.3))
+            for call in plain_calls("m", 120)
+        )
+        (sweep,) = calibrator.sweep()
+        assert sweep.winner.mean_absolute_error_ms < sweep.live.mean_absolute_error_ms
+        assert calibrator.recalibrate(best=True) == []
+        heads = calibrator.heads()
+    last = calib("sweep").stdout.splitlines()[-1]
+    assert last.startswith("too close to tell: the lead of kalman.1 ")
+    result = calib("recalibrate", "--best", "--yes")
+    assert result.stdout == ""
+    assert "too close to tell" in result.stderr
+    (found,) = json.loads(calib("sweep", "--json").stdout)
+    assert found["winner"] is not None
+    assert not found["is_clearly_better"]
+    assert found["chance"] > 0.05
+    with AdaptiveCalibrator(ledger_path) as calibrator:
+        assert calibrator.heads() == heads
 
 
 def test_json_holds_every_score(calib, swept):

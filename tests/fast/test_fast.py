@@ -113,7 +113,12 @@ def figures_of(accuracy):
         accuracy.median_absolute_percentage_error,
         *(accuracy.quantile_absolute_error_ms(share) for share in (0.0, 0.5, 0.9, 1.0)),
     )
-    return (accuracy.n, *("nan" if math.isnan(number) else bits(number) for number in numbers))
+    parts = [(count, bits(total)) for count, total in accuracy.parts]
+    return (
+        accuracy.n,
+        parts,
+        *("nan" if math.isnan(number) else bits(number) for number in numbers),
+    )
 
 
 def everything_of(runs):

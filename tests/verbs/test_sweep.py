@@ -8,7 +8,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from calibration_ledger import AdaptiveCalibrator, Call
+from calibration_ledger.core.replay import Runs
 from calibration_ledger.errors import InvalidInputError, ModelNotFoundError, UnknownRuleError
+from calibration_ledger.fast import how_to_run
 from calibration_ledger.rules import RULES
 from calibration_ledger.verbs import replay as replaying
 from calibration_ledger.verbs import sweep as suggesting
@@ -105,6 +107,29 @@ def test_one_model_alone_has_no_sum(lived):
         assert [sweep.model for sweep in other.sweep()] == ["only"]
 
 
+def test_models_with_no_more_calls_than_the_warm_up_are_left_out_at_once(calibrator):
+    """Nothing of their history is read, and they have no part in the figures of all together."""
+    calibrator.record_many(noisy("a", 30))
+    calibrator.record_many(call for i in range(40) for call in noisy(f"s{i:02}", 1))
+    calibrator.record_many(noisy("v", 40))
+    calibrator.void("v", seq=(2, 21))
+    steps = []
+    swept = calibrator.sweep(progress=steps.append)
+    assert [one.model for one in swept] == ["a", *(f"s{i:02}" for i in range(40)), "v"]
+    assert [one.model for one in swept if one.scores] == ["a"]
+    assert sum(steps) == 30
+    assert {one.live.rule for one in swept} == {"ema.1"}
+    assert calibrator.recalibrate(best=swept, dry_run=True) == calibrator.recalibrate(
+        model="a", best=True, dry_run=True
+    )
+
+
+def test_compiled_code_is_for_models_with_many_calls():
+    for calls, candidates in ((1, 22), (10, 22), (60, 22), (300, 1)):
+        assert how_to_run(RULES, calls, candidates, 10**9) is Runs
+    assert how_to_run(RULES, 10**5, 9, 10**5) is Runs
+
+
 @pytest.mark.parametrize("warm_up", [0, 1, 89, 130, 1000])
 def test_the_first_calls_are_learnt_but_not_scored(lived, warm_up):
     (sweep,) = lived.sweep([0.1], "ema", "b", warm_up=warm_up)
@@ -112,9 +137,10 @@ def test_the_first_calls_are_learnt_but_not_scored(lived, warm_up):
     if errors:
         assert_score(sweep.scores[0], errors)
     else:
-        assert sweep.winner is None
-        assert sweep.scores[0].n == 0
-        assert math.isnan(sweep.scores[0].mean_absolute_error_ms)
+        assert sweep.winner is sweep.better is None
+        assert sweep.scores == ()
+        assert sweep.live.n == 0
+        assert math.isnan(sweep.live.mean_absolute_error_ms)
 
 
 def test_a_window_chooses_what_is_scored_not_what_is_learnt(lived):

@@ -40,7 +40,9 @@ COLUMNS = (
 )
 @model_argument()
 @rule_options
-@click.option("--best", is_flag=True, help="Adopt what `calib sweep` ranks first, where better.")
+@click.option(
+    "--best", is_flag=True, help="Adopt what `calib sweep` ranks first, where clearly better."
+)
 @click.option("--dry-run", is_flag=True, help="Show what would change, and change nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @json_option
@@ -60,8 +62,8 @@ def recalibrate(
 
     The live calibration is rebuilt from the whole history under that alpha or rule, and recorded
     as an adjustment. Predictions change, calls do not. With --best, each model adopts what a sweep
-    of all rules (or of --rule) ranks first, if that errs less than its live one. Asks before it
-    adopts the best or changes all models.
+    of all rules (or of --rule) ranks first, if that is clearly better than its live one, and not
+    by chance. Asks before it adopts the best or changes all models.
     """
     _check(alpha, rule, best=best)
     with session.existing() as calibrator:
@@ -72,9 +74,10 @@ def recalibrate(
         if not best:
             names = [head.model for head in calibrator.heads() if model in {None, head.model}]
         before = {name: calibrator.calibration(name) for name in names}
+        work = entries(calibrator, before)
         if names and not dry_run and (best or model is None):
             _ask(calibrator, names, best=best, yes=yes)
-        with progress("replaying", sum(entries(calibrator, name) for name in names)) as done:
+        with progress("replaying", work) as done:
             results = calibrator.recalibrate(
                 alpha, rule, model=model, best=best and found, dry_run=dry_run, progress=done
             )
@@ -114,10 +117,17 @@ def _explain(found: Sequence[Sweep]) -> None:
 
 
 def _nothing_adopted(found: Sequence[Sweep]) -> str:
-    if found and all(sweep.winner is None for sweep in found):
+    if found and not any(sweep.is_enough for sweep in found):
         return (
             f"nothing to adopt: there are too few calls to say what is better (each model's first "
             f"{text.count(found[0].warm_up, 'call')} learnt but not scored)."
+        )
+    close = [sweep for sweep in found if sweep.is_close]
+    if close:
+        of = "" if len(found) == 1 else f" for {text.count(len(close), 'model')}"
+        return (
+            f"nothing to adopt: it is too close to tell{of} whether another rule or alpha would "
+            f"have predicted better; the lead may be chance."
         )
     return "nothing to adopt: no rule and alpha would have predicted better than the live ones."
 

@@ -10,7 +10,7 @@ import click
 from calibration_ledger.core.command import calib
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
     from pathlib import Path
 
     from calibration_ledger.calibrator import AdaptiveCalibrator
@@ -65,13 +65,14 @@ class Session:
             yield calibrator
 
 
-def entries(calibrator: AdaptiveCalibrator, model: str | None) -> int:
-    """How many entries of one model, or of all, a walk passes: the length of a progress bar."""
+def entries(calibrator: AdaptiveCalibrator, model: str | Collection[str] | None) -> int:
+    """How many entries of one model, some or all a walk passes: the length of a progress bar."""
+    some = {model} if isinstance(model, str) else model
     archived = {head.model: head.seq for head in calibrator.archived()}
     return sum(
         head.seq - max(0, archived.get(head.model, 0) - 1)
         for head in calibrator.heads()
-        if model in {None, head.model}
+        if some is None or head.model in some
     )
 
 

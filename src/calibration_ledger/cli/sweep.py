@@ -13,6 +13,7 @@ from calibration_ledger.cli.options import examples, json_option, model_argument
 from calibration_ledger.cli.output import heading, note, print_json, print_table, progress, say
 from calibration_ledger.cli.session import Session, adopting, entries, pass_session
 from calibration_ledger.cli.table import Cell, Column, change
+from calibration_ledger.core.comparison import SCORED_LEAST
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -111,8 +112,11 @@ def sweep(
     """Rank rules and alphas by how well they would have predicted.
 
     Replays the history under every rule with every alpha, predicting each call before it is
-    learnt, and changes nothing: `calib recalibrate MODEL --best` adopts the winner. Without
-    options: all rules, with eleven alphas from 0.001 to 0.5.
+    learnt, and changes nothing: `calib recalibrate MODEL --best` adopts the winner, if it is
+    clearly better than the live calibration. A paired test over the scored calls says whether it
+    is, or whether it is too close to tell.
+
+    Without options: all rules, with eleven alphas from 0.001 to 0.5.
     """
     chosen = _chosen(alphas, alpha_from, alpha_to, steps)
     with (
@@ -128,7 +132,18 @@ def sweep(
     if not found:
         note("no models to sweep yet.")
     for one in found:
-        _print(one, top, session)
+        if one.is_enough:
+            _print(one, top, session)
+    left_out = [one for one in found if not one.is_enough and one.model is not None]
+    if left_out and model is not None:
+        say(_too_few(left_out[0]))
+    elif left_out:
+        count = text.count(len(left_out), "model")
+        learnt = text.count(warm_up, "call")
+        note(
+            f"{count} left out: fewer than {SCORED_LEAST} calls of each were scored (each model's "
+            f"first {learnt} learnt but not scored)."
+        )
 
 
 def _chosen(
@@ -166,16 +181,26 @@ def _row(rank: str, score: Score, live_ms: float) -> list[str | Cell]:
     ]
 
 
-def _verdict(found: Sweep, session: Session) -> str:
-    learnt = f"each model's first {text.count(found.warm_up, 'call')} learnt but not scored"
+def _learnt(found: Sweep) -> str:
+    return f"each model's first {text.count(found.warm_up, 'call')} learnt but not scored"
+
+
+def _too_few(found: Sweep) -> str:
     if found.winner is None:
-        return f"nothing was scored ({learnt})."
-    count = len(found.scores)
-    tried = f"{count} tried, {learnt}"
+        return f"nothing was scored ({_learnt(found)})."
+    calls = text.count(found.winner.n, "call")
+    return f"only {calls} scored: too few to say what is better ({_learnt(found)})."
+
+
+def _verdict(found: Sweep, session: Session) -> str:
+    assert found.winner is not None  # noqa: S101 - enough calls were scored
+    tried = f"{len(found.scores)} tried, {_learnt(found)}"
     rule, alpha = found.winner.rule, found.winner.alpha
     assert rule is not None  # noqa: S101 - only the live ones of several models have none
     assert alpha is not None  # noqa: S101 - nor do they have an alpha
     best = f"{rule} {alpha:g}"
+    if found.is_close:
+        return f"too close to tell: the lead of {best} may be chance ({tried})."
     if found.better is None:
         return f"the live calibration is as good as the best, {best} ({tried})."
     if found.model is None:

@@ -20,6 +20,7 @@ from typing import (
     cast,
 )
 
+from calibration_ledger.core.comparison import CHANCE_MOST
 from calibration_ledger.core.validation import (
     TIME_LIMIT_US,
     check_alpha,
@@ -569,14 +570,19 @@ class Sweep(Value):
     Attributes:
         model: the model's name; None for all models together.
         warm_up: how many calls of each model were learnt but not scored.
-        scores: the rules and alphas that were tried, the best first.
+        scores: the rules and alphas that were tried, the best first; empty where the model has no
+            more calls than the warm-up, so that nothing was tried.
         live: the same figures of the live rule and alpha.
+        chance: how likely chance alone gives the best such a lead over the live one, times the
+            number tried (at most 1); NaN where fewer than 10 calls were scored. The test, with its
+            source, is in `core.comparison`.
     """
 
     model: str | None
     warm_up: int
     scores: tuple[Score, ...]
     live: Score
+    chance: float = math.nan
 
     @property
     def winner(self) -> Score | None:
@@ -584,16 +590,32 @@ class Sweep(Value):
         return self.scores[0] if self.scores and self.scores[0].n else None
 
     @property
-    def better(self) -> Score | None:
-        """The winner, where it errs less than the live rule and alpha."""
+    def is_close(self) -> bool:
+        """Whether the winner errs less than the live one, but perhaps by chance."""
         winner, live = self.winner, self.live
-        if winner is None or not winner.mean_absolute_error_ms < live.mean_absolute_error_ms:
-            return None
-        return winner
+        return (
+            winner is not None
+            and winner.mean_absolute_error_ms < live.mean_absolute_error_ms
+            and self.chance > CHANCE_MOST
+        )
+
+    @property
+    def is_enough(self) -> bool:
+        """Whether enough calls were scored, which are 10, to say what is better."""
+        return not math.isnan(self.chance)
+
+    @property
+    def better(self) -> Score | None:
+        """The winner, where it is clearly better than the live rule and alpha.
+
+        It is where `chance` is at most 0.05.
+        """
+        return self.winner if self.chance <= CHANCE_MOST else None
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields, and the winner by name, as JSON can hold them."""
-        return {**fields_of(self), "winner": as_json(self.winner)}
+        """The fields, the winner, and whether it is clearly better, as JSON can hold them."""
+        winner = as_json(self.winner)
+        return {**fields_of(self), "winner": winner, "is_clearly_better": self.better is not None}
 
 
 @dataclass(frozen=True, slots=True)

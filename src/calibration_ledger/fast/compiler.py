@@ -74,9 +74,10 @@ def _block_signature() -> Any:
         flags,
         *(whole, whole, floats, flags),
         types.float64[:, ::1],
+        types.float64[:, ::1],
         types.uint32[:, :, ::1],
         types.int64[:, ::1],
-        *(floats, floats, whole, types.int64, types.int64),
+        *(floats, floats, whole, *[types.int64] * 4),
     )
 
 

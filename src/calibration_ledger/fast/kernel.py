@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from calibration_ledger.rules.base import Fold
 
 
-def learn_block(  # noqa: C901 - compiled as one: it could not call an ordinary function
+def learn_block(  # noqa: C901, PLR0912 - compiled as one: it could not call an ordinary function
     fold: Fold,
     alphas: Any,
     states: Any,
@@ -23,6 +23,7 @@ def learn_block(  # noqa: C901 - compiled as one: it could not call an ordinary 
     actual_ms: Any,
     scored: Any,
     sums: Any,
+    marks: Any,
     counts: Any,
     outside: Any,
     predicted: Any,
@@ -30,6 +31,8 @@ def learn_block(  # noqa: C901 - compiled as one: it could not call an ordinary 
     bits: Any,
     shift: int,
     first: int,
+    seen: int,
+    stride: int,
 ) -> int:
     """Learn the calls under each candidate that is still finite, and add up its figures.
 
@@ -38,36 +41,38 @@ def learn_block(  # noqa: C901 - compiled as one: it could not call an ordinary 
 
     - `states` is changed in place, and useless where `is_finite` is set to false.
     - `actual_ms` is >= 0; `scored` says which calls count in the figures.
-    - `sums` are `Accuracy.sums_ms`, gone on with.
-    - `counts` has a row of buckets, from number `first` on, for shares, and maybe one for sizes.
-    - `outside` gets pairs (2 * candidate + row, bucket) of what falls outside of them.
+    - `sums` are `Accuracy.sums_ms`, gone on with after `seen` calls, and so are, if there are
+      columns, `marks` of `Marks.sums`, at every `stride`-th call.
+    - `counts` has a row of buckets, from number `first` on, for shares, and maybe one for sizes. No
+      call of 0 ms has a share.
+    - `outside` gets pairs (2 * candidate + row, bucket) of what falls outside: gives how many.
     - `bits` is `values` seen as whole numbers, which shifted by `shift` are buckets.
-
-    Gives how many pairs there are in `outside`.
     """
     found = 0
     for k in range(len(alphas)):
         if not is_finite[k]:
             continue
         fold(states[k], alphas[k], prompt_tokens, completion_tokens, actual_ms, predicted)
-        watch = 0.0
         for number in states[k]:
-            watch += 0.0 * number  # NaN where one is not finite
-        if watch != 0.0:
-            is_finite[k] = False
+            is_finite[k] &= 0.0 * number == 0.0  # NaN where it is not finite
+        if not is_finite[k]:
             continue
         absolute, signed, actual = sums[k, 0], sums[k, 1], sums[k, 2]
+        mark, left = seen // stride, stride - seen % stride
         for i in range(len(actual_ms)):
             if scored[i]:
                 error = actual_ms[i] - predicted[i]
                 absolute += abs(error)
                 signed += error
                 actual += actual_ms[i]
+                left -= 1
+                if left == 0 and mark < marks.shape[1]:
+                    marks[k, mark] = absolute
+                    mark, left = mark + 1, stride
         sums[k, 0], sums[k, 1], sums[k, 2] = absolute, signed, actual
         for row in range(counts.shape[1]):
             for i in range(len(actual_ms)):
                 size = abs(actual_ms[i] - predicted[i])
-                # No percentage of nothing: such calls are left out below.
                 values[i] = size if row == 1 or actual_ms[i] == 0.0 else size / actual_ms[i]
             for i in range(len(actual_ms)):
                 if scored[i] and (row == 1 or actual_ms[i] != 0.0):

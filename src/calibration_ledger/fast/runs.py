@@ -6,7 +6,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from calibration_ledger.core.figures import KEPT, SHIFT, Histogram, bucket_at
+from calibration_ledger.core.figures import (
+    KEPT,
+    PART_LEAST,
+    PARTS,
+    SHIFT,
+    Histogram,
+    bucket_at,
+)
 from calibration_ledger.core.replay import Columns, Runs
 from calibration_ledger.core.state import learn_columns
 from calibration_ledger.core.validation import TOKENS_LIMIT
@@ -281,8 +288,16 @@ class Batch:
         width = 5 + len(self._rule.extra_numbers)
         nothing = [0.0] * width
         self._states = np.array([nothing if one is None else one.numbers for one in states])
-        sums = [accuracy.sums_ms for accuracy in self._accuracies()]
+        accuracies = self._accuracies()
+        sums = [accuracy.sums_ms for accuracy in accuracies]
         self._sums = np.array(sums or [(0.0, 0.0, 0.0)] * len(states))
+        kept = [accuracy.marks for accuracy in accuracies if accuracy.marks is not None]
+        self._marks = np.zeros((len(states), PARTS if kept else 0))
+        self._seen, self._stride = 0, PART_LEAST
+        for row, accuracy, marks in zip(self._marks, accuracies, kept, strict=False):
+            row[: len(marks.sums)] = marks.sums
+            # All learn the same calls; one that was given up got no further.
+            self._seen, self._stride = max((self._seen, self._stride), (accuracy.n, marks.stride))
         self._learnt = self._scored = 0
         self._last_called_at: int | None = None
 
@@ -292,6 +307,8 @@ class Batch:
         columns = (block.prompt_tokens, block.completion_tokens, block.actual_ms)
         before, was_finite = self._states.copy(), self._is_finite.copy()
         values = np.empty(count)
+        scored_count = int(scored.sum())
+        self._make_room(self._seen + scored_count)
         outside = np.empty((self._counts.shape[0] * self._counts.shape[1] * count, 2), np.int64)
         found = self._learn_block(
             self._fold,
@@ -301,6 +318,7 @@ class Batch:
             *columns,
             scored,
             self._sums,
+            self._marks,
             self._counts,
             outside,
             np.empty(count),
@@ -308,13 +326,22 @@ class Batch:
             values.view(np.int64),
             SHIFT,
             FIRST,
+            self._seen,
+            self._stride,
         )
         self._learnt += count
-        self._scored += int(scored.sum())
+        self._scored += scored_count
+        self._seen += scored_count
         self._last_called_at = block.last_called_at
         self._count_outside(outside[:found])
         for k in np.flatnonzero(was_finite & ~self._is_finite).tolist():
             self._give_up(k, before[k].tolist(), columns)
+
+    def _make_room(self, n: int) -> None:
+        """See `Marks.make_room`."""
+        while n > PARTS * self._stride:
+            self._marks[:, : PARTS // 2] = self._marks[:, 1::2].copy()
+            self._stride *= 2
 
     def _count_outside(self, pairs: Any) -> None:
         if not self._runs.figures:
@@ -347,7 +374,11 @@ class Batch:
             if self._last_called_at is not None:
                 state.updated_at = self._last_called_at
             if self._runs.figures:
-                self._runs.figures[index].go_on(self._scored, self._sums[k].tolist())
+                accuracy = self._runs.figures[index]
+                accuracy.go_on(self._scored, self._sums[k].tolist())
+                if accuracy.marks is not None:
+                    accuracy.marks.stride = self._stride
+                    accuracy.marks.sums = self._marks[k, : self._seen // self._stride].tolist()
 
 
 def _wait(pending: list[Future[None]]) -> None:

@@ -20,7 +20,7 @@ from calibration_ledger.core.entries import (
     Snapshot,
     is_typed,
 )
-from calibration_ledger.core.history import Page, covers, voided_ranges
+from calibration_ledger.core.history import Page, covers, left_of, voided_ranges
 from calibration_ledger.core.replay import Columns
 from calibration_ledger.core.validation import TIME_LIMIT_US, check_model, request_key
 from calibration_ledger.errors import (
@@ -318,6 +318,10 @@ class ModelHistory:
         after = max(after, self.archived)
         adjusted = bisect_right(self._seqs, through) - bisect_right(self._seqs, after)
         return max(0, through - after) - max(0, adjusted)
+
+    def count_counting(self, through: int) -> int:
+        """How many calls it has up to there that are not voided."""
+        return sum(self.count_calls(*pair) for pair in left_of(self.voided, 0, through))
 
     def _end_of_page(self, after: int) -> int:
         """The seq of a page's last call in a history without gaps."""

@@ -139,7 +139,7 @@ def _winners(
     best: bool | Iterable[Sweep],
     progress: Progress | None,
 ) -> dict[str, Score]:
-    """What a sweep ranks first, of each model for which that errs less than the live one."""
+    """What a sweep ranks first, of each model for which that is clearly better."""
     if alpha is not None:
         raise InvalidInputError("best finds the alpha itself: leave alpha out.")
     if best is True:
@@ -166,7 +166,7 @@ def _try(plan: _Plan, history: ModelHistory) -> Trial:
         accuracy=accuracy,
         window=plan.window,
         progress=plan.progress,
-        start=how_to_run([rule], plan.calls, 1),
+        start=how_to_run([rule], live.last_seq, 1, plan.calls),
     )
     return Trial(live, history.beginning, state, accuracy)
 

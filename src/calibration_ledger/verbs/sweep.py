@@ -7,6 +7,7 @@ from itertools import product
 from math import inf, isnan, nan
 from typing import TYPE_CHECKING, NamedTuple
 
+from calibration_ledger.core.comparison import CHANCE_MOST, SCORED_LEAST, chance_of_lead
 from calibration_ledger.core.history import voided_ranges
 from calibration_ledger.core.priors import Prior
 from calibration_ledger.core.replay import Runs, Scoring, Window, counting, fold_states
@@ -58,15 +59,17 @@ def sweep(
     plan = _Plan(candidates, warm_up, window, sum(live.last_seq for live in lives), progress)
     found, together = [], Together()
     for live in lives:
-        newest, figures = ledger.whole(live, plan.figures)
-        *scored, its_own = figures
-        score = score_of(stored_rule(newest.snapshot.rule).version, newest.snapshot.alpha, its_own)
-        found.append(ranked(live.model, candidates, scored, score, warm_up))
-        together.add(figures)
+        newest, figures = live, None
+        if live.last_seq - 1 > warm_up:  # or there are too few entries, and none is looked at
+            newest, figures = ledger.whole(live, plan.figures)
+        own = stored_rule(newest.snapshot.rule).version, newest.snapshot.alpha
+        if figures is None:
+            found.append(Sweep(live.model, warm_up, (), score_of(*own, None)))
+        else:
+            found.append(ranked(live.model, candidates, figures, own, warm_up))
+            together.add(figures)
     if model is None and together.models > 1:
-        *scored, all_live = together.figures
-        score = score_of(None, None, all_live)
-        found.append(ranked(None, candidates, scored, score, warm_up))
+        found.append(ranked(None, candidates, together.figures, (None, None), warm_up))
     return found
 
 
@@ -80,19 +83,26 @@ class _Plan(NamedTuple):
     """How many calls there are, of all models."""
     progress: Progress | None
 
-    def figures(self, history: ModelHistory) -> tuple[Stored, list[Accuracy | None]]:
-        """The model as it was swept, and the figures: of each candidate, then of the live one."""
+    def figures(self, history: ModelHistory) -> tuple[Stored, list[Accuracy | None] | None]:
+        """The model as it was swept, and the figures: of each candidate, then of the live one.
+
+        None where no call can be scored.
+        """
         live = history.live
+        through = last_learnt(history, self.window)
+        count = history.count_counting(through)
+        if count <= self.warm_up:
+            return live, None
         own = Candidate(stored_rule(live.snapshot.rule), live.snapshot.alpha)
         tried = self.candidates if own in self.candidates else [*self.candidates, own]
         figures = sweep_history(
             history,
             tried,
-            last_learnt(history, self.window),
+            through,
             warm_up=self.warm_up,
             window=self.window,
             progress=self.progress,
-            start=how_to_run({one.rule for one in tried}, self.calls, len(tried)),
+            start=how_to_run({one.rule for one in tried}, count, len(tried), self.calls),
         )
         return live, [*figures[: len(self.candidates)], figures[tried.index(own)]]
 
@@ -174,17 +184,36 @@ def ranked(
     model: str | None,
     candidates: Sequence[Candidate],
     figures: Sequence[Accuracy | None],
-    live: Score,
+    own: tuple[RuleName | None, float | None],
     warm_up: int,
 ) -> Sweep:
-    """The value to hand out: the smallest mean absolute error first."""
-    scores = [
-        score_of(candidate.rule.version, candidate.alpha, accuracy)
-        for candidate, accuracy in zip(candidates, figures, strict=True)
+    """The value to hand out: the smallest mean absolute error first.
+
+    `figures` are those of the candidates, then those of the live rule and alpha, which is `own`.
+    """
+    *tried, its_own = figures
+    found = [
+        (score_of(candidate.rule.version, candidate.alpha, accuracy), accuracy)
+        for candidate, accuracy in zip(candidates, tried, strict=True)
     ]
     # Those without an error come last: nothing is smaller or larger than NaN.
-    scores.sort(key=lambda one: (isnan(one.mean_absolute_error_ms), one.mean_absolute_error_ms))
-    return Sweep(model=model, warm_up=warm_up, scores=tuple(scores), live=live)
+    errors = [score.mean_absolute_error_ms for score, _ in found]
+    order = sorted(range(len(found)), key=lambda i: (isnan(errors[i]), errors[i]))
+    _, best = found[order[0]]
+    return Sweep(
+        model=model,
+        warm_up=warm_up,
+        scores=tuple(found[i][0] for i in order),
+        live=score_of(*own, its_own),
+        chance=_chance(best, its_own, len(candidates)),
+    )
+
+
+def _chance(best: Accuracy | None, own: Accuracy | None, tried: int) -> float:
+    """See `Sweep.chance`. Whatever is finite is clearly better than what is not."""
+    if best is None or best.n < SCORED_LEAST:
+        return nan
+    return 0.0 if own is None else chance_of_lead(best.parts, own.parts, tried)
 
 
 def score_of(rule: RuleName | None, alpha: float | None, accuracy: Accuracy | None) -> Score:
@@ -243,7 +272,8 @@ LEAST = 100
 """Calls that must be scored: of fewer, nothing can be said."""
 
 CLEARLY = 0.85
-"""A candidate is clearly better if its error is less than this share of the live one's."""
+"""A candidate is worth a hint if its error is less than this share of the live one's, and that is
+not by chance; see `core.comparison`."""
 
 CANDIDATES = tuple(Candidate(rule, alpha) for rule in NEWEST_RULES for alpha in rule.quick_alphas)
 
@@ -278,7 +308,7 @@ def _suggestion(history: ModelHistory) -> Suggestion | None:
     prior = Prior(first.ms_per_prompt_token, first.ms_per_completion_token, first.base_overhead_ms)
     candidates = list(dict.fromkeys([*CANDIDATES, own]))
     states = [State.from_prior(*one, prior, first.updated_at) for one in candidates]
-    runs = Runs(live.model, states)
+    runs = Runs(live.model, states, keeps_sizes=True)
     runs.learn(pages, Scoring(warm_up=warm_up))
     errors = {
         one: inf if i in runs.errors else runs.figures[i].mean_absolute_error_ms
@@ -286,6 +316,9 @@ def _suggestion(history: ModelHistory) -> Suggestion | None:
     }
     best = min(CANDIDATES, key=lambda one: errors[one])
     if not errors[best] < CLEARLY * errors[own]:
+        return None
+    figures = {one: runs.figures[i] for i, one in enumerate(candidates) if i not in runs.errors}
+    if not _chance(figures[best], figures.get(own), len(CANDIDATES)) <= CHANCE_MOST:
         return None
     n = count - warm_up
     return Suggestion(live.model, best.rule.version, best.alpha, n, errors[best], errors[own])
