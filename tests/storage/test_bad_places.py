@@ -506,7 +506,52 @@ URLS = [
     "//me:S3cret@host/db",
     "me:S3cret@host/db",
     "sqlite:/S3cret.db",
+    # Readable, but a part that is shown is none:
+    "postgresql+psycopg:///me:S3cret@host.invalid/db",
+    "postgresql+psycopg://me:x@127.0.0.1:1/db;password=S3cret",
+    "postgresql+psycopg://127.0.0.1:1/db&password=S3cret",
+    "postgresql+psycopg://127.0.0.1:1/db%26password%3DS3cret",
+    "postgresql+psycopg://127.0.0.1:1/db#password=S3cret",
+    "postgresql+psycopg://127.0.0.1:1/db?dbname=host=127.0.0.1%20password=S3cret%20port=1",
+    "postgresql+psycopg://127.0.0.1:1/db?user=me:S3cret",
+    "postgresql+psycopg://me%3AS3cret@127.0.0.1:1/db",
+    "postgresql+psycopg://me;password=S3cret@127.0.0.1:1/db",
+    "postgresql+psycopg://127.0.0.1;password=S3cret/db",
+    "postgresql+psycopg://127.0.0.1:1;password=S3cret/db",
+    "postgresql+psycopg://127.0.0.1:1/db?connect_timeout=1;password=S3cret",
+    "postgresql+psycopg://127.0.0.1:1/db?port=1%26password%3DS3cret",
+    "postgresql+psycopg://127.0.0.1:1/db?sslmode=prefer;sslpassword=S3cret",
+    "postgresql+psycopg://127.0.0.1:1/db?host=127.0.0.1%20password=S3cret",
+    "postgresql+psycopg://me/x:S3cret@127.0.0.1:1/db",
+    "POSTGRESQL+PSYCOPG://me:S3cret@127.0.0.1:1/db",
+    "Postgresql://me:S3cret@127.0.0.1:1/db",
+    "jdbc:postgresql://127.0.0.1:1/db?user=me&password=S3cret",
+    "  postgresql+psycopg://me:S3cret@127.0.0.1:1/db\r\n",
+    "postgresql+psycopg://me:S3cret@127.0.0.1:1/db\npassword=S3cret",
+    "postgresql+psycopg://127.0.0.1:1/db?passfile=/S3cret&sslpassword=S3cret",
+    "postgresql+psycopg://me:S3cret@127.0.0.1:1/db?port=abc",
+    "postgresql+psycopg://me:S3cret@/db?host=a&host=b&port=1&port=2&port=3",
+    # Connection strings of libpq and others, and a line of .pgpass:
+    "host=127.0.0.1 port=1 user=me password=S3cret",
+    "HOST = 127.0.0.1 PASSWORD = 'S3cret'",
+    "password=S3cret",
+    "dbname=db host=/tmp password='S3 cret S3cret'",
+    "service=db sslpassword=S3cret",
+    "Server=db;Database=x;Uid=me;Pwd=S3cret",
+    "PGPASSWORD=S3cret",
+    "psql 'host=db password=S3cret'",
+    "options='://' password=S3cret",
+    "127.0.0.1:5432:db:me:S3cret",
+    "127.0.0.1:1/db?user=me&password=S3cret",
+    "~me:S3cret/db",
 ]
+
+
+@pytest.mark.parametrize(
+    "name", ["port", "user.db", "./password=x", "a=b.db", "my pass.db", "a:b", "pass/word.db"]
+)
+def test_a_file_may_have_such_a_name(name) -> None:
+    assert find_place(name).path == Path.cwd() / name
 
 
 @pytest.mark.parametrize("url", URLS)

@@ -32,7 +32,11 @@ _MISTYPED = re.compile(
     r"""(?!.*://)                         # a URL is read as one
         (?!/[^/]|[.~]|[a-z]:[\\/])        # nor is it a path as one is written out
         (?: \W*(?:postgres\w*|psycopg\w*|mysql|mariadb|oracle|mssql|sqlite)(?:\+\w*)?(?::|//)
-          | .*:.*@ )                      # user:password@host""",
+          | .*:.*@                        # user:password@host
+          | [^/\\]*\b(?:hosts?|hostaddr|port|dbname|database|server|service|user|uid|sslmode
+                        |\w*pass\w*|pwd)\s*=   # a connection string of libpq or ODBC
+          | (?:[^/\\:]*:){3}              # a line of .pgpass
+          | .*\?.*pass\w*= )""",
     re.IGNORECASE | re.VERBOSE | re.DOTALL,
 )
 
@@ -124,9 +128,10 @@ def find_place(ledger: str | os.PathLike[str] | None) -> Place:
     if isinstance(ledger, str) and _MISTYPED.match(text):
         # Not repeated either.
         raise InvalidInputError(
-            "this ledger looks like a URL that was mistyped: write a database of a PostgreSQL "
-            "server like postgresql+psycopg://user:password@host/database, and a file of such a "
-            "name with ./ before it."
+            "this ledger looks like a URL that was mistyped, or a connection string: write a "
+            "database of a PostgreSQL server like "
+            "postgresql+psycopg://user:password@host/database, and a file of such a name with ./ "
+            "before it."
         )
     if "://" in text:
         return _from_url(text)
@@ -139,8 +144,8 @@ def _full_path(text: str) -> Path:
         return Path(os.path.abspath(Path(text).expanduser()))  # noqa: PTH100 - keeps symlinks
     except RuntimeError:
         raise InvalidInputError(
-            f"the ledger {text} starts with the home of a user who is not known here: write the "
-            f"path out, or ./{text} for a file of that name."
+            "this ledger starts with ~ and the name of a user who is not known here: write the "
+            "path out, or ./ before it for a file of that name."
         ) from None
     except FileNotFoundError:
         raise LedgerPathError(
@@ -341,16 +346,23 @@ def read_url(text: str) -> tuple[sa.URL, str]:
         url = sa.make_url(text)
     except (sa.exc.ArgumentError, ValueError):
         url = None
+    if url is not None:
+        url = url.set(drivername=url.drivername.lower())
     if url is None or (url.get_backend_name() != "sqlite" and _is_ambiguous(text, url)):
-        raise InvalidInputError(
-            "this ledger URL cannot be read: write it like sqlite:////home/me/calls.db, or "
-            "postgresql+psycopg://user:password@host/database with the special characters of the "
-            "password percent-encoded (an @ as %40)."
-        )
+        raise unreadable_url()
     if url.drivername == "postgresql":
         url = url.set(drivername="postgresql+psycopg")
     kept = {name: value for name, value in url.query.items() if _is_harmless(name, value)}
     return url, url.set(query=kept).render_as_string(hide_password=True)
+
+
+def unreadable_url() -> InvalidInputError:
+    """The error of a URL that cannot be read, which repeats nothing of it."""
+    return InvalidInputError(
+        "this ledger URL cannot be read: write it like sqlite:////home/me/calls.db, or "
+        "postgresql+psycopg://user:password@host/database with the special characters of the "
+        "password percent-encoded (an @ as %40)."
+    )
 
 
 def _is_harmless(name: str, value: str | tuple[str, ...]) -> bool:
@@ -358,10 +370,29 @@ def _is_harmless(name: str, value: str | tuple[str, ...]) -> bool:
     return name in _SHOWN or bool(is_schema)
 
 
-def _is_ambiguous(text: str, url: sa.URL) -> bool:
-    """Whether an @ inside a password made its end look like a part of the host, which is shown.
+_NO_NAME = re.compile(r"[=;&:?#/\\\n]")
+_NO_HOST = re.compile(r"[=;&@?#\s]")
+_NO_VALUE = re.compile(r"[=;&]")
+_HOSTS = ("host", "hostaddr", "port", "user")
 
-    Or whether the host was given as a parameter, with a password in it as before the name.
+
+def _is_ambiguous(text: str, url: sa.URL) -> bool:
+    """Whether a password may have got into a part that is shown.
+
+    An @ inside a password makes its end look like a part of the host; a third slash, a ; or an &
+    makes all that follows a part of the database's name; and a parameter may hold a whole
+    connection string. What such a part says would be told by the server, too, as a user or database
+    that it does not know.
     """
-    hosts = (url.query.get(name, ()) for name in ("host", "hostaddr", "port", "user"))
-    return text.partition("?")[0].count("@") > 1 or any("@" in "".join(host) for host in hosts)
+    if text.partition("?")[0].count("@") > 1:
+        return True
+    given = {name: ",".join((v,) if isinstance(v, str) else v) for name, v in url.query.items()}
+    names = (url.username, url.database, given.get("user"), given.get("dbname"))
+    return (
+        any(_NO_NAME.search(name or "") for name in names)
+        or "@" in (url.database or "")
+        or _NO_HOST.search(url.host or "") is not None
+        or any("@" in given.get(name, "") for name in _HOSTS)
+        or any(_NO_VALUE.search(value) for name, value in given.items() if name in _SHOWN)
+        or any("pass" in value.lower() for name, value in given.items() if name == "options")
+    )

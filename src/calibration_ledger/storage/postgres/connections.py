@@ -19,6 +19,7 @@ from psycopg import pq
 from psycopg.conninfo import make_conninfo
 
 from calibration_ledger.errors import LedgerClosedError, NotALedgerError, ReentrantCallError
+from calibration_ledger.storage.place import unreadable_url
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +29,11 @@ if TYPE_CHECKING:
 
 
 def make_engine(url: str, timeout_s: float) -> sa.Engine:
-    """An engine whose connections begin and commit only when told to."""
+    """An engine whose connections begin and commit only when told to.
+
+    Raises:
+        InvalidInputError: a port in the URL is none, or hosts and ports do not fit.
+    """
     parsed = sa.make_url(url)
     defaults = {
         "application_name": "calibration-ledger",
@@ -40,6 +45,10 @@ def make_engine(url: str, timeout_s: float) -> sa.Engine:
         "keepalives_interval": 10,
         "keepalives_count": 2,
     }
+    try:
+        parsed.get_dialect()().create_connect_args(parsed)
+    except sa.exc.ArgumentError:
+        raise unreadable_url() from None
     return sa.create_engine(
         parsed,
         # As on SQLite: one connection for each thread that is in a call, none closed on its own.
