@@ -46,7 +46,7 @@ from calibration_ledger.errors import (
 from calibration_ledger.rules import find_rule
 from calibration_ledger.storage.engines import open_ledger
 from calibration_ledger.storage.place import find_place
-from calibration_ledger.verbs import audit, calls, replay, sweep, void
+from calibration_ledger.verbs import audit, calls, replay, stats, sweep, void
 from calibration_ledger.verbs.record import (
     Unopened,
     checked_call,
@@ -436,13 +436,16 @@ class AdaptiveCalibrator:
         return ModelCalibration(model, self.rule, self.alpha, *prior)
 
     def get_stats(self, model: str, *, rounded: bool = True) -> ModelStats:
-        """A model's figures; only four of them at 0 calls.
+        """A model's figures, as `ModelStats` defines them; only four of them at 0 calls.
 
         Args:
             model: the model's name; one never seen has 0 calls.
             rounded: False gives every digit.
         """
-        return self.calibration(model).stats(rounded=rounded)
+        live = self._ledger.find(model := check_model(model))
+        if live is None:
+            return self.calibration(model).stats(rounded=rounded)
+        return stats.stats_of(self._ledger, live, rounded=rounded)
 
     def all_stats(self, *, uncalibrated: bool = False, rounded: bool = True) -> list[ModelStats]:
         """The figures of every model that learnt from a call, sorted by model.
@@ -452,7 +455,7 @@ class AdaptiveCalibrator:
             rounded: as for `get_stats`.
         """
         return [
-            calibration_of(one.model, one.snapshot).stats(rounded=rounded)
+            stats.stats_of(self._ledger, one, rounded=rounded)
             for one in self._ledger.models()
             if uncalibrated or one.snapshot.sample_count
         ]

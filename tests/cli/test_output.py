@@ -125,7 +125,7 @@ def test_a_reader_that_is_gone_is_no_traceback(filled, args):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="closing streams is the shell's doing")
-@pytest.mark.parametrize("args", ["stats", "history --all", "audit", "stats --json"])
+@pytest.mark.parametrize("args", ["stats tiny", "history --all", "audit", "stats --json"])
 def test_closed_streams_are_survived(filled, args):
     command = " ".join(f"'{word}'" for word in PROGRAM[:2]) + f' "{PROGRAM[2]}"'
     done = subprocess.run(
@@ -150,7 +150,7 @@ def test_long_work_shows_its_progress_to_a_terminal_only(run, filled, monkeypatc
     monkeypatch.setattr(conftest, "PROGRAM", (sys.executable, "-c", script))
     for verb in ("replay", "sweep", "audit"):
         assert "0%\r" in run_in_terminal("--ledger", filled, verb).out
-        assert run("--ledger", filled, verb).stderr == ""
+        assert "\r" not in run("--ledger", filled, verb).stderr
     file = filled.with_name("calls.csv")
     run("--ledger", filled, "export", "csv", file)
     shown = run_in_terminal("--ledger", filled, "import", "csv", file)

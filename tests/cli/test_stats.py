@@ -3,7 +3,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from calibration_ledger import AdaptiveCalibrator
+from calibration_ledger import AdaptiveCalibrator, Call
 from calibration_ledger.core.values import iso_from_seconds
 
 from .conftest import plain_calls
@@ -20,21 +20,45 @@ PRIOR = {
 def test_the_table_has_a_line_for_each_model(calib, filled):
     result = calib("stats")
     assert result.stdout == (
-        "model          calls  confidence  ms/prompt tok  ms/compl tok  base ms  mean error ms  "
-        "last updated          status\n"
-        "timmy:v0.1-q4     25        0.92         1.1654        8.6654      0.0         1278.6  "
-        "2026-01-02T03:04:29Z  calibrated\n"
-        "tiny               3        0.26         2.3657        9.8657    495.2          867.5  "
-        "2026-01-02T03:04:07Z  warming up\n"
+        "model          calls  rule   alpha  confidence  ms/prompt tok  ms/compl tok  base ms  "
+        "mean error ms  mean ms  typically within  last updated          status\n"
+        "timmy:v0.1-q4     25  ema.1   0.15        0.92         1.1654        8.6654      0.0  "
+        "       1278.6   2493.6            ± 49 %  2026-01-02T03:04:29Z  learning\n"
+        "tiny               3  ema.1   0.15        0.26         2.3657        9.8657    495.2  "
+        "        867.5   2037.2            ± 45 %  2026-01-02T03:04:07Z  warming up\n"
     )
+    assert result.stderr == (
+        f"hint: timmy:v0.1-q4 is still learning: half of its newest calls took more than 49.0 % "
+        f"more or less than predicted. What would do better: calib --ledger {filled} sweep -- "
+        f"timmy:v0.1-q4\n"
+    )
+
+
+def test_calibrated_is_only_said_of_a_model_that_is_predicted_well(calib, ledger_path):
+    with AdaptiveCalibrator(ledger_path) as calibrator:
+        calibrator.record_many([Call("m", 100, 20, 1000.0)] * 60)
+        assert calibrator.get_stats("m")["is_calibrated"]
+    result = calib("stats", "m")
+    assert result.stdout.splitlines()[1].endswith("calibrated")
     assert result.stderr == ""
+    told = calib("predict", "m", "--prompt-tokens", 100, "--completion-tokens", 20).stdout
+    assert "from 60 calls: calibrated, typically within ± 0." in told
+    with AdaptiveCalibrator(ledger_path) as calibrator:
+        calibrator.record_many(Call("m", 100, 20, ms) for _ in range(50) for ms in (300.0, 3000.0))
+    result = calib("stats", "m")
+    assert result.stdout.splitlines()[1].endswith("learning")
+    assert json.loads(calib("stats", "m", "--json").stdout)["status"] == "learning"
+    assert result.stderr.startswith("hint: ")
+    told = calib("predict", "m", "--prompt-tokens", 100, "--completion-tokens", 20).stdout
+    assert "from 160 calls: learning, typically within ± " in told
 
 
 def as_printed(stats):
     """The library's figures as `--json` prints them."""
     if "last_updated" not in stats:
         return stats
-    return stats | {"last_updated": iso_from_seconds(stats["last_updated"])}
+    status = "warming up" if stats["sample_count"] < 10 else "learning"
+    return stats | {"last_updated": iso_from_seconds(stats["last_updated"]), "status": status}
 
 
 def test_json_is_what_the_library_gives_unrounded_and_with_the_time_in_iso(calib, filled):
@@ -112,7 +136,7 @@ def test_a_ledger_without_calls_says_so_on_stderr(calib, ledger_path):
 def test_a_model_after_a_reset_is_listed_as_uncalibrated(calib, filled):
     calib("reset", "tiny")
     line = calib("stats").stdout.splitlines()[2]
-    assert line.split() == ["tiny", "0", "0.00", *"-----", "uncalibrated", "(prior", "only)"]
+    assert line.split() == ["tiny", *"0--", "0.00", *"-------", "uncalibrated", "(prior", "only)"]
     with AdaptiveCalibrator(filled) as calibrator:
         expected = [as_printed(stats) for stats in calibrator.all_stats(rounded=False)]
         expected.append(calibrator.get_stats("tiny"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from calibration_ledger.cli import text
-from calibration_ledger.core.values import status_of
+from calibration_ledger.core.values import WARM_UP_CALLS, standing_of, status_of
 
 if TYPE_CHECKING:
     from calibration_ledger.calibrator import AdaptiveCalibrator
@@ -24,10 +24,15 @@ def describe(prediction: CostPrediction) -> str:
 def ground_of(calibrator: AdaptiveCalibrator, prediction: CostPrediction) -> str:
     """What the prediction rests on; for one that rests on no call, why."""
     count = prediction.sample_count
-    if count:
-        calls = text.count(count, "call")
-        return f"confidence {prediction.confidence:.2f} from {calls}: {status_of(count)}"
-    return f"confidence 0.00: {_reason(calibrator, prediction.model)}"
+    if not count:
+        return f"confidence 0.00: {_reason(calibrator, prediction.model)}"
+    ground = f"confidence {prediction.confidence:.2f} from {text.count(count, 'call')}"
+    if count < WARM_UP_CALLS:
+        return f"{ground}: {status_of(count)}"
+    stats = calibrator.get_stats(prediction.model)
+    error = stats.get("median_absolute_percentage_error")
+    typically = "" if error is None else f", typically within {text.within(error)}"
+    return f"{ground}: {standing_of(stats)}{typically}"
 
 
 def _reason(calibrator: AdaptiveCalibrator, model: str) -> str:

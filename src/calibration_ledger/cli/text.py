@@ -46,6 +46,12 @@ def percent(value: float | None) -> str:
     return text if text == "-" else f"{text} %"
 
 
+def within(value: float | None) -> str:
+    """How far from a prediction, in percent: `± 12 %`."""
+    text = number(value, 1 if value is not None and value < 9.95 else 0)  # noqa: PLR2004 - percent
+    return text if text == "-" else f"± {text} %"
+
+
 def signed_percent(value: float) -> str:
     """The same, always with its sign."""
     text = percent(value)

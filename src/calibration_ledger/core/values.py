@@ -123,8 +123,46 @@ def status_of(sample_count: int) -> str:
     return "warming up" if sample_count < WARM_UP_CALLS else "calibrated"
 
 
+CALIBRATED_BELOW_PERCENT = 30.0
+"""A model is calibrated if half of its newest calls were predicted better than that."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewestCalls:
+    """How well the newest calls of a model were predicted; see `ModelStats`."""
+
+    newest_calls: int | None = None
+    mean_actual_ms: float | None = None
+    median_absolute_percentage_error: float | None = None
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether there are enough of them, and they were predicted well."""
+        error = self.median_absolute_percentage_error
+        return (
+            (self.newest_calls or 0) >= WARM_UP_CALLS
+            and error is not None
+            and error < CALIBRATED_BELOW_PERCENT
+        )
+
+    def stats(self, *, rounded: bool) -> dict[str, Any]:
+        """These of the figures of `ModelStats`."""
+        figures = {**fields_of(self), "is_calibrated": self.is_calibrated}
+        for name in ("mean_actual_ms", "median_absolute_percentage_error"):
+            if rounded and figures[name] is not None:
+                figures[name] = round(figures[name], 1)
+        return figures
+
+
 class ModelStats(TypedDict):
     """The figures of one model; a model with 0 calls has only those that every one has.
+
+    The newest calls, of which three figures tell, are the newest 100 that the ledger holds since
+    the model was opened, a state of it was imported or it was reset. Voided calls are not among
+    them, and archived ones are not in the ledger any more. The first calls of a model count like
+    all others. A call's error is that of the prediction made before it was learnt, as
+    `calls()` gives it; but calls from before the newest recalibration or voiding are held against
+    the calibration that it set, because what had predicted them is gone.
 
     Attributes:
         model: the model's name.
@@ -135,10 +173,22 @@ class ModelStats(TypedDict):
         base_overhead_ms: the third.
         mean_absolute_error_ms: the mean of `|actual - predicted|` in ms.
         last_updated: when the last call that was learnt was made, in seconds since the epoch.
-        status: in words, whether it is calibrated.
+        rule: the version of the rule that it learns by, such as `ema.1`.
+        alpha: the rule's speed of adaptation.
+        newest_calls: how many the newest calls are; None where the ledger is damaged there.
+        mean_actual_ms: the mean latency of the newest calls; None for none.
+        median_absolute_percentage_error: half of the newest calls took at most this much more or
+            less than predicted, in percent of what they took. The exact median; calls of 0 ms are
+            left out; None for none.
+        is_calibrated: whether that is below 30 %, and of 10 calls or more.
+        status: how many calls were learnt, in words: `uncalibrated (prior only)`, `warming up`, or
+            `calibrated` from 10 calls on, however well they were predicted. `calib stats` says
+            `learning` instead where `is_calibrated` is false.
     """
 
     model: str
+    rule: NotRequired[str]
+    alpha: NotRequired[float]
     sample_count: int
     confidence: float
     ms_per_prompt_token: NotRequired[float]
@@ -146,9 +196,22 @@ class ModelStats(TypedDict):
     base_overhead_ms: NotRequired[float]
     mean_absolute_error_ms: NotRequired[float]
     last_updated: NotRequired[float | None]
+    newest_calls: NotRequired[int | None]
+    mean_actual_ms: NotRequired[float | None]
+    median_absolute_percentage_error: NotRequired[float | None]
+    is_calibrated: NotRequired[bool]
     status: str
 
 
+def standing_of(stats: ModelStats) -> str:
+    """The status as people read it: `calibrated` only where the newest calls bear it out."""
+    status = stats["status"]
+    is_claim = stats["sample_count"] >= WARM_UP_CALLS
+    return "learning" if is_claim and not stats.get("is_calibrated") else status
+
+
+_OF_NEWEST = {*NewestCalls.__slots__, "is_calibrated"}
+_OF_CALIBRATION = tuple(name for name in ModelStats.__annotations__ if name not in _OF_NEWEST)
 _OF_EVERY_MODEL = ("model", "sample_count", "confidence", "status")
 
 _DIGITS = {
@@ -224,8 +287,8 @@ class ModelCalibration(Value):
         )
 
     def stats(self, *, rounded: bool = True) -> ModelStats:
-        """The figures that `get_stats` gives; only four of them at 0 calls."""
-        names = ModelStats.__annotations__ if self.sample_count else _OF_EVERY_MODEL
+        """Of the figures that `get_stats` gives, those that need no look at the calls."""
+        names = _OF_CALIBRATION if self.sample_count else _OF_EVERY_MODEL
         figures = {name: getattr(self, name) for name in names}
         if rounded:
             for name in _DIGITS.keys() & names:

@@ -434,6 +434,22 @@ class ModelHistory:
         until = TIME_LIMIT_US if window.until is None else window.until
         return (self.live.model_id, self.live.last_seq, since, until)
 
+    def newest(self, n: int, after: int) -> list[Any]:
+        """The newest calls with seq > after that are not voided, at most `n`, the newest first.
+
+        As rows of seq, prompt_tokens, completion_tokens, actual_ms and predicted_ms.
+        """
+        found: list[Any] = []
+        for pair in reversed([*left_of(self.voided, after, self.live.last_seq)]):
+            due = min(n - len(found), self.count_calls(*pair))
+            if due > 0:
+                parameters = (self.live.model_id, *pair, due)
+                rows = self._backend.read(self._backend.sql.newest_calls, parameters)
+                if len(rows) < due:
+                    self.check_beginning()
+                found += rows
+        return found
+
     def newest_call_at(self) -> int | None:
         """The latest `called_at` of any call; None for no call."""
         [(at,)] = self._backend.read(self._backend.sql.newest_call, (self.live.model_id,))

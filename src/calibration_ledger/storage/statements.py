@@ -80,6 +80,7 @@ class Statements:
     count_older: str
     ends: str
     newest_call: str
+    newest_calls: str
     first_scored: str
     last_scored: str
     nth_newest: str
@@ -192,6 +193,14 @@ def _build_pages() -> Built:
             .where(details.model_id == _MODEL_ID, details.seq > _AFTER, details.seq <= _THROUGH)
             .order_by(details.seq),
             ("model_id", "after", "through"),
+        ),
+        "newest_calls": (
+            select(_CALL[0], *_CALL[2:])
+            .where(pages)
+            .order_by(calls.c.seq.desc())
+            .limit(_LIMIT)
+            .offset(_ZERO),
+            page_keys,
         ),
         # Not min(seq): in the order of the key, the search ends at the first.
         "first_call_from": (
