@@ -360,6 +360,19 @@ def test_the_library_needs_neither_alembic_nor_click():
     assert loaded_by(code, {"alembic", "click", "psycopg", "platformdirs"}) == []
 
 
+def test_importing_the_library_imports_nothing_that_only_a_server_or_the_doctor_needs():
+    """SQLAlchemy itself takes most of the time; what is rarely needed can wait."""
+    code = "from calibration_ledger import AdaptiveCalibrator"
+    spared = {
+        "sqlalchemy.dialects.postgresql",
+        "calibration_ledger.core.facts",
+        "calibration_ledger.storage.postgres",
+        "calibration_ledger.storage.sqlite.examine",
+        "calibration_ledger.storage.sqlite.salvage",
+    }
+    assert loaded_by(code, spared) == []
+
+
 def test_importing_the_library_touches_nothing(tmp_path):
     code = (
         f"import os; os.chdir({str(tmp_path)!r})\n"

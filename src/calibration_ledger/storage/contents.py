@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from calibration_ledger.core.command import calib
-from calibration_ledger.core.facts import LastEntry
 from calibration_ledger.core.validation import TIME_LIMIT_US, time_from_us
 from calibration_ledger.errors import (
     LedgerError,
@@ -22,6 +21,8 @@ from calibration_ledger.storage.schema import REVISION, TABLES, VERSION_TABLE, m
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
     from collections.abc import Set as AbstractSet
+
+    from calibration_ledger.core.facts import LastEntry
 
 CORE_TABLES = frozenset({"models", "calls", VERSION_TABLE})
 """What a ledger of any revision has."""
@@ -154,6 +155,8 @@ def count_rows(
 
 def find_last_entry(ask: Callable[[str], list[Any]]) -> LastEntry | None:
     """The newest entry by the callers' clocks, of which the calibrations know."""
+    from calibration_ledger.core.facts import LastEntry
+
     for model, seq, at in ask(_LAST_ENTRY):
         if type(at) is int and 0 <= at < TIME_LIMIT_US:
             return LastEntry(model, seq, time_from_us(at))

@@ -6,19 +6,18 @@ import sqlite3
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from calibration_ledger.core.facts import Facts
 from calibration_ledger.errors import InvalidInputError
 from calibration_ledger.storage.contents import count_rows, find_last_entry
 from calibration_ledger.storage.ledger import Ledger
 from calibration_ledger.storage.place import File, Memory
 from calibration_ledger.storage.schema import REVISION
-from calibration_ledger.storage.sqlite.examine import examine_file
 from calibration_ledger.storage.sqlite.file import SQLiteBackend
 from calibration_ledger.storage.sqlite.memory import MemoryBackend
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from calibration_ledger.core.facts import Facts
     from calibration_ledger.storage.backend import Backend
     from calibration_ledger.storage.place import Place
 
@@ -49,6 +48,8 @@ def examine(place: Place, ledger: Ledger | None = None) -> Facts:
     """
     durability = "full" if ledger is None else ledger.backend.durability
     if isinstance(place, File):
+        from calibration_ledger.storage.sqlite.examine import examine_file
+
         return examine_file(place, durability)
     if isinstance(place, Memory):
         return _examine_memory(place, None if ledger is None else ledger.backend)
@@ -58,6 +59,8 @@ def examine(place: Place, ledger: Ledger | None = None) -> Facts:
 
 
 def _examine_memory(place: Memory, backend: Backend | None) -> Facts:
+    from calibration_ledger.core.facts import Facts
+
     version = sqlite3.sqlite_version
     if backend is None:
         return Facts(place.shown, "SQLite", version, "missing", REVISION)
