@@ -47,6 +47,8 @@ if TYPE_CHECKING:
     from calibration_ledger.errors import (
         CalibrationLedgerError,
         CompletionTokensMissingError,
+        DoubtfulCallError,
+        DoubtfulCallWarning,
         ExportFailedError,
         HistoryArchivedError,
         ImportRefusedError,
@@ -91,6 +93,8 @@ __all__ = [
     "CompletionTokensMissingError",
     "CostPrediction",
     "Diagnosis",
+    "DoubtfulCallError",
+    "DoubtfulCallWarning",
     "Durability",
     "ExportFailedError",
     "ExportKind",
@@ -150,6 +154,7 @@ __all__ = [
 
 _HOMES = {
     "AdaptiveCalibrator": "calibrator",
+    "DoubtfulCallWarning": "errors",
     "TimedCall": "calibrator",
     "Prior": "core.priors",
     "default_prior": "core.priors",

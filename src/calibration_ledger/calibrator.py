@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from functools import wraps
 from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, get_args
 
+from calibration_ledger.core.doubt import looks_usual
 from calibration_ledger.core.priors import check_prior, checked_prior, default_prior
 from calibration_ledger.core.state import State, calibration_of
 from calibration_ledger.core.validation import (
@@ -47,6 +48,7 @@ from calibration_ledger.rules import find_rule
 from calibration_ledger.storage.engines import open_ledger
 from calibration_ledger.storage.place import find_place
 from calibration_ledger.verbs import audit, calls, replay, stats, sweep, void
+from calibration_ledger.verbs.doubt import Recent, refuse_doubtful, warn_of_doubtful
 from calibration_ledger.verbs.record import (
     Unopened,
     checked_call,
@@ -335,6 +337,7 @@ class AdaptiveCalibrator:
         request_id: str | None = None,
         called_at: datetime | None = None,
         details: Mapping[str, Any] | None = None,
+        strict: bool = False,
     ) -> float:
         """Record an observed call and learn from it, in one transaction.
 
@@ -345,32 +348,47 @@ class AdaptiveCalibrator:
             completion_tokens: the tokens that came out; by keyword.
             request_id: the caller's id for this call. Recording it again with the same numbers
                 adds nothing and gives the first error, unless the call was archived since.
-            called_at: when the call was made, with a time zone; None: now.
+            called_at: when the call was made: its start, with a time zone; None: now.
             details: what else was measured, such as `{"ttft_ms": 80.5, "source": "proxy"}`: numbers
                 and short texts, at most 4,096 bytes as JSON; no prompts and no responses.
+            strict: refuse a call that looks wrong, instead of a warning. One does that took 0 ms
+                though it has tokens, more than 24 h, or more than 2,000 times as long as any call
+                of its model before, and one that was made in the future.
 
         Returns:
             The error in ms, which is actual minus predicted, before the call was learnt.
 
         Raises:
             InvalidInputError: an argument is not what it must be, or the request id was recorded
-                with other numbers, or the calibration would not stay finite.
+                with other numbers, or the calibration would not stay finite, or the call looks
+                wrong, and `strict` refuses it.
             NotRecordedError: the write failed, and nothing was recorded.
             OutcomeUnknownError: the write failed, and it may have been recorded.
             LedgerError: the ledger cannot be used.
+
+        Warns:
+            DoubtfulCallWarning: the call was recorded, and looks wrong.
         """
         call = new_call(prompt_tokens, completion_tokens, actual_ms, called_at, request_id, details)
         model = check_model(model)
-        if self._is_made:
-            try:
-                return self._ledger.write(record_call, model, call)
-            except Unopened:
-                pass  # a model never seen: its prior is asked for first
-        recorded = write_calls(self._ledger, self._opening, {model: (call,)})
-        self._is_made = True
-        return recorded[model].errors_ms[0]
+        if strict:
+            refuse_doubtful(self._ledger, [(model, call)], now_us())
+        done = None
+        try:
+            if self._is_made:
+                done = self._ledger.write(record_call, model, call)
+        except Unopened:
+            done = None  # a model never seen: its prior is asked for first
+        if done is None:
+            recorded = write_calls(self._ledger, self._opening, {model: (call,)})[model]
+            self._is_made = True
+            done = recorded.errors_ms[0], recorded.seqs[0], recorded.least_ms
+        error_ms, seq, least_ms = done
+        if called_at is not None or not looks_usual(call.actual_ms, least_ms):
+            warn_of_doubtful(self._ledger, [Recent(model, (call,), (seq,), least_ms)], now_us())
+        return error_ms
 
-    def record_once(self, call: Call) -> tuple[float, bool]:
+    def record_once(self, call: Call, *, strict: bool = False) -> tuple[float, bool]:
         """Record a call as `record` does, and say whether it is new.
 
         Returns:
@@ -379,24 +397,32 @@ class AdaptiveCalibrator:
 
         Raises what `record` raises.
         """
-        recorded = self.record_call(call)
+        recorded = self.record_call(call, strict=strict)
         return recorded.error_ms, recorded.is_new
 
-    def record_call(self, call: Call) -> RecordedCall:
+    def record_call(self, call: Call, *, strict: bool = False) -> RecordedCall:
         """Record a call as `record` does, and give the number of its entry, too.
 
         Raises what `record` raises.
         """
         model, new = checked_call(call)
+        if strict:
+            refuse_doubtful(self._ledger, [(model, new)], now_us())
         recorded = write_calls(self._ledger, self._opening, {model: (new,)})[model]
+        if recorded.added:
+            recent = Recent(model, (new,), recorded.seqs, recorded.least_ms)
+            warn_of_doubtful(self._ledger, [recent], now_us())
         return RecordedCall(recorded.errors_ms[0], recorded.seqs[0], recorded.added == 1)
 
-    def record_many(self, calls: Iterable[Call | Mapping[str, Any]]) -> list[float]:
+    def record_many(
+        self, calls: Iterable[Call | Mapping[str, Any]], *, strict: bool = False
+    ) -> list[float]:
         """Record calls in order, all of them checked first, in transactions of at most 1,000.
 
         Args:
             calls: `Call`s, or mappings with their fields; `completion_tokens` may be left out for
                 0, and `seq`, `predicted_ms` and `voided` are ignored.
+            strict: refuse them all if one looks wrong; see `record`.
 
         Returns:
             Their errors in ms, in order; see `record`.
@@ -406,7 +432,7 @@ class AdaptiveCalibrator:
             RequestConflictError, NotFiniteError, LedgerError: its transaction is undone whole; of
                 those before, `recorded` is how many calls stay, `errors_ms` are their errors.
         """
-        return record_batches(self._ledger, self._opening, checked_calls(calls))
+        return record_batches(self._ledger, self._opening, checked_calls(calls), strict=strict)
 
     def _opening(self, model: str) -> Adjustment:
         """The first entry of a model: its prior, under this calibrator's rule and alpha."""
@@ -723,6 +749,7 @@ class AdaptiveCalibrator:
         source: str | os.PathLike[str] | TextIO | None = None,
         *,
         skip_bad: bool = False,
+        strict: bool = False,
         progress: Progress | None = None,
     ) -> ImportReport:
         """Import a file, as `calib import KIND FILE` does.
@@ -738,6 +765,8 @@ class AdaptiveCalibrator:
                 `~/.nexus/calibrator_state.json`.
             skip_bad: leave bad rows out and count them, instead of refusing the file; for `jsonl`
                 and `csv` only.
+            strict: take calls that look wrong for bad rows, instead of a warning (see `record`),
+                and refuse a file whose `actual_ms` seems to be in another unit; likewise.
             progress: called with the number of steps since the last time: one for each line read,
                 and one for each entry recorded.
 
@@ -745,13 +774,19 @@ class AdaptiveCalibrator:
             ImportRefusedError: the file is not what it should be, and nothing was recorded.
             InvalidInputError: an argument is not what it must be.
             LedgerError: as for `record`; calls of earlier transactions stay.
+
+        Warns:
+            DoubtfulCallWarning: something was recorded that looks wrong; see `doubtful` and
+                `unit_doubt` of the report.
         """
         if kind not in IMPORT_KINDS:
             raise InvalidInputError(f"kind must be one of {', '.join(IMPORT_KINDS)}, not {kind!r}.")
-        if skip_bad and kind in {"ledger", "state"}:
-            raise InvalidInputError(
-                f"skip_bad is for files of calls: of a {kind} file every part counts. Leave it out."
-            )
+        for name, given in (("skip_bad", skip_bad), ("strict", strict)):
+            if given and kind in {"ledger", "state"}:
+                raise InvalidInputError(
+                    f"{name} is for files of calls: of a {kind} file every part counts. Leave it "
+                    f"out."
+                )
         if kind == "ledger":
             from calibration_ledger.verbs.import_ledger import import_entries
 
@@ -763,7 +798,13 @@ class AdaptiveCalibrator:
         from calibration_ledger.verbs.import_calls import import_rows
 
         return import_rows(
-            self._ledger, self._opening, kind, source, skip_bad=skip_bad, progress=progress
+            self._ledger,
+            self._opening,
+            kind,
+            source,
+            skip_bad=skip_bad,
+            strict=strict,
+            progress=progress,
         )
 
     def export_ledger(

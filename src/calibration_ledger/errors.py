@@ -113,6 +113,17 @@ class RequestConflictError(InvalidInputError):
     """The request id is in the ledger with other tokens or milliseconds. Nothing was written."""
 
 
+class DoubtfulCallError(InvalidInputError):
+    """A call looks wrong, and was to be recorded strictly. Nothing was recorded."""
+
+    stayed = "nothing was recorded"
+    advice = "mend it, or record it without strict"
+
+
+class DoubtfulCallWarning(UserWarning):
+    """A call was recorded that looks wrong: the sentence says why, and how to void it."""
+
+
 class ModelNotFoundError(CalibrationLedgerError, LookupError):
     """The ledger holds no entry of this model."""
 

@@ -32,6 +32,7 @@ ALL = [
     error
     for _, error in inspect.getmembers(errors, inspect.isclass)
     if issubclass(error, Exception) and error.__module__ == errors.__name__
+    if not issubclass(error, Warning)
 ]
 SENTENCE = "this was wrong: do that"
 

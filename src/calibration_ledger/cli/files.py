@@ -41,10 +41,17 @@ RANGES_TOLD = 20
 @click.argument("kind", type=click.Choice(["jsonl", "csv", "ledger", "state"]))
 @click.argument("file", required=False, type=FilePath(readable=False, allow_dash=True))
 @click.option("--skip-bad", is_flag=True, help="jsonl, csv: skip bad lines and count them.")
+@click.option("--strict", is_flag=True, help="jsonl, csv: take lines that look wrong for bad ones.")
 @json_option
 @pass_session
 def import_(
-    session: Session, kind: ImportKind, file: str | None, *, skip_bad: bool, as_json: bool
+    session: Session,
+    kind: ImportKind,
+    file: str | None,
+    *,
+    skip_bad: bool,
+    strict: bool,
+    as_json: bool,
 ) -> None:
     """Import calls, a whole ledger or an old state file.
 
@@ -63,6 +70,9 @@ def import_(
     The whole file is checked before anything is recorded: a bad line stops the import with exit
     code 2, unless you give --skip-bad. If an import is interrupted, run it again: it adds the
     rest, and no call twice. The report goes to stderr, with --json to stdout.
+
+    Calls that look wrong (0 ms and tokens, more than 24 h, in the future, 2,000 times the model's
+    longest so far) are recorded with a warning; --strict takes their lines for bad ones.
     """  # noqa: D301 - click's marker for a paragraph that is not wrapped
     source: str | TextIO | None = file
     if file == "-" or (file is None and kind != "state"):
@@ -70,7 +80,9 @@ def import_(
         if is_terminal(sys.stdin):
             note("reading from the terminal: end with Ctrl-D.")
     with session.writing() as calibrator, counting("importing") as done:
-        report = calibrator.import_calls(kind, source, skip_bad=skip_bad, progress=done)
+        report = calibrator.import_calls(
+            kind, source, skip_bad=skip_bad, strict=strict, progress=done
+        )
     if as_json:
         print_json(report)
     note(_told(report))
@@ -79,6 +91,11 @@ def import_(
         note(f"`{undo}` takes this import out again.")
     if report.voided:
         note(f"{text.count(report.voided, 'call')} left out: the file says that they are voided.")
+    if report.known_by_file and report.models_extended:
+        note(
+            f"{text.count(report.known_by_file, 'call')} without a time and an id: known again in "
+            f"this file, while equal ones of another file are other calls."
+        )
     if report.older:
         note(
             f"warning: {text.count(report.older, 'call')} made before the newest of its model "

@@ -9,7 +9,9 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from typing import Any
+import warnings
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,7 +19,15 @@ from calibration_ledger import __version__
 from calibration_ledger.cli.options import FilePath
 from calibration_ledger.cli.session import Session
 from calibration_ledger.cli.text import escape
-from calibration_ledger.errors import CalibrationLedgerError, InvalidInputError
+from calibration_ledger.errors import (
+    CalibrationLedgerError,
+    DoubtfulCallWarning,
+    InvalidInputError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import TextIO
 
 EXIT_FAILED = 1
 EXIT_WRONG_INPUT = 2
@@ -99,7 +109,8 @@ class Calib(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; an error of the library is told, never shown as a traceback."""
         try:
-            return super().invoke(ctx)
+            with _doubts_told():
+                return super().invoke(ctx)
         except CalibrationLedgerError as error:
             kind = WrongInput if isinstance(error, InvalidInputError) else Failure
             raise kind(str(error)) from error
@@ -125,6 +136,38 @@ class Calib(click.Group):
             return super().main(*args, **extra)
         except OSError:
             sys.exit(EXIT_FAILED)
+
+
+@contextmanager
+def _doubts_told() -> Iterator[None]:
+    """Tell doubts about calls at the end, as every sentence is told; leave other warnings alone."""
+    told: list[str] = []
+
+    def keep(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        if issubclass(category, DoubtfulCallWarning):
+            told.append(str(message))
+        else:
+            others(message, category, filename, lineno, file, line)
+
+    with warnings.catch_warnings():
+        others = warnings.showwarning
+        warnings.simplefilter("always", DoubtfulCallWarning)
+        warnings.showwarning = keep
+        try:
+            yield
+        finally:
+            if told:
+                from calibration_ledger.cli.output import note
+
+                for text in told:
+                    note(f"warning: {text}")
 
 
 def _refused(error: OSError) -> Exception:

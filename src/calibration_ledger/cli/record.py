@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     "--called-at",
     type=time_with_zone,
     metavar="TIME",
-    help="When it was made, such as 2026-11-24T08:30:00Z. Default: now.",
+    help="When it was made: its start, such as 2026-11-24T08:30:00Z. Default: now.",
 )
 @click.option(
     "--detail",
@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     metavar="KEY=VALUE",
     help="What else was measured, such as ttft_ms=80.5. May be given several times.",
 )
+@click.option("--strict", is_flag=True, help="Refuse a call that looks wrong.")
 @rule_options
 @json_option
 @pass_session
@@ -73,6 +74,7 @@ def record(
     request_id: str | None,
     called_at: datetime | None,
     details: dict[str, Any] | None,
+    strict: bool,
     alpha: float | None,
     rule: RuleName | None,
     as_json: bool,
@@ -81,12 +83,19 @@ def record(
 
     The first record makes the ledger. --alpha and --rule apply only to a model that is new to the
     ledger; a model with history keeps its own until it is reset or recalibrated.
+
+    A call looks wrong that took 0 ms though it has tokens, more than 24 h, or more than 2,000 times
+    as long as any call of its model before, and one made in the future. It is recorded with a
+    warning that says how to void it, unless you give --strict.
     """
     from calibration_ledger.core.values import Call
 
     with session.writing(alpha, rule) as calibrator:
         recorded = calibrator.record_call(
-            Call(model, prompt_tokens, completion_tokens, actual_ms, called_at, request_id, details)
+            Call(
+                model, prompt_tokens, completion_tokens, actual_ms, called_at, request_id, details
+            ),
+            strict=strict,
         )
         try:
             prediction = calibrator.predict(model, prompt_tokens, completion_tokens)

@@ -747,6 +747,12 @@ class ImportReport(Value):
         voided: how many calls were left out because the file says that they are voided.
         import_id: the import's id, which the added calls have in their details (`jsonl` and
             `csv`); None if no call was added.
+        known_by_file: how many calls of the file have neither a time nor a request id: they are
+            known again in this file alone, and equal calls of another one are other calls.
+        doubtful: how many of the new calls look wrong; see `AdaptiveCalibrator.record`.
+        doubtful_reasons: why, most frequent first, as (reason, calls).
+        doubtful_lines: the first of them, in the order of recording.
+        unit_doubt: why `actual_ms` seems to be in another unit; None if it does not.
     """
 
     kind: ImportKind
@@ -765,10 +771,19 @@ class ImportReport(Value):
     models_unchanged: int = 0
     voided: int = 0
     import_id: str | None = None
+    known_by_file: int = 0
+    doubtful: int = 0
+    doubtful_reasons: tuple[tuple[str, int], ...] = ()
+    doubtful_lines: tuple[SkippedLine, ...] = ()
+    unit_doubt: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as JSON can hold them; the reasons as an object."""
-        return {**fields_of(self), "skipped_reasons": dict(self.skipped_reasons)}
+        """The fields as JSON can hold them; the reasons as objects."""
+        reasons = {
+            "skipped_reasons": dict(self.skipped_reasons),
+            "doubtful_reasons": dict(self.doubtful_reasons),
+        }
+        return {**fields_of(self), **reasons}
 
 
 @dataclass(frozen=True, slots=True)

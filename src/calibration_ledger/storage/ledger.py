@@ -450,6 +450,20 @@ class ModelHistory:
                 found += rows
         return found
 
+    def worst_ms(self, through: int) -> float | None:
+        """How long the longest call up to an entry took that is not voided; None for no call."""
+        limit = 64
+        while True:
+            rows = self._backend.read(
+                self._backend.sql.worst_calls, (self.live.model_id, 0, through, limit)
+            )
+            for seq, actual_ms in rows:
+                if not self.is_voided(seq):
+                    return actual_ms  # type: ignore[no-any-return]  # a driver's value
+            if len(rows) < limit:
+                return None
+            limit *= 8
+
     def newest_call_at(self) -> int | None:
         """The latest `called_at` of any call; None for no call."""
         [(at,)] = self._backend.read(self._backend.sql.newest_call, (self.live.model_id,))

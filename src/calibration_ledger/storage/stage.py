@@ -77,20 +77,39 @@ class StagedCalls(_Temporary):
 
     _SCHEMA = """
         CREATE TABLE rows (line INTEGER, model TEXT, called_at INTEGER, prompt_tokens INTEGER,
-            completion_tokens INTEGER, actual_ms REAL, request_id TEXT, details TEXT, content BLOB);
+            completion_tokens INTEGER, actual_ms REAL, request_id TEXT, details TEXT, content BLOB,
+            is_timed INTEGER);
     """
 
     def add(self, rows: Sequence[tuple[Any, ...]]) -> None:
-        """Add rows: `StagedCall` from the line on, then the key of the content.
+        """Add rows: `StagedCall` from the line on, the key of the content, whether it has a time.
 
         Where `request_id` is None, the key is there, and the other way round.
         """
         self._insert("rows", rows)
 
-    def settle(self) -> None:
+    def median_ms_per_token(self) -> float | None:
+        """The median of the milliseconds a token; calls of 0 ms or 0 tokens have none."""
+        speeds = "FROM rows WHERE actual_ms > 0 AND prompt_tokens + completion_tokens > 0"
+        (count,) = self._execute(f"SELECT count(*) {speeds}").fetchone()
+        if not count:
+            return None
+        row = self._execute(
+            f"SELECT actual_ms / (prompt_tokens + completion_tokens) {speeds}"
+            f" ORDER BY 1 LIMIT 1 OFFSET {count // 2}"
+        ).fetchone()
+        return float(row[0])
+
+    def count_known_by_file(self) -> int:
+        """How many rows have neither a time nor a request id."""
+        text = "SELECT count(*) FROM rows WHERE request_id IS NULL AND NOT is_timed"
+        return int(self._execute(text).fetchone()[0])
+
+    def settle(self, file: str) -> None:
         """Put the rows in order, give each its request id, and find those that are there twice.
 
-        A row without an id is known by the key of its content and its number among equal rows.
+        A row without an id is known by the key of its content and its number among equal rows,
+        and if it has no time either, by its file, too.
         """
         # One table in the order of reading: with an index instead, every row of a large file
         # would be a page read somewhere else.
@@ -107,13 +126,15 @@ class StagedCalls(_Temporary):
                 FROM (
                     SELECT line, model, called_at, prompt_tokens, completion_tokens, actual_ms,
                         details, CASE WHEN request_id IS NOT NULL THEN request_id
-                        ELSE 'import:' || lower(hex(content)) || ':'
+                        ELSE 'import:' || CASE WHEN is_timed THEN '' ELSE ? END
+                            || lower(hex(content)) || ':'
                             || row_number() OVER (PARTITION BY content ORDER BY line)
                         END AS request_id
                     FROM rows)
                 WINDOW alike AS (PARTITION BY model, request_id ORDER BY line))
             ORDER BY model, called_at, line
-            """
+            """,
+            (file,),
         )
         self._execute("DROP TABLE rows")
 

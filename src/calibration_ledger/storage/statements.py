@@ -78,6 +78,7 @@ class Statements:
     first_adjustment: str
     first_call_from: str
     count_older: str
+    worst_calls: str
     ends: str
     newest_call: str
     newest_calls: str
@@ -210,6 +211,14 @@ def _build_pages() -> Built:
             .limit(_ONE)
             .offset(_ZERO),
             ("model_id", "after", "through", "since"),
+        ),
+        "worst_calls": (
+            select(calls.c.seq, calls.c.actual_ms)
+            .where(pages)
+            .order_by(calls.c.actual_ms.desc())
+            .limit(_LIMIT)
+            .offset(_ZERO),
+            page_keys,
         ),
         "count_older": (
             select(func.count()).where(

@@ -15,8 +15,9 @@ from __future__ import annotations
 import re
 from collections import Counter
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from calibration_ledger.core.doubt import doubt, unit_doubt
 from calibration_ledger.core.state import State
 from calibration_ledger.core.validation import request_key
 from calibration_ledger.core.values import ImportReport, SkippedLine
@@ -28,9 +29,16 @@ from calibration_ledger.errors import (
 )
 from calibration_ledger.formats.csv import csv_rows
 from calibration_ledger.formats.jsonl import jsonl_rows
-from calibration_ledger.formats.row import BadRow, ImportDigest, content_key, with_import_id
+from calibration_ledger.formats.row import (
+    BadRow,
+    ImportDigest,
+    content_key,
+    import_id_of,
+    with_import_id,
+)
 from calibration_ledger.formats.source import open_source, shown_name
 from calibration_ledger.storage.stage import StagedCalls
+from calibration_ledger.verbs.doubt import warn_of_file, worst_of
 from calibration_ledger.verbs.record import NewCall, now_us, write_calls
 
 if TYPE_CHECKING:
@@ -38,6 +46,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import TextIO
 
+    from calibration_ledger.core.doubt import Kind, Worst
     from calibration_ledger.core.entries import Adjustment
     from calibration_ledger.core.replay import Progress
     from calibration_ledger.core.values import ImportKind
@@ -45,7 +54,7 @@ if TYPE_CHECKING:
     from calibration_ledger.formats.source import Source
     from calibration_ledger.storage.ledger import Ledger
     from calibration_ledger.storage.stage import StagedCall
-    from calibration_ledger.storage.transaction import Known
+    from calibration_ledger.storage.transaction import Known, Stored
 
 
 # -- the import -----------------------------------------------------------------------------
@@ -60,23 +69,29 @@ def import_rows(
     source: str | os.PathLike[str] | TextIO | None,
     *,
     skip_bad: bool,
+    strict: bool,
     progress: Progress | None,
 ) -> ImportReport:
     """Import a file of calls; see `AdaptiveCalibrator.import_calls`."""
     name = "" if source is None else shown_name(source)
     skips = Skips(name, skip_bad=skip_bad)
+    doubts = Doubts(skips, strict=strict)
     report = progress or (lambda _: None)
     with StagedCalls() as staged:
         with open_source(source, ledger.path) as file:
             begin(report, "lines read")
-            import_id, voided = _read(file, kind, staged, skips, report)
-        _settle(staged, skips)
+            read = _read(file, kind, staged, skips, report)
+        doubts.look_at_unit(name, staged.median_ms_per_token())
+        known_by_file = staged.count_known_by_file()
+        _settle(staged, skips, _file_of(ledger, read))
         begin(report, "calls checked")
-        trials = _check(ledger, opening, staged, skips, for_checks(report))
+        trials = _check(ledger, opening, staged, skips, doubts, for_checks(report))
         present = staged.count_present()
         begin(report, "calls recorded")
-        recorded, met, opened = record_staged(ledger, opening, staged, name, import_id, report)
+        recorded, met, opened = record_staged(ledger, opening, staged, name, read.import_id, report)
     extended = len(recorded.keys() - opened)
+    import_id = read.import_id if recorded else None
+    warn_of_file(name, doubts.told(), import_id)
     return ImportReport(
         kind,
         name,
@@ -91,19 +106,40 @@ def import_rows(
         models_opened=len(opened),
         models_extended=extended,
         models_unchanged=len(trials) - len(opened) - extended,
-        voided=voided,
-        import_id=import_id if recorded else None,
+        voided=read.voided,
+        import_id=import_id,
+        known_by_file=known_by_file,
+        doubtful=doubts.count,
+        doubtful_reasons=doubts.reasons,
+        doubtful_lines=doubts.lines,
+        unit_doubt=doubts.unit,
     )
 
 
 # -- reading --------------------------------------------------------------------------------
 
 
-def _read(
-    file: Source, kind: str, staged: StagedCalls, skips: Skips, progress: Progress
-) -> tuple[str, int]:
-    """Stage the good rows; gives the id of the import, and how many rows are voided."""
+class _Read(NamedTuple):
+    """What reading found out about a file.
+
+    Attributes:
+        import_id: the id of the import.
+        voided: how many rows are voided.
+        beginning: its first good rows.
+        untimed: the first row that has neither a time nor a request id, and its content's key.
+    """
+
+    import_id: str
+    voided: int
+    beginning: list[Row]
+    untimed: tuple[Row, bytes] | None
+
+
+def _read(file: Source, kind: str, staged: StagedCalls, skips: Skips, progress: Progress) -> _Read:
+    """Stage the good rows."""
     now = now_us()
+    beginning: list[Row] = []
+    untimed = None
     digest = ImportDigest()
     batch: list[tuple[Any, ...]] = []
     good: list[Row] = []
@@ -116,10 +152,15 @@ def _read(
             voided += 1
         else:
             key = content_key(row) if row.request_id is None else None
-            called_at = now if row.called_at is None else row.called_at
+            is_timed = row.called_at is not None
+            called_at = row.called_at if is_timed else now
             model, _, *values, _ = row
-            batch.append((line, model, called_at, *values, key))
+            batch.append((line, model, called_at, *values, key, is_timed))
             good.append(row)
+            if len(beginning) < BEGINNING:
+                beginning.append(row)
+            if untimed is None and key is not None and not is_timed:
+                untimed = row, key
         if lines == BATCH:
             staged.add(batch)
             digest.add(good)
@@ -128,11 +169,46 @@ def _read(
     staged.add(batch)
     digest.add(good)
     progress(lines)
-    return digest.import_id(), voided
+    return _Read(digest.import_id(), voided, beginning, untimed)
 
 
-def _settle(staged: StagedCalls, skips: Skips) -> None:
-    staged.settle()
+# A row with neither a time nor an id is known by its content and its file: two measurements on two
+# days give equal rows, and each is a call. A file is known by how it begins, for it may grow. That
+# of a short one is all of it: when it has grown, each beginning is looked up that it may have had.
+
+BEGINNING = 16
+"""Rows to a beginning: fewer could well be the same in two files."""
+
+
+def _file_of(ledger: Ledger, read: _Read) -> str:
+    """What stands for the file in the ids of such rows."""
+    if read.untimed is None:
+        return ""
+    digest, names = ImportDigest(), []
+    for row in read.beginning:
+        digest.add([row])
+        names.append(f"{digest.import_id()}:")
+    row, key = read.untimed
+    live = ledger.find(row.model)
+    if live is not None:
+        # Rows that were imported before files were told apart are known by their content alone.
+        by_key = {request_key(f"import:{name}{key.hex()}:1"): name for name in ("", *names)}
+        found = ledger.calls_of(live.model_id, list(by_key))
+        for request, name in by_key.items():
+            if request in found and (name or _is_of(ledger, live, found[request], read.import_id)):
+                return name
+    return names[-1]
+
+
+def _is_of(ledger: Ledger, live: Stored, call: Known, import_id: str) -> bool:
+    """Whether a call was brought by an import."""
+    for page in ledger.history(live).calls(call.seq - 1, call.seq):
+        return import_id_of(page.rows[0][-1]) == import_id
+    return False
+
+
+def _settle(staged: StagedCalls, skips: Skips, file: str) -> None:
+    staged.settle(file)
     for line, first, model, request_id in staged.conflicts():
         skips.add(
             line,
@@ -153,6 +229,7 @@ class _Trial:
         self.model = model
         self.model_id: int | None = None
         self.newest_at = -1
+        self.worst = worst_of(ledger, model)
         self.new = self.present = self.older = self.voided = 0
         live = ledger.find(model)
         if live is None:
@@ -165,9 +242,11 @@ class _Trial:
         newest_at = self.history.newest_call_at()
         self.newest_at = -1 if newest_at is None else newest_at
 
-    def check(self, rows: Sequence[StagedCall], staged: StagedCalls, skips: Skips) -> None:
+    def check(
+        self, rows: Sequence[StagedCall], staged: StagedCalls, skips: Skips, doubts: Doubts
+    ) -> None:
         """Check the next rows of this model, in the order of recording."""
-        new = self._unknown(rows, staged, skips)
+        new = doubts.without_refused(self._unknown(rows, staged, skips), self.worst, staged)
         if not new:
             return
         before = self.state.copy()
@@ -244,6 +323,7 @@ def _check(
     opening: Callable[[str], Adjustment],
     staged: StagedCalls,
     skips: Skips,
+    doubts: Doubts,
     progress: Progress,
 ) -> list[_Trial]:
     """Check every row against the ledger; gives the models that have good rows."""
@@ -252,7 +332,7 @@ def _check(
         for model, rows in groupby(page, key=lambda row: row.model):
             if not trials or trials[-1].model != model:
                 trials.append(_Trial(ledger, opening, model))
-            trials[-1].check(list(rows), staged, skips)
+            trials[-1].check(list(rows), staged, skips, doubts)
         progress(len(page))
     return [trial for trial in trials if trial.new or trial.present]
 
@@ -372,6 +452,79 @@ class Skips:
     def lines(self) -> tuple[SkippedLine, ...]:
         """The first of them, by line number."""
         return tuple(sorted(self._lines))
+
+
+# -- lines that look wrong ------------------------------------------------------------------
+# They are recorded with a warning, or `strict` takes them for bad ones.
+
+
+class Doubts:
+    """The lines of one file that look wrong."""
+
+    def __init__(self, skips: Skips, *, strict: bool) -> None:
+        """Start with none."""
+        self._skips = skips
+        self._strict = strict
+        self._now = now_us()
+        self._kinds: Counter[Kind] = Counter()
+        self._lines: list[SkippedLine] = []
+        self.unit: str | None = None
+
+    def look_at_unit(self, name: str, median_ms: float | None) -> None:
+        """Look whether a median of milliseconds a token is one.
+
+        Raises:
+            ImportRefusedError: it is not, and the import is strict.
+        """
+        self.unit = unit_doubt(median_ms)
+        if self.unit is not None and self._strict:
+            raise ImportRefusedError(
+                name, None, f"{self.unit}. Nothing was recorded: mend the file."
+            )
+
+    def without_refused(
+        self, rows: list[StagedCall], worst: Worst, staged: StagedCalls
+    ) -> list[StagedCall]:
+        """The new rows of a model without those that are refused; the others are counted."""
+        bad = set()
+        for row in rows:
+            kind = doubt(row, self._now, worst)
+            if kind is None:
+                continue
+            if self._strict:
+                self._skips.add(row.line, f"this call {kind.one}")
+                bad.add(row.place)
+                continue
+            self._kinds[kind] += 1
+            if len(self._lines) < LINES_MAX:
+                self._lines.append(SkippedLine(row.line, f"this call {kind.one}"))
+        if not bad:
+            return rows
+        staged.drop(bad)
+        return [row for row in rows if row.place not in bad]
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return self._kinds.total()
+
+    @property
+    def reasons(self) -> tuple[tuple[str, int], ...]:
+        """Why, most frequent first: (reason, lines)."""
+        return tuple((kind.one, lines) for kind, lines in self._kinds.most_common())
+
+    @property
+    def lines(self) -> tuple[SkippedLine, ...]:
+        """The first of them, in the order of recording."""
+        return tuple(self._lines)
+
+    def told(self) -> list[str]:
+        """What to say of them, and of the unit."""
+        units = [] if self.unit is None else [self.unit]
+        return units + [
+            f"1 call {kind.one}" if lines == 1 else f"{lines} calls {kind.several}"
+            for kind, lines in self._kinds.most_common()
+        ]
 
 
 # -- what an import says while it runs ------------------------------------------------------

@@ -12,6 +12,7 @@ from itertools import count
 from math import isfinite
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from calibration_ledger.core.doubt import mean_at_least, worst_at_least
 from calibration_ledger.core.entries import adjustment_head, call_head, ending, first_head
 from calibration_ledger.core.state import State
 from calibration_ledger.core.validation import (
@@ -36,6 +37,7 @@ from calibration_ledger.errors import (
     shown,
 )
 from calibration_ledger.rules import KNOWN_RULES
+from calibration_ledger.verbs.doubt import Recent, refuse_doubtful, warn_of_doubtful
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -80,10 +82,14 @@ def write_calls(
 
 
 def record_batches(
-    ledger: Ledger, opening: Opening, calls: Sequence[tuple[str, NewCall]]
+    ledger: Ledger, opening: Opening, calls: Sequence[tuple[str, NewCall]], *, strict: bool = False
 ) -> list[float]:
     """See `AdaptiveCalibrator.record_many`."""
+    now = now_us()
+    if strict:
+        refuse_doubtful(ledger, calls, now)
     errors: list[float] = []
+    recent: list[Recent] = []
     for start in range(0, len(calls), BATCH):
         batch = calls[start : start + BATCH]
         by_model: dict[str, list[NewCall]] = {}
@@ -97,6 +103,11 @@ def record_batches(
             raise
         found = {model: iter(of_model.errors_ms) for model, of_model in done.items()}
         errors += [next(found[model]) for model, _ in batch]
+        recent += [
+            Recent(model, given, done[model].seqs, done[model].least_ms)
+            for model, given in by_model.items()
+        ]
+    warn_of_doubtful(ledger, recent, now)
     return errors
 
 
@@ -244,8 +255,12 @@ class OpenModel:
             self.transaction.save((*columns, self.model_id))
 
 
-def record_call(transaction: Transaction, model: str, call: NewCall) -> float:
-    """Record one call as `record_calls` does, but faster, for `record()`; gives its error.
+def record_call(
+    transaction: Transaction, model: str, call: NewCall
+) -> tuple[float, int, float | None]:
+    """Record one call as `record_calls` does, but faster, for `record()`.
+
+    Gives its error, its seq and `Recorded.least_ms`.
 
     Whatever is unusual takes the long way, which also says what was wrong.
     """
@@ -257,6 +272,7 @@ def record_call(transaction: Transaction, model: str, call: NewCall) -> float:
         found = KNOWN_RULES.get(rule)
         if found is not None and further is None and not found.extra_numbers:
             numbers, predicted = [a, b, o, absolute, total], [0.0]
+            least_ms = mean_at_least(absolute, total, count)
             try:
                 found.fold(numbers, alpha, (p,), (c,), (y,), predicted)
                 seq += 1
@@ -266,8 +282,9 @@ def record_call(transaction: Transaction, model: str, call: NewCall) -> float:
             if isfinite(sum(numbers)):
                 transaction.add_call((model_id, seq, at, p, c, y, predicted[0]))
                 transaction.save((rule, alpha, *numbers, count + 1, None, at, seq, head, model_id))
-                return y - predicted[0]
-    return record_calls(transaction, model, (call,)).errors_ms[0]
+                return y - predicted[0], seq, least_ms
+    recorded = record_calls(transaction, model, (call,))
+    return recorded.errors_ms[0], recorded.seqs[0], recorded.least_ms
 
 
 class Recorded(NamedTuple):
@@ -280,6 +297,8 @@ class Recorded(NamedTuple):
     """How many are new: the request ids of the others were recorded before."""
     is_new: bool
     """Whether the model had no history."""
+    least_ms: float | None
+    """How long the longest call before them took at least; None for no call."""
 
 
 def record_calls(
@@ -300,8 +319,10 @@ def record_calls(
     """
     try:
         live = transaction.stored(model)
+        least_ms = None
         if live is not None:
             opened = OpenModel(transaction, live)
+            least_ms = worst_at_least(live.snapshot)
         elif opening is not None:
             opened = OpenModel.create(transaction, model, opening)
         else:
@@ -315,7 +336,7 @@ def record_calls(
     except IMPOSSIBLE as error:
         raise impossible(model, error) from error
     opened.save()
-    return Recorded(errors, seqs, opened.seq - before, opened.is_new)
+    return Recorded(errors, seqs, opened.seq - before, opened.is_new, least_ms)
 
 
 def _record_once(

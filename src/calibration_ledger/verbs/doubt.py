@@ -1,0 +1,134 @@
+"""Tell of calls that look wrong: as a warning once they are recorded, or as an error before."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, NamedTuple
+
+from calibration_ledger.core.command import calib
+from calibration_ledger.core.doubt import Worst, doubt, look_usual, worst_at_least
+from calibration_ledger.errors import (
+    DoubtfulCallError,
+    DoubtfulCallWarning,
+    LedgerError,
+    shown,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from calibration_ledger.core.doubt import Kind
+    from calibration_ledger.storage.ledger import Ledger
+    from calibration_ledger.verbs.record import NewCall
+
+NAMED_MAX = 3
+"""Calls that a warning names; the others are counted."""
+
+
+# -- before: refuse -------------------------------------------------------------------------
+
+
+def worst_of(ledger: Ledger, model: str) -> Worst:
+    """The longest call of a model up to now."""
+    live = ledger.find(model)
+    if live is None:
+        return Worst(0.0)
+    return Worst(
+        worst_at_least(live.snapshot), lambda: ledger.history(live).worst_ms(live.last_seq)
+    )
+
+
+def refuse_doubtful(ledger: Ledger, calls: Sequence[tuple[str, NewCall]], now: int) -> None:
+    """Refuse calls that look wrong.
+
+    Raises:
+        DoubtfulCallError: one does. Nothing was recorded.
+    """
+    worst: dict[str, Worst] = {}
+    for place, (model, call) in enumerate(calls, 1):
+        if model not in worst:
+            worst[model] = worst_of(ledger, model)
+        kind = doubt(call, now, worst[model])
+        if kind is not None:
+            which = f"call {place}" if len(calls) > 1 else "the call"
+            raise DoubtfulCallError(f"{which}, of the model {shown(model)}, {kind.one}")
+
+
+# -- afterwards: warn -----------------------------------------------------------------------
+
+
+class Recent(NamedTuple):
+    """Calls of one model that were recorded just now.
+
+    Attributes:
+        model: the model's name.
+        calls: the calls of one transaction, in order.
+        seqs: the numbers of their entries.
+        least_ms: how long a call before them took at least; None for no call.
+    """
+
+    model: str
+    calls: Sequence[NewCall]
+    seqs: Sequence[int]
+    least_ms: float | None
+
+
+def warn_of_doubtful(ledger: Ledger, recent: Iterable[Recent], now: int) -> None:
+    """Warn of calls that were recorded and look wrong, and say how to void them.
+
+    A filter may turn the warning into an error; what was recorded stays.
+    """
+    found: list[tuple[str, int, Kind]] = []
+    try:
+        for one in recent:
+            if not look_usual(one.calls, one.least_ms, now):
+                found += _doubtful(ledger, one, now)
+    except LedgerError:
+        return  # what cannot be read any more is told to whoever reads it next
+    if found:
+        # Of the line that called the calibrator: from here over its method, which may be wrapped.
+        warnings.warn(_told(ledger, found), DoubtfulCallWarning, stacklevel=4)
+
+
+def _doubtful(ledger: Ledger, recent: Recent, now: int) -> Iterator[tuple[str, int, Kind]]:
+    """The calls that look wrong, with their seqs."""
+    model, calls, seqs, least_ms = recent
+
+    def look() -> float | None:
+        live = ledger.find(model)
+        return None if live is None else ledger.history(live).worst_ms(min(seqs) - 1)
+
+    worst = Worst(0.0) if least_ms is None else Worst(least_ms, look)
+    for call, seq in zip(calls, seqs, strict=True):
+        kind = doubt(call, now, worst)
+        if kind is not None:
+            yield model, seq, kind
+
+
+def _told(ledger: Ledger, found: Sequence[tuple[str, int, Kind]]) -> str:
+    told = "; ".join(
+        f"the call of {shown(model)}, entry {seq}, {kind.one}"
+        for model, seq, kind in found[:NAMED_MAX]
+    )
+    more = f"; and {len(found) - NAMED_MAX} more" if len(found) > NAMED_MAX else ""
+    was, it = ("It was", "it is") if len(found) == 1 else ("They were", "they are")
+    model = found[0][0]
+    seqs = [seq for name, seq, _ in found[:NAMED_MAX] if name == model]
+    words = [word for seq in seqs for word in ("--seq", str(seq))]
+    command = calib("void", *words, names=[model], ledger=ledger.shown)
+    method = f"void({shown(model)}, seq={seqs[0] if len(seqs) == 1 else seqs})"
+    return f"{told}{more}. {was} recorded; if {it} wrong: `{command}`, or {method} in Python."
+
+
+# -- a whole file ---------------------------------------------------------------------------
+
+
+def warn_of_file(name: str, doubts: Sequence[str], import_id: str | None) -> None:
+    """Warn of what looks wrong in a file that was imported."""
+    if doubts and import_id is not None:
+        warnings.warn(
+            f"{name}: {'; '.join(doubts)}. They were recorded; if that is wrong, take the import "
+            f"out (void --import {import_id}), or void single calls (void MODEL --seq N).",
+            DoubtfulCallWarning,
+            stacklevel=4,
+        )
