@@ -324,7 +324,7 @@ def test_salvage_of_a_sound_ledger_says_that_nothing_is_lost(calib, filled):
     first, second, last = result.stderr.splitlines()
     assert first == "28 calls of 2 models read and written to <stdout>"
     assert second == "no entry is lost."
-    assert last.endswith("import csv FILE")
+    assert last.endswith("import csv -- FILE")
 
 
 def test_salvage_as_json(run, large, tmp_path):

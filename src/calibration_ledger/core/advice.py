@@ -128,6 +128,17 @@ def check_damage(facts: Facts) -> Iterator[Advice]:
     )
 
 
+def check_obstacles(facts: Facts) -> Iterator[Advice]:
+    """Whether something in it keeps calls from being recorded, or every audit from ending well."""
+    if facts.state == "current" and facts.obstacles:
+        yield _act(
+            f"Something in the ledger is not as this program made it, and is in the way of "
+            f"recording or of the audit: {'; '.join(facts.obstacles)}. Take out what was added "
+            f"(DROP TRIGGER, DROP INDEX), or restore a backup.",
+            _calib(facts, "audit"),
+        )
+
+
 def check_file_system(facts: Facts) -> Iterator[Advice]:
     """Whether the file lies where locks and disks work."""
     file = facts.file
@@ -283,6 +294,7 @@ def check_server(facts: Facts) -> Iterator[Advice]:
 CHECKS: tuple[Callable[[Facts], Iterator[Advice]], ...] = (
     check_state,
     check_damage,
+    check_obstacles,
     check_file_system,
     check_access,
     check_wal,

@@ -194,6 +194,8 @@ class Facts(Value):
         rows: how many rows each table has; None where they could not be counted.
         last_entry: the newest entry.
         damage: what the engine's own check found.
+        obstacles: what stands in the way of recording or of an audit, though the engine finds the
+            file sound: a foreign trigger, a table that was changed, a row that cannot be read.
         readable: what can still be read of a damaged ledger.
         stray_log: the write-ahead log without which a damaged file is sound.
         file: of a ledger in a file; None for others.
@@ -212,6 +214,7 @@ class Facts(Value):
     rows: tuple[tuple[str, int | None], ...] = ()
     last_entry: LastEntry | None = None
     damage: tuple[str, ...] = ()
+    obstacles: tuple[str, ...] = ()
     readable: Readable | None = None
     stray_log: str | None = None
     file: FileFacts | None = None

@@ -197,6 +197,9 @@ class Ledger:
         rows = self.backend.read(self.backend.sql.ends, (model_id,) * 4)
         if not rows:
             return (0, 1, 0)
+        for seq in rows[0]:
+            if not isinstance(seq, int | None):
+                raise TypeError(f"the number of an entry is {seq!r}")
         last_seq, oldest_call, newest_call, newest_adjustment = rows[0]
         lowest = 1 if oldest_call is None else oldest_call
         return last_seq, lowest, max(newest_call or 0, newest_adjustment or 0)
@@ -355,15 +358,16 @@ class ModelHistory:
             found = self._details(after, end)
             rows = self._page(self._backend.sql.page_calls, after, through)
             if rows:
-                if rows[-1][0] > end:  # there are gaps: the ledger is damaged
-                    found = self._details(after, rows[-1][0])
+                last = self._number(rows[-1][0])
+                if last > end:  # there are gaps: the ledger is damaged
+                    found = self._details(after, last)
                 details = {seq: (request_id, text) for seq, request_id, text, _ in found}
                 nothing = (None, None)
                 whole = [row + details.get(row[0], nothing) for row in rows]
                 yield Page(whole, [(seq, given, key) for seq, given, _, key in found])
             if len(rows) < PAGE:
                 return
-            after = rows[-1][0]
+            after = last
 
     def _details(self, after: int, through: int) -> list[Any]:
         parameters = (self.live.model_id, after, through)

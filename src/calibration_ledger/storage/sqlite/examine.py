@@ -30,7 +30,8 @@ from calibration_ledger.storage.sqlite.connections import (
 from calibration_ledger.storage.sqlite.faults import DRIVER_ERRORS, code_of, sqlite_fault
 from calibration_ledger.storage.sqlite.forks import forgotten, no_fork, open_backends
 from calibration_ledger.storage.sqlite.salvage import is_damage, salvage_of, survey
-from calibration_ledger.storage.sqlite.soundness import complaints
+from calibration_ledger.storage.sqlite.soundness import LIST_SCHEMA, complaints, damaged_parts
+from calibration_ledger.storage.sqlite.trial import refused_writes, unreadable_models
 
 if TYPE_CHECKING:
     from calibration_ledger.storage.place import File
@@ -40,6 +41,9 @@ TIMEOUT_S = 2.0
 
 LOOKED_AT_BYTES = 64 * 2**20
 """How much of a file that is no database is searched for the rest of a ledger."""
+
+TRIED_BYTES = 64 * 2**20
+"""Up to which size recording is tried, in a copy in memory."""
 
 DAMAGE_SHOWN = 10
 """How many pieces of damage are listed: the others say the same."""
@@ -125,12 +129,28 @@ class _Examination:
         else:
             rows, last_entry = count_rows(self._ask), find_last_entry(self._ask)
             facts = replace(facts, rows=rows, last_entry=last_entry)
+        if facts.state == "current" and not self._damage:
+            facts = replace(facts, obstacles=tuple(self._obstacles()[:DAMAGE_SHOWN]))
         if not self._damage:
             return facts
         damage = tuple(dict.fromkeys(self._damage))[:DAMAGE_SHOWN]
         return replace(
             facts, state="damaged", trouble=damage[0], damage=damage, readable=self._survey()
         )
+
+    def _obstacles(self) -> list[str]:
+        """See `Facts.obstacles`."""
+        parts = damaged_parts(self._ask(LIST_SCHEMA))
+        ((pages,),) = self._ask("PRAGMA page_count")
+        ((size,),) = self._ask("PRAGMA page_size")
+        is_small = pages * size <= TRIED_BYTES
+        return [*parts, *unreadable_models(self._connection), *self._refused() * is_small]
+
+    def _refused(self) -> list[str]:
+        """What recording in a copy in memory meets: whatever else may be in its way."""
+        with closing(sqlite3.connect(":memory:", isolation_level=None)) as copy:
+            self._connection.backup(copy)
+            return refused_writes(copy)
 
     def _left(self, facts: Facts, error: Exception) -> Facts:
         """What there is where nothing could be read in order."""

@@ -1,0 +1,93 @@
+"""Whether a ledger that SQLite finds sound can be recorded to and read: tried, not concluded.
+
+A trigger, an index or a CHECK of somebody else's can refuse a row, drop it or change it; and a name
+that is no text any more ends every look at all models. The doctor tries both, without a trace.
+"""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+from calibration_ledger.core.entries import SNAPSHOT_TYPES, is_typed
+from calibration_ledger.storage.sqlite.faults import DRIVER_ERRORS
+
+if TYPE_CHECKING:
+    import sqlite3
+
+_MODELS = (
+    "SELECT models.model, rule, alpha, ms_per_prompt_token, ms_per_completion_token,"
+    " base_overhead_ms, total_absolute_error_ms, total_predicted_ms, sample_count, rule_state,"
+    " updated_at, last_seq, head"
+    " FROM calibrations JOIN models ON models.id = calibrations.model_id"
+)
+_TYPES = (str, *SNAPSHOT_TYPES, int, bytes)
+
+_NEWEST = "SELECT model_id, last_seq + 1 FROM calibrations ORDER BY updated_at DESC LIMIT 1"
+_TRIAL = "calibration-ledger: a trial that is undone"
+_COPIED = {
+    "calls": "called_at, prompt_tokens, completion_tokens, actual_ms, predicted_ms",
+    "adjustments": (
+        "recorded_at, rule, alpha, ms_per_prompt_token, ms_per_completion_token, base_overhead_ms,"
+        " total_absolute_error_ms, total_predicted_ms, sample_count, rule_state, updated_at"
+    ),
+}
+"""What a row takes over from the newest of its kind."""
+
+
+def unreadable_models(connection: sqlite3.Connection) -> list[str]:
+    """What keeps the list of models from being read."""
+    try:
+        with closing(connection.execute(_MODELS)) as rows:
+            for row in rows:
+                if not is_typed(row, _TYPES):
+                    return [f"the calibration of {row[0]!r} holds a value of another type"]
+    except DRIVER_ERRORS as error:
+        return [f"the models cannot be read ({error})"]
+    return []
+
+
+def refused_writes(copy: sqlite3.Connection) -> list[str]:
+    """What recording a call, opening a model and adjusting one meet in a copy of a ledger."""
+    found = []
+    for name, step in (("a call", _call), ("a model", _model), ("an adjustment", _adjustment)):
+        copy.execute("BEGIN")
+        try:
+            if not step(copy):
+                found.append(f"{name} that is recorded is dropped or changed")
+        except DRIVER_ERRORS as error:
+            found.append(f"{name} cannot be recorded ({error})")
+        copy.execute("ROLLBACK")
+    return found
+
+
+def _call(copy: sqlite3.Connection) -> bool:
+    return _appended(copy, "calls", {})
+
+
+def _adjustment(copy: sqlite3.Connection) -> bool:
+    return _appended(copy, "adjustments", {"kind": "reset"})
+
+
+def _model(copy: sqlite3.Connection) -> bool:
+    copy.execute("INSERT INTO models (model) VALUES (?)", (_TRIAL,))
+    found = copy.execute("SELECT count(*) FROM models WHERE model = ?", (_TRIAL,)).fetchone()
+    return bool(found == (1,))
+
+
+def _appended(copy: sqlite3.Connection, table: str, fixed: dict[str, Any]) -> bool:
+    """Whether a row and its calibration are there, as they were written; no row: nothing tried."""
+    newest = copy.execute(_NEWEST).fetchone()
+    columns = _COPIED[table]
+    values = copy.execute(f"SELECT {columns} FROM {table} ORDER BY seq DESC LIMIT 1").fetchone()
+    if newest is None or values is None:
+        return True
+    names = ", ".join(("model_id", "seq", *fixed, columns))
+    row = (*newest, *fixed.values(), *values)
+    marks = ", ".join("?" * len(row))
+    copy.execute(f"INSERT INTO {table} ({names}) VALUES ({marks})", row)
+    copy.execute("UPDATE calibrations SET last_seq = ? WHERE model_id = ?", newest[::-1])
+    where = "WHERE model_id = ? AND seq = ?"
+    there = copy.execute(f"SELECT {names} FROM {table} {where}", newest).fetchall()
+    moved = copy.execute("SELECT last_seq FROM calibrations WHERE model_id = ?", newest[:1])
+    return bool(there == [row] and moved.fetchall() == [newest[1:]])
