@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, get_args
 
 from calibration_ledger.core.doubt import looks_usual
 from calibration_ledger.core.priors import check_prior, checked_prior, default_prior
+from calibration_ledger.core.replay import Window
 from calibration_ledger.core.state import State, calibration_of
 from calibration_ledger.core.validation import (
     check_alpha,
@@ -671,6 +672,9 @@ class AdaptiveCalibrator:
         seq: Seqs | None = None,
         request_id: str | Iterable[str] | None = None,
         import_id: str | Iterable[str] | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        last: int | None = None,
         note: str | None = None,
         dry_run: bool = False,
         progress: Progress | None = None,
@@ -687,6 +691,11 @@ class AdaptiveCalibrator:
                 these. A reset or recalibration among them is undone; the first entry cannot be.
             request_id: the request id of a call, or several.
             import_id: the `import_id` of an `ImportReport`, or several.
+            since: the calls made at this time or later. These three name the calls that
+                `calls(model, since=since, until=until, last=last)` lists, and go together, but
+                not with the three above. The adjustments between the calls stay.
+            until: the calls made before this time.
+            last: this many of the newest calls, voided ones included.
             note: the reason, which is stored with the entry.
             dry_run: only say what would change.
             progress: called with the number of calls replayed since the last time.
@@ -696,7 +705,7 @@ class AdaptiveCalibrator:
 
         Raises:
             ModelNotFoundError: the ledger has no entry of this model.
-            NoSuchEntryError: there is no such entry, request id or import.
+            NoSuchEntryError: there is no such entry, request id, import, or call of that time.
             InvalidInputError: an argument is not what it must be, or an entry cannot be voided.
             HistoryArchivedError: an entry was archived: bring it back first.
             LedgerError: as for `record`.
@@ -707,6 +716,8 @@ class AdaptiveCalibrator:
             seq=seq,
             request_id=request_id,
             import_id=import_id,
+            window=Window.of(since, until),
+            last=last,
             note=note,
             dry_run=dry_run,
             progress=progress,

@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from datetime import UTC, datetime
 
 import pytest
 
-from calibration_ledger import AdaptiveCalibrator
+from calibration_ledger import AdaptiveCalibrator, __version__
 
 
 @pytest.fixture
@@ -29,7 +30,28 @@ def test_a_sound_ledger_is_ok(calib, filled):
     result = calib("audit")
     assert (result.stdout, result.stderr) == ("ok: 2 models, 30 entries\n", "")
     assert calib("audit", "tiny").stdout == "ok: 1 model, 4 entries\n"
-    assert json.loads(calib("audit", "--json").stdout) == []
+
+
+def test_a_report_says_what_was_audited_and_when(calib, filled, tmp_path):
+    before = datetime.now(UTC)
+    report = json.loads(calib("audit", "--json").stdout)
+    with AdaptiveCalibrator(filled) as calibrator:
+        heads = [head.to_dict() for head in calibrator.heads()]
+    assert before <= datetime.fromisoformat(report.pop("audited_at")) <= datetime.now(UTC)
+    assert report == {
+        "ledger": str(filled),
+        "program": f"calibration-ledger {__version__}",
+        "is_ok": True,
+        "models": 2,
+        "entries": 30,
+        "noted_heads": None,
+        "heads": heads,
+        "findings": [],
+    }
+    calib("audit", "--save-heads", tmp_path / "heads")
+    report = json.loads(calib("audit", "tiny", "--heads", tmp_path / "heads", "--json").stdout)
+    assert (report["models"], report["entries"], report["noted_heads"]) == (1, 4, 1)
+    assert [head["model"] for head in report["heads"]] == ["tiny"]
 
 
 def test_a_rule_of_tomorrow_is_the_ledgers_fault_and_not_the_users(run, tamper):
@@ -70,7 +92,9 @@ def test_findings_as_json(run, tamper):
     path = tamper("UPDATE calibrations SET alpha = 0.2")
     result = run("--ledger", path, "audit", "tiny", "--json")
     assert result.exit_code == 3
-    findings = json.loads(result.stdout)
+    report = json.loads(result.stdout)
+    assert not report["is_ok"]
+    findings = report["findings"]
     assert {finding["model"] for finding in findings} == {"tiny"}
     assert findings[0].keys() == {"model", "seq", "check", "expected", "found"}
 

@@ -102,7 +102,7 @@ def findings(run: Any, path: str, *more: object, exit_code: int = 3) -> set[tupl
     """What `calib audit` finds: (model, seq, check)."""
     result = run("--ledger", path, "audit", "--json", *more)
     assert result.exit_code == exit_code, result.output
-    return {(f["model"], f["seq"], f["check"]) for f in json.loads(result.stdout)}
+    return {(f["model"], f["seq"], f["check"]) for f in json.loads(result.stdout)["findings"]}
 
 
 # Each of its own model: 1 opened, 2-6 calls, 7 recalibrated, 8-10 calls.

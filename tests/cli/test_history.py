@@ -129,3 +129,14 @@ def test_a_reader_that_stops_early_ends_it_quietly(ledger_path):
     assert process.stderr.read() == b""
     process.stderr.close()
     assert process.wait(timeout=60) == 1
+
+
+def test_archived_calls_are_said_to_be_archived(calib, filled, tmp_path):
+    before = ("archive", "--before", "2026-01-02T03:04:07Z", "--yes")
+    calib(*before, tmp_path / "one.jsonl", "--model", "tiny")
+    told = "tiny: entries up to 3 are archived, and not shown: `calib import ledger ARCHIVE`"
+    assert calib("history", "tiny", "--all").stderr.startswith(told)
+    assert calib("history", "--json").stderr.startswith(told)
+    assert "archived" not in calib("history", "timmy:v0.1-q4").stderr
+    calib(*before, tmp_path / "more.jsonl", "--model", "timmy:v0.1-q4")
+    assert calib("history").stderr.startswith("older entries of 2 models are archived")

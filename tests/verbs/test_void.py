@@ -16,6 +16,7 @@ from calibration_ledger import (
     NotFiniteError,
     RequestConflictError,
 )
+from calibration_ledger.core.validation import EPOCH
 from calibration_ledger.storage.ledger import PAGE
 from support.reference import dump, entries_of
 from support.threads import together
@@ -469,6 +470,72 @@ def test_what_was_voided_behind_a_reset_counts_again_though_the_rest_is_archived
     (undone,) = calibrator.void("m", seq=done.seq)
     assert undone.calibration == done.before
     assert calibrator.audit() == []
+
+
+# -- by time, or the newest ---------------------------------------------------------------------
+
+
+@pytest.mark.both
+def test_the_newest_calls_are_voided_as_calls_lists_them(poisoned):
+    listed = [call.seq for call in poisoned.calls("m", last=3)]
+    (done,) = poisoned.void("m", last=3)
+    assert (done.voids, done.calls) == ("28..30", 3)
+    assert listed == [28, 29, 30]
+    (again,) = poisoned.void("m", last=3)
+    assert (again.voids, again.seq) == ("", None)
+    assert [call.seq for call in poisoned.calls("m") if call.voided] == listed
+
+
+def test_calls_of_a_time_are_voided_and_what_lies_between_them_stays(calibrator, make_call):
+    calibrator.record_many(make_call(i, "m") for i in range(6))
+    calibrator.reset("m")
+    calibrator.record_many(make_call(i, "m") for i in range(6, 9))
+    calibrator.record(  # made long before, recorded last
+        "m", 10, 500.0, completion_tokens=3, called_at=make_call(0, "m").called_at
+    )
+    since, until = make_call(3, "m").called_at, make_call(8, "m").called_at
+    listed = [call.seq for call in calibrator.calls("m", since=since, until=until)]
+    (preview,) = calibrator.void("m", since=since, until=until, dry_run=True)
+    (done,) = calibrator.void("m", since=since, until=until)
+    assert listed == [5, 6, 7, 9, 10]
+    assert (done.voids, done.calls, done.adjustments) == ("5..7,9..10", 5, ())
+    assert preview.calibration == done.calibration == calibrator.calibration("m")
+    assert calibrator.void("m", since=since, last=1)[0].voids == "11"
+
+
+def test_what_is_newest_is_settled_before_others_record_more(poisoned, ledger, make_call):
+    """A reset in between lets it start over: it still voids the call that was the newest."""
+    begun = []
+
+    def meanwhile(_):
+        if not begun:
+            begun.append(True)
+            with AdaptiveCalibrator(ledger) as other:
+                other.record_many([make_call(50, "m")])
+                other.recalibrate(0.3, model="m")
+
+    (done,) = poisoned.void("m", last=1, progress=meanwhile)
+    assert done.voids == "30"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "says"),
+    [
+        ({"model": None, "last": 1}, InvalidInputError, "name the model"),
+        ({"model": "m", "last": 0}, InvalidInputError, "last must be a whole number from 1"),
+        ({"model": "m", "last": True}, InvalidInputError, "last must be"),
+        ({"model": "m", "last": 1, "seq": 2}, InvalidInputError, "leave out the seq"),
+        ({"model": "m", "last": 1, "import_id": "x"}, InvalidInputError, "leave out the seq"),
+        ({"model": "m", "since": "today"}, InvalidInputError, "since must be"),
+        ({"model": "m", "until": EPOCH}, NoSuchEntryError, "no call made at that time"),
+        ({"model": "x", "last": 1}, ModelNotFoundError, "no entry of a model 'x'"),
+    ],
+)
+def test_what_names_no_calls_changes_nothing(poisoned, arguments, error, says):
+    heads = poisoned.heads()
+    with pytest.raises(error, match=says):
+        poisoned.void(**arguments)
+    assert poisoned.heads() == heads
 
 
 # -- all of it at once --------------------------------------------------------------------------

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 
+from calibration_ledger._version import __version__
 from calibration_ledger.cli import text
 from calibration_ledger.cli.main import EXIT_FINDINGS
 from calibration_ledger.cli.options import FilePath, examples, json_option, model_argument
@@ -53,13 +55,17 @@ def audit(
     recalibration, the live calibrations and the running digests, all to the bit. Prints what it
     finds, one line each, and repairs nothing. A changed entry shows in the predictions after it,
     so look at the entry before the first that differs, too. Exit code 3: there are findings.
+
+    With --json: a report to file, of the models, entries, time, heads and findings.
     """
     # Before the ledger is opened: if its own file is named by mistake, closing that again would
     # drop SQLite's locks on it.
     heads = None if noted is None else read_heads(noted)
     if save_heads is not None:
         check_replaceable(save_heads, session.path)
+    began = datetime.now(UTC)
     with session.existing() as calibrator:
+        where = calibrator.ledger
         now = [head for head in calibrator.heads() if model in {None, head.model}]
         total = entries(calibrator, model)
         with progress("auditing", total) as done:
@@ -68,7 +74,8 @@ def audit(
         write_heads(save_heads, now, session.path)
     elif save_heads is not None:
         note(f"no heads were saved to {save_heads}: they would vouch for what was found.")
-    if heads is not None and not any(model in {None, head.model} for head in heads):
+    of_model = [head for head in heads or () if model in {None, head.model}]
+    if heads is not None and not of_model:
         of = "" if model is None else f" of {text.escape(model)}"
         note(f"warning: there is no head{of} in {noted}, so there was nothing to compare.")
     unchecked = sum(finding.count for finding in findings if finding.check == "not checked")
@@ -78,7 +85,19 @@ def audit(
             f"archive into a ledger of its own, and audit that against them. Then save new heads."
         )
     if as_json:
-        print_json(findings)
+        print_json(
+            {
+                "ledger": where,
+                "program": f"calibration-ledger {__version__}",
+                "audited_at": began,
+                "is_ok": not findings,
+                "models": len(now),
+                "entries": total,
+                "noted_heads": None if heads is None else len(of_model),
+                "heads": now,
+                "findings": findings,
+            }
+        )
     elif findings:
         for finding in findings:
             say(str(finding))

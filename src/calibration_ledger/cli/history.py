@@ -14,10 +14,10 @@ from calibration_ledger.cli.session import Session, pass_session
 from calibration_ledger.cli.table import MODEL, Cell, Column
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from datetime import datetime
 
-    from calibration_ledger.core.values import Call
+    from calibration_ledger.core.values import Call, Head
 
 LAST = 20
 """How many calls of each model are shown by default."""
@@ -75,10 +75,21 @@ def history(
             print_json_lines(calls)
         else:
             print_table(COLUMNS, map(_row, calls))
+        archived = [head for head in calibrator.archived() if model in {None, head.model}]
+    if archived:
+        note(_archived(archived))
     if not shown:
         note("no calls to show.")
     elif not chosen and max(shown.values()) == LAST:
         note(f"(at most the newest {LAST} calls of each model are shown: --all shows every one)")
+
+
+def _archived(heads: Sequence[Head]) -> str:
+    one = heads[0]
+    which = f"{one.model}: entries up to {one.seq} are"
+    if len(heads) > 1:
+        which = f"older entries of {len(heads)} models are"
+    return f"{which} archived, and not shown: `calib import ledger ARCHIVE` brings them back."
 
 
 def _counted(calls: Iterator[Call], shown: Counter[str]) -> Iterator[Call]:

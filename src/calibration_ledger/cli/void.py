@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 import click
 
 from calibration_ledger.cli import text
-from calibration_ledger.cli.options import examples, json_option, model_argument
+from calibration_ledger.cli.options import examples, json_option, model_argument, window_options
 from calibration_ledger.cli.output import note, print_json, print_table, progress
 from calibration_ledger.cli.session import Session, entries, pass_session
 from calibration_ledger.cli.table import MODEL, Cell, Column
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from calibration_ledger.core.values import Voiding
 
 COLUMNS = (
@@ -44,6 +46,8 @@ def seq_or_range(text: str) -> int | tuple[int, int]:
     epilog=examples(
         "calib void llama3:8b --seq 2..80 --dry-run",
         "calib void llama3:8b --request-id req-17 --note 'the laptop slept'",
+        "calib void llama3:8b --last",
+        "calib void llama3:8b --since 2026-11-24T08:30:00Z --until 2026-11-24T09:00:00Z",
         "calib void --import 3f2a9c01d4e7",
     )
 )
@@ -66,6 +70,15 @@ def seq_or_range(text: str) -> int | tuple[int, int]:
     metavar="ID",
     help="The calls of an import, by the id that `calib import` printed.",
 )
+@click.option(
+    "--last",
+    type=click.IntRange(1),
+    is_flag=False,
+    flag_value=1,
+    metavar="[N]",
+    help="The newest call, or the newest N: those that `calib history --last N` lists.",
+)
+@window_options
 @click.option("--note", "why", metavar="TEXT", help="The reason, which is stored with the entry.")
 @click.option("--dry-run", is_flag=True, help="Show what would change, and change nothing.")
 @json_option
@@ -77,6 +90,9 @@ def void(
     seqs: tuple[int | tuple[int, int], ...],
     request_ids: tuple[str, ...],
     import_ids: tuple[str, ...],
+    last: int | None,
+    since: datetime | None,
+    until: datetime | None,
     why: str | None,
     dry_run: bool,
     as_json: bool,
@@ -86,11 +102,18 @@ def void(
     The calls stay in the history, marked as voided, and the calibration is rebuilt without them.
     Resets and recalibrations can be voided, too. Each voiding is an entry of its own: void that,
     and its calls count again. Without MODEL, --import voids the import's calls of all models.
+
+    --last, --since and --until name the calls that `calib history` lists with the same options.
     """
-    if not seqs and not request_ids and not import_ids:
-        raise click.UsageError("nothing to void: give --seq, --request-id or --import.")
-    if model is None and (seqs or request_ids):
-        raise click.UsageError("name the MODEL whose entries --seq and --request-id mean.")
+    is_window = last is not None or since is not None or until is not None
+    if not seqs and not request_ids and not import_ids and not is_window:
+        raise click.UsageError(
+            "nothing to void: give --seq, --request-id, --import, --last, --since or --until."
+        )
+    if model is None and (seqs or request_ids or is_window):
+        raise click.UsageError(
+            "name the MODEL whose entries --seq, --request-id, --last, --since and --until mean."
+        )
     with (
         session.existing() as calibrator,
         progress("replaying", entries(calibrator, model)) as tell,
@@ -100,6 +123,9 @@ def void(
             seq=list(seqs) or None,
             request_id=request_ids or None,
             import_id=import_ids or None,
+            since=since,
+            until=until,
+            last=last,
             note=why,
             dry_run=dry_run,
             progress=tell,

@@ -9,7 +9,7 @@ from calibration_ledger.core.entries import CALL_TYPES, is_typed
 from calibration_ledger.core.replay import Window
 from calibration_ledger.core.validation import check_window, time_from_us
 from calibration_ledger.core.values import Call, frozen
-from calibration_ledger.errors import HistoryArchivedError, InvalidInputError, damaged
+from calibration_ledger.errors import HistoryArchivedError, InvalidInputError, damaged, shown
 from calibration_ledger.formats.json_text import parse_json
 
 if TYPE_CHECKING:
@@ -31,9 +31,7 @@ def iterate_calls(
 ) -> Iterator[Call]:
     """See `AdaptiveCalibrator.calls`. The arguments are checked now, not at the first call."""
     window = Window(*check_window(since, until))
-    if last is not None and (isinstance(last, bool) or not isinstance(last, int) or last < 1):
-        raise InvalidInputError(f"last must be a whole number from 1, not {last!r}.")
-    return _iterate(ledger, ledger.models(model), window, last)
+    return _iterate(ledger, ledger.models(model), window, check_last(last))
 
 
 def _iterate(
@@ -44,7 +42,7 @@ def _iterate(
         while not is_done:
             try:
                 history = ledger.history(newest)
-                for row in _rows(history, window, last):
+                for row in rows_of(history, window, last):
                     given = True
                     yield call_of(live.model, row, history.is_voided)
                 is_done = True
@@ -54,7 +52,15 @@ def _iterate(
                 (newest,) = ledger.models(live.model)
 
 
-def _rows(history: ModelHistory, window: Window, last: int | None) -> Iterator[CallRow]:
+def check_last(last: object) -> int | None:
+    """How many of the newest calls are meant; None for all."""
+    if last is None or (isinstance(last, int) and not isinstance(last, bool) and last > 0):
+        return last
+    raise InvalidInputError(f"last must be a whole number from 1, not {shown(last)}.")
+
+
+def rows_of(history: ModelHistory, window: Window, last: int | None) -> Iterator[CallRow]:
+    """The calls in a window, or so many of the newest of them."""
     live, everything = history.live, window == (None, None)
     after, through = 0, live.last_seq
     if not everything:  # times may go backwards, so no more than the ends are known

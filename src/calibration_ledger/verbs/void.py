@@ -19,7 +19,7 @@ from calibration_ledger.core.history import (
     voided_ranges,
     voids_text,
 )
-from calibration_ledger.core.replay import fold_history
+from calibration_ledger.core.replay import Window, fold_history
 from calibration_ledger.core.state import calibration_of
 from calibration_ledger.core.validation import NOTE_LENGTH_MAX, check_request_id, check_text
 from calibration_ledger.core.values import Voiding
@@ -34,6 +34,7 @@ from calibration_ledger.errors import (
 from calibration_ledger.fast import how_to_run
 from calibration_ledger.formats.row import import_id_of
 from calibration_ledger.rules import stored_rule
+from calibration_ledger.verbs.calls import check_last, rows_of
 from calibration_ledger.verbs.record import now_us
 from calibration_ledger.verbs.replay import Trial, adopt, adopt_each
 
@@ -58,15 +59,18 @@ def void(
     seq: Seqs | None,
     request_id: str | Iterable[str] | None,
     import_id: str | Iterable[str] | None,
+    window: Window | None,
+    last: int | None,
     note: str | None,
     dry_run: bool,
     progress: Progress | None,
 ) -> list[Voiding]:
     """See `AdaptiveCalibrator.void`."""
-    names = Names.of(seq, request_id, import_id)
-    if model is None and (names.seqs or names.request_ids):  # imports alone span models
-        raise InvalidInputError(
-            "a seq or request id says nothing without its model: name the model."
+    names = Names.of(seq, request_id, import_id, window, last)
+    if model is None and (names.seqs or names.request_ids or names.window is not None):
+        raise InvalidInputError(  # imports alone span models
+            "a seq or request id says nothing without its model, and since, until and last would "
+            "void too much: name the model."
         )
     note = None if note is None else check_text("note", note, NOTE_LENGTH_MAX)
     lives = ledger.models(model, must_exist=True)
@@ -82,6 +86,8 @@ def void(
     _check_all_met(lives, drafts, names)
     if dry_run:
         return [draft.told(None) for draft in drafts]
+    if names.window is not None:  # what is newest now, whatever others record meanwhile
+        ask = ask._replace(names=Names(drafts[0].ranges, (), ()))
     return adopt_each(
         ledger,
         {draft.trial.live.model: draft for draft in drafts},
@@ -269,6 +275,9 @@ class Names(NamedTuple):
     seqs: Ranges
     request_ids: tuple[str, ...]
     import_ids: tuple[str, ...]
+    window: Window | None = None
+    """The calls made in it, of which `last` are the newest ones; None for no calls."""
+    last: int | None = None
 
     @classmethod
     def of(
@@ -276,6 +285,8 @@ class Names(NamedTuple):
         seq: Seqs | None,
         request_id: str | Iterable[str] | None,
         import_id: str | Iterable[str] | None,
+        window: Window | None,
+        last: int | None,
     ) -> Names:
         """Check what the user gave.
 
@@ -287,10 +298,18 @@ class Names(NamedTuple):
             tuple(check_request_id(one) for one in _listed("request_id", request_id)),
             tuple(_import_id(one) for one in _listed("import_id", import_id)),
         )
-        if names == ((), (), ()):
+        is_named = any(names[:3])
+        if window is not None or check_last(last) is not None:
+            if is_named:
+                raise InvalidInputError(
+                    "since, until and last name calls by themselves: leave out the seq, request "
+                    "id or import, or void these in a second step."
+                )
+            return names._replace(window=window or Window(None, None), last=last)
+        if not is_named:
             raise InvalidInputError(
-                "no entries are named: give their seq, a request id, or the import that brought "
-                "them."
+                "no entries are named: give their seq, a request id, the import that brought "
+                "them, a time, or how many of the newest."
             )
         return names
 
@@ -328,10 +347,26 @@ def entries_named(
             )
     found = [*names.seqs, *_of_requests(ledger, history, names.request_ids)]
     met: frozenset[str] = frozenset()
+    if names.window is not None:
+        found += _of_window(history, names.window, names.last)
     if names.import_ids:
         brought, met = _of_imports(history, names.import_ids, needs_all=not is_one_of_many)
         found += brought
     return Named(merged(found), met)
+
+
+def _of_window(
+    history: ModelHistory, window: Window, last: int | None
+) -> Iterator[tuple[int, int]]:
+    seq = 0
+    for seq, *_ in rows_of(history, window, last):
+        yield seq, seq
+    if not seq:
+        when = "" if window == (None, None) else " made at that time"
+        raise NoSuchEntryError(
+            f"the model {history.model!r} has no call{when}: `calib history` shows those it has."
+            f"{_archived(history)}"
+        )
 
 
 def _of_requests(
