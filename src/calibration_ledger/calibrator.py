@@ -556,8 +556,8 @@ class AdaptiveCalibrator:
         """Fold the history again under another alpha or rule; changes nothing.
 
         Args:
-            alpha: the speed to try; None: each model's live one, or the rule's own default where
-                the rule is another.
+            alpha: the speed to try; None: each model's live one, or where the rule is another, that
+                rule's own, which is 0.15 for `ema` and 0.01 for `kalman`.
             rule: the rule to try, such as `kalman`; None: each model's live one.
             model: only this one.
             since: score only calls made at this time or later.

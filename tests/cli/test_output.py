@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -178,3 +179,43 @@ def test_json_of_every_reading_command_is_one_document(calib, filled):
     ):
         result = calib(*args, "--json")
         json.loads(result.stdout)
+
+
+# -- times in JSON --------------------------------------------------------------------------
+
+
+def times_in(value):
+    """The values of a JSON document that say when something was, and every number in it."""
+    if isinstance(value, list):
+        return [time for item in value for time in times_in(item)]
+    if not isinstance(value, dict):
+        return [value] if isinstance(value, float) and 1.5e9 < value < 4e9 else []
+    named = [
+        item for key, item in value.items() if key.endswith(("_at", "last_updated")) or key == "at"
+    ]
+    rest = [item for key, item in value.items() if item not in named]
+    return named + times_in(rest)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("stats",),
+        ("stats", "tiny"),
+        ("predict", "tiny", "--prompt-tokens", "1"),
+        ("record", "tiny", "--prompt-tokens", "1", "--actual-ms", "2"),
+        ("history", "tiny", "--last", "1"),
+        ("replay", "tiny", "--alpha", "0.5"),
+        ("recalibrate", "tiny", "--alpha", "0.5"),
+        ("void", "tiny", "--seq", "2"),
+        ("reset", "tiny"),
+        ("doctor",),
+    ],
+    ids=" ".join,
+)
+def test_every_time_in_json_is_in_the_same_iso_form(calib, filled, command):
+    printed = calib(*command, "--json").stdout
+    times = times_in(json.loads(printed))
+    assert times
+    for time in times:
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", str(time)), time
