@@ -86,6 +86,16 @@ def test_as_json(calib, filled):
     assert all(advice.keys() == {"needs_action", "text", "commands"} for advice in value["advice"])
 
 
+def test_whether_other_programs_may_open_it_is_one_sentence_without_a_cry_of_wolf(calib, filled):
+    """Nothing else writes to it, so the WAL-reset bug of any SQLite is no danger."""
+    told = calib("doctor").stdout
+    (line,) = [line for line in told.splitlines() if line.startswith("other programs ")]
+    assert "may read it" in line
+    assert "Datasette with --immutable" in line
+    assert "must not write to it or checkpoint it" in line
+    assert "WAL-reset" not in told
+
+
 def test_where_there_is_no_ledger_there_is_nothing_to_do(calib, ledger_path):
     result = calib("doctor")
     assert "no ledger yet" in result.stdout

@@ -18,6 +18,13 @@ if TYPE_CHECKING:
 
     from calibration_ledger.core.facts import Advice, Diagnosis, Facts, FileFacts, ServerFacts
 
+OTHER_PROGRAMS = (
+    "may read it (sqlite3 -readonly; Datasette with --immutable where nothing records, else on a "
+    "backup), and must not write to it or checkpoint it"
+)
+"""With `--immutable`, SQLite takes no locks and does not look into the log: what is recorded
+meanwhile would be seen in part."""
+
 WIDTH = 80
 """The width at which sentences are wrapped; commands and names are not."""
 
@@ -111,12 +118,7 @@ def _revision(facts: Facts) -> str:
 
 
 def _engine(facts: Facts) -> str:
-    from calibration_ledger.core.facts import has_wal_reset_bug
-
-    if facts.engine_version is None:
-        return ""
-    affected = facts.engine == "SQLite" and has_wal_reset_bug(facts.engine_version)
-    return f"{facts.engine} {facts.engine_version}" + ", with the WAL-reset bug" * affected
+    return "" if facts.engine_version is None else f"{facts.engine} {facts.engine_version}"
 
 
 def _sound(facts: Facts) -> str:
@@ -139,6 +141,7 @@ def _file_lines(facts: Facts, file: FileFacts) -> Iterator[tuple[str, str]]:
         yield "file system", f"{file.file_system or 'unknown'}{network}{free}"
     if facts.journal_mode is not None:
         yield "journal mode", f"{facts.journal_mode}; synchronous {facts.synchronous}"
+        yield "other programs", OTHER_PROGRAMS
     if file.activity is not None:
         who = file.activity
         holder = ", ".join(map(str, who.in_turn)) or "nobody"
