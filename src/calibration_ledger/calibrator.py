@@ -46,7 +46,7 @@ from calibration_ledger.errors import (
     shown,
 )
 from calibration_ledger.rules import find_rule
-from calibration_ledger.storage.engines import open_ledger
+from calibration_ledger.storage.engines import distribute, open_ledger
 from calibration_ledger.storage.place import find_place
 from calibration_ledger.verbs import audit, calls, replay, stats, sweep, void
 from calibration_ledger.verbs.doubt import Recent, refuse_doubtful, warn_of_doubtful
@@ -77,6 +77,7 @@ if TYPE_CHECKING:
     from calibration_ledger.core.validation import Durability
     from calibration_ledger.core.values import (
         ArchiveReport,
+        Distribution,
         ExportReport,
         Finding,
         Head,
@@ -251,9 +252,9 @@ class AdaptiveCalibrator:
         self._rule = (found := find_rule(rule)).version
         self._alpha = found.default_alpha if alpha is None else check_alpha(alpha)
         check_durability(durability)
-        timeout_s = check_seconds("timeout_s", timeout_s, _TIMEOUT_MAX_S)
+        self._timeout_s = check_seconds("timeout_s", timeout_s, _TIMEOUT_MAX_S)
         self._prior = default_prior if prior is None else check_prior(prior)
-        self._ledger = open_ledger(find_place(ledger), durability, timeout_s)
+        self._ledger = open_ledger(find_place(ledger), durability, self._timeout_s)
         self._is_made = False
 
     @property
@@ -945,6 +946,25 @@ class AdaptiveCalibrator:
             LedgerNotFoundError: there is no ledger yet.
         """
         return self._ledger.backup(check_path("copy", copy))
+
+    def distribute(self) -> Distribution:
+        """Distribute the ledger over the machines of a Citus, as `calib db distribute` does.
+
+        The models are divided among the machines, and all of one model lies together. It is one
+        transaction, which lets nobody else in; a ledger that is not there yet is made first. What
+        is distributed already stays as it is. Programs that use the ledger go on.
+
+        Returns:
+            A `Distribution`.
+
+        Raises:
+            InvalidInputError: the ledger is in a file or in memory.
+            LedgerError: Citus, or its machines, or the tables are not as they must be. Nothing was
+                changed.
+            LedgerPermissionError: the tables are of another role.
+            LedgerBusyError: others used the tables until the deadline.
+        """
+        return distribute(self._ledger.place, self._timeout_s)
 
     # -- the end -----------------------------------------------------------------------------
 

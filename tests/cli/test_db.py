@@ -113,3 +113,11 @@ def test_a_ledger_in_memory_has_no_file_to_look_after(run):
         result = run("--ledger", ":memory:", "db", verb)
         assert result.exit_code == 2
         assert "in memory" in result.stderr
+
+
+def test_a_file_is_not_distributed(calib, filled):
+    before = filled.read_bytes()
+    result = calib("db", "distribute", exit_code=2)
+    assert "lies on one machine" in result.stderr
+    assert "calib import ledger" in result.stderr
+    assert filled.read_bytes() == before

@@ -31,7 +31,13 @@ def test_the_commands_of_the_design_are_there():
         *[("predict",), ("record",), ("stats",), ("history",), ("replay",), ("recalibrate",)],
         ("sweep",),
         *[("reset",), ("audit",), ("import",), ("export",), ("demo",)],
-        *[("db", "upgrade"), ("db", "current"), ("db", "check"), ("db", "backup")],
+        *[
+            ("db", "upgrade"),
+            ("db", "current"),
+            ("db", "check"),
+            ("db", "backup"),
+            ("db", "distribute"),
+        ],
     }
 
 

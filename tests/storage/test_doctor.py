@@ -622,6 +622,23 @@ def test_sessions_that_wait_for_locks_are_seen(postgres, database, monkeypatch):
     assert blocked.state == "idle in transaction"
     assert dict(facts.rows)["calls"] is None  # not waited for
     assert dict(facts.rows)["models"] == 0
+    (why,) = facts.unanswered
+    assert "lock timeout" in why
+
+
+def test_where_a_question_of_its_own_failed_it_is_not_all_well(postgres, database):
+    reader = postgres.role("reader")
+    grant = "GRANT SELECT ON models, call_details, adjustments, calibrations, alembic_version"
+    postgres.run(f"{grant} TO {reader}", database=database)
+    try:
+        diagnosis = doctor_of(postgres.url(database, user=reader))
+    finally:
+        postgres.run(f"DROP OWNED BY {reader}", database=database)
+    assert diagnosis.facts.unanswered == ("permission denied for table calls",)
+    assert diagnosis.needs_action
+    (told,) = [advice for advice in diagnosis.advice if "found out" in advice.text]
+    assert told.needs_action
+    assert "permission denied for table calls" in told.text
 
 
 def test_a_server_that_only_reads(postgres, database):

@@ -64,7 +64,7 @@ def test_a_method_takes_what_the_design_says_in_its_order(name):
     assert shape_of(getattr(AdaptiveCalibrator, name)) == f"({SIGNATURES[name]})"
 
 
-@pytest.mark.parametrize("name", ["import_calls", "export_ledger", "backup"])
+@pytest.mark.parametrize("name", ["import_calls", "export_ledger", "backup", "distribute"])
 def test_what_the_commands_do_the_library_does_too(name):
     assert callable(getattr(AdaptiveCalibrator, name))
 

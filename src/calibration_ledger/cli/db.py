@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from calibration_ledger.cli import text
 from calibration_ledger.cli.main import EXIT_FAILED
 from calibration_ledger.cli.options import FilePath, examples, json_option
 from calibration_ledger.cli.output import note, print_json, say
@@ -14,6 +15,7 @@ from calibration_ledger.cli.session import Session, pass_session
 from calibration_ledger.errors import InvalidInputError, LedgerNotFoundError
 
 if TYPE_CHECKING:
+    from calibration_ledger.core.values import Distribution
     from calibration_ledger.storage.place import File, Server
 
 TIMEOUT_S = 30.0
@@ -100,21 +102,59 @@ def check(session: Session, ctx: click.Context, *, as_json: bool) -> None:
 
     Exit code 1 if not. `calib audit` checks what is in them.
     """
-    from calibration_ledger.storage.migrate import schema_differences
+    from calibration_ledger.storage.migrate import distribution_of, schema_differences
 
     place = _place(session)
     found = _current(place)
     differences = schema_differences(place, TIMEOUT_S)
+    where = distribution_of(place, TIMEOUT_S)
     if as_json:
-        print_json({"ledger": place.shown, "revision": found, "differences": differences})
+        print_json(
+            {
+                "ledger": place.shown,
+                "revision": found,
+                "differences": differences,
+                "distribution": None if where is None else where.to_dict(),
+            }
+        )
     elif differences:
         for difference in differences:
             say(difference)
     else:
         say(f"ok: revision {found}, tables as expected")
+        if where is not None:
+            say(f"distributed over {_machines(where)}")
     if differences:
         note("the tables are not as this program made them: restore a backup, or export the rest.")
         ctx.exit(EXIT_FAILED)
+
+
+@db.command(epilog=examples("calib --ledger postgresql+psycopg://host/database db distribute"))
+@json_option
+@pass_session
+def distribute(session: Session, *, as_json: bool) -> None:
+    """Distribute the ledger over the machines of a Citus.
+
+    The models are divided among the machines, each with all that is of it. Checks first whether
+    that can be; then it is one transaction, which lets nobody else in. A ledger that is not there
+    yet is made; what is distributed already stays as it is.
+    """
+    with session.writing() as calibrator:
+        done = calibrator.distribute()
+    if as_json:
+        print_json(done)
+        return
+    if done.done:
+        say(f"distributed {done.ledger}: {', '.join(done.done)}")
+    else:
+        say(f"{done.ledger} is distributed already: nothing was changed")
+    say(f"over {_machines(done)}")
+
+
+def _machines(found: Distribution) -> str:
+    names = ", ".join(found.machines)
+    shards = text.count(found.shards, "shard")
+    return f"{text.count(len(found.machines), 'machine')} ({names}), in {shards}"
 
 
 @db.command(epilog=examples("calib db backup ledger-2026-11-24.db"))

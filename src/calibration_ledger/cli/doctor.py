@@ -156,6 +156,10 @@ def _server_lines(facts: Facts, server: ServerFacts) -> Iterator[tuple[str, str]
     if server.ledger_bytes is not None and server.database_bytes is not None:
         whole = shown_bytes(server.database_bytes)
         yield "size", f"{shown_bytes(server.ledger_bytes)} of the database's {whole}"
+    if server.distribution is not None:
+        found = server.distribution
+        machines = text.count(len(found.machines), "machine")
+        yield "distributed over", f"{machines} ({', '.join(found.machines)})"
     yield "isolation", f"{server.isolation} by default; the ledger asks for its own"
     if facts.synchronous is not None:
         ours = "on" if facts.synchronous == "full" else "off"

@@ -139,6 +139,18 @@ def check_obstacles(facts: Facts) -> Iterator[Advice]:
         )
 
 
+def check_unanswered(facts: Facts) -> Iterator[Advice]:
+    """Whether all that belongs to a diagnosis could be found out."""
+    if facts.unanswered:
+        first, *others = facts.unanswered
+        more = f", and {len(others)} more" if others else ""
+        yield _act(
+            f"Not all could be found out, so something may be wrong that is not named here "
+            f"({facts.engine}: {first}{more}): mend that, and call the doctor again.",
+            _calib(facts, "doctor"),
+        )
+
+
 def check_file_system(facts: Facts) -> Iterator[Advice]:
     """Whether the file lies where locks and disks work."""
     file = facts.file
@@ -292,6 +304,7 @@ CHECKS: tuple[Callable[[Facts], Iterator[Advice]], ...] = (
     check_state,
     check_damage,
     check_obstacles,
+    check_unanswered,
     check_file_system,
     check_access,
     check_wal,

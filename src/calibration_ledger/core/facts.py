@@ -13,6 +13,8 @@ from calibration_ledger.core.values import Value, fields_of, iso
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from calibration_ledger.core.values import Distribution
+
 RANGES_SHOWN = 5
 """How many ranges of lost entries a sentence names; the others are counted."""
 
@@ -144,6 +146,7 @@ class ServerFacts(Value):
         is_read_only: whether it is a replica, or lets nobody write.
         missing_grants: the grants that recording needs and this role lacks.
         blocked: sessions that wait for a lock.
+        distribution: over which machines the ledger is distributed; None for one that is not.
     """
 
     database_bytes: int | None = None
@@ -154,6 +157,7 @@ class ServerFacts(Value):
     is_read_only: bool | None = None
     missing_grants: tuple[str, ...] = ()
     blocked: tuple[Blocked, ...] = ()
+    distribution: Distribution | None = None
 
 
 class LastEntry(NamedTuple):
@@ -196,6 +200,7 @@ class Facts(Value):
         damage: what the engine's own check found.
         obstacles: what stands in the way of recording or of an audit, though the engine finds the
             file sound: a foreign trigger, a table that was changed, a row that cannot be read.
+        unanswered: why some of this could not be found out, in the words of the engine.
         readable: what can still be read of a damaged ledger.
         stray_log: the write-ahead log without which a damaged file is sound.
         file: of a ledger in a file; None for others.
@@ -215,6 +220,7 @@ class Facts(Value):
     last_entry: LastEntry | None = None
     damage: tuple[str, ...] = ()
     obstacles: tuple[str, ...] = ()
+    unanswered: tuple[str, ...] = ()
     readable: Readable | None = None
     stray_log: str | None = None
     file: FileFacts | None = None

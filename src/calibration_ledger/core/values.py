@@ -842,6 +842,23 @@ class Obstacle(Value):
 
 
 @dataclass(frozen=True, slots=True)
+class Distribution(Value):
+    """How a ledger in Citus is distributed over several machines.
+
+    Attributes:
+        ledger: the ledger, as it may be shown.
+        machines: the machines that have its rows, each as `HOST:PORT`.
+        shards: into how many parts its models are divided.
+        done: the tables that were distributed now, in this order; empty where all were before.
+    """
+
+    ledger: str
+    machines: tuple[str, ...]
+    shards: int
+    done: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class ArchiveReport(Value):
     """What an archive took out of the ledger.
 

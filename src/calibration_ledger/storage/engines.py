@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from calibration_ledger.errors import InvalidInputError
 from calibration_ledger.storage.contents import count_rows, find_last_entry
 from calibration_ledger.storage.ledger import Ledger
-from calibration_ledger.storage.place import File, Memory
+from calibration_ledger.storage.place import File, Memory, Server
 from calibration_ledger.storage.schema import REVISION
 from calibration_ledger.storage.sqlite.file import SQLiteBackend
 from calibration_ledger.storage.sqlite.memory import MemoryBackend
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from calibration_ledger.core.facts import Facts
+    from calibration_ledger.core.values import Distribution
     from calibration_ledger.storage.backend import Backend
     from calibration_ledger.storage.place import Place
 
@@ -56,6 +57,18 @@ def examine(place: Place, ledger: Ledger | None = None) -> Facts:
     with _needs_psycopg():
         from calibration_ledger.storage.postgres.examine import examine_server
     return examine_server(place, durability)
+
+
+def distribute(place: Place, timeout_s: float) -> Distribution:
+    """See `AdaptiveCalibrator.distribute`."""
+    if not isinstance(place, Server):
+        raise InvalidInputError(
+            f"{place.shown} lies on one machine, and cannot be distributed: move it into "
+            f"PostgreSQL first, with `calib export jsonl` and `calib import ledger`."
+        )
+    with _needs_psycopg():
+        from calibration_ledger.storage.postgres.distribute import distribute
+    return distribute(place, timeout_s)
 
 
 def _examine_memory(place: Memory, backend: Backend | None) -> Facts:

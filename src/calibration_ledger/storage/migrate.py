@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
     from alembic.config import Config
 
+    from calibration_ledger.core.values import Distribution
     from calibration_ledger.storage.place import Place
 
 _alembic_mutex = threading.Lock()
@@ -269,72 +270,25 @@ def schema_differences(place: File | Server, timeout_s: float) -> list[str]:
         if isinstance(place, File):
             rows = [tuple(row) for row in connection.exec_driver_sql(LIST_SCHEMA)]
             return [*damaged_parts(rows), *foreign_parts(rows)]
-        return _compare(*_server_texts(connection))
+        from calibration_ledger.storage.postgres.tables import differences
+
+        return differences(connection, place.shown, run_migrations)
 
 
-# The tables of a server are compared as texts that it writes itself. A new ledger is made beside
-# the one to check, out of temporary tables that never outlive the transaction, so that the same
-# server describes both in the same words.
+def distribution_of(place: File | Server, timeout_s: float) -> Distribution | None:
+    """How a ledger is distributed over several machines; None for one that is not.
 
-_NAMES = [*sorted(TABLES), READABLE_VIEW]
-
-# Every part of a relation that a migration could make, each with its definition.
-_PARTS = """
-    WITH relations AS (
-        SELECT oid, relname, relkind FROM pg_catalog.pg_class
-        WHERE relname = ANY (%s) AND relkind IN ('r', 'p', 'v') AND relnamespace = {schema}
-    )
-    SELECT 'column ' || relname || '.' || attname, concat_ws(
-        ' ', format_type(atttypid, atttypmod), CASE WHEN attnotnull THEN 'NOT NULL' END,
-        nullif(attidentity, ''), pg_get_expr(adbin, adrelid)
-    )
-    FROM relations JOIN pg_catalog.pg_attribute ON attrelid = relations.oid
-    LEFT JOIN pg_catalog.pg_attrdef ON adrelid = attrelid AND adnum = attnum
-    WHERE attnum > 0 AND NOT attisdropped AND relkind <> 'v'
-    UNION ALL
-    SELECT 'constraint ' || conname || ' of ' || relname,
-        pg_get_constraintdef(pg_constraint.oid) || CASE WHEN convalidated THEN '' ELSE ' (new)' END
-    FROM relations JOIN pg_catalog.pg_constraint ON conrelid = relations.oid
-    WHERE contype <> 'n'
-    UNION ALL
-    SELECT 'index ' || indexes.relname || ' of ' || relations.relname,
-        regexp_replace(pg_get_indexdef(indexrelid), ' ON .* USING ', ' USING ')
-    FROM relations JOIN pg_catalog.pg_index ON indrelid = relations.oid
-    JOIN pg_catalog.pg_class AS indexes ON indexes.oid = indexrelid
-    UNION ALL
-    SELECT 'trigger ' || tgname || ' of ' || relname, pg_get_triggerdef(pg_trigger.oid)
-    FROM relations JOIN pg_catalog.pg_trigger ON tgrelid = relations.oid WHERE NOT tgisinternal
-    UNION ALL
-    SELECT 'view ' || relname, pg_get_viewdef(oid) FROM relations WHERE relkind = 'v'
-"""
-_HERE = "(SELECT relnamespace FROM pg_catalog.pg_class WHERE oid = 'calibrations'::regclass)"
-
-
-def _server_texts(connection: sa.Connection) -> tuple[dict[str, str], dict[str, str]]:
-    """Every part of the ledger's tables as they are, and as those of a new ledger would be.
-
-    The transaction of the connection is undone.
+    Raises:
+        LedgerError: it cannot be read.
     """
-    found = _texts(connection, _HERE)
-    connection.exec_driver_sql("SET LOCAL search_path = pg_temp")
-    run_migrations(connection)
-    expected = _texts(connection, "pg_my_temp_schema()")
-    connection.rollback()
-    return found, expected
+    if isinstance(place, File):
+        return None
+    from calibration_ledger.storage.postgres import placement
 
-
-def _texts(connection: sa.Connection, schema: str) -> dict[str, str]:
-    rows = connection.exec_driver_sql(_PARTS.format(schema=schema), (_NAMES,)).fetchall()
-    return {part: " ".join(text.split()) for part, text in rows}
-
-
-def _compare(found: dict[str, str], expected: dict[str, str]) -> list[str]:
-    differences = [f"{name} is missing" for name in sorted(expected.keys() - found.keys())]
-    differences += [
-        f"{name} is not the ledger's" for name in sorted(found.keys() - expected.keys())
-    ]
-    both = sorted(found.keys() & expected.keys())
-    return differences + [f"{n} is {found[n]}" for n in both if found[n] != expected[n]]
+    with reader_of(place, timeout_s) as connection:
+        return placement.distribution_of(
+            lambda text, *values: connection.exec_driver_sql(text, *values).all(), place.shown
+        )
 
 
 # -- how a migration builds a table anew that the readable view stands on -------------------
@@ -347,20 +301,7 @@ def _compare(found: dict[str, str], expected: dict[str, str]) -> list[str]:
 # The view comes back as it was, whatever revision it is of. A migration that changes the view
 # itself drops and creates it in words of its own.
 
-_TEXT = {
-    "sqlite": f"SELECT sql FROM sqlite_master WHERE type = 'view' AND name = '{READABLE_VIEW}'",
-    "postgresql": f"SELECT 'CREATE VIEW {READABLE_VIEW} AS '"
-    f" || pg_catalog.pg_get_viewdef('{READABLE_VIEW}'::regclass)",
-}
-_GRANTS = f"""
-    SELECT 'GRANT ' || given.privilege_type || ' ON {READABLE_VIEW} TO '
-        || CASE given.grantee WHEN 0 THEN 'PUBLIC'
-           ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(given.grantee)) END
-        || CASE WHEN given.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END
-    FROM pg_catalog.pg_class AS found
-    CROSS JOIN LATERAL pg_catalog.aclexplode(found.relacl) AS given
-    WHERE found.oid = '{READABLE_VIEW}'::regclass AND given.grantee <> found.relowner
-"""
+_VIEW = f"SELECT sql FROM sqlite_master WHERE type = 'view' AND name = '{READABLE_VIEW}'"
 
 
 @contextmanager
@@ -370,10 +311,13 @@ def without_view(connection: sa.Connection) -> Iterator[None]:
     On PostgreSQL, who may read it may do so afterwards. Should the block fail, the transaction
     brings the view back.
     """
-    dialect = connection.dialect.name
-    text = connection.exec_driver_sql(_TEXT[dialect]).scalar_one()
-    grants = connection.exec_driver_sql(_GRANTS).scalars().all() if dialect != "sqlite" else []
+    if connection.dialect.name == "postgresql":
+        from calibration_ledger.storage.postgres.tables import view_texts
+
+        texts = view_texts(connection)
+    else:
+        texts = [connection.exec_driver_sql(_VIEW).scalar_one()]
     connection.exec_driver_sql(f"DROP VIEW {READABLE_VIEW}")
     yield
-    for statement in (text, *grants):
+    for statement in texts:
         connection.exec_driver_sql(statement)

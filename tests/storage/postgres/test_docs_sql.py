@@ -1,4 +1,4 @@
-"""The SQL of docs/postgresql.md, run as it stands: the grants for real, Citus with stand-ins."""
+"""The SQL of docs/postgresql.md, run as it stands."""
 
 import re
 from pathlib import Path
@@ -7,7 +7,8 @@ import pytest
 
 from calibration_ledger import AdaptiveCalibrator
 from calibration_ledger.errors import LedgerPermissionError
-from calibration_ledger.storage.schema import TABLES
+from calibration_ledger.storage.migrate import schema_differences
+from calibration_ledger.storage.place import find_place
 
 from .test_roles import NEEDED_TO_WRITE, READER, WRITER, read_in_every_way, write_in_every_way
 
@@ -25,7 +26,7 @@ def statements_with(word):
 def test_every_block_of_sql_is_run_here():
     assert len(BLOCK.findall(PAGE.read_text("utf-8"))) == 2
     assert statements_with("GRANT")
-    assert statements_with("create_distributed_table")
+    assert statements_with("CREATE SCHEMA")
 
 
 @pytest.fixture
@@ -65,40 +66,13 @@ def test_the_grants_are_no_more_than_it_takes(roles, run):
     assert set(NEEDED_TO_WRITE) < set(WRITER)
 
 
-def test_the_sharding_statements_fit_the_tables(run, url):
-    """With stand-ins that ask what Citus does: it is not here, and this does not show it works."""
-    run(
-        "CREATE TABLE placed (name regclass PRIMARY KEY, spread_by text)",
-        """
-        CREATE FUNCTION create_reference_table(name regclass) RETURNS void LANGUAGE sql AS $$
-            INSERT INTO placed VALUES (name, NULL) $$
-        """,
-        """
-        CREATE FUNCTION create_distributed_table(
-            name regclass, spread_by text, colocate_with text DEFAULT NULL
-        ) RETURNS void LANGUAGE plpgsql AS $$
-        BEGIN
-            IF EXISTS (
-                SELECT FROM pg_index WHERE indrelid = name AND indisunique AND spread_by <> ALL (
-                    SELECT attname FROM pg_attribute
-                    WHERE attrelid = name AND attnum = ANY (indkey)
-                )
-            ) THEN RAISE EXCEPTION 'a unique index of % lacks %', name, spread_by; END IF;
-            IF EXISTS (
-                SELECT FROM pg_constraint WHERE contype = 'f' AND conrelid = name
-                AND confrelid NOT IN (SELECT placed.name FROM placed)
-            ) THEN RAISE EXCEPTION '% refers to what is not placed yet', name; END IF;
-            IF colocate_with IS NOT NULL AND NOT EXISTS (
-                SELECT FROM placed WHERE placed.name = colocate_with::regclass
-                AND placed.spread_by IS NOT NULL
-            ) THEN RAISE EXCEPTION '% is not spread yet', colocate_with; END IF;
-            INSERT INTO placed VALUES (name, spread_by);
-        END $$
-        """,
-    )
-    run(*statements_with("create_distributed_table"))
-    placed = dict(run("SELECT name::text, spread_by FROM placed"))
-    assert set(placed) == set(TABLES)
-    everywhere = {name for name, spread_by in placed.items() if spread_by is None}
-    assert everywhere == {"models", "alembic_version"}
-    assert {placed[name] for name in set(placed) - everywhere} == {"model_id"}
+def test_a_team_has_a_ledger_in_a_schema_of_its_own(postgres, database, run):
+    """What Citus does besides is not seen here: the schema is one as any other."""
+    run(*statements_with("CREATE SCHEMA"))
+    assert "?options=-csearch_path%3Dteam_a`" in PAGE.read_text("utf-8")
+    url = postgres.url(database, options="-csearch_path=team_a")
+    with AdaptiveCalibrator(url) as calibrator:
+        write_in_every_way(calibrator)
+        read_in_every_way(calibrator)
+    assert schema_differences(find_place(url), 5.0) == []
+    assert run("SELECT count(*) FROM public.models", "SELECT count(*) FROM team_a.models") == [(4,)]

@@ -20,6 +20,7 @@ from calibration_ledger.storage.postgres.connections import (
     make_engine,
 )
 from calibration_ledger.storage.postgres.faults import no_connection, postgres_fault
+from calibration_ledger.storage.postgres.placement import distribution_of
 from calibration_ledger.storage.schema import REVISION, TABLES, VERSION_TABLE
 
 if TYPE_CHECKING:
@@ -46,6 +47,12 @@ _LEDGER_BYTES = """
     FROM pg_catalog.pg_class AS found
     WHERE found.relname = ANY (%s) AND found.relkind IN ('r', 'p')
     AND pg_catalog.pg_table_is_visible(found.oid)
+"""
+_DISTRIBUTED_BYTES = """
+    SELECT sum(pg_catalog.citus_total_relation_size(found.oid))::bigint
+    FROM pg_catalog.pg_dist_partition AS placed
+    JOIN pg_catalog.pg_class AS found ON found.oid = placed.logicalrelid
+    WHERE found.relname = ANY (%s) AND pg_catalog.pg_table_is_visible(found.oid)
 """
 _GRANTS = """
     SELECT needed.what || ' on ' || needed.name
@@ -99,6 +106,7 @@ class _Examination:
         """Take a cursor in autocommit mode."""
         self._cursor = cursor
         self._damage: list[str] = []
+        self._unanswered: list[str] = []
 
     def read(self, facts: Facts) -> Facts:
         """The facts.
@@ -113,8 +121,11 @@ class _Examination:
                 facts,
                 rows=count_rows(self._ask),
                 last_entry=find_last_entry(self._ask),
-                server=replace(facts.server, missing_grants=self._missing_grants()),
+                server=replace(
+                    facts.server, missing_grants=self._missing_grants(), **self._on_machines(facts)
+                ),
             )
+        facts = replace(facts, unanswered=tuple(dict.fromkeys(self._unanswered)))
         if self._damage:
             damage = tuple(self._damage)
             return replace(facts, state="damaged", trouble=damage[0], damage=damage)
@@ -132,15 +143,16 @@ class _Examination:
         return rows
 
     def _ask(self, query: str, *parameters: Any) -> list[Any]:
-        """The same; no rows where the server refuses, and damage is noted."""
+        """The same; no rows where the server refuses, which is noted."""
         try:
             return self._insist(query, *parameters)
         except psycopg.Error as error:
             if self._cursor.connection.closed:
                 raise
             fault = postgres_fault(error, "", "read")
-            if isinstance(fault, LedgerCorruptError):
-                self._damage.append(str(error).splitlines()[0])
+            is_damage = isinstance(fault, LedgerCorruptError)
+            noted = self._damage if is_damage else self._unanswered
+            noted.append(str(error).splitlines()[0])
             return []
 
     def _server(self) -> dict[str, Any]:
@@ -173,6 +185,23 @@ class _Examination:
         if contents.state == "empty":
             return {"state": "missing"}
         return contents.facts(ledger)
+
+    def _on_machines(self, facts: Facts) -> dict[str, Any]:
+        """Over which machines the ledger is distributed: fields of `ServerFacts`."""
+        try:
+            found = distribution_of(
+                lambda text, values=(): self._insist(text, *values), facts.ledger
+            )
+        except psycopg.Error as error:
+            if self._cursor.connection.closed:
+                raise
+            self._unanswered.append(str(error).splitlines()[0])
+            return {}
+        if found is None:
+            return {}
+        # What lies here are empty tables.
+        bytes_there = self._ask(_DISTRIBUTED_BYTES, sorted(TABLES))
+        return {"distribution": found, "ledger_bytes": bytes_there[0][0] if bytes_there else None}
 
     def _missing_grants(self) -> tuple[str, ...]:
         """What this role would have to be allowed, to record."""

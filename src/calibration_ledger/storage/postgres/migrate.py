@@ -81,7 +81,11 @@ def _lock(connection: sa.Connection, place: Server) -> None:
     connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
     connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK_KEY})")
     rows = connection.exec_driver_sql(FIND_TABLES, (sorted(TABLES),)).fetchall()
-    schema = check_tables(place.shown, rows).schema
+    _, schema, on_citus = check_tables(place.shown, rows)
+    if on_citus:
+        # Tables on other machines are then changed through one connection to each. Through several
+        # at once, Citus refuses some statements that change the same tables in one transaction.
+        connection.exec_driver_sql("SET LOCAL citus.multi_shard_modify_mode = 'sequential'")
     if schema is not None:
         # What a migration makes would go to the first schema of the path, wherever the rest lies.
         connection.exec_driver_sql(
