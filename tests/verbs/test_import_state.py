@@ -54,6 +54,12 @@ def test_every_number_arrives_to_the_bit(take, calibrator):
         "base_overhead_ms": 120.0,
         "mean_absolute_error_ms": 72.6,
         "last_updated": 1_750_000_000.123456,
+        "rule": "ema.1",
+        "alpha": FULL["alpha"],
+        "newest_calls": 0,  # none of them is in this ledger
+        "mean_actual_ms": None,
+        "median_absolute_percentage_error": None,
+        "is_calibrated": False,
         "status": "calibrated",
     }
 

@@ -118,6 +118,12 @@ def test_stats_are_rounded_and_sorted_by_model(calibrator):
         "base_overhead_ms": round(live.base_overhead_ms, 1),
         "mean_absolute_error_ms": round(live.mean_absolute_error_ms, 1),
         "last_updated": NOON.timestamp(),
+        "rule": "ema.1",
+        "alpha": 0.15,
+        "newest_calls": 12,
+        "mean_actual_ms": round(1234.567 * 5.5, 1),
+        "median_absolute_percentage_error": 37.6,
+        "is_calibrated": False,
         "status": "calibrated",
     }
 

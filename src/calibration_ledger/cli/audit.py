@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
 
 import click
@@ -13,6 +12,7 @@ from calibration_ledger.cli.main import EXIT_FINDINGS
 from calibration_ledger.cli.options import FilePath, examples, json_option, model_argument
 from calibration_ledger.cli.output import note, print_json, progress, say
 from calibration_ledger.cli.session import Session, entries, pass_session
+from calibration_ledger.core.validation import iso_from_us
 from calibration_ledger.formats.heads import check_replaceable, read_heads, write_heads
 
 
@@ -63,7 +63,9 @@ def audit(
     heads = None if noted is None else read_heads(noted)
     if save_heads is not None:
         check_replaceable(save_heads, session.path)
-    began = datetime.now(UTC)
+    from calibration_ledger.verbs.record import now_us
+
+    began = iso_from_us(now_us())
     with session.existing() as calibrator:
         where = calibrator.ledger
         now = [head for head in calibrator.heads() if model in {None, head.model}]

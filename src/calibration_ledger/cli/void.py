@@ -47,7 +47,7 @@ def seq_or_range(text: str) -> int | tuple[int, int]:
         "calib void llama3:8b --seq 2..80 --dry-run",
         "calib void llama3:8b --request-id req-17 --note 'the laptop slept'",
         "calib void llama3:8b --last",
-        "calib void llama3:8b --since 2026-11-24T08:30:00Z --until 2026-11-24T09:00:00Z",
+        "calib void llama3:8b --since 2026-11-24 --until 2026-11-25 --dry-run",
         "calib void --import 3f2a9c01d4e7",
     )
 )
