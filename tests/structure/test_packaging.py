@@ -120,3 +120,47 @@ def test_the_installed_command_upgrades_a_fresh_file_and_runs_the_demo(installed
         code = f"from calibration_ledger.cli.main import main; main({arguments!r})"
         run(installed, code, tmp_path)
     assert {"fresh.db", "demo.db"} <= {file.name for file in tmp_path.iterdir()}
+
+
+# -- programs that were packed ----------------------------------------------------------------
+
+
+def test_a_program_that_runs_from_a_zip_makes_and_upgrades_ledgers(built, tmp_path):
+    (wheel,) = built.glob("*.whl")
+    code = (
+        f"import sys; sys.path.insert(0, {str(wheel)!r})\n"
+        "import os, tempfile, calibration_ledger\n"
+        f"assert calibration_ledger.__file__.startswith({str(wheel)!r})\n"
+        "tempfile.tempdir = 'unpacked'\n"
+        "os.mkdir('unpacked')\n"
+        "with calibration_ledger.AdaptiveCalibrator('calls.db') as calibrator:\n"
+        "    calibrator.record('m', 1, 1.0)\n"
+        "    assert calibrator.audit() == []\n"
+        "from calibration_ledger.cli.main import main\n"
+        "main(['demo', '--at', 'demo.db'], standalone_mode=False)\n"
+        "assert os.listdir('unpacked') == []\n"
+    )
+    run(sys.executable, code, tmp_path)
+
+
+def test_pyinstaller_finds_a_hook_that_collects_the_migrations(built):
+    (wheel,) = built.glob("*.whl")
+    with zipfile.ZipFile(wheel) as opened:
+        (points,) = [name for name in opened.namelist() if name.endswith("/entry_points.txt")]
+        assert "[pyinstaller40]" in opened.read(points).decode()
+        hook = opened.read("calibration_ledger/_pyinstaller/hook-calibration_ledger.py").decode()
+    assert 'subdir="migrations"' in hook
+    from calibration_ledger._pyinstaller import hook_dirs
+
+    (folder,) = hook_dirs()
+    assert (Path(folder) / "hook-calibration_ledger.py").is_file()
+
+
+def test_a_frozen_program_without_migrations_says_what_to_collect(monkeypatch, tmp_path):
+    from calibration_ledger import MigrationsNotFoundError
+    from calibration_ledger.storage import migrate
+
+    monkeypatch.setattr(migrate, "files", lambda _: tmp_path / "a" / "b")
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+    with pytest.raises(MigrationsNotFoundError, match="--collect-all calibration_ledger"):
+        migrate.migrations_dir()

@@ -38,6 +38,8 @@ class Proxy:
         self._listener.listen()
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
         self._cut: tuple[int, bool] | None = None
+        self._mutes = False
+        self._is_mute = False
         self.messages = 0
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -47,7 +49,16 @@ class Proxy:
         Where it is `delivered`, the server acts on it, and its answer is lost.
         """
         self.messages = 0
+        self._mutes = self._is_mute = False
         self._cut = None if message is None else (message, delivered)
+
+    def fall_silent_at(self, message: int, *, delivered: bool = False) -> None:
+        """From the client's message of this number on, take everything and pass nothing on.
+
+        Nobody is told: what is sent is even acknowledged, until `cut_at` is called.
+        """
+        self.cut_at(message, delivered=delivered)
+        self._mutes = True
 
     def _accept(self) -> None:
         while True:
@@ -67,13 +78,16 @@ class Proxy:
             try:
                 if server in readable:
                     data = server.recv(65536)
-                    client.sendall(data)
+                    if not self._is_mute:
+                        client.sendall(data)
                 else:
                     data = client.recv(65536)
                     if data and self._is_cut():
                         self._cut_off(client, server, data)
-                        return
-                    server.sendall(data)
+                        if not self._is_mute:
+                            return
+                    elif not self._is_mute:
+                        server.sendall(data)
             except OSError:
                 data = b""
             if not data:
@@ -89,10 +103,13 @@ class Proxy:
         assert self._cut is not None
         _, delivered = self._cut
         self._cut = None
+        self._is_mute = self._mutes
         if delivered:
             server.sendall(data)
             # It has acted when it answers; in the middle of a pipeline it does not answer yet.
             select.select([server], [], [], 0.3)
+        if self._is_mute:
+            return
         client.close()
         server.close()
 

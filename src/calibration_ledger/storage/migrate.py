@@ -7,11 +7,13 @@ process that dies in the middle leaves no trace.
 
 from __future__ import annotations
 
+import sys
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -79,18 +81,45 @@ def migrations_dir() -> Path:
     for folder in (package / "migrations", package.parents[1] / "migrations"):
         if (folder / "env.py").is_file():
             return folder
+    if getattr(sys, "frozen", False):
+        raise MigrationsNotFoundError(
+            "this program was frozen without the migrations of calibration-ledger: freeze it with "
+            "all of the package (PyInstaller: --collect-all calibration_ledger)."
+        )
     raise MigrationsNotFoundError(
         "this installation of calibration-ledger lacks its migrations: install it again from where "
         "you got it (pip install --force-reinstall PATH-OR-GIT-URL)."
     )
 
 
-def alembic_config(connection: sa.Connection | None = None) -> Config:
+@contextmanager
+def migration_files() -> Iterator[Path]:
+    """The migrations as files, which Alembic needs: unpacked where the program runs from a zip.
+
+    Raises:
+        MigrationsNotFoundError: there are none.
+    """
+    packed = files("calibration_ledger") / "migrations"
+    if isinstance(packed, Path) or not (packed / "env.py").is_file():
+        yield migrations_dir()
+        return
+    with TemporaryDirectory(prefix="calibration-ledger-") as name:
+        folder = Path(name)
+        (folder / "versions").mkdir()
+        for one in ((packed / "env.py"), *(packed / "versions").iterdir()):
+            if one.name.endswith(".py"):
+                home = folder if one.name == "env.py" else folder / "versions"
+                (home / one.name).write_bytes(one.read_bytes())
+        yield folder
+
+
+def alembic_config(connection: sa.Connection | None = None, folder: Path | None = None) -> Config:
     """Alembic's configuration, without a file and without a URL in it."""
     from alembic.config import Config
 
     config = Config()
-    config.set_main_option("script_location", str(migrations_dir()).replace("%", "%%"))
+    location = migrations_dir() if folder is None else folder
+    config.set_main_option("script_location", str(location).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
     config.attributes["connection"] = connection
     return config
@@ -100,8 +129,8 @@ def run_migrations(connection: sa.Connection, revision: str = "head") -> None:
     """Bring the database behind an open transaction to a revision, up or down."""
     from alembic import command
 
-    with _alembic_mutex:
-        config = alembic_config(connection)
+    with _alembic_mutex, migration_files() as folder:
+        config = alembic_config(connection, folder)
         current = read_revision(connection)
         down = current is not None and revision.isdigit() and revision < current
         if down or revision == "base":

@@ -93,6 +93,13 @@ class Statements:
     remove_adjustments: str
 
 
+LONG = (
+    *("first_call_from", "count_older", "worst_calls", "newest_call", "first_scored"),
+    *("last_scored", "nth_newest", "unknown_models", "unknown_calls", "uncalibrated_models"),
+)
+"""Statements that may look through a whole history, and take as long as that takes."""
+
+
 def _insert(table: sa.Table) -> sa.Insert:
     return sa.insert(table).values({c.name: bindparam(c.name) for c in table.c})
 

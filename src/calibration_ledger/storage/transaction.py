@@ -196,8 +196,12 @@ class Transaction:
         row = self._execute(self._sql.first_adjustment, (model_id,)).fetchone()
         return None if row is None else Adjustment(*row)
 
+    def _be_patient(self) -> None:
+        """Wait for what comes as long as it takes, where there is a limit."""
+
     def remove_through(self, model_id: int, seq: int) -> None:
         """Remove a model's entries up to one; see `statements` for when."""
+        self._be_patient()
         sql = self._sql
         for text in (sql.remove_details, sql.remove_calls, sql.remove_adjustments):
             self._execute(text, (model_id, seq))

@@ -10,6 +10,7 @@ but when a connection is made and inside a transaction.
 from __future__ import annotations
 
 import threading
+import time
 import weakref
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -22,14 +23,59 @@ from calibration_ledger.errors import LedgerClosedError, NotALedgerError, Reentr
 from calibration_ledger.storage.place import unreadable_url
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Generator, Sequence
 
     from sqlalchemy.engine import Dialect
     from sqlalchemy.pool import PoolProxiedConnection
 
 
+ANSWER_S = 2.0
+"""What a busy server or network may take to answer once a deadline is over."""
+
+
+class SilentServerError(psycopg.OperationalError):
+    """The server did not answer in time; whether it heard the question is not known."""
+
+
+class Impatient(psycopg.Connection[Any]):
+    """A connection that waits for an answer for a bounded time, and then gives the server up.
+
+    The system notices when a network swallows what is sent, but not a machine on the way that
+    takes it and does not pass it on. No more does `lock_timeout`, which the server keeps.
+
+    Attributes:
+        silence_s: how long to wait for the answer to one statement; None: as long as it takes.
+    """
+
+    silence_s: float | None = None
+
+    def wait(self, gen: Generator[Any, Any, Any], *arguments: Any, **keywords: Any) -> Any:
+        """See psycopg's, which looks in at `gen` ten times a second."""
+        if self.silence_s is None:
+            return super().wait(gen, *arguments, **keywords)
+        try:
+            return super().wait(_until(gen, self.silence_s), *arguments, **keywords)
+        except SilentServerError:
+            self.close()  # the answer may still come, and is not one to the next question
+            raise
+
+
+def _until(gen: Generator[Any, Any, Any], silence_s: float) -> Generator[Any, Any, Any]:
+    """The same generator, which ends in an error if it is not done in time."""
+    deadline = time.monotonic() + silence_s
+    try:
+        wanted = next(gen)
+        while True:
+            ready = yield wanted
+            if not ready and time.monotonic() > deadline:
+                raise SilentServerError(f"the server did not answer for {silence_s:g} s")
+            wanted = gen.send(ready)
+    except StopIteration as done:
+        return done.value
+
+
 def make_engine(url: str, timeout_s: float) -> sa.Engine:
-    """An engine whose connections begin and commit only when told to.
+    """An engine whose connections begin and commit only when told to; they are `Impatient`.
 
     Raises:
         InvalidInputError: a port in the URL is none, or hosts and ports do not fit.
@@ -44,12 +90,14 @@ def make_engine(url: str, timeout_s: float) -> sa.Engine:
         "keepalives_idle": 10,
         "keepalives_interval": 10,
         "keepalives_count": 2,
+        # While what was sent is not acknowledged, TCP sends no probes, and tries for 15 minutes.
+        "tcp_user_timeout": 1000 * max(2, int(timeout_s)),
     }
     try:
         parsed.get_dialect()().create_connect_args(parsed)
     except sa.exc.ArgumentError:
         raise unreadable_url() from None
-    return sa.create_engine(
+    engine = sa.create_engine(
         parsed,
         # As on SQLite: one connection for each thread that is in a call, none closed on its own.
         poolclass=sa.QueuePool,
@@ -67,6 +115,18 @@ def make_engine(url: str, timeout_s: float) -> sa.Engine:
             "prepare_threshold": None,
         },
     )
+
+    @sa.event.listens_for(engine, "do_connect")
+    def connect(_dialect: Any, _record: Any, arguments: Any, parameters: Any) -> Impatient:
+        made = Impatient.connect(*arguments, **parameters)
+        made.silence_s = timeout_s + ANSWER_S  # also of what SQLAlchemy asks it first
+        return made
+
+    @sa.event.listens_for(engine, "connect")
+    def be_patient(connection: Any, _record: Any) -> None:
+        connection.silence_s = None  # whoever uses it knows how long an answer may take
+
+    return engine
 
 
 class NoConnectionError(Exception):
@@ -90,6 +150,12 @@ class Held:
         # For the longest texts, which it takes as the server does: another cursor would look
         # through them for parameters each time.
         self.rows: Any = psycopg.RawCursor(connection.driver_connection)  # type: ignore[arg-type]  # SQLAlchemy's type knows no driver
+
+    def bound(self, silence_s: float | None) -> None:
+        """Wait for the answers to come no longer than this; None: as long as it takes."""
+        connection: Any = self.connection.dbapi_connection
+        if connection is not None:
+            connection.silence_s = silence_s
 
     @property
     def is_gone(self) -> bool:

@@ -31,6 +31,7 @@ from calibration_ledger.storage.backend import Raced
 from calibration_ledger.storage.contents import look
 from calibration_ledger.storage.migrate import upgrade
 from calibration_ledger.storage.postgres.connections import (
+    ANSWER_S,
     FIND_TABLES,
     Connections,
     NoConnectionError,
@@ -50,7 +51,7 @@ from calibration_ledger.storage.postgres.faults import (
 )
 from calibration_ledger.storage.schema import TABLES
 from calibration_ledger.storage.sqlite.forks import open_backends
-from calibration_ledger.storage.statements import statements
+from calibration_ledger.storage.statements import LONG, statements
 from calibration_ledger.storage.transaction import Transaction
 
 if TYPE_CHECKING:
@@ -103,6 +104,7 @@ class PostgresBackend:
         self._ids: dict[str, int] = {}
         self._connections = Connections(place.url, place.shown, timeout_s)
         self.sql = statements(self._connections.dialect)
+        self._long = frozenset(getattr(self.sql, name) for name in LONG)
         open_backends.add(self)
         try:
             self._look()
@@ -128,7 +130,10 @@ class PostgresBackend:
         return find_by_id(self.read, self.sql.find_known, self.sql, self._ids, model)
 
     def _read(self, text: str, parameters: Sequence[Any] = ()) -> list[Any]:
+        limit_s = None if text in self._long else self._timeout_s + ANSWER_S
+
         def attempt(held: Held, _: float) -> list[Any]:
+            held.bound(limit_s)
             rows: list[Any] = held.cursor.execute(text, parameters).fetchall()
             return rows
 
@@ -175,6 +180,7 @@ class PostgresBackend:
     def _run(
         self, held: Held, deadline: float, work: Callable[..., Result], arguments: Sequence[Any]
     ) -> Result:
+        held.bound(self._timeout_s + ANSWER_S)
         try:
             limited_at = time.monotonic()
             settings = self._settings.format(milliseconds=left_ms(deadline))
@@ -203,6 +209,7 @@ class PostgresBackend:
         return result
 
     def _commit(self, held: Held) -> None:
+        held.bound(self._timeout_s + ANSWER_S)
         try:
             held.control.execute("COMMIT")
         except psycopg.Error as error:
@@ -254,7 +261,7 @@ class PostgresBackend:
                         self._look()  # says that the ledger was upgraded, or is gone
                     raise postgres_fault(error, shown, doing) from error
                 if time.monotonic() + pause_s > deadline:
-                    if is_starting(error):
+                    if is_starting(error) or lost:
                         raise postgres_fault(error, shown, doing) from error
                     raise in_the_way(shown, self._timeout_s, doing) from error
             # With jitter: two that collided would collide again.
@@ -306,7 +313,7 @@ _ROWS_AT_ONCE = 100
 class PostgresTransaction(Transaction):
     """A transaction that waits for all its locks together no longer than until the deadline."""
 
-    __slots__ = ("_deadline", "_ids", "_limited_at", "_on_citus", "_rows")
+    __slots__ = ("_deadline", "_held", "_ids", "_limited_at", "_on_citus", "_rows")
 
     def __init__(
         self,
@@ -332,6 +339,7 @@ class PostgresTransaction(Transaction):
             on_citus: whether the rows may be spread over several machines.
         """
         super().__init__(held.cursor, sql, ledger)
+        self._held = held
         self._rows = held.rows
         self._ids = ids
         self._deadline = deadline
@@ -352,6 +360,10 @@ class PostgresTransaction(Transaction):
         """See `Transaction._lock`."""
         rows = find_by_id(self._ask, self._sql.load_known, self._sql, self._ids, model)
         return rows[0] if rows else None
+
+    def _be_patient(self) -> None:
+        """See `Transaction._be_patient`."""
+        self._held.bound(None)
 
     def add_model(self, model: str) -> int:
         """See `Transaction.add_model`."""
