@@ -11,7 +11,7 @@ import pytest
 from calibration_ledger import AdaptiveCalibrator
 from calibration_ledger.errors import InvalidInputError, LedgerPathError
 from calibration_ledger.storage.place import find_place
-from cli.conftest import PROGRAM, TIMEOUT_S, run_process
+from cli.conftest import PROGRAM, TIMEOUT_S, run_in_terminal, run_process
 
 linux = pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
 
@@ -200,3 +200,18 @@ def test_a_plain_terminal_shows_names_it_does_not_know_as_escapes(ledger_path, p
     assert (done.code, done.err) == (0, "")
     is_ascii = "PYTHONUTF8" in plain or "PYTHONIOENCODING" in plain
     assert (r"mod\xe8le \U0001f680" if is_ascii else "modèle 🚀") in done.out
+
+
+def test_a_dumb_terminal_gets_no_control_codes(tmp_path):
+    demo = ("demo", "--at", tmp_path / "demo.db")
+    assert "\x1b[" in run_in_terminal(*demo, TERM="xterm").out
+    (tmp_path / "demo.db").unlink()
+    shown = run_in_terminal("demo", "--at", tmp_path / "other.db", TERM="dumb").out
+    assert "Recorded 960 measured calls" in shown
+    assert "\x1b" not in shown
+
+
+def test_a_command_that_is_suggested_quotes_a_folder_with_blanks(run, tmp_path):
+    path = tmp_path / "a b" / "calls.db"
+    result = run("--ledger", path, "record", "m", "--prompt-tokens=1", "--actual-ms=5")
+    assert f"mkdir -p '{path.parent}'" in result.stderr

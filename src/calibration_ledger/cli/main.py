@@ -205,6 +205,6 @@ def main(ctx: click.Context, ledger: str | None) -> None:
     The ledger keeps every observed call, learns each model's latency from it, and can be replayed
     and audited to the bit. Start with `calib demo`.
     """
-    if os.environ.get("NO_COLOR"):
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         ctx.color = False
     ctx.obj = Session(ledger)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import shutil
 import sys
 from contextlib import contextmanager, suppress
@@ -38,6 +39,11 @@ SHOWN_EVERY_S = 0.5
 def is_terminal(stream: TextIO | None) -> bool:
     """Whether a person sees this stream; a stream that the shell closed is None."""
     return stream is not None and stream.isatty()
+
+
+def is_lively(stream: TextIO | None) -> bool:
+    """Whether a line on it can be written over: on a terminal that knows control codes."""
+    return is_terminal(stream) and os.environ.get("TERM") != "dumb"
 
 
 def say(text: str) -> None:
@@ -139,7 +145,7 @@ def progress(label: str, total: int, *, times: int = 1) -> Iterator[Callable[[in
 
     `times` is how often each entry is folded: the work is that many times as long.
     """
-    if total * times < PROGRESS_FROM or not is_terminal(sys.stderr):
+    if total * times < PROGRESS_FROM or not is_lively(sys.stderr):
         yield None
         return
     with click.progressbar(length=total, label=label, file=sys.stderr) as bar:
@@ -181,7 +187,7 @@ class Count:
 @contextmanager
 def counting(label: str) -> Iterator[Count | None]:
     """Show a running count on stderr, if that is a terminal."""
-    if not is_terminal(sys.stderr):
+    if not is_lively(sys.stderr):
         yield None
         return
     count = Count(label)
