@@ -226,3 +226,10 @@ def test_a_name_that_is_no_text_is_shown_all_the_same(tmp_path):
     with pytest.raises(ImportRefusedError) as caught, open_source(os.fspath(tmp_path / name), None):
         pass
     str(caught.value).encode()
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/zero"), reason="there is no such device here")  # noqa: PTH110 - a name
+@pytest.mark.parametrize("kind", ["jsonl", "csv", "ledger"])
+def test_a_device_without_an_end_is_refused(kind, calibrator):
+    with pytest.raises(ImportRefusedError, match=r"/dev/zero, line 1: .*more than"):
+        calibrator.import_calls(kind, "/dev/zero")

@@ -71,7 +71,11 @@ class Source:
             number += 1
             if len(data) > LINE_MAX:
                 end = "\n" if isinstance(data, str) else b"\n"
+                passed = 0
                 while data and not data.endswith(end):
+                    passed += len(data)
+                    if passed > WHOLE_MAX:  # of a device, say, that has no end
+                        self.refuse(number, f"the line goes on for more than {WHOLE_MAX} bytes.")
                     data = self._read(number)
                 yield Line(number, "", f"the line is longer than {LINE_MAX} bytes")
                 continue

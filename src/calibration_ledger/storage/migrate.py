@@ -203,8 +203,10 @@ def upgrade_file(place: File, timeout_s: float, *, locked: bool = False) -> Upgr
         LedgerError: it cannot be upgraded; it is as it was.
     """
     if not locked:
-        # What is no ledger is refused before a lock file is made beside it.
-        current_revision(place, timeout_s)
+        # What is no ledger, or a newer one, is refused before a lock file is made beside it.
+        found = current_revision(place, timeout_s)
+        if found is not None:
+            _refuse_newer(found, place)
         with locked_file(place, timeout_s):
             return upgrade_file(place, timeout_s, locked=True)
     check_one_name(place)

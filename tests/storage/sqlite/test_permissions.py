@@ -2,15 +2,20 @@
 
 import os
 import shutil
+import sqlite3
 import stat
 import subprocess
 import sys
 import tempfile
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from calibration_ledger import AdaptiveCalibrator
+from calibration_ledger.errors import LedgerError
+from calibration_ledger.storage.migrate import upgrade_file
+from calibration_ledger.storage.place import File
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there are no permission bits")
 
@@ -37,6 +42,9 @@ def in_a_process(path, *, umask, user=0, group=0, then=""):
     script = f"""
 import os, tempfile
 from calibration_ledger import AdaptiveCalibrator
+from calibration_ledger.errors import LedgerError
+from calibration_ledger.storage.migrate import upgrade_file
+from calibration_ledger.storage.place import File
 with tempfile.TemporaryDirectory() as warm, AdaptiveCalibrator(warm + "/x.db") as c:
     c.record("m", 1, 1.0)
     list(c.calls())
@@ -139,3 +147,17 @@ def test_the_lock_file_of_an_older_ledger_is_mended_by_the_next_writer(folder):
         calibrator.record("m", 1, 1.0)
     assert modes(folder)["l.db.lock"] == "0o660"
     assert modes(folder)["l.db"] == "0o664"
+
+
+@pytest.mark.parametrize("revision", ["x'00ff'", "'9999'", "'nonsense'"])
+def test_an_upgrade_that_is_refused_leaves_no_lock_file(folder, revision):
+    ledger = folder / "l.db"
+    with AdaptiveCalibrator(ledger) as calibrator:
+        calibrator.record("m", 1, 1.0)
+    ledger.with_name("l.db.lock").unlink()
+    with closing(sqlite3.connect(ledger)) as shell:
+        shell.execute(f"UPDATE alembic_version SET version_num = {revision}")
+        shell.commit()
+    with pytest.raises(LedgerError):
+        upgrade_file(File(ledger), 5.0)
+    assert list(modes(folder)) == ["l.db"]
