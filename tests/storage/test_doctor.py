@@ -133,7 +133,7 @@ def test_a_log_that_a_killed_program_left_is_read(sound):
 def test_what_changes_while_it_is_read_as_still_is_read_again(sound, monkeypatch):
     stamps = iter([(1, 1, 1), (1, 1, 2)])
     monkeypatch.setattr(doctor_sqlite, "_stamp", lambda _: next(stamps))
-    monkeypatch.setattr(doctor_sqlite, "open_backends", [])
+    monkeypatch.setattr(doctor_sqlite, "is_at_rest", lambda: True)
     assert facts_of(sound).state == "current"
     assert next(stamps, None) is None
     assert Path(f"{sound}-shm").exists()  # the second time it was read like every other

@@ -320,6 +320,36 @@ def test_storage_never_opens_a_file_itself():
     assert calls == opened
 
 
+def test_every_sqlite_connection_passes_the_gate_of_forks():
+    """Whatever else opened one would carry it into children: see `storage.sqlite.forks`."""
+    opening = re.compile(r".*\bsqlite3\.(?:connect|Connection)|(?:.*\.)?create_engine")
+    opened = offenders(
+        lambda m: {
+            ast.unparse(node)
+            for node in running(tree_of(m))
+            if isinstance(node, ast.Call) and opening.fullmatch(ast.unparse(node.func))
+        }
+    )
+    assert opened.keys() == {
+        "storage.postgres.connections",
+        "storage.sqlite.forks",
+        "storage.sqlite.migrate",
+    }
+    assert opened["storage.sqlite.forks"] == {
+        "sqlite3.connect(target, isolation_level=None, check_same_thread=False)"  # `private`
+    }
+    assert opened["storage.sqlite.migrate"] == {
+        "sa.create_engine('sqlite://', creator=lambda: raw, poolclass=sa.StaticPool)"
+    }
+    private = {
+        ast.unparse(node)
+        for module in MODULES
+        for node in running(tree_of(module))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "private"
+    }
+    assert private == {"private()", "private(':memory:')"}, "a file is no private database"
+
+
 def test_migrations_import_nothing_of_today():
     """History never imports the present: a revision must run as it did when it was released."""
     revisions = sorted(MIGRATIONS.glob("*.py"))

@@ -32,7 +32,7 @@ def open_ledger(place: Place, durability: str, timeout_s: float) -> Ledger:
     if isinstance(place, File):
         return Ledger(SQLiteBackend(place, durability, timeout_s))
     if isinstance(place, Memory):
-        return Ledger(MemoryBackend(place))
+        return Ledger(MemoryBackend(place, timeout_s))
     with _needs_psycopg():
         from calibration_ledger.storage.postgres.server import PostgresBackend
     return Ledger(PostgresBackend(place, durability, timeout_s))

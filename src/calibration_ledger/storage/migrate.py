@@ -8,15 +8,12 @@ process that dies in the middle leaves no trace.
 from __future__ import annotations
 
 import sys
-import threading
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
-
-import sqlalchemy as sa
 
 from calibration_ledger.core.values import Value
 from calibration_ledger.errors import (
@@ -33,24 +30,27 @@ from calibration_ledger.storage.place import (
     check_one_name,
     find_place,
 )
-from calibration_ledger.storage.schema import READABLE_VIEW, REVISION, TABLES
+from calibration_ledger.storage.schema import READABLE_VIEW, REVISION, TABLES, VERSION_TABLE
 from calibration_ledger.storage.sqlite.connections import connect_reader, list_tables
 from calibration_ledger.storage.sqlite.copies import backup_beside
 from calibration_ledger.storage.sqlite.faults import faults_of
-from calibration_ledger.storage.sqlite.forks import no_fork
-from calibration_ledger.storage.sqlite.lock import locked_file
-from calibration_ledger.storage.sqlite.migrate import begun_file
+from calibration_ledger.storage.sqlite.forks import private, run
+from calibration_ledger.storage.sqlite.lock import OneAtATime, locked_file
+from calibration_ledger.storage.sqlite.migrate import begun_file, engine_of, make_file
 from calibration_ledger.storage.sqlite.soundness import LIST_SCHEMA, damaged_parts, foreign_parts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    import sqlalchemy as sa
     from alembic.config import Config
 
     from calibration_ledger.core.values import Distribution
     from calibration_ledger.storage.place import Place
 
-_alembic_mutex = threading.Lock()
+_ALEMBIC_TIMEOUT_S = 30.0
+
+_alembic = OneAtATime("the migrations", _ALEMBIC_TIMEOUT_S)
 """Alembic's context is global to the process."""
 
 
@@ -127,9 +127,13 @@ def alembic_config(connection: sa.Connection | None = None, folder: Path | None 
 
 def run_migrations(connection: sa.Connection, revision: str = "head") -> None:
     """Bring the database behind an open transaction to a revision, up or down."""
+    _alembic.run(_run_migrations, connection, revision)
+
+
+def _run_migrations(connection: sa.Connection, revision: str) -> None:
     from alembic import command
 
-    with _alembic_mutex, migration_files() as folder:
+    with migration_files() as folder:
         config = alembic_config(connection, folder)
         current = read_revision(connection)
         down = current is not None and revision.isdigit() and revision < current
@@ -137,6 +141,37 @@ def run_migrations(connection: sa.Connection, revision: str = "head") -> None:
             command.downgrade(config, revision)
         else:
             command.upgrade(config, revision)
+
+
+_plan: list[tuple[str, ...]] = []
+
+
+def has_plan() -> bool:
+    """Whether `plan_of_new` is known by now, and takes no time."""
+    return bool(_plan)
+
+
+def plan_of_new() -> tuple[str, ...]:
+    """The statements that make a ledger: what the migrations leave in an empty database.
+
+    Alembic writes to the program's log, whose lock may be another thread's for ever. So it is
+    asked once, before the writers' lock is taken, and never while that is held.
+    """
+    if not _plan:
+        _plan.append(run(_plan_of_new))
+    return _plan[0]
+
+
+def _plan_of_new() -> tuple[str, ...]:
+    with closing(private(":memory:")) as raw, engine_of(raw).begin() as connection:
+        run_migrations(connection)
+        made = connection.exec_driver_sql(
+            "SELECT sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY rowid"
+        )
+        return (
+            *made.scalars().all(),
+            f"INSERT INTO {VERSION_TABLE} VALUES ('{read_revision(connection)}')",
+        )
 
 
 def read_revision(connection: sa.Connection, ledger: str = "this") -> str | None:
@@ -207,15 +242,19 @@ def upgrade_file(place: File, timeout_s: float, *, locked: bool = False) -> Upgr
         found = current_revision(place, timeout_s)
         if found is not None:
             _refuse_newer(found, place)
+        else:
+            plan_of_new()
         with locked_file(place, timeout_s):
             return upgrade_file(place, timeout_s, locked=True)
     check_one_name(place)
-    before, backup = current_revision(place, timeout_s), None
+    before = current_revision(place, timeout_s)
     if before == REVISION:
         return Upgrade(place.shown, before, REVISION, None)
-    if before is not None:
-        _refuse_newer(before, place)
-        backup = backup_beside(place, before, timeout_s)
+    if before is None:
+        make_file(place, plan_of_new(), timeout_s)
+        return Upgrade(place.shown, None, REVISION, None)
+    _refuse_newer(before, place)
+    backup = backup_beside(place, before, timeout_s)
     with begun_file(place, timeout_s) as connection:
         run_migrations(connection)
     return Upgrade(place.shown, before, REVISION, backup)
@@ -248,16 +287,12 @@ def reader_of(place: File | Server, timeout_s: float) -> Iterator[sa.Connection]
         with begun(place, timeout_s, locked=False) as connection:
             yield connection
         return
-    engine = sa.create_engine(
-        "sqlite://",
-        creator=lambda: connect_reader(place.path, timeout_s),
-        poolclass=sa.NullPool,
-    )
-    try:
-        with faults_of(place.shown, "read"), no_fork(), engine.connect() as connection:
-            yield connection
-    finally:
-        engine.dispose()
+    with (
+        faults_of(place.shown, "read"),
+        connect_reader(place.path, timeout_s) as raw,
+        engine_of(raw).connect() as connection,
+    ):
+        yield connection
 
 
 @contextmanager

@@ -6,6 +6,7 @@ order in constant memory. It is no ledger, so it needs no durability and no lock
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -13,6 +14,7 @@ from calibration_ledger.core.entries import Adjustment
 from calibration_ledger.core.history import Page
 from calibration_ledger.errors import NotRecordedError
 from calibration_ledger.storage.ledger import archived_seq
+from calibration_ledger.storage.sqlite.forks import forked_error, private, run
 from calibration_ledger.storage.transaction import PAGE
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from calibration_ledger.core.entries import CallRow
+    from calibration_ledger.storage.backend import Result
 
 _CACHE_KIB = 16 * 1024
 """Memory for the database, and as much again for sorting; what does not fit goes to disk."""
@@ -31,20 +34,38 @@ class _Temporary:
     _SCHEMA = ""
 
     def __init__(self) -> None:
-        self._connection = sqlite3.connect("", isolation_level=None)
-        self._execute = self._connection.execute
+        self._connection = private()
+        self._pid = os.getpid()
         # Nothing here is ever rolled back or outlives the process; and what was compiled to keep
         # temporary data in memory is told to use a file.
         for text in ("journal_mode=OFF", "synchronous=OFF", "temp_store=FILE"):
             self._execute(f"PRAGMA {text}")
         self._execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
-        self._connection.executescript(self._SCHEMA)
+        self._run(self._connection.executescript, self._SCHEMA)
         self._execute("BEGIN")
+
+    def _run(self, work: Callable[..., Result], *arguments: Any) -> Result:
+        """Run one step: a fork may come between two, and a child has no part in the file."""
+        if self._pid != os.getpid():
+            raise forked_error()
+        return run(work, *arguments)
+
+    def _execute(self, text: str, values: Sequence[Any] = ()) -> list[Any]:
+        return self._run(lambda: self._connection.execute(text, values).fetchall())
+
+    def _executemany(self, text: str, rows: Iterable[Sequence[Any]]) -> None:
+        self._run(self._connection.executemany, text, rows)
+
+    def _rows(self, text: str) -> Iterator[Any]:
+        """The rows of a statement that may be many."""
+        cursor = self._run(self._connection.execute, text)
+        while page := self._run(cursor.fetchmany, PAGE):
+            yield from page
 
     def _insert(self, table: str, rows: Sequence[Sequence[Any]]) -> None:
         if rows:
             places = ", ".join("?" * len(rows[0]))
-            self._connection.executemany(f"INSERT INTO {table} VALUES ({places})", rows)
+            self._executemany(f"INSERT INTO {table} VALUES ({places})", rows)
 
     def __enter__(self) -> Self:
         return self
@@ -91,19 +112,20 @@ class StagedCalls(_Temporary):
     def median_ms_per_token(self) -> float | None:
         """The median of the milliseconds a token; calls of 0 ms or 0 tokens have none."""
         speeds = "FROM rows WHERE actual_ms > 0 AND prompt_tokens + completion_tokens > 0"
-        (count,) = self._execute(f"SELECT count(*) {speeds}").fetchone()
+        ((count,),) = self._execute(f"SELECT count(*) {speeds}")
         if not count:
             return None
-        row = self._execute(
+        ((median,),) = self._execute(
             f"SELECT actual_ms / (prompt_tokens + completion_tokens) {speeds}"
             f" ORDER BY 1 LIMIT 1 OFFSET {count // 2}"
-        ).fetchone()
-        return float(row[0])
+        )
+        return float(median)
 
     def count_known_by_file(self) -> int:
         """How many rows have neither a time nor a request id."""
         text = "SELECT count(*) FROM rows WHERE request_id IS NULL AND NOT is_timed"
-        return int(self._execute(text).fetchone()[0])
+        ((count,),) = self._execute(text)
+        return int(count)
 
     def settle(self, file: str) -> None:
         """Put the rows in order, give each its request id, and find those that are there twice.
@@ -143,7 +165,7 @@ class StagedCalls(_Temporary):
 
         Gives (line, the earlier line, model, request id).
         """
-        yield from self._execute(
+        yield from self._rows(
             "SELECT line, first, model, request_id FROM ordered WHERE conflict ORDER BY line"
         )
 
@@ -153,19 +175,18 @@ class StagedCalls(_Temporary):
 
     def drop(self, places: Iterable[int]) -> None:
         """Leave rows out."""
-        self._connection.executemany(
-            "DELETE FROM ordered WHERE rowid = ?", [(place,) for place in places]
-        )
+        self._executemany("DELETE FROM ordered WHERE rowid = ?", [(place,) for place in places])
 
     def set_present(self, places: Iterable[int]) -> None:
         """Mark rows that the ledger has already."""
-        self._connection.executemany(
+        self._executemany(
             "UPDATE ordered SET present = 1 WHERE rowid = ?", [(place,) for place in places]
         )
 
     def count_present(self) -> int:
         """How many rows are marked."""
-        return int(self._execute("SELECT count(*) FROM ordered WHERE present").fetchone()[0])
+        ((count,),) = self._execute("SELECT count(*) FROM ordered WHERE present")
+        return int(count)
 
     def pages(self, size: int) -> Iterator[list[StagedCall]]:
         """The rows that are not marked, by model, time and line.
@@ -179,7 +200,7 @@ class StagedCalls(_Temporary):
                 " request_id, details FROM ordered WHERE rowid > ? AND NOT present"
                 " ORDER BY rowid LIMIT ?",
                 (after, size),
-            ).fetchall()
+            )
             if not found:
                 return
             after = found[-1][0]
@@ -219,18 +240,18 @@ class StagedEntries(_Temporary):
 
     def repeated_request(self) -> tuple[int, str, str] | None:
         """The first (line, model, request id) that the model has in an earlier entry."""
-        row: tuple[int, str, str] | None = self._execute(
+        rows = self._execute(
             "SELECT found.line, models.model, request_id FROM (SELECT line, model, request_id,"
             " row_number() OVER (PARTITION BY model, request_id ORDER BY seq) AS ordinal"
             " FROM calls WHERE request_id IS NOT NULL) AS found"
             " JOIN models ON models.number = found.model WHERE ordinal > 1"
             " ORDER BY found.line LIMIT 1"
-        ).fetchone()
-        return row
+        )
+        return rows[0] if rows else None
 
     def models(self) -> Iterator[StagedModel]:
         """The models in the order of the file."""
-        for row in self._execute("SELECT number, model, seq, head, line FROM models ORDER BY 1"):
+        for row in self._rows("SELECT number, model, seq, head, line FROM models ORDER BY 1"):
             yield StagedModel(self._execute, *row)
 
 
@@ -238,7 +259,13 @@ class StagedModel:
     """One model of a ledger file: read like a `ledger.ModelHistory`."""
 
     def __init__(
-        self, execute: Callable[..., Any], number: int, model: str, seq: int, head: bytes, line: int
+        self,
+        execute: Callable[..., list[Any]],
+        number: int,
+        model: str,
+        seq: int,
+        head: bytes,
+        line: int,
     ) -> None:
         """Read the adjustments; the calls come in pages."""
         self._execute = execute
@@ -260,16 +287,16 @@ class StagedModel:
                 " request_id, details FROM calls WHERE model = ? AND seq > ? AND seq <= ?"
                 " ORDER BY seq",
                 (self._number, after, min(through, after + PAGE)),
-            ).fetchall()
+            )
             if rows:
                 yield Page(rows, [])
             after += PAGE
 
     def line_of(self, seq: int | None) -> int | None:
         """The line of an entry."""
-        row = self._execute(
+        rows = self._execute(
             "SELECT line FROM calls WHERE model = ? AND seq = ? UNION ALL"
             " SELECT line FROM adjustments WHERE model = ? AND seq = ?",
             (self._number, seq, self._number, seq),
-        ).fetchone()
-        return None if row is None else int(row[0])
+        )
+        return int(rows[0][0]) if rows else None

@@ -70,6 +70,11 @@ def let_go(holder):
     holder.stdin.flush()
 
 
+def threads_of_process():
+    """Those that Python's threading does not know of included."""
+    return list(Path("/proc/self/task").iterdir())
+
+
 def open_descriptors():
     return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
@@ -195,7 +200,7 @@ class TestWriterLock:
 
     def test_its_descriptor_is_not_inherited_by_programs_that_are_started(self, lock):
         assert lock.acquire(1.0)
-        assert not os.get_inheritable(lock._descriptor)
+        assert not os.get_inheritable(lock._file.fileno())
         lock.release()
 
     def test_two_threads_never_hold_it_both(self, lock):
@@ -257,37 +262,43 @@ class TestWriterLock:
             lock.release()
             assert soon(lambda: free_elsewhere(ledger))
 
-    def test_at_most_one_helper_thread_waits_however_many_give_up(self, lock, hold_elsewhere):
+    @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="there is no /proc")
+    def test_at_most_one_helper_thread_waits_however_many_give_up(
+        self, lock, hold_elsewhere, monkeypatch
+    ):
+        monkeypatch.setattr(lock_module, "_IDLE_S", 0.01)
+        assert soon(lambda: len(threads_of_process()) == threading.active_count())
+        before = len(threads_of_process())
         hold_elsewhere()
         for _ in range(20):
             assert not lock.acquire(0.001)
-        helpers = [t for t in threading.enumerate() if t is lock._helper]
-        assert len(helpers) == 1
-        assert helpers[0].daemon
+        assert len(threads_of_process()) == before + 1
 
+    @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="there is no /proc")
     def test_the_helper_thread_ends_when_nobody_waits_and_is_replaced(
         self, lock, hold_elsewhere, monkeypatch
     ):
         monkeypatch.setattr(lock_module, "_IDLE_S", 0.01)
+        assert soon(lambda: len(threads_of_process()) == threading.active_count())
+        before = len(threads_of_process())
         for _ in range(3):
             holder = hold_elsewhere()
             threading.Timer(0.05, let_go, [holder]).start()
             assert lock.acquire(30.0)
             lock.release()
-            helper = lock._helper
-            assert soon(lambda: lock._helper is None)
-            assert helper is None or soon(lambda gone=helper: not gone.is_alive())
+            assert soon(lambda: not lock._has_helper)
+            assert soon(lambda: len(threads_of_process()) == before)
 
     def test_where_no_thread_can_be_started_it_polls_until_the_deadline(
         self, lock, hold_elsewhere, monkeypatch
     ):
-        def refuse(_thread):
+        def refuse(*_):
             raise RuntimeError("can't create new thread at interpreter shutdown")
 
         holder = hold_elsewhere()
         timer = threading.Timer(0.1, let_go, [holder])
         timer.start()
-        monkeypatch.setattr(threading.Thread, "start", refuse)
+        monkeypatch.setattr(lock_module, "start_new_thread", refuse)
         assert not lock.acquire(0.02)
         assert lock.acquire(30.0)
         lock.release()
@@ -329,10 +340,11 @@ class TestFork:
         reader, writer = os.pipe()
         child = os.fork()
         if not child:
-            answers = [lock._descriptor, lock.acquire(0.05)]
+            own = writer_lock(ledger)
+            answers = [own is lock, lock._file.closed, own.acquire(0.05)]
             os.read(reader, 1)  # the parent has released now
-            answers.append(lock.acquire(30.0))
-            os._exit(0 if answers == [-1, False, True] else 1)
+            answers.append(own.acquire(30.0))
+            os._exit(0 if answers == [False, True, False, True] else 1)
         time.sleep(0.2)
         assert not free_elsewhere(ledger)
         lock.release()
@@ -395,14 +407,17 @@ class TestFork:
         assert os.waitpid(children[0], 0)[1] == 0
         lock.release()
 
-    def test_a_fork_under_an_abandoned_wait_leaves_both_sides_working(self, lock, hold_elsewhere):
+    def test_a_fork_under_an_abandoned_wait_leaves_both_sides_working(
+        self, ledger, lock, hold_elsewhere
+    ):
         holder = hold_elsewhere()
         assert not lock.acquire(0.02)
         child = os.fork()
         if not child:
-            got = lock.acquire(30.0)
+            own = writer_lock(ledger)
+            got = own.acquire(30.0)
             if got:
-                lock.release()
+                own.release()
             os._exit(0 if got else 1)
         let_go(holder)
         assert lock.acquire(30.0)
@@ -460,7 +475,7 @@ def test_locks_of_ledgers_that_nobody_uses_are_forgotten(tmp_path):
         held.release()
     del held
     gc.collect()
-    assert not [path for path in lock_module._locks if path.startswith(str(tmp_path))]
+    assert not [path for _, path in lock_module._locks if path.startswith(str(tmp_path))]
 
 
 def test_a_lock_that_outlives_the_modules_it_uses_says_nothing_at_exit(tmp_path):

@@ -11,30 +11,31 @@ import os
 import sqlite3
 import threading
 import weakref
+from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-import sqlalchemy as sa
-
 from calibration_ledger.errors import LedgerReplacedError, ReentrantCallError
 from calibration_ledger.storage.place import bytes_of, refuse_second_name
 from calibration_ledger.storage.sqlite.faults import DRIVER_ERRORS, sqlite_fault
-from calibration_ledger.storage.sqlite.forks import check_safe, pausables
+from calibration_ledger.storage.sqlite.forks import (
+    Connection,
+    Retired,
+    close_all,
+    connect,
+    forked_error,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
-    from sqlalchemy.engine import Dialect, Engine
-    from sqlalchemy.pool import PoolProxiedConnection
-
     from calibration_ledger.storage.backend import Result
+    from calibration_ledger.storage.sqlite.forks import Handle
 
 
 # -- opening a file: every setting with its reason ------------------------------------------
-# SQLAlchemy owns the pools, so that a connection whose thread has died goes back to be used again;
-# `pool_size=0` means without limit: one connection of a kind for each thread that is in a call.
 
 SYNCHRONOUS = {"full": "FULL", "normal": "NORMAL"}
 """`full`: a call whose record() returned survives a power cut. `normal`: it may not, but the
@@ -52,55 +53,40 @@ def uri(path: Path, mode: str, *, immutable: bool = False) -> str:
     return f"file:{name}?mode={mode}" + ("&immutable=1" if immutable else "")
 
 
-class StillConnection(sqlite3.Connection):
+class StillConnection(Connection):
     """A connection that takes its file as immutable, and notices no change."""
 
 
-def connect(
-    target: str, timeout_s: float, factory: type[sqlite3.Connection] = sqlite3.Connection
-) -> sqlite3.Connection:
-    """A connection that begins and commits only when told to."""
-    return sqlite3.connect(
-        target,
-        factory=factory,
-        uri=True,
-        timeout=timeout_s,
-        # The driver's own transactions begin deferred, and fail to upgrade when others write.
-        isolation_level=None,
-        # A connection is used by one thread at a time, but not always by the one that made it.
-        check_same_thread=False,
-    )
-
-
-def connect_writer(path: Path, durability: str, timeout_s: float) -> sqlite3.Connection:
+def connect_writer(path: Path, durability: str, timeout_s: float, holder: object = None) -> Handle:
     """A connection that writes. The caller holds the writers' lock."""
-    connection = connect(uri(path, "rw"), timeout_s)
+    handle = connect(uri(path, "rw"), timeout_s, holder=holder, writes=True)
     try:
+        execute = handle.connection.execute
         # Only the holder of the lock may switch the mode: under concurrency the switch fails,
         # whatever the timeout. Ledgers are made in WAL; somebody may have changed it since.
-        if connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
-            set_wal(connection)
-        connection.execute(f"PRAGMA synchronous={SYNCHRONOUS[durability]}")
-        connection.execute("PRAGMA foreign_keys=ON")  # before any BEGIN: inside, it does nothing
-        connection.execute(f"PRAGMA journal_size_limit={JOURNAL_SIZE_LIMIT}")
+        if execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+            set_wal(handle.connection)
+        execute(f"PRAGMA synchronous={SYNCHRONOUS[durability]}")
+        execute("PRAGMA foreign_keys=ON")  # before any BEGIN: inside, it does nothing
+        execute(f"PRAGMA journal_size_limit={JOURNAL_SIZE_LIMIT}")
     except BaseException:
-        connection.close()
+        handle.close()
         raise
-    return connection
+    return handle
 
 
-def connect_migrator(path: Path, timeout_s: float) -> sqlite3.Connection:
+def connect_migrator(path: Path, timeout_s: float) -> Handle:
     """A connection that makes or upgrades a ledger. The caller holds the writers' lock."""
-    connection = connect(uri(path, "rwc"), timeout_s)
+    handle = connect(uri(path, "rwc"), timeout_s, writes=True)
     try:
-        connection.execute("PRAGMA synchronous=FULL")  # whatever the ledger's durability
+        handle.connection.execute("PRAGMA synchronous=FULL")  # whatever the ledger's durability
         # With them on, rebuilding a table would delete the rows that refer to it. Some builds of
         # SQLite have them on by default, and inside the transaction the pragma does nothing.
-        connection.execute("PRAGMA foreign_keys=OFF")
+        handle.connection.execute("PRAGMA foreign_keys=OFF")
     except BaseException:
-        connection.close()
+        handle.close()
         raise
-    return connection
+    return handle
 
 
 def set_wal(connection: sqlite3.Connection) -> None:
@@ -118,7 +104,7 @@ def set_wal(connection: sqlite3.Connection) -> None:
         )
 
 
-def connect_reader(path: Path, timeout_s: float) -> sqlite3.Connection:
+def connect_reader(path: Path, timeout_s: float, holder: object = None) -> Handle:
     """A connection that can only read: a still one where the file must be taken as immutable."""
     # Reading a WAL database takes a -wal and a -shm. In a folder that we may not write, SQLite
     # cannot make them; beside a file that we may not write, it would make them as ours, and its
@@ -127,13 +113,13 @@ def connect_reader(path: Path, timeout_s: float) -> sqlite3.Connection:
     folder = os.path.dirname(os.path.realpath(path))  # noqa: PTH120 - of the file, not of a link
     may_write = os.access(folder, os.W_OK) and os.access(path, os.W_OK)
     if log_identity(path) or may_write:
-        return connect(uri(path, "ro"), timeout_s)
-    return connect_still(path, timeout_s)
+        return connect(uri(path, "ro"), timeout_s, holder=holder)
+    return connect_still(path, timeout_s, holder)
 
 
-def connect_still(path: Path, timeout_s: float) -> sqlite3.Connection:
+def connect_still(path: Path, timeout_s: float, holder: object = None) -> Handle:
     """A connection that takes the file as immutable: no locks, and no files beside it."""
-    return connect(uri(path, "ro", immutable=True), timeout_s, StillConnection)
+    return connect(uri(path, "ro", immutable=True), timeout_s, StillConnection, holder=holder)
 
 
 def log_identity(path: Path) -> tuple[int, int] | None:
@@ -172,57 +158,49 @@ def cut_page(path: Path, page_size: int) -> list[str]:
     return [f"the file ends in the middle of page {size // page_size + 1}: its end was cut off"]
 
 
-def pooled(creator: Callable[[], sqlite3.Connection]) -> sa.Engine:
-    """An engine over such connections that never closes one on its own."""
-    return sa.create_engine(
-        "sqlite://",
-        creator=creator,
-        poolclass=sa.QueuePool,
-        pool_size=0,
-        # Every statement of ours ends its own transaction.
-        pool_reset_on_return=None,
-    )
-
-
 # -- the connections of a backend -----------------------------------------------------------
 
 _LOOK_EVERY_S = 0.001
 
 
+class _Life:
+    """Kept by a thread, and gone with it."""
+
+    __slots__ = ("__weakref__",)
+
+
+_NOBODY = weakref.ref(_Life())
+
+
 class Held:
     """A connection that a thread keeps, with its cursor and the file that it was opened on.
 
-    Use it `with held.busy` only, and look inside whether it still `is_open`.
+    It is used through `use`, which may find it closed by a fork or a close().
     """
 
     __slots__ = (
-        *("__weakref__", "busy", "connection", "cursor", "identity", "inside", "is_open"),
-        *("is_still", "looked_at", "thread", "transaction"),
+        *("_handle", "connection", "cursor", "identity", "is_still", "looked_at"),
+        *("owner", "transaction", "use"),
     )
 
-    def __init__(
-        self, connection: PoolProxiedConnection, identity: tuple[int, ...], is_still: bool
-    ) -> None:
+    def __init__(self, handle: Handle, identity: tuple[int, ...], is_still: bool) -> None:
         """Make the cursor; whoever writes adds the transaction."""
-        self.connection = connection
+        self._handle = handle
+        self.connection = handle.connection
+        self.use = handle.connection.use
         self.identity = identity
         self.is_still = is_still
-        self.is_open = True
-        self.busy = threading.Lock()
-        self.inside = False  # while its own thread is busy with it
-        self.thread = threading.get_ident()
         self.looked_at = 0.0
-        self.cursor: Any = connection.cursor()
+        self.owner: weakref.ref[_Life] = _NOBODY
+        self.cursor: Any = handle.connection.cursor()
         self.transaction: Any = None
 
-    def shut(self) -> None:
-        """Close it; the caller has it to itself."""
-        if self.is_open:
-            self.is_open = False
-            # An error that is kept keeps the cursor, and with it the statement that failed, and
-            # SQLite closes no file while a statement is left.
-            self.cursor.close()
-            self.connection.invalidate()
+    def read(self, text: str, parameters: Sequence[Any]) -> list[Any]:
+        """All rows of a statement."""
+        # fetchall() steps to the end, which also ends the snapshot: a statement left open would
+        # keep the WAL from being cut back.
+        rows: list[Any] = self.cursor.execute(text, parameters).fetchall()
+        return rows
 
     def run(self, ledger: str, work: Callable[..., Result], arguments: Any) -> Result:
         """Run `work(transaction, *arguments)` in a transaction; `ledger` is for the error."""
@@ -240,16 +218,19 @@ class Held:
                 self.cursor.connection.rollback()
             except sqlite3.Error:
                 # Closing undoes it as well. The error that brought us here is the one to tell.
-                self.shut()
+                self.connection.retire()
             if is_committing and isinstance(error, DRIVER_ERRORS):
-                self.shut()
+                self.connection.retire()
                 raise sqlite_fault(error, ledger, "commit") from error
             raise
         return result
 
 
 class Connections:
-    """Two pools, one of readers and one of writers, and what each thread holds of them."""
+    """What each thread holds: one reading and one writing connection.
+
+    Those of a thread that has ended go to the next that comes.
+    """
 
     def __init__(self, path: Path, durability: str, timeout_s: float) -> None:
         """Open nothing yet."""
@@ -258,29 +239,16 @@ class Connections:
         self._durability = durability
         self._relaxed = durability == "normal"
         self._timeout_s = timeout_s
-        self._inherited: list[Any] = []
-        self._open_pools()
-        pausables.add(self)
-
-    def _open_pools(self) -> None:
+        self._mark = object()  # by which the gate knows them
         self._local = threading.local()
-        self._all: weakref.WeakSet[Held] = weakref.WeakSet()
-        self._mutex = threading.RLock()  # held to open connections, and to list them
-        self._is_opening = False
-        self._paused: list[Any] = []
+        self._kept: dict[str, list[Held]] = {"reader": [], "writer": []}  # of all threads
         # Of which file each log is. A log stays as long as a connection to its file is open.
         self._logs: dict[tuple[int, int], tuple[int, ...]] = {}
-        readers = pooled(lambda: connect_reader(self._path, self._timeout_s))
-        writers = pooled(lambda: connect_writer(self._path, self._durability, self._timeout_s))
-        self._pools: dict[str, Engine] = {"reader": readers, "writer": writers}
-
-    @property
-    def dialect(self) -> Dialect:
-        """SQLAlchemy's dialect of both pools."""
-        return self._pools["reader"].dialect
 
     def held(self, kind: str) -> Held | None:
         """This thread's connection, if it has one to the file that lies at the path now.
+
+        It may be closed, as who uses it finds out: see `Connection.use`.
 
         Raises:
             ReentrantCallError: this thread is in the middle of using it.
@@ -288,9 +256,12 @@ class Connections:
         held: Held | None = getattr(self._local, kind, None)
         if held is None:
             return None
-        if held.inside:
+        connection = held.connection
+        if connection.inside:
+            if connection.pid != os.getpid():
+                raise forked_error()  # the parent's thread was in the middle of using it
             raise ReentrantCallError
-        if held.is_open and self._is_in_place(held):
+        if self._is_in_place(held):
             return held
         self._check_log()
         self.drop(kind)
@@ -301,8 +272,9 @@ class Connections:
 
         SQLite cannot know, and would write it over a backup that was just restored.
         """
-        log = log_identity(self._path)
-        identity = self._identity()
+        identity, log = self._identity(), log_identity(self._path)
+        while (now := self._identity()) != identity:  # a link was switched between the two looks
+            identity, log = now, log_identity(self._path)
         if log is not None and self._logs.get(log, identity) != identity:
             raise LedgerReplacedError(
                 f"{self._path} was replaced or removed while it was in use, and {self._path}-wal "
@@ -344,96 +316,79 @@ class Connections:
         has_log = log_identity(self._path) is not None
         return (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size, has_log)
 
-    def check_out(self, kind: str) -> Held:
-        """A connection to the file at the path, for this thread; `keep` it once it is sound.
+    def check_out(self, kind: str, prepare: Callable[[Held], object]) -> Held:
+        """A connection to the file at the path, which this thread keeps once `prepare` is done.
 
         Raises:
             sqlite3.Error: it cannot be opened.
-            LedgerError: this process was forked at a moment when it should not.
+            LedgerError: the gate is closed, see `forks.connect`; or what `prepare` raises.
         """
-        check_safe()
-        with self._mutex:
-            self._check_log()
-            self._is_opening = True
-            try:
-                while True:
-                    identity, state = self._identity(), self._state()
-                    connection = self._pools[kind].raw_connection()
-                    is_still = isinstance(connection.driver_connection, StillConnection)
-                    mine = state if is_still else identity
-                    # The pool may still have connections to a file that lay here before.
-                    if connection.info.setdefault("identity", mine) == mine:
-                        held = Held(connection, mine, is_still)
-                        self._all.add(held)
-                        return held
-                    connection.invalidate()
-            finally:
-                self._is_opening = False
-
-    def keep(self, kind: str, held: Held) -> None:
-        """Let this thread hold the connection from now on."""
-        log = log_identity(self._path)
-        if log is not None and not held.is_still:
-            self._logs[log] = held.identity
+        self._check_log()
+        held = self._take_over(kind, prepare) or self._open(kind, prepare)
+        held.owner = self._life()
+        self._kept[kind].append(held)
         setattr(self._local, kind, held)
+        return held
+
+    def _open(self, kind: str, prepare: Callable[[Held], object]) -> Held:
+        identity, state = self._identity(), self._state()
+        if kind == "reader":
+            handle = connect_reader(self._path, self._timeout_s, self._mark)
+        else:
+            handle = connect_writer(self._path, self._durability, self._timeout_s, self._mark)
+        try:
+            is_still = isinstance(handle.connection, StillConnection)
+            held = Held(handle, state if is_still else identity, is_still)
+            prepare(held)
+            log = log_identity(self._path)
+            if log is not None and not is_still:
+                self._logs[log] = identity
+            handle.connection.rest()
+        except BaseException:
+            handle.close()
+            raise
+        return held
+
+    def _take_over(self, kind: str, prepare: Callable[[Held], object]) -> Held | None:
+        """One whose thread has ended, if it is to the file at the path; others are closed."""
+        kept = self._kept[kind]
+        for held in kept[:]:
+            if held.owner() is None or held.connection.is_closed:
+                try:
+                    kept.remove(held)
+                except ValueError:  # another thread was quicker
+                    continue
+                held.connection.thread = threading.get_ident()
+                if self._is_in_place(held):
+                    with suppress(Retired):
+                        held.use(prepare, held)
+                        return held
+                held.connection.retire()
+        return None
+
+    def _life(self) -> weakref.ref[_Life]:
+        """What ends with this thread."""
+        life: _Life | None = getattr(self._local, "life", None)
+        if life is None:
+            life = self._local.life = _Life()
+        return weakref.ref(life)
 
     def drop(self, kind: str) -> None:
-        """Close this thread's connection; a writing one under the writers' lock."""
+        """Close this thread's connection."""
         held: Held | None = self._local.__dict__.pop(kind, None)
         if held is not None:
-            with held.busy:
-                held.shut()
-
-    def forget(self) -> None:
-        """Let no later call find a connection; those of calls under way stay until `close`."""
-        self._local = threading.local()
+            held.connection.retire()
 
     def close(self) -> None:
-        """Close every connection, other threads' included; the caller holds the writers' lock."""
-        with self._mutex:
-            self._pools["reader"].dispose()  # those that no thread holds, before any writer too
-            for held in self._list():
-                if held.inside and held.thread == threading.get_ident():
-                    continue  # a signal handler closes: the call that it came into does the rest
-                with held.busy:
-                    held.shut()
-            self._local = threading.local()
-            self._dispose()
-
-    def _list(self) -> list[Held]:
-        # Readers first: only a writer that is the last to close can take the log into the file.
-        return sorted(self._all, key=lambda held: held.transaction is not None)
-
-    def _dispose(self) -> None:
-        for pool in self._pools.values():
-            pool.dispose()
+        """Close every connection, other threads' included; those in use at the end of the use."""
+        close_all(self._timeout_s, self._mark)
         self._logs.clear()
+        for kept in self._kept.values():
+            kept.clear()
 
-    # -- forks: see `forks` ------------------------------------------------------------------
-
-    def pause(self, deadline: float) -> bool:
-        """See `forks.Pausable`."""
-        if not self._mutex.acquire(timeout=max(0.0, deadline - monotonic())):
-            return False
-        self._paused.append(self._mutex)
-        quiet = not self._is_opening
-        for held in self._list():
-            # A fork in the middle of a call of this very thread cannot wait for its end.
-            is_mine = held.thread == threading.get_ident()
-            if held.busy.acquire(timeout=0.0 if is_mine else max(0.0, deadline - monotonic())):
-                self._paused.append(held.busy)
-                held.shut()
-            else:
-                quiet = False
-        self._dispose()
-        return quiet
-
-    def resume(self) -> None:
-        """See `forks.Pausable`."""
-        while self._paused:
-            self._paused.pop().release()
-
-    def after_fork_in_child(self) -> None:
-        """Put aside, still referenced, what could not be closed: no child may close it either."""
-        self._inherited.append((self._pools, self._local, list(self._all)))
-        self._open_pools()
+    def forget(self) -> None:
+        """Let no call of a child find the parent's connections."""
+        self._local = threading.local()
+        self._logs.clear()
+        for kept in self._kept.values():
+            kept.clear()

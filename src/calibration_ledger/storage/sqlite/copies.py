@@ -10,7 +10,6 @@ import errno
 import os
 import secrets
 import sqlite3
-from contextlib import closing
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +30,6 @@ from calibration_ledger.storage.sqlite.connections import (
     uri,
 )
 from calibration_ledger.storage.sqlite.faults import faults_of
-from calibration_ledger.storage.sqlite.forks import no_fork
 from calibration_ledger.storage.sqlite.lock import locked_file
 
 if TYPE_CHECKING:
@@ -69,7 +67,7 @@ def backup_file(place: File, copy: Path, timeout_s: float) -> None:
     ledger = place.path
 
     def fill(partial: Path) -> None:
-        with no_fork(), closing(connect_reader(ledger, timeout_s)) as reader:
+        with connect_reader(ledger, timeout_s) as reader:
             _check_is_made(place, reader)
             reader.execute(VACUUM_INTO, (uri(partial, "rw"),))
         # Who may not read the ledger may not read its copy either.
@@ -186,12 +184,14 @@ def shrink(place: Place) -> str | None:
     if place.path is None:
         return None
     try:
-        with faults_of(place.shown, "read"), locked_file(place, TIMEOUT_S), no_fork():
-            connection = connect_writer(place.path, "full", _BUSY_S)
-            with closing(connection):
-                connection.execute("VACUUM")
-                # A reader that keeps the log does no harm: the next to write cuts it back.
-                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        with (
+            faults_of(place.shown, "read"),
+            locked_file(place, TIMEOUT_S),
+            connect_writer(place.path, "full", _BUSY_S) as connection,
+        ):
+            connection.execute("VACUUM")
+            # A reader that keeps the log does no harm: the next to write cuts it back.
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     except LedgerError as error:
         return str(error)
     return None

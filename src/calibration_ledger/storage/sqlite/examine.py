@@ -21,14 +21,13 @@ from calibration_ledger.storage.place import check_file
 from calibration_ledger.storage.schema import REVISION
 from calibration_ledger.storage.sqlite.connections import (
     StillConnection,
-    connect,
     connect_reader,
     connect_still,
     list_tables,
     uri,
 )
 from calibration_ledger.storage.sqlite.faults import DRIVER_ERRORS, code_of, sqlite_fault
-from calibration_ledger.storage.sqlite.forks import forgotten, no_fork, open_backends
+from calibration_ledger.storage.sqlite.forks import connect, is_at_rest, private
 from calibration_ledger.storage.sqlite.salvage import is_damage, salvage_of, survey
 from calibration_ledger.storage.sqlite.soundness import LIST_SCHEMA, complaints, damaged_parts
 from calibration_ledger.storage.sqlite.trial import refused_writes, unreadable_models
@@ -82,8 +81,7 @@ def _is_still(path: Path) -> bool:
     locks of this process on the file.
     """
     beside = (f"{path}{suffix}" for suffix in ("-wal", "-shm", "-journal"))
-    is_ours = any(True for _ in open_backends) or bool(forgotten)
-    return not is_ours and not any(map(os.path.lexists, beside))
+    return is_at_rest() and not any(map(os.path.lexists, beside))
 
 
 def _stamp(path: Path) -> tuple[int, int, int]:
@@ -101,7 +99,7 @@ class _Examination:
         self._damage: list[str] = []
         try:
             opened = connect_still if is_still else connect_reader
-            with no_fork(), closing(opened(path, TIMEOUT_S)) as self._connection:
+            with opened(path, TIMEOUT_S) as self._connection:
                 try:
                     self.facts = self._read(facts)
                 except DRIVER_ERRORS as error:
@@ -148,7 +146,7 @@ class _Examination:
 
     def _refused(self) -> list[str]:
         """What recording in a copy in memory meets: whatever else may be in its way."""
-        with closing(sqlite3.connect(":memory:", isolation_level=None)) as copy:
+        with closing(private(":memory:")) as copy:
             self._connection.backup(copy)
             return refused_writes(copy)
 
@@ -195,7 +193,7 @@ class _Examination:
             return str(rows[0][0]) if rows else None
         target = uri(self._path, "ro") + "&nolock=1"
         try:
-            with closing(connect(target, TIMEOUT_S)) as connection:
+            with connect(target, TIMEOUT_S) as connection:
                 connection.execute("PRAGMA schema_version").fetchone()
                 return str(connection.execute("PRAGMA journal_mode").fetchone()[0])
         except DRIVER_ERRORS as error:
@@ -205,9 +203,9 @@ class _Examination:
         """The log beside the file, if the file is sound without it: then it may be another's."""
         log = f"{self._path}-wal"
         try:
-            if any(True for _ in open_backends) or forgotten or not Path(log).stat().st_size:
+            if not (is_at_rest() and Path(log).stat().st_size):
                 return None
-            with closing(connect_still(self._path, TIMEOUT_S)) as connection:
+            with connect_still(self._path, TIMEOUT_S) as connection:
                 found = connection.execute("PRAGMA quick_check(1)").fetchall()
         except (OSError, *DRIVER_ERRORS):
             return None

@@ -22,6 +22,7 @@ from calibration_ledger.errors import (
     OutcomeUnknownError,
 )
 from calibration_ledger.storage.backend import LOOK_WHETHER_RECORDED, TRY_AGAIN
+from calibration_ledger.storage.sqlite.forks import forked_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,7 +51,6 @@ _MEANINGS: dict[int, tuple[type[LedgerError], str, str]] = {
     sqlite3.SQLITE_LOCKED: _BUSY,
     sqlite3.SQLITE_READONLY: _DENIED,
     sqlite3.SQLITE_PERM: _DENIED,
-    sqlite3.SQLITE_AUTH: _DENIED,
     sqlite3.SQLITE_CANTOPEN: (
         LedgerPermissionError,
         "cannot be opened",
@@ -101,6 +101,8 @@ def sqlite_fault(error: Exception, ledger: str, doing: str) -> LedgerError:
         ledger: the ledger, as it may be shown.
         doing: "read", "write" or "commit".
     """
+    if code_of(error) == sqlite3.SQLITE_AUTH:  # see `forks.Connection.forbid`
+        return forked_error()
     kind, matter, advice = _MEANINGS.get(code_of(error)) or _DOING[doing]
     said = f"{ledger} {matter} (SQLite: {error})"
     if kind is OutcomeUnknownError:

@@ -8,9 +8,11 @@ once when another process wrote meanwhile, or loses its update.
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+import sqlite3
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from sqlalchemy.dialects.sqlite import pysqlite
 
 from calibration_ledger.errors import (
     LedgerClosedError,
@@ -18,10 +20,9 @@ from calibration_ledger.errors import (
     LedgerNotFoundError,
     LedgerRevisionError,
     NotALedgerError,
-    ReentrantCallError,
 )
 from calibration_ledger.storage.contents import look
-from calibration_ledger.storage.migrate import upgrade_file
+from calibration_ledger.storage.migrate import has_plan, plan_of_new, upgrade_file
 from calibration_ledger.storage.place import (
     check_file,
     check_one_name,
@@ -31,20 +32,23 @@ from calibration_ledger.storage.place import (
 from calibration_ledger.storage.sqlite.connections import Connections, list_tables
 from calibration_ledger.storage.sqlite.copies import backup_file
 from calibration_ledger.storage.sqlite.faults import DRIVER_ERRORS, sqlite_fault
-from calibration_ledger.storage.sqlite.forks import close_forgotten, forgotten, open_backends
-from calibration_ledger.storage.sqlite.lock import OtherLock, hold_now, wait_for, writer_lock
+from calibration_ledger.storage.sqlite.forks import Retired, open_backends
+from calibration_ledger.storage.sqlite.lock import OtherLock, wait_for, writer_lock
 from calibration_ledger.storage.sqlite.soundness import unsound_parts
 from calibration_ledger.storage.statements import statements
 from calibration_ledger.storage.transaction import Transaction
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Callable, Sequence
 
     from calibration_ledger.storage.backend import Result
     from calibration_ledger.storage.place import File
     from calibration_ledger.storage.sqlite.connections import Held
     from calibration_ledger.storage.sqlite.lock import Turn, WriterLock
+
+
+class NoPlan(Exception):  # noqa: N818 - a signal inside the package, not an error
+    """A ledger is to be made, and how must be found out before the lock is taken."""
 
 
 class SQLiteBackend:
@@ -63,9 +67,8 @@ class SQLiteBackend:
         self._timeout_s = timeout_s
         self._lock = writer_lock(str(self._path))
         self._closed = False
-        self._has_written = False
         self._connections = Connections(self._path, durability, timeout_s)
-        self.sql = statements(self._connections.dialect)
+        self.sql = statements(pysqlite.dialect(paramstyle=sqlite3.paramstyle))
         open_backends.add(self)
         if check_file(place):
             try:
@@ -83,18 +86,9 @@ class SQLiteBackend:
         while True:
             held = self._reader()
             try:
-                with held.busy:
-                    if held.is_open:  # a fork or a close() may just have come between
-                        held.inside = True
-                        try:
-                            # fetchall() steps to the end, which also ends the snapshot: a
-                            # statement left open would keep the WAL from being cut back.
-                            rows: list[Any] = held.cursor.execute(text, parameters).fetchall()
-                            return rows
-                        finally:
-                            held.inside = False
-                            if self._closed:  # by a signal handler, in the middle of this
-                                held.shut()
+                return held.use(held.read, text, parameters)
+            except Retired:  # a fork, or a close(), has come between
+                self._connections.drop("reader")
             except DRIVER_ERRORS as error:
                 self._look_at_revision()
                 raise sqlite_fault(error, self.place.shown, "read") from error
@@ -118,32 +112,24 @@ class SQLiteBackend:
                 f"as does `calib db upgrade`."
             )
         try:
-            held = self._connections.check_out("reader")
-            with held.busy:
-                held.inside = True
-                try:
-                    if held.is_open:
-                        self._check_is_ledger(held.cursor)
-                finally:
-                    held.inside = False
+            held = self._connections.check_out("reader", self._check_is_ledger)
         except DRIVER_ERRORS as error:
             raise sqlite_fault(error, self.place.shown, doing) from error
-        self._keep("reader", held)
-        return held
+        return self._unless_closed("reader", held)
 
-    def _keep(self, kind: str, held: Held) -> None:
-        self._connections.keep(kind, held)
+    def _unless_closed(self, kind: str, held: Held) -> Held:
         if self._closed:  # by another thread, in this moment
             self._connections.drop(kind)
             self._check_open()
+        return held
 
     def _check_open(self) -> None:
         if self._closed:
             raise LedgerClosedError(f"this calibrator of {self.place.shown} is closed: open one.")
 
-    def _check_is_ledger(self, cursor: sqlite3.Cursor) -> None:
+    def _check_is_ledger(self, held: Held) -> None:
         def ask(query: str) -> list[Any]:
-            return cursor.execute(query).fetchall()
+            return held.read(query, ())
 
         contents = look(list_tables(ask), ask)
         if contents.state == "empty":
@@ -175,30 +161,26 @@ class SQLiteBackend:
                 )
             except OtherLock:
                 self._lock = writer_lock(str(self._path))
+            except NoPlan:
+                plan_of_new()
             else:
                 return result
 
     def _write(
         self, lock: WriterLock, work: Callable[..., Result], arguments: Any, makes: bool
     ) -> Result:
-        try:
-            while True:
-                held = self._connections.held("writer") or self._open_writer(lock, makes)
-                try:
-                    with held.busy:
-                        if held.is_open:  # a fork or a close() may just have come between
-                            held.inside = True
-                            try:
-                                return held.run(self._shown, work, arguments)
-                            finally:
-                                held.inside = False
-                except DRIVER_ERRORS as error:
-                    self._connections.drop("writer")
-                    self._look_at_revision()
-                    raise sqlite_fault(error, self.place.shown, "write") from error
-        finally:
-            if self._closed:  # by a signal handler, in the middle of this
-                self._connections.close()
+        while True:
+            held = self._connections.held("writer") or self._open_writer(lock, makes)
+            try:
+                result: Result = held.use(held.run, self._shown, work, arguments)
+            except Retired:  # a fork, or a close(), has come between
+                self._connections.drop("writer")
+            except DRIVER_ERRORS as error:
+                self._connections.drop("writer")
+                self._look_at_revision()
+                raise sqlite_fault(error, self.place.shown, "write") from error
+            else:
+                return result
 
     def _wait_for_lock(self, lock: WriterLock, turn: Turn) -> None:
         self._check_open()
@@ -209,14 +191,13 @@ class SQLiteBackend:
         """This thread's writing connection, opened under the lock."""
         self._check_open()
         if writer_lock(str(self._path)) is not lock:  # the path is a link, and was switched
-            self._connections.close()  # under the lock of the file that it led to
+            self._connections.close()
             raise OtherLock
         # A ledger that was moved away took its lock file along, and others lock a new one.
         wait_for(self.place, lock, self._timeout_s, lock.follow)
-        close_forgotten(lock)
         is_there = check_file(self.place)
         if makes and not is_there:
-            upgrade_file(self.place, self._timeout_s, locked=True)
+            self._make()
         elif is_there and not os.access(self._path, os.W_OK):
             refuse_to_write(self._shown)
         check_one_name(self.place)
@@ -225,18 +206,23 @@ class SQLiteBackend:
         except LedgerNotFoundError:
             if not makes:
                 raise
-            upgrade_file(self.place, self._timeout_s, locked=True)
+            self._make()
             self._reader("write")
         try:
-            held = self._connections.check_out("writer")
+            held = self._connections.check_out("writer", self._begin_writing)
         except DRIVER_ERRORS as error:
             raise sqlite_fault(error, self.place.shown, "write") from error
         # A lock file may be older than this ledger, or than what its permissions are today.
         lock.admit_writers()
-        held.transaction = Transaction(held.cursor, self.sql, self.place.shown)
-        self._has_written = True
-        self._keep("writer", held)
-        return held
+        return self._unless_closed("writer", held)
+
+    def _make(self) -> None:
+        if not has_plan():
+            raise NoPlan
+        upgrade_file(self.place, self._timeout_s, locked=True)
+
+    def _begin_writing(self, held: Held) -> None:
+        held.transaction = Transaction(held.cursor, self.sql, self._shown)
 
     # -- the end ----------------------------------------------------------------------------
 
@@ -252,46 +238,10 @@ class SQLiteBackend:
 
     def close(self) -> None:
         """Close every connection of this process; a thread still in a call finishes it."""
-        if self._closed and self not in forgotten:
-            return
         self._closed = True
         open_backends.discard(self)
-        # The last connection to close checkpoints, and no two may do that at once. A backend that
-        # has only read cannot checkpoint, and leaves no lock file behind.
-        if not self._has_written:
-            self._connections.close()
-            return
-        if self not in forgotten:
-            forgotten.append(self)  # should this be interrupted, the next writer goes on with it
-        try:
-            self._lock.hold(self._wait_to_close, self._connections.close)
-        except ReentrantCallError:
-            # A signal handler, in the middle of a write of this thread, which closes at its end.
-            self._connections.forget()
-        else:
-            with suppress(ValueError):  # another writer has done it
-                forgotten.remove(self)
-
-    def _wait_to_close(self, lock: WriterLock, turn: Turn) -> None:
-        with suppress(OSError):  # the folder of the lock is gone, and with it the ledger
-            lock.acquire(self._timeout_s, turn)
-
-    def close_under(self, held: WriterLock) -> bool:
-        """See `forks.Forgotten`."""
-        if held is self._lock:
-            self._connections.close()
-            return True
-        return hold_now(self._lock, self._connections.close)
-
-    def __del__(self) -> None:
-        """See `forks.forgotten`."""
-        if getattr(self, "_closed", True):
-            return
-        if self._has_written:
-            forgotten.append(self)
-        else:
-            self.close()
+        self._connections.close()
 
     def after_fork_in_child(self) -> None:
-        """Put the parent's connections aside: a child must neither use nor close them."""
-        self._connections.after_fork_in_child()
+        """Put the parent's connections aside."""
+        self._connections.forget()

@@ -6,7 +6,8 @@ same instant. So our writers queue here before they begin, and whatever may chec
 
 `flock` has four traps, and each shaped this module:
 
-- A forked child inherits the descriptor and with it the lock: the child closes it at once.
+- A forked child inherits the descriptor and with it the lock: the child closes it at once, and
+  has locks of its own.
 - Two threads on one descriptor both "have" the lock: a fair lock inside the process comes first.
 - Polling with LOCK_NB starves whoever polls: it is tried once, then a thread blocks in the kernel.
 - A blocking `flock` knows no timeout: a helper thread blocks, and whoever gave up waiting leaves
@@ -17,16 +18,24 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 import weakref
+from _thread import start_new_thread
 from collections import deque
 from contextlib import contextmanager, suppress
+from functools import partial
+from io import FileIO
 from threading import Lock, get_ident
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
 from calibration_ledger.errors import LedgerBusyError, LedgerPermissionError, ReentrantCallError
 from calibration_ledger.storage.place import check_file, make_folder, refuse_to_write
+from calibration_ledger.storage.sqlite.forks import (
+    refuse_while_forking,
+    run,
+    snapshot,
+    this_process,
+)
 from calibration_ledger.storage.sqlite.permissions import LOCK, admit_writers, open_lock
 
 if TYPE_CHECKING:
@@ -184,6 +193,43 @@ class FairLock:
         )
 
 
+class OneAtATime:
+    """Work that one thread of the process at a time may do, each until a deadline.
+
+    It is not held over a fork, so a child begins with a free one.
+    """
+
+    def __init__(self, shown: str, timeout_s: float) -> None:
+        """Let nobody in yet; `shown` is for the error."""
+        self._shown = shown
+        self._timeout_s = timeout_s
+        self._queues: dict[int, FairLock] = {}
+
+    def run(self, work: Callable[..., Result], *arguments: Any) -> Result:
+        """Run `work(*arguments)` alone.
+
+        Raises:
+            ReentrantCallError: this thread is in the middle of such work.
+            LedgerBusyError: others were, until the deadline.
+        """
+        refuse_while_forking()
+        queue = self._queues.setdefault(this_process[0], FairLock())
+        me = get_ident()
+        if queue.is_of(me):
+            raise ReentrantCallError
+        turn = Turn(me)
+        try:
+            if not queue.acquire(monotonic() + self._timeout_s, turn):
+                raise LedgerBusyError(
+                    f"others of this process held {self._shown} for {self._timeout_s:g} s",
+                    advice="try again",
+                )
+            return work(*arguments)
+        finally:
+            turn.over = True
+            queue.wake()
+
+
 # -- the writers' lock ----------------------------------------------------------------------
 
 _EXCLUSIVE_NOW = LOCK_EX | LOCK_NB
@@ -192,32 +238,43 @@ _IDLE_S = 1.0
 """How long a helper thread stays for the next who waits: starting one takes a while."""
 
 
+class LockFile(FileIO):
+    """Owns the descriptor of a lock file, and closes it once."""
+
+    def __init__(self, descriptor: int) -> None:
+        """Own it."""
+        super().__init__(descriptor)
+        self.pid = this_process[0]
+        _files.add(self)
+
+    __del__ = FileIO.close
+
+
+_files: weakref.WeakSet[LockFile] = weakref.WeakSet()
+
+
+class OtherLock(Exception):  # noqa: N818 - a signal inside the package, not an error
+    """The lock to take is another one: the path leads to another file now, or this is a child."""
+
+
 class WriterLock:
     """The lock of one ledger file in this process. Get it with `writer_lock`."""
 
     def __init__(self, path: str) -> None:
         """Make the queue; the file is opened at the first `acquire`."""
         self.path = path
-        self._descriptor = -1
-        self._reset()
-
-    def _reset(self) -> None:
+        self._pid = this_process[0]  # no child may use it: an inherited lock is its parent's
+        self._file: LockFile | None = None
+        self._number = -1  # its descriptor, for the two locks of each call: asking it takes longer
         self._queue = FairLock()
         # The helper's state, under its own mutex: at most one blocking flock is under way in a
         # process, and `_wanted` says whether somebody still waits for it.
         self._mutex = Lock()
         self._asked = Turn()  # rung for the helper
         self._asked.listen(0.0)
-        self._helper: threading.Thread | None = None
+        self._has_helper = False
         self._pending = False
         self._wanted: Turn | None = None
-
-    def after_fork_in_child(self) -> None:
-        """Drop what was inherited: closing the copy does not release the parent's lock."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
-        self._reset()
 
     def hold(
         self,
@@ -230,7 +287,12 @@ class WriterLock:
         Whatever `work` raises, and whenever Ctrl-C comes, the lock is given back. Python looks for
         signals at the start of each function of its own and after each call, and nothing in here
         that must happen lies behind such a point.
+
+        Raises:
+            OtherLock: the lock is the parent's of this process.
         """
+        if self._pid != this_process[0]:
+            raise OtherLock
         turn = Turn(get_ident())
         try:
             if not self.acquire_now(turn):
@@ -238,8 +300,14 @@ class WriterLock:
             return work(*arguments)
         finally:
             try:
-                if self._queue.last is turn and self._descriptor >= 0:
-                    flock(self._descriptor, LOCK_UN)
+                # A child that a signal handler forked in the middle must not unlock its parent's.
+                if (
+                    self._queue.last is turn
+                    and self._file is not None
+                    and not self._file.closed
+                    and self._pid == this_process[0]
+                ):
+                    flock(self._number, LOCK_UN)
             finally:
                 turn.over = True
             if self._queue.waiters:
@@ -251,9 +319,10 @@ class WriterLock:
         Without a `turn`, see `hold`, it is on the caller to `release`.
 
         Raises:
-            ReentrantCallError: this thread has the lock, or waits for it.
+            ReentrantCallError: this thread has the lock, or waits for it, or is forking.
             OSError: the lock file cannot be opened.
         """
+        refuse_while_forking()
         deadline = monotonic() + timeout_s
         mine = Turn() if turn is None else turn
         if self._queue.last is not mine:  # else `acquire_now` came as far as the file
@@ -270,15 +339,17 @@ class WriterLock:
         return got
 
     def unlock(self, turn: Turn) -> None:
-        """Unlock the file, if it was this turn's; the caller ends the turn."""
-        if self._queue.last is turn and self._descriptor >= 0:
-            flock(self._descriptor, LOCK_UN)
+        """Unlock the file, if it was this turn's; the caller ends the turn. See `hold`."""
+        file = self._file
+        is_open = file is not None and not file.closed
+        if is_open and self._queue.last is turn and self._pid == this_process[0]:
+            flock(self._number, LOCK_UN)
 
     def release(self) -> None:
         """Let the next writer in, of whichever process."""
         try:
-            if self._descriptor >= 0 and not self._pending:
-                flock(self._descriptor, LOCK_UN)
+            if self._file is not None and not self._pending:
+                flock(self._file, LOCK_UN)
         finally:
             self._queue.release()
 
@@ -290,14 +361,14 @@ class WriterLock:
         Raises:
             OSError: the lock file cannot be locked.
         """
-        queue = self._queue
-        if self._descriptor < 0 or queue.waiters or not queue.take(turn or Turn()):
+        queue, file = self._queue, self._file
+        if file is None or file.closed or queue.waiters or not queue.take(turn or Turn()):
             return False
         try:
             # Looked at by the holder of the turn only: the helper may be about to let go of what
             # it was granted too late, and the descriptor is one, so that would be ours.
             if not self._pending:
-                flock(self._descriptor, _EXCLUSIVE_NOW)
+                flock(self._number, _EXCLUSIVE_NOW)
                 return True
         except BlockingIOError:
             pass
@@ -306,26 +377,37 @@ class WriterLock:
         return False
 
     def _lock_file(self, turn: Turn, deadline: float) -> bool:
-        if self._descriptor < 0:
+        # The garbage collector closes the file of a lock that another finalizer still uses.
+        if self._file is None or self._file.closed:
             # Python opens descriptors close-on-exec; the file stays for good, for removing it
             # would let two writers lock two different files of one name.
-            self._open()
+            self._use(self._open(deadline))
+        file = self._file
+        assert file is not None  # noqa: S101 - see above
         if not self._pending:
             try:
-                flock(self._descriptor, _EXCLUSIVE_NOW)
+                flock(file, _EXCLUSIVE_NOW)
             except BlockingIOError:
                 pass
             else:
                 return True
-        return self._wait_for_helper(turn, deadline)
+        return self._wait_for_helper(turn, file, deadline)
 
-    def _open(self) -> None:
-        with _fork_mutex:  # a child of a fork must know of every descriptor, to close it
-            self._descriptor = open_lock(self.path)
+    def _use(self, file: LockFile) -> None:
+        self._number = file.fileno()
+        self._file = file
+
+    def _open(self, deadline: float) -> LockFile:
+        # A child of a fork must know of every descriptor, to close it.
+        return run(self._open_file, timeout_s=max(0.0, deadline - monotonic()))
+
+    def _open_file(self) -> LockFile:
+        return LockFile(open_lock(self.path))
 
     def admit_writers(self) -> None:
         """Open the file to all who may write to the ledger, and to nobody else."""
-        admit_writers(self._descriptor, self.path.removesuffix(LOCK))
+        if self._file is not None:
+            admit_writers(self._file.fileno(), self.path.removesuffix(LOCK))
 
     def follow(self, timeout_s: float) -> bool:
         """For the holder: if the lock file was moved away, with its ledger say, lock the new one.
@@ -335,25 +417,21 @@ class WriterLock:
         Raises:
             OSError: the new one cannot be opened.
         """
-        held = self._descriptor
+        held, deadline = self._file, monotonic() + timeout_s
+        assert held is not None  # noqa: S101 - it is locked
         try:
-            moved = not os.path.samestat(os.fstat(held), os.stat(self.path))  # noqa: PTH116 - beside fstat
+            moved = not os.path.samestat(os.fstat(held.fileno()), os.stat(self.path))  # noqa: PTH116 - beside fstat
         except FileNotFoundError:
             moved = True
         if not moved or self._pending:
             return True
-        self._open()
-        os.close(held)
-        return self._lock_file(self._queue.last, monotonic() + timeout_s)
+        self._use(self._open(deadline))
+        held.close()
+        return self._lock_file(self._queue.last, deadline)
 
-    def __del__(self, close: Callable[[int], None] = os.close) -> None:
-        """Close the descriptor; nobody can hold the lock any more."""
-        if self._descriptor >= 0:
-            close(self._descriptor)  # bound early: an interpreter that exits clears `os` before
-
-    def _wait_for_helper(self, turn: Turn, deadline: float) -> bool:
+    def _wait_for_helper(self, turn: Turn, file: LockFile, deadline: float) -> bool:
         with self._mutex:
-            has_helper = self._helper is not None or self._start_helper()
+            has_helper = self._has_helper or self._start_helper()
             if has_helper:
                 turn.granted = False
                 self._wanted = turn
@@ -361,7 +439,7 @@ class WriterLock:
                     self._pending = True
                     self._asked.ring()
         if not has_helper:
-            return self._poll(deadline)
+            return self._poll(file, deadline)
         try:
             while not turn.granted and (left_s := deadline - monotonic()) > 0.0:
                 turn.listen(left_s)
@@ -371,22 +449,21 @@ class WriterLock:
         return turn.granted  # perhaps in the moment of giving up: take it
 
     def _start_helper(self) -> bool:
-        helper = threading.Thread(
-            target=self._block, name="calibration-ledger writer queue", daemon=True
-        )
         try:
-            helper.start()
+            # Not a `threading.Thread`, which takes a lock that the thread below a signal handler
+            # may hold, and waits for it without end.
+            start_new_thread(self._block, ())
         except RuntimeError:  # the interpreter is about to exit, or has no room for a thread
             return False
-        self._helper = helper
+        self._has_helper = True
         return True
 
-    def _poll(self, deadline: float) -> bool:
+    def _poll(self, file: LockFile, deadline: float) -> bool:
         """Wait without a helper thread: unfair, but better than not at all."""
         while monotonic() < deadline:
             sleep(_POLL_EVERY_S)
             try:
-                flock(self._descriptor, _EXCLUSIVE_NOW)
+                flock(file, _EXCLUSIVE_NOW)
             except BlockingIOError:
                 continue
             return True
@@ -398,11 +475,13 @@ class WriterLock:
             self._asked.listen(_IDLE_S)
             with self._mutex:
                 if not self._pending:
-                    self._helper = None  # the next to wait starts another
+                    self._has_helper = False  # the next to wait starts another
                     self._let_go_of_what_nobody_took()
                     return
+            file = self._file
+            assert file is not None  # noqa: S101 - what is pending has one, until it is done
             try:
-                flock(self._descriptor, LOCK_EX)
+                flock(file, LOCK_EX)
             except OSError:  # the kernel is out of locks: whoever waits gives up in time
                 self._pending = False
                 continue
@@ -412,7 +491,7 @@ class WriterLock:
                     wanted.granted = True
                     wanted.ring()
                 else:
-                    flock(self._descriptor, LOCK_UN)
+                    flock(file, LOCK_UN)
                 self._pending = False  # last: others of this process may use the descriptor now
 
     def _let_go_of_what_nobody_took(self) -> None:
@@ -421,39 +500,38 @@ class WriterLock:
             self.release()
 
 
-_locks: weakref.WeakValueDictionary[str, WriterLock] = weakref.WeakValueDictionary()
-_locks_mutex = threading.RLock()  # a signal handler may come to ask in the middle
-# A fork takes it, and a signal handler may fork out of `_open`: it must not wait for itself.
-_fork_mutex = threading.RLock()
+_locks: dict[tuple[int, str], weakref.ref[WriterLock]] = {}
 
 
 def writer_lock(ledger_path: str) -> WriterLock:
     """The one lock of a ledger file in this process, by its real path."""
     path = os.path.realpath(ledger_path) + LOCK
-    with _locks_mutex:
-        return _locks.get(path) or _locks.setdefault(path, WriterLock(path))
+    key = (this_process[0], path)
+    mine = WriterLock(path)
+    # No lock guards the table, for a signal handler may come to ask in the middle.
+    while (lock := _locks.setdefault(key, weakref.ref(mine, partial(_forget, key)))()) is None:
+        _locks.pop(key, None)  # nobody uses it any more
+    return lock
+
+
+def _forget(key: tuple[int, str], dead: weakref.ref[WriterLock]) -> None:
+    if _locks.get(key) is dead:
+        _locks.pop(key, None)
 
 
 def _after_fork_in_child() -> None:
-    global _locks_mutex  # noqa: PLW0603 - another thread may have held it in the parent
-    _locks_mutex = threading.RLock()
-    _fork_mutex.release()
-    for lock in list(_locks.values()):
-        lock.after_fork_in_child()
+    """Close what was inherited, which does not release the parent's lock, but would prolong it."""
+    for file in snapshot(_files):
+        if file.pid != this_process[0]:
+            file.close()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_fork_mutex.acquire,
-        after_in_parent=_fork_mutex.release,
-        after_in_child=_after_fork_in_child,
-    )
+    for _ in range(2):  # see `forks`
+        os.register_at_fork(after_in_child=_after_fork_in_child)
+
 
 # -- the lock of a ledger's place -----------------------------------------------------------
-
-
-class OtherLock(Exception):  # noqa: N818 - a signal inside the package, not an error
-    """The path leads to another file now, whose writers queue on another lock."""
 
 
 def wait_for(
@@ -482,19 +560,6 @@ def wait_for(
             f"others held {place.shown} for {timeout_s:g} s",
             advice="try again, or give a longer timeout_s",
         )
-
-
-def hold_now(lock: WriterLock, work: Callable[[], object]) -> bool:
-    """Run `work` with the lock held, if it is free; False: it is not."""
-
-    def give_up(_lock: WriterLock, _turn: Turn) -> None:
-        raise BlockingIOError
-
-    try:
-        lock.hold(give_up, work)
-    except BlockingIOError:
-        return False
-    return True
 
 
 @contextmanager

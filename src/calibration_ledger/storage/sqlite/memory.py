@@ -7,19 +7,18 @@ connection", because a database in memory belongs to its connection.
 from __future__ import annotations
 
 import sqlite3
-import threading
 from pathlib import Path
-from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-import sqlalchemy as sa
+from sqlalchemy.dialects.sqlite import pysqlite
 
-from calibration_ledger.errors import LedgerClosedError, ReentrantCallError
-from calibration_ledger.storage.migrate import run_migrations
-from calibration_ledger.storage.sqlite.connections import connect, uri
+from calibration_ledger.errors import LedgerClosedError
+from calibration_ledger.storage.migrate import plan_of_new
+from calibration_ledger.storage.sqlite.connections import uri
 from calibration_ledger.storage.sqlite.copies import VACUUM_INTO, new_copy
 from calibration_ledger.storage.sqlite.faults import sqlite_fault
-from calibration_ledger.storage.sqlite.forks import pausables
+from calibration_ledger.storage.sqlite.forks import private, run
+from calibration_ledger.storage.sqlite.lock import OneAtATime
 from calibration_ledger.storage.statements import statements
 from calibration_ledger.storage.transaction import Transaction
 
@@ -32,51 +31,46 @@ if TYPE_CHECKING:
 
 
 class MemoryBackend:
-    """The `Backend` of a database in memory."""
+    """The `Backend` of a database in memory. A child of a fork goes on with a copy of its own."""
 
-    def __init__(self, place: Memory) -> None:
-        """Make the ledger, by the same migrations as everywhere."""
+    def __init__(self, place: Memory, timeout_s: float) -> None:
+        """Make the ledger, as everywhere."""
         self.place = place
         self.durability = "full"
-        self._mutex = threading.RLock()
         self._closed = False
         self._inside = False  # while a thread is busy with the cursor
-        self._is_paused = False
-        self._engine = sa.create_engine(
-            "sqlite://",
-            creator=lambda: connect(":memory:", 0.0),
-            poolclass=sa.StaticPool,
-            pool_reset_on_return=None,
-        )
-        self.sql = statements(self._engine.dialect)
-        sa.event.listen(self._engine, "begin", lambda begun: begun.exec_driver_sql("BEGIN"))
-        with self._engine.begin() as connection:
-            run_migrations(connection)
-        self._held = self._engine.raw_connection()
-        self._cursor: Any = self._held.cursor()
-        self._cursor.execute("PRAGMA foreign_keys=ON")
+        self._one = OneAtATime(place.shown, timeout_s)
+        self.sql = statements(pysqlite.dialect(paramstyle=sqlite3.paramstyle))
+        plan = plan_of_new()
+        self._connection = private(":memory:")
+        self._cursor: Any = self._connection.cursor()
+        run(self._make, plan)
         self._transaction = Transaction(self._cursor, self.sql, place.shown)
-        pausables.add(self)
 
-    def _check_open(self) -> None:
-        if self._inside:  # the mutex lets its own thread in again
-            raise ReentrantCallError
-        if self._closed:
-            raise LedgerClosedError("this calibrator is closed, and its ledger in memory is gone.")
+    def _make(self, plan: Sequence[str]) -> None:
+        for text in ("PRAGMA foreign_keys=ON", "BEGIN", *plan, "COMMIT"):
+            self._cursor.execute(text)
 
     def read(self, text: str, parameters: Sequence[Any] = ()) -> list[Any]:
         """See `Backend.read`."""
-        with self._mutex:
+        rows: list[Any] = self._one.run(run, self._read, text, parameters)
+        return rows
+
+    def _read(self, text: str, parameters: Sequence[Any]) -> list[Any]:
+        self._inside = True
+        try:
             self._check_open()
-            self._inside = True
-            try:
-                rows: list[Any] = self._cursor.execute(text, parameters).fetchall()
-            except sqlite3.Error as error:
-                raise sqlite_fault(error, self.place.shown, "read") from error
-            finally:
-                self._inside = False
-                self._drop_if_closed()
-            return rows
+            rows: list[Any] = self._cursor.execute(text, parameters).fetchall()
+        except sqlite3.Error as error:
+            raise sqlite_fault(error, self.place.shown, "read") from error
+        finally:
+            self._inside = False
+            self._drop_if_closed()
+        return rows
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise LedgerClosedError("this calibrator is closed, and its ledger in memory is gone.")
 
     def find(self, model: str) -> list[Any]:
         """See `Backend.find`."""
@@ -89,23 +83,26 @@ class MemoryBackend:
         makes: bool = True,  # noqa: ARG002 - it is there
     ) -> Result:
         """See `Backend.write`."""
-        with self._mutex:
+        result: Result = self._one.run(run, self._write, work, arguments)
+        return result
+
+    def _write(self, work: Callable[..., Result], arguments: Any) -> Result:
+        self._inside = True
+        try:
             self._check_open()
-            self._inside = True
-            try:
-                self._cursor.execute("BEGIN IMMEDIATE")
-                result = work(self._transaction, *arguments)
-                self._cursor.execute("COMMIT")
-            except BaseException as error:
-                # The driver's own, a no-op outside of a transaction: Ctrl-C cannot come before it.
-                self._cursor.connection.rollback()
-                if isinstance(error, sqlite3.Error):
-                    raise sqlite_fault(error, self.place.shown, "write") from error
-                raise
-            finally:
-                self._inside = False
-                self._drop_if_closed()
-            return result
+            self._cursor.execute("BEGIN IMMEDIATE")
+            result: Result = work(self._transaction, *arguments)
+            self._cursor.execute("COMMIT")
+        except BaseException as error:
+            # The driver's own, a no-op outside of a transaction: Ctrl-C cannot come before it.
+            self._connection.rollback()
+            if isinstance(error, sqlite3.Error):
+                raise sqlite_fault(error, self.place.shown, "write") from error
+            raise
+        finally:
+            self._inside = False
+            self._drop_if_closed()
+        return result
 
     def check_engine(self) -> list[str]:
         """See `Backend.check_engine`."""
@@ -118,23 +115,11 @@ class MemoryBackend:
         new_copy(path, None, lambda partial: self.read(VACUUM_INTO, (uri(partial, "rw"),)))
         return path
 
-    def pause(self, deadline: float) -> bool:
-        """See `forks.Pausable`: a child goes on with a copy of its own."""
-        self._is_paused = self._mutex.acquire(timeout=max(0.0, deadline - monotonic()))
-        return self._is_paused
-
-    def resume(self) -> None:
-        """See `forks.Pausable`."""
-        if self._is_paused:
-            self._is_paused = False
-            self._mutex.release()
-
     def close(self) -> None:
         """Drop the ledger."""
-        with self._mutex:
-            self._closed = True
-            self._drop_if_closed()
+        self._closed = True
+        self._drop_if_closed()
 
     def _drop_if_closed(self) -> None:
-        if self._closed and not self._inside:  # else the call that a signal handler came into does
-            self._engine.dispose()
+        if self._closed and not self._inside:  # else the call that is under way does
+            self._connection.close()

@@ -1,23 +1,52 @@
-"""The transaction in which a SQLite file is made or upgraded."""
+"""The transactions in which a SQLite file is made, and upgraded."""
 
 from __future__ import annotations
 
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
 from calibration_ledger.errors import LedgerCorruptError
+from calibration_ledger.storage.contents import look
 from calibration_ledger.storage.place import make_folder
-from calibration_ledger.storage.sqlite.connections import connect_migrator, set_wal
+from calibration_ledger.storage.schema import VERSION_TABLE
+from calibration_ledger.storage.sqlite.connections import connect_migrator, list_tables, set_wal
 from calibration_ledger.storage.sqlite.faults import faults_of
-from calibration_ledger.storage.sqlite.forks import no_fork
 from calibration_ledger.storage.sqlite.permissions import make_empty
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    import sqlite3
+    from collections.abc import Iterator, Sequence
 
     from calibration_ledger.storage.place import File
+
+
+def make_file(place: File, statements: Sequence[str], timeout_s: float) -> None:
+    """Make a ledger of these statements where there is none; the lock is held.
+
+    Raises:
+        NotALedgerError: another program has filled the file meanwhile.
+        LedgerError: it cannot be written.
+    """
+    make_folder(place)
+    make_empty(place.path)
+    with faults_of(place.shown, "write"), connect_migrator(place.path, timeout_s) as connection:
+
+        def ask(text: str, *values: Any) -> Sequence[Any]:
+            return connection.execute(text, *values).fetchall()
+
+        if not list_tables(ask):  # it is ours: foreign ones are not touched
+            set_wal(connection)
+        connection.execute("BEGIN IMMEDIATE")
+        contents = look(list_tables(ask), ask)
+        if contents.state != "empty":
+            raise contents.error(place.shown)
+        # What a downgrade to nothing leaves: a table without a row.
+        connection.execute(f"DROP TABLE IF EXISTS {VERSION_TABLE}")
+        for text in statements:
+            connection.execute(text)
+        connection.execute("COMMIT")
 
 
 @contextmanager
@@ -25,32 +54,29 @@ def begun_file(place: File, timeout_s: float) -> Iterator[sa.Connection]:
     """One write transaction on an own connection with foreign keys off; the lock is held."""
     make_folder(place)
     make_empty(place.path)
-    engine = sa.create_engine(
-        "sqlite://",
-        creator=lambda: connect_migrator(place.path, timeout_s),
-        poolclass=sa.NullPool,
-    )
-    sa.event.listen(engine, "begin", lambda begun: begun.exec_driver_sql("BEGIN IMMEDIATE"))
-    try:
-        with faults_of(place.shown, "write"), no_fork():
-            with closing(engine.raw_connection()) as pooled:
-                raw: Any = pooled.driver_connection
-                # Only in a database without tables: it is ours, foreign ones are not touched.
-                if not raw.execute("SELECT 1 FROM sqlite_master WHERE type = 'table'").fetchall():
-                    set_wal(raw)
-            try:
-                with engine.begin() as connection:
-                    yield connection
-                    _check_references(place, connection)
-            except sa.exc.IntegrityError as error:
-                # No program of ours wrote that row. A table that is rebuilt looks at each again.
-                raise LedgerCorruptError(
-                    f"{place.shown} was not upgraded, because a row in it is not what its table "
-                    f"allows ({error.orig}): restore a backup, or write down the calls that can be "
-                    f"read with `calib export csv FILE --salvage`."
-                ) from error
-    finally:
-        engine.dispose()
+    with faults_of(place.shown, "write"), connect_migrator(place.path, timeout_s) as raw:
+        # Only in a database without tables: it is ours, foreign ones are not touched.
+        if not raw.execute("SELECT 1 FROM sqlite_master WHERE type = 'table'").fetchall():
+            set_wal(raw)
+        engine = engine_of(raw, "BEGIN IMMEDIATE")
+        try:
+            with engine.begin() as connection:
+                yield connection
+                _check_references(place, connection)
+        except sa.exc.IntegrityError as error:
+            # No program of ours wrote that row. A table that is rebuilt looks at each again.
+            raise LedgerCorruptError(
+                f"{place.shown} was not upgraded, because a row in it is not what its table "
+                f"allows ({error.orig}): restore a backup, or write down the calls that can be "
+                f"read with `calib export csv FILE --salvage`."
+            ) from error
+
+
+def engine_of(raw: sqlite3.Connection, begin: str = "BEGIN") -> sa.Engine:
+    """SQLAlchemy's engine over one connection, which its owner closes."""
+    engine = sa.create_engine("sqlite://", creator=lambda: raw, poolclass=sa.StaticPool)
+    sa.event.listen(engine, "begin", lambda begun: begun.exec_driver_sql(begin))
+    return engine
 
 
 def _check_references(place: File, connection: sa.Connection) -> None:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import os
 import re
-import sqlite3
 import struct
 import subprocess
 import sys
@@ -21,7 +20,10 @@ from collections import defaultdict
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from calibration_ledger.storage.sqlite.forks import private
+
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
@@ -93,7 +95,7 @@ def harvest(
     path: Path, page_bytes: int = PAGE_BYTES, most_bytes: int = sys.maxsize
 ) -> sqlite3.Connection:
     """A temporary database, to be closed, with every row found in the first part of a file."""
-    found = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+    found = private()
     try:
         found.executescript(_SCHEMA)
         found.execute("BEGIN")

@@ -30,7 +30,6 @@ from calibration_ledger.errors import LedgerNotFoundError, NotALedgerError
 from calibration_ledger.storage.place import check_file
 from calibration_ledger.storage.sqlite.connections import connect_reader
 from calibration_ledger.storage.sqlite.faults import DRIVER_ERRORS, code_of, faults_of
-from calibration_ledger.storage.sqlite.forks import no_fork
 from calibration_ledger.storage.sqlite.raw_pages import harvest
 
 if TYPE_CHECKING:
@@ -70,8 +69,7 @@ def opened(place: File) -> Iterator[Salvage]:
         raise LedgerNotFoundError(f"there is no ledger at {place.shown}: nothing to salvage.")
     with (
         faults_of(place.shown, "read"),
-        no_fork(),
-        closing(connect_reader(place.path, TIMEOUT_S)) as connection,
+        connect_reader(place.path, TIMEOUT_S) as connection,
     ):
         salvage = salvage_of(connection, place.path)
         if salvage is None:

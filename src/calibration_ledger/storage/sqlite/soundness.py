@@ -9,7 +9,6 @@ to. But a free page that is also in use would be overwritten by the next call th
 from __future__ import annotations
 
 import re
-import sqlite3
 from contextlib import closing
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -20,7 +19,7 @@ from sqlalchemy.schema import CreateTable
 from calibration_ledger.storage.schema import VERSION_TABLE, metadata, readable_view, version
 from calibration_ledger.storage.sqlite.connections import connect_reader, cut_page
 from calibration_ledger.storage.sqlite.faults import faults_of
-from calibration_ledger.storage.sqlite.forks import no_fork
+from calibration_ledger.storage.sqlite.forks import private
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -65,10 +64,9 @@ def _copy_check(place: File, timeout_s: float) -> list[str]:
     """
     with (
         faults_of(place.shown, "read"),
-        no_fork(),
-        closing(sqlite3.connect("", isolation_level=None)) as copy,
+        closing(private()) as copy,
     ):
-        with closing(connect_reader(place.path, timeout_s)) as reader:
+        with connect_reader(place.path, timeout_s) as reader:
             reader.backup(copy)
         views = copy.execute("SELECT name FROM sqlite_master WHERE type = 'view'").fetchall()
         for (name,) in views:
@@ -137,7 +135,7 @@ def _clauses(statement: str) -> tuple[str, ...]:
 def expected_parts() -> Mapping[str, Part]:
     """Those of a new ledger."""
     dialect = sqlite.dialect()
-    with closing(sqlite3.connect(":memory:")) as connection:
+    with closing(private(":memory:")) as connection:
         for table in (*metadata.sorted_tables, version):
             connection.execute(str(CreateTable(table).compile(dialect=dialect)))
         connection.execute(readable_view("sqlite"))
