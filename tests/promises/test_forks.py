@@ -198,6 +198,38 @@ def test_children_forked_amid_the_calls_of_threads_go_on_and_so_do_the_threads(r
     run(fork_amid_threads, *[(n, 3) for n in range(forks)], forks=forks)
 
 
+def fork_beside_opening(ledger, forks):
+    """Threads open, record and close, while this one forks children that do, too."""
+    AdaptiveCalibrator(ledger).close()
+    stop, counts = threading.Event(), [0] * 4
+
+    def use(model, name):
+        with AdaptiveCalibrator(ledger, durability="normal", timeout_s=60) as calibrator:
+            calibrator.record(model, 1, 2.0, request_id=name)
+
+    def work(i):
+        while not stop.is_set():
+            use("of threads", f"{i}-{counts[i]}")
+            counts[i] += 1
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for n in range(forks):
+        wait(fork(use, "m", f"{n}-0"))
+    stop.set()
+    for thread in threads:
+        thread.join()
+    with AdaptiveCalibrator(ledger) as calibrator:
+        ids = [call.request_id for call in calibrator.calls("of threads")]
+        assert sorted(ids) == sorted(f"{i}-{n}" for i in range(4) for n in range(counts[i]))
+
+
+@pytest.mark.parametrize("forks", [6, pytest.param(500, marks=pytest.mark.stress)])
+def test_children_forked_while_threads_open_and_close_the_ledger_lose_nothing(run, forks):
+    run(fork_beside_opening, *[(n, 1) for n in range(forks)], forks=forks)
+
+
 def fork_out_of_calls(ledger, forks):
     """A signal handler forks, between two calls or in the middle of one, of this very thread."""
     calibrator = AdaptiveCalibrator(ledger)
