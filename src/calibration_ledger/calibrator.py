@@ -791,8 +791,9 @@ class AdaptiveCalibrator:
             DoubtfulCallWarning: something was recorded that looks wrong; see `doubtful` and
                 `unit_doubt` of the report.
         """
-        if kind not in IMPORT_KINDS:
-            raise InvalidInputError(f"kind must be one of {', '.join(IMPORT_KINDS)}, not {kind!r}.")
+        if not isinstance(kind, str) or kind not in IMPORT_KINDS:
+            kinds = ", ".join(IMPORT_KINDS)
+            raise InvalidInputError(f"kind must be one of {kinds}, not {shown(kind)}.")
         for name, given in (("skip_bad", skip_bad), ("strict", strict)):
             if given and kind in {"ledger", "state"}:
                 raise InvalidInputError(
@@ -849,8 +850,9 @@ class AdaptiveCalibrator:
         """
         from calibration_ledger.verbs import export
 
-        if kind not in EXPORT_KINDS:
-            raise InvalidInputError(f"kind must be one of {', '.join(EXPORT_KINDS)}, not {kind!r}.")
+        if not isinstance(kind, str) or kind not in EXPORT_KINDS:
+            kinds = ", ".join(EXPORT_KINDS)
+            raise InvalidInputError(f"kind must be one of {kinds}, not {shown(kind)}.")
         if salvage:
             return export.salvage(
                 self._ledger.place,

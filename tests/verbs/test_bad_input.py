@@ -6,6 +6,7 @@ rows, heads and folder must be the same before and after.
 
 from __future__ import annotations
 
+import io
 from datetime import UTC, datetime, timedelta, tzinfo
 
 import pytest
@@ -445,3 +446,25 @@ def test_a_text_with_ways_of_its_own_is_taken_for_the_text_that_it_is(ledger):
             assert type(given) is str
         assert [head.model for head in calibrator.heads()] == ["m"]
         assert calibrator.audit(heads=calibrator.heads()) == []
+
+
+@pytest.mark.parametrize("value", [10**5000, -(10**5000)], ids=["huge", "hugely negative"])
+def test_a_number_that_is_too_long_to_be_told_is_refused_all_the_same(calibrator, value):
+    calibrator.record("m", 1, 1.0)
+    for call in (
+        lambda: calibrator.void("m", seq=value),
+        lambda: calibrator.import_calls(value, "x"),
+        lambda: calibrator.import_calls("csv", value),
+        lambda: calibrator.export_ledger(value, "x"),
+        lambda: calibrator.export_ledger("csv", value),
+    ):
+        with pytest.raises(InvalidInputError):
+            call()
+
+
+def test_a_closed_file_takes_no_export(calibrator):
+    calibrator.record("m", 1, 1.0)
+    file = io.StringIO()
+    file.close()
+    with pytest.raises(InvalidInputError, match="is closed"):
+        calibrator.export_ledger("csv", file)

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from calibration_ledger.core.files import is_ledger_file
-from calibration_ledger.errors import ImportRefusedError, InvalidInputError
+from calibration_ledger.errors import ImportRefusedError, InvalidInputError, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -130,12 +130,14 @@ def open_source(
         ImportRefusedError: there is no such file, or it cannot be read.
         InvalidInputError: nothing is named.
     """
-    if source is None or source == "":
+    if source is None or (isinstance(source, str) and not source):
         raise InvalidInputError("name the file to import, or `-` for what comes on stdin.")
     name = shown_name(source)
     if not isinstance(source, str | os.PathLike):
         if not hasattr(source, "readline"):
-            raise InvalidInputError(f"a file to import is a path or an open file, not {source!r}.")
+            raise InvalidInputError(
+                f"a file to import is a path or an open file, not {shown(source)}."
+            )
         yield Source(name, _undo_gzip(_bytes_of(source)))
         return
     try:

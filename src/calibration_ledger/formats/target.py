@@ -10,7 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from calibration_ledger.core.files import create, is_ledger_file, publish, sync_folder
-from calibration_ledger.errors import CalibrationLedgerError, ExportFailedError, InvalidInputError
+from calibration_ledger.errors import (
+    CalibrationLedgerError,
+    ExportFailedError,
+    InvalidInputError,
+    shown,
+)
 from calibration_ledger.formats.source import shown_name
 
 if TYPE_CHECKING:
@@ -37,7 +42,11 @@ def open_target(
     """
     if not isinstance(target, str | os.PathLike):
         if not hasattr(target, "write"):
-            raise InvalidInputError(f"an export goes to a path or an open file, not {target!r}.")
+            raise InvalidInputError(
+                f"an export goes to a path or an open file, not {shown(target)}."
+            )
+        if getattr(target, "closed", False) is True:
+            raise InvalidInputError("the file for the export is closed: open it.")
         yield _writer_of(target)
         target.flush()
         return

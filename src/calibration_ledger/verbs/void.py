@@ -338,7 +338,7 @@ def entries_named(
         if end > last:
             raise NoSuchEntryError(
                 f"the model {history.model!r} has entries 1 to {last}, and none of the number "
-                f"{max(first, last + 1)}: `calib history` shows the seq of each call."
+                f"{shown(max(first, last + 1))}: `calib history` shows the seq of each call."
             )
         if first < FIRST_VOIDABLE:
             raise InvalidInputError(
