@@ -57,7 +57,7 @@ def test_without_a_home_a_command_says_what_to_name(homeless, run, words):
 
 def test_without_a_home_a_ledger_that_is_named_does(homeless, calib, ledger_path):
     calib("record", "m", "--prompt-tokens=1", "--actual-ms=5")
-    with pytest.raises(InvalidInputError, match="home of a user who is not known"):
+    with pytest.raises(InvalidInputError, match="a user who is not known here"):
         find_place("~/calls.db")
 
 

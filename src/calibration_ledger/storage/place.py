@@ -149,8 +149,8 @@ def _full_path(text: str) -> Path:
         ) from None
     except FileNotFoundError:
         raise LedgerPathError(
-            f"the ledger {text} is relative to the current folder, which was removed: change to "
-            f"another folder, or write the path out."
+            "this ledger is relative to the current folder, which was removed: change to "
+            "another folder, or write the path out."
         ) from None
 
 
