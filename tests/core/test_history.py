@@ -1,6 +1,7 @@
 """The walk over a history, and which entries count: voiding, held against sets of numbers."""
 
 from itertools import pairwise
+from time import process_time
 
 import pytest
 from hypothesis import given
@@ -11,8 +12,11 @@ from calibration_ledger.core.history import (
     VOIDS_LENGTH_MAX,
     Page,
     covers,
+    end_of,
+    kept_of,
     left_of,
     merged,
+    ranges_in_force,
     rule_in_force,
     setting,
     voided_ranges,
@@ -79,6 +83,28 @@ def test_any_other_text_names_no_entries(text):
 def test_covered_is_what_is_in_a_range(seqs, seq):
     assert covers(ranges_of(seqs), seq) == (seq in seqs)
     assert not covers((), seq)
+
+
+@given(SEQS, st.sets(st.integers(1, 60), min_size=1), st.integers(0, 61))
+def test_what_is_kept_is_what_no_range_holds(seqs, asked, after):
+    ranges = merged((seq, seq) for seq in seqs)
+    kept = kept_of(ranges, sorted(asked))
+    assert [bool(one) for one in kept] == [seq not in seqs for seq in sorted(asked)]
+    end = end_of(ranges, after)
+    assert all(seq in seqs for seq in range(after + 1, end + 1))
+    assert end + 1 not in seqs
+
+
+def test_the_work_on_many_voidings_grows_as_their_number():
+    def seconds(count):
+        voidings = [(100_000 + i, str(2 + 2 * i)) for i in range(count)]
+        started = process_time()
+        for _ in range(5):
+            assert len(ranges_in_force(voidings)) == count
+        return process_time() - started
+
+    seconds(2_000)
+    assert seconds(16_000) < 8 * 3 * seconds(2_000)  # it was more than 60 times as long
 
 
 @given(st.sets(st.integers(1, 60)), st.integers(0, 70), st.integers(0, 70))

@@ -29,7 +29,7 @@ from calibration_ledger.core.history import (
     CLAIMS,
     FIRST_VOIDABLE,
     Ranges,
-    covers,
+    kept_of,
     rule_in_force,
     setting,
     voided_ranges,
@@ -402,9 +402,10 @@ class _Replay:
         """Fold consecutive calls, by the columns that `State.learn` takes."""
         if self.state is None:
             return
-        if self._voided and any(a <= seqs[-1] and b >= seqs[0] for a, b in self._voided):
-            counts = [not covers(self._voided, seq) for seq in seqs]
-            columns = [list(compress(column, counts)) for column in columns]
+        if self._voided:
+            kept = kept_of(self._voided, seqs)
+            if 0 in kept:
+                columns = [list(compress(column, kept)) for column in columns]
         try:
             self.state.learn(*columns)
         except NotFiniteError:

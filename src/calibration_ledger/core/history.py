@@ -9,7 +9,8 @@ Nothing is taken out of the history, and the first entry cannot be voided.
 from __future__ import annotations
 
 import re
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 if TYPE_CHECKING:
@@ -29,8 +30,12 @@ FIRST_VOIDABLE = 2
 VOIDS_LENGTH_MAX = 65_536
 """The characters that name the entries of one `voided` entry."""
 
+_BEHIND = 2**64
+"""Behind the end of every range."""
+
 _SEQ = r"[1-9][0-9]{0,18}"
 _RANGE = rf"{_SEQ}(\.\.{_SEQ})?"
+_ONE = re.compile(_SEQ)
 _TEXT = re.compile(rf"{_RANGE}(,{_RANGE})*")
 
 
@@ -88,11 +93,12 @@ def stretches(
 def merged(ranges: Iterable[tuple[int, int]]) -> Ranges:
     """The same seqs in order, with what overlaps or touches made one."""
     found: list[tuple[int, int]] = []
-    for first, last in sorted(ranges):
+    for pair in sorted(ranges):
+        first, last = pair
         if found and first <= found[-1][1] + 1:
             found[-1] = (found[-1][0], max(last, found[-1][1]))
         else:
-            found.append((first, last))
+            found.append(pair)  # the very one: there may be many ranges with the same pairs
     return tuple(found)
 
 
@@ -107,6 +113,8 @@ def voids_ranges(text: str | None) -> Ranges:
     Raises:
         TypeError: it did not write this text.
     """
+    if isinstance(text, str) and _ONE.fullmatch(text):  # by far the most are of one entry
+        return (_pair(text),)
     found: list[tuple[int, int]] = []
     if isinstance(text, str) and len(text) <= VOIDS_LENGTH_MAX and _TEXT.fullmatch(text):
         for part in text.split(","):
@@ -119,10 +127,32 @@ def voids_ranges(text: str | None) -> Ranges:
     return ranges
 
 
+@lru_cache(maxsize=2**14)
+def _pair(text: str) -> tuple[int, int]:
+    """One entry as a range, the same object for the same entry: an audit of many keeps many."""
+    return (int(text), int(text))
+
+
 def covers(ranges: Ranges, seq: int) -> bool:
     """Whether an entry is in these ranges."""
-    place = bisect_right(ranges, seq, key=lambda one: one[0])
+    place = bisect_right(ranges, (seq, _BEHIND)) if ranges else 0
     return place > 0 and seq <= ranges[place - 1][1]
+
+
+def end_of(ranges: Ranges, seq: int) -> int:
+    """The end of the range that holds the entry behind this one; the entry itself for none."""
+    place = bisect_right(ranges, (seq + 1, _BEHIND))
+    return max(seq, ranges[place - 1][1]) if place else seq
+
+
+def kept_of(ranges: Ranges, seqs: Sequence[int]) -> bytearray:
+    """Which of these seqs, in order, no range holds: a 1 for each that is kept, else a 0."""
+    kept = bytearray(b"\1") * len(seqs)
+    begin = max(0, bisect_right(ranges, (seqs[0], _BEHIND)) - 1)
+    for first, last in ranges[begin : bisect_right(ranges, (seqs[-1], _BEHIND))]:
+        start, end = bisect_left(seqs, first), bisect_right(seqs, last)
+        kept[start:end] = bytes(end - start)
+    return kept
 
 
 def left_of(ranges: Ranges, after: int, through: int) -> Iterator[tuple[int, int]]:
@@ -153,13 +183,17 @@ def voided_ranges(adjustments: Sequence[Adjustment]) -> Ranges:
 
 def ranges_in_force(voidings: Sequence[tuple[int, str | None]]) -> Ranges:
     """The same, from the seqs and texts of a model's `voided` entries, in order."""
-    voided: Ranges = ()
+    seqs = [seq for seq, _ in voidings]
+    undone: set[int] = set()
+    found: list[tuple[int, int]] = []
     # From the newest: it can only be voided by a newer one, and names only older ones.
     for seq, text in reversed(voidings):
-        if not covers(voided, seq):
-            named = voids_ranges(text)
-            voided = named if not voided else merged((*voided, *named))
-    return voided
+        if seq not in undone:
+            for pair in voids_ranges(text):
+                found.append(pair)
+                first, last = pair
+                undone.update(seqs[bisect_left(seqs, first) : bisect_right(seqs, last)])
+    return merged(found)
 
 
 def setting(adjustments: Iterable[Adjustment], voided: Ranges = ()) -> list[Adjustment]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from calibration_ledger.core.entries import OPENINGS
 from calibration_ledger.core.figures import Accuracy
-from calibration_ledger.core.history import left_of, setting, stretches, voided_ranges
+from calibration_ledger.core.history import setting, stretches, voided_ranges
 from calibration_ledger.core.state import State
 from calibration_ledger.core.validation import check_window
 from calibration_ledger.core.values import Replay
@@ -56,8 +56,8 @@ class History(Protocol):
     def adjustments(self) -> Sequence[Adjustment]:
         """All its adjustments by seq; there are few."""
 
-    def columns(self, after: int, through: int) -> Iterator[Columns]:
-        """Its calls with after < seq <= through, by seq, in bounded pages."""
+    def columns(self, after: int, through: int, voided: Ranges = ()) -> Iterator[Columns]:
+        """Its calls with after < seq <= through but for those voided, by seq, in bounded pages."""
 
 
 class Window(NamedTuple):
@@ -230,8 +230,7 @@ def fold_states(
 
 def counting(history: History, voided: Ranges, after: int, through: int) -> Iterator[Columns]:
     """Pages of the calls with after < seq <= through that are not voided."""
-    for pair in left_of(voided, after, through):
-        yield from history.columns(*pair)
+    yield from history.columns(after, through, *(voided,) * bool(voided))
 
 
 def replay_of(model: str, state: State, accuracy: Accuracy) -> Replay:

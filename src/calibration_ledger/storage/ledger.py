@@ -20,7 +20,7 @@ from calibration_ledger.core.entries import (
     Snapshot,
     is_typed,
 )
-from calibration_ledger.core.history import Page, covers, left_of, voided_ranges
+from calibration_ledger.core.history import Page, covers, end_of, left_of, voided_ranges
 from calibration_ledger.core.replay import Columns
 from calibration_ledger.core.validation import TIME_LIMIT_US, check_model, request_key
 from calibration_ledger.errors import (
@@ -334,16 +334,21 @@ class ModelHistory:
             end += missing
         return end
 
-    def columns(self, after: int, through: int) -> Iterator[Columns]:
+    def columns(self, after: int, through: int, voided: Ranges = ()) -> Iterator[Columns]:
         """See `replay.History`."""
         while after < through:
             rows = self._page(self._backend.sql.page_columns, after, through)
-            if rows:
-                _, *columns = zip(*rows, strict=True)
+            counted = rows
+            if voided:
+                with damage_told(self.model):
+                    counted = [row for row in rows if not covers(voided, row[0])]
+            if counted:
+                _, *columns = zip(*counted, strict=True)
                 yield Columns(*columns)
             if len(rows) < PAGE:
                 return
-            after = self._number(rows[-1][0])
+            # Within a long range, there is nothing to read before its end.
+            after = end_of(voided, self._number(rows[-1][0]))
 
     def _number(self, value: object) -> int:
         if isinstance(value, int):

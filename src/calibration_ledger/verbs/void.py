@@ -166,9 +166,9 @@ class _AsIf:
         self.model = history.model
         self.adjustments = [*history.adjustments, entry]
 
-    def columns(self, after: int, through: int) -> Iterator[Columns]:
+    def columns(self, after: int, through: int, voided: Ranges = ()) -> Iterator[Columns]:
         """See `replay.History`."""
-        return self._history.columns(after, through)
+        return self._history.columns(after, through, voided)
 
 
 def _draft(ledger: Ledger, ask: _Ask, history: ModelHistory) -> _Draft:
