@@ -91,11 +91,17 @@ def shut_gate(server: Server, database: str) -> Iterator[Callable[[], None]]:
 
 
 def waiting(run: Callable[..., Any], kind: str = "%") -> list[tuple[int, str]]:
-    """The (pid, statement) of those who wait for a lock: `advisory`, `transactionid`, …"""
-    return run(
+    """The (pid, statement) of those who wait for a lock: `advisory`, `transactionid`, …
+
+    The server looks at the statement before it looks for what is waited for, so who was between
+    two statements would be seen waiting in the one before: the statement is asked for once more.
+    """
+    ask = (
         "SELECT pid, query FROM pg_stat_activity WHERE datname = current_database()"
         f" AND wait_event_type = 'Lock' AND wait_event LIKE '{kind}'"
     )
+    pids = ", ".join(str(pid) for pid, _ in run(ask))
+    return run(f"{ask} AND pid IN ({pids})") if pids else []
 
 
 def end_in_mid_commit(
