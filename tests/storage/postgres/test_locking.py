@@ -87,6 +87,23 @@ def test_a_new_model_is_opened_once_by_two_at_once(postgres, database, run, url,
     assert kinds == ["opened", "call", "call"]
 
 
+def test_a_model_that_another_thread_opens_in_between_is_no_damage(calibrator, pool):
+    rounds = []
+
+    def open_late(transaction):
+        found = transaction.load("m")
+        rounds.append(found)
+        if found is None:
+            pool.submit(calibrator.record, "m", 10, 900.0).result()
+            pool.submit(calibrator.predict, "m", 10).result()
+            transaction.add_model("m")
+        return found
+
+    assert calibrator._ledger.write(open_late) is not None
+    assert rounds[0] is None
+    assert len(rounds) == 2
+
+
 def test_order_is_by_seq_and_not_by_the_callers_clock(calibrator, make_call):
     calls = [make_call(i, "m") for i in (5, 1, 9, 3)]
     calibrator.record_many(calls)

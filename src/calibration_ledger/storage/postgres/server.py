@@ -127,7 +127,7 @@ class PostgresBackend:
 
         Raises what `read` raises.
         """
-        return find_by_id(self.read, self.sql.find_known, self.sql, self._ids, model)
+        return find_by_id(self.read, self.sql.find_known, self.sql, self._ids, model) or []
 
     def _read(self, text: str, parameters: Sequence[Any] = ()) -> list[Any]:
         limit_s = None if text in self._long else self._timeout_s + ANSWER_S
@@ -313,7 +313,7 @@ _ROWS_AT_ONCE = 100
 class PostgresTransaction(Transaction):
     """A transaction that waits for all its locks together no longer than until the deadline."""
 
-    __slots__ = ("_deadline", "_held", "_ids", "_limited_at", "_on_citus", "_rows")
+    __slots__ = ("_deadline", "_held", "_ids", "_limited_at", "_nameless", "_on_citus", "_rows")
 
     def __init__(
         self,
@@ -345,6 +345,7 @@ class PostgresTransaction(Transaction):
         self._deadline = deadline
         self._limited_at = limited_at
         self._on_citus = on_citus
+        self._nameless: str | None = None  # the model whose name `load` did not find
 
     def load(self, model: str) -> Any:
         """See `Transaction.load`."""
@@ -359,6 +360,7 @@ class PostgresTransaction(Transaction):
     def _lock(self, model: str) -> Any:
         """See `Transaction._lock`."""
         rows = find_by_id(self._ask, self._sql.load_known, self._sql, self._ids, model)
+        self._nameless = model if rows is None else None
         return rows[0] if rows else None
 
     def _be_patient(self) -> None:
@@ -367,7 +369,7 @@ class PostgresTransaction(Transaction):
 
     def add_model(self, model: str) -> int:
         """See `Transaction.add_model`."""
-        if model in self._ids:  # `load` found the name, and no calibration
+        if model != self._nameless:  # `load` found the name, and no calibration
             if self._on_citus:  # where a commit reaches one machine after the other
                 raise Raced(model)
             raise damaged(model, "the calibration is missing")
@@ -409,8 +411,10 @@ def find_by_id(
     sql: Statements,
     ids: dict[str, int],
     model: str,
-) -> list[Any]:
+) -> list[Any] | None:
     """The rows of a statement that names a model and its id, which is asked for once.
+
+    None: there is no such name.
 
     Both are named, so that an id of a ledger that was replaced meanwhile finds nothing.
 
@@ -428,7 +432,7 @@ def find_by_id(
     found = ask(sql.find_id, (model,))
     if not found:
         ids.pop(model, None)
-        return []
+        return None
     ids[model] = found[0][0]
     return ask(text, (model, ids[model]))
 
