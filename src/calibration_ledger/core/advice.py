@@ -131,8 +131,10 @@ def check_damage(facts: Facts) -> Iterator[Advice]:
 def check_obstacles(facts: Facts) -> Iterator[Advice]:
     """Whether something in it keeps calls from being recorded, or every audit from ending well."""
     if facts.state == "current" and facts.obstacles:
+        # On a server nothing was tried.
+        how = "is" if facts.server is None else "can be"
         yield _act(
-            f"Something in the ledger is not as this program made it, and is in the way of "
+            f"Something in the ledger is not as this program made it, and {how} in the way of "
             f"recording or of the audit: {'; '.join(facts.obstacles)}. Take out what was added "
             f"(DROP TRIGGER, DROP INDEX), or restore a backup.",
             _calib(facts, "audit"),

@@ -23,6 +23,8 @@ OBSTACLES = {
     " BEGIN SELECT RAISE(ABORT, 'no'); END",
     "a trigger on adjustments": "CREATE TRIGGER t BEFORE INSERT ON adjustments"
     " BEGIN SELECT RAISE(ABORT, 'no'); END",
+    "a trigger on request ids": "CREATE TRIGGER t BEFORE INSERT ON call_details"
+    " BEGIN SELECT RAISE(ABORT, 'no'); END",
     "a unique index": "CREATE UNIQUE INDEX i ON calls (prompt_tokens)",
     "an index that fails": "CREATE INDEX i ON calls (abs(CASE WHEN seq > 3"
     " THEN -9223372036854775807 - 1 ELSE 1 END))",

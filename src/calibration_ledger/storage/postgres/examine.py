@@ -5,6 +5,7 @@ It asks only for what any role may see; what the server keeps to itself is None,
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,13 +16,14 @@ from calibration_ledger.core.facts import Blocked, Facts, ServerFacts
 from calibration_ledger.errors import LedgerCorruptError, NotALedgerError
 from calibration_ledger.storage.contents import count_rows, find_last_entry, look
 from calibration_ledger.storage.postgres.connections import (
+    ANSWER_S,
     FIND_TABLES,
     check_tables,
     make_engine,
 )
 from calibration_ledger.storage.postgres.faults import no_connection, postgres_fault
 from calibration_ledger.storage.postgres.placement import distribution_of
-from calibration_ledger.storage.schema import REVISION, TABLES, VERSION_TABLE
+from calibration_ledger.storage.schema import REVISION, TABLES, VERSION_TABLE, metadata
 
 if TYPE_CHECKING:
     from calibration_ledger.storage.place import Server
@@ -31,6 +33,9 @@ TIMEOUT_S = 10.0
 
 LOCK_TIMEOUT_MS = 2_000
 """How long a query may wait for a lock: a running upgrade holds all tables."""
+
+ANSWERS_S = 60.0
+"""How long to wait for all answers together: a machine behind the server may hang."""
 
 _SETTINGS = """
     SELECT pg_catalog.current_setting('server_version'),
@@ -69,6 +74,43 @@ _NEEDED = {
 }
 """What a role that records must be allowed."""
 
+# A trigger for updates is in the way of calibrations alone: nothing else is ever updated. (Bits 4
+# and 16 of its type are INSERT and UPDATE; of rules, '2' is UPDATE and '3' INSERT.)
+_FOREIGN = """
+    WITH ledger AS (
+        SELECT oid, relname FROM pg_catalog.pg_class
+        WHERE relname = ANY (%s) AND relkind IN ('r', 'p') AND pg_catalog.pg_table_is_visible(oid)
+    )
+    SELECT 'the trigger ' || tgname || ' of ' || relname
+    FROM ledger JOIN pg_catalog.pg_trigger ON tgrelid = ledger.oid
+    WHERE NOT tgisinternal AND tgenabled IN ('O', 'A')
+    AND (tgtype & 4 > 0 OR (tgtype & 16 > 0 AND relname = 'calibrations'))
+    UNION ALL
+    SELECT 'the rule ' || rulename || ' of ' || relname
+    FROM ledger JOIN pg_catalog.pg_rewrite ON ev_class = ledger.oid
+    WHERE ev_enabled IN ('O', 'A')
+    AND (ev_type = '3' OR (ev_type = '2' AND relname = 'calibrations'))
+    UNION ALL
+    SELECT 'the column ' || attname || ' of ' || relname
+    FROM ledger JOIN pg_catalog.pg_attribute ON attrelid = ledger.oid
+    WHERE attnum > 0 AND NOT attisdropped AND attnotnull AND NOT atthasdef AND attidentity = ''
+    AND relname || '.' || attname <> ALL (%s)
+    UNION ALL
+    SELECT 'the constraint ' || conname || ' of ' || relname
+    FROM ledger JOIN pg_catalog.pg_constraint ON conrelid = ledger.oid
+    WHERE contype IN ('c', 'f', 'u', 'x') AND conname <> ALL (%s)
+    UNION ALL
+    SELECT 'the unique index ' || indexes.relname || ' of ' || ledger.relname
+    FROM ledger JOIN pg_catalog.pg_index ON indrelid = ledger.oid
+    JOIN pg_catalog.pg_class AS indexes ON indexes.oid = indexrelid
+    WHERE indisunique
+    AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint WHERE conindid = indexrelid)
+    UNION ALL
+    SELECT 'the row security of ' || relname
+    FROM ledger WHERE pg_catalog.row_security_active(oid)
+"""
+"""What is not the ledger's own, and can refuse, drop or change a row that is recorded."""
+
 _BLOCKED = """
     SELECT waiting.pid, blocker.pid, blocking.application_name, blocking.state,
         coalesce(extract(epoch FROM pg_catalog.clock_timestamp() - waiting.query_start), 0)::float
@@ -105,6 +147,7 @@ class _Examination:
     def __init__(self, cursor: Any) -> None:
         """Take a cursor in autocommit mode."""
         self._cursor = cursor
+        self._deadline = time.monotonic() + ANSWERS_S
         self._damage: list[str] = []
         self._unanswered: list[str] = []
 
@@ -125,6 +168,8 @@ class _Examination:
                     facts.server, missing_grants=self._missing_grants(), **self._on_machines(facts)
                 ),
             )
+        if facts.state == "current" and not self._damage and not self._unanswered:
+            facts = replace(facts, obstacles=self._obstacles())
         facts = replace(facts, unanswered=tuple(dict.fromkeys(self._unanswered)))
         if self._damage:
             damage = tuple(self._damage)
@@ -133,8 +178,14 @@ class _Examination:
 
     def _insist(self, query: str, *parameters: Any) -> list[Any]:
         """The rows of a query, in a transaction of its own that can change nothing."""
+        left_s = max(1.0, self._deadline - time.monotonic())
+        # Where the server itself waits without end, it does not keep its own limit either.
+        self._cursor.connection.silence_s = left_s + ANSWER_S
         # A setting outside of a transaction would reach other sessions behind PgBouncer.
-        self._cursor.execute(f"BEGIN READ ONLY; SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}")
+        self._cursor.execute(
+            f"BEGIN READ ONLY; SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS};"
+            f" SET LOCAL statement_timeout = {int(1000 * left_s)}"
+        )
         try:
             rows: list[Any] = self._cursor.execute(query, parameters).fetchall()
         finally:
@@ -208,3 +259,18 @@ class _Examination:
         pairs = [(table, what) for table, needed in _NEEDED.items() for what in needed]
         names, grants = zip(*pairs, strict=True)
         return tuple(text for (text,) in self._ask(_GRANTS, list(names), list(grants)))
+
+    def _obstacles(self) -> tuple[str, ...]:
+        """See `Facts.obstacles`: concluded, for to try it would write to somebody's server."""
+        columns = [
+            f"{table.name}.{column.name}"
+            for table in metadata.tables.values()
+            for column in table.columns
+        ]
+        constraints = [
+            str(constraint.name)
+            for table in metadata.tables.values()
+            for constraint in table.constraints
+        ]
+        found = self._ask(_FOREIGN, sorted(metadata.tables), columns, constraints)
+        return tuple(what for (what,) in found)

@@ -50,7 +50,13 @@ def unreadable_models(connection: sqlite3.Connection) -> list[str]:
 def refused_writes(copy: sqlite3.Connection) -> list[str]:
     """What recording a call, opening a model and adjusting one meet in a copy of a ledger."""
     found = []
-    for name, step in (("a call", _call), ("a model", _model), ("an adjustment", _adjustment)):
+    steps = {
+        "a call": _call,
+        "a call with a request id": _call_with_id,
+        "a model": _model,
+        "an adjustment": _adjustment,
+    }
+    for name, step in steps.items():
         copy.execute("BEGIN")
         try:
             if not step(copy):
@@ -63,6 +69,22 @@ def refused_writes(copy: sqlite3.Connection) -> list[str]:
 
 def _call(copy: sqlite3.Connection) -> bool:
     return _appended(copy, "calls", {})
+
+
+def _call_with_id(copy: sqlite3.Connection) -> bool:
+    newest = copy.execute(_NEWEST).fetchone()
+    if not _call(copy):
+        return False
+    at = copy.execute(
+        "SELECT model_id, seq FROM calls WHERE (model_id, seq) = (?, ?)", newest or (0, 0)
+    ).fetchone()
+    if at is None:
+        return True
+    row = (*at, _TRIAL.encode()[:16], _TRIAL)
+    names = "model_id, seq, request_key, request_id"
+    copy.execute(f"INSERT INTO call_details ({names}) VALUES (?, ?, ?, ?)", row)
+    where = "WHERE model_id = ? AND seq = ?"
+    return bool(copy.execute(f"SELECT {names} FROM call_details {where}", at).fetchall() == [row])
 
 
 def _adjustment(copy: sqlite3.Connection) -> bool:
