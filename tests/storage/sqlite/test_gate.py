@@ -108,6 +108,34 @@ def test_a_fork_waits_for_whoever_is_in_the_middle_of_using_one(filled, kind):
         assert ended
 
 
+class SlowSet(set):
+    """Whoever notes a connection first is held up before the look at the gate."""
+
+    def __init__(self):
+        super().__init__()
+        self.noted, self.go_on = threading.Event(), threading.Event()
+
+    def add(self, one):
+        super().add(one)
+        if not self.noted.is_set():
+            self.noted.set()
+            self.go_on.wait(30)
+
+
+def test_who_is_held_up_at_the_gate_does_not_make_the_child_refuse(filled, monkeypatch):
+    """Nothing is open yet, so the fork did not come too early."""
+    passes = SlowSet()
+    monkeypatch.setattr(forks, "WAIT_S", 0.02)
+    monkeypatch.setattr(forks, "_passes", passes)
+    with Crowd(partial(open_and_close, filled)):
+        assert passes.noted.wait(30)
+        try:
+            assert in_child(partial(open_and_close, filled)) == 0
+        finally:
+            passes.go_on.set()
+    assert forks.is_at_rest()
+
+
 def test_who_opens_while_a_thread_forks_waits_until_its_deadline(filled):
     other = -1  # no thread has this id
     forks._forking.add(other)
@@ -379,6 +407,48 @@ assert calibrator.predict("m", 1).sample_count == 1 + answers.count("recorded")
     assert done.stdout.strip() == "recorded"
     with AdaptiveCalibrator(ledger_path, timeout_s=1.0) as calibrator:
         calibrator.record("m", 1, 1.0)
+        assert calibrator.audit() == []
+
+
+FORKED_WHILE_LOCKING = """
+import os, sys
+from calibration_ledger import AdaptiveCalibrator
+from calibration_ledger.errors import CalibrationLedgerError
+
+class Fork:
+    def __init__(self, n): self.left = n
+    def __call__(self, frame, event, argument):
+        if event in {"call", "c_return"}:
+            self.left -= 1
+            if self.left == 0:
+                sys.setprofile(None)
+                children.append(os.fork())
+
+calibrator = AdaptiveCalibrator(sys.argv[1], durability="normal", timeout_s=60.0)
+calibrator.record("m", 1, 1.0)
+for n in range(10, 36):
+    moment, children = Fork(n), []
+    sys.setprofile(moment)
+    try:
+        calibrator.record("m", 2, 2.0)
+    except CalibrationLedgerError:
+        if children != [0]: raise
+    except OSError as error:
+        print(n, error, flush=True)  # a child's, of the number of a descriptor that it has closed
+        if children != [0]: raise
+    sys.setprofile(None)
+    if children == [0]: os._exit(0)
+    os.wait()
+"""
+
+
+def test_a_child_that_goes_on_while_its_parent_locks_uses_no_lock_of_the_parent(ledger_path):
+    """Nor does it wait for itself, with the lock in its hands."""
+    begun = time.monotonic()
+    done = ran(FORKED_WHILE_LOCKING, ledger_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert time.monotonic() - begun < 50  # a single wait for itself takes 60
+    with AdaptiveCalibrator(ledger_path) as calibrator:
         assert calibrator.audit() == []
 
 

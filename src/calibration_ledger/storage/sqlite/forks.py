@@ -63,11 +63,13 @@ class Pass:
         holder: what `close_all` knows its connections by.
         writes: whether it is closed after those that only read: see `close_all`.
         inside: whether the thread is in the middle of it.
+        is_through: whether it has come through the gate; before that, nothing of it is open.
     """
 
     holder: object = None
     writes = False
     inside = True
+    is_through = False
 
     def __init__(self) -> None:
         """Let this thread have it."""
@@ -127,8 +129,9 @@ def _enter(one: Pass | Connection, timeout_s: float) -> None:
                 advice="try again, or give a longer timeout_s",
             )
         sleep(_POLL_EVERY_S)
-    if any(other.pid != one.pid for other in snapshot(_passes)):
+    if any(other.is_through and other.pid != one.pid for other in snapshot(_passes)):
         raise forked_error()
+    one.is_through = True
 
 
 def refuse_while_forking() -> None:
@@ -174,7 +177,7 @@ class Connection(sqlite3.Connection):
 
     __slots__ = (
         *("_closer", "_cursors", "holder", "inside", "is_closed", "is_retired"),
-        *("pid", "thread", "writes"),
+        *("is_through", "pid", "thread", "writes"),
     )
 
     _closer: dict[str, object]
@@ -183,6 +186,7 @@ class Connection(sqlite3.Connection):
     inside: bool
     is_closed: bool
     is_retired: bool
+    is_through: bool
     pid: int
     thread: int
     writes: bool
@@ -195,7 +199,7 @@ class Connection(sqlite3.Connection):
         self.holder = None
         self.writes = False
         self.inside = True
-        self.is_retired = self.is_closed = False
+        self.is_retired = self.is_closed = self.is_through = False
         self._closer = {}
         self._cursors = weakref.WeakSet()
         return self
@@ -327,7 +331,7 @@ class Handle:
 
     def __del__(self, is_exiting: Callable[[], bool] = sys.is_finalizing) -> None:
         """Close it, but for an interpreter that ends: it takes modules apart, and all is over."""
-        if not is_exiting():
+        if not is_exiting() and hasattr(self, "connection"):  # Ctrl-C may come before it owns one
             self.close()
 
 

@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any
 from calibration_ledger.errors import LedgerBusyError, LedgerPermissionError, ReentrantCallError
 from calibration_ledger.storage.place import check_file, make_folder, refuse_to_write
 from calibration_ledger.storage.sqlite.forks import (
+    forked_error,
     refuse_while_forking,
     run,
     snapshot,
@@ -320,6 +321,7 @@ class WriterLock:
 
         Raises:
             ReentrantCallError: this thread has the lock, or waits for it, or is forking.
+            LedgerError: this is a child that was forked in the middle of the call.
             OSError: the lock file cannot be opened.
         """
         refuse_while_forking()
@@ -367,7 +369,8 @@ class WriterLock:
         try:
             # Looked at by the holder of the turn only: the helper may be about to let go of what
             # it was granted too late, and the descriptor is one, so that would be ours.
-            if not self._pending:
+            # A child that a signal handler forked in the middle has closed that number.
+            if not self._pending and self._pid == this_process[0]:
                 flock(self._number, _EXCLUSIVE_NOW)
                 return True
         except BlockingIOError:
@@ -384,6 +387,7 @@ class WriterLock:
             self._use(self._open(deadline))
         file = self._file
         assert file is not None  # noqa: S101 - see above
+        self._refuse_in_child()
         if not self._pending:
             try:
                 flock(file, _EXCLUSIVE_NOW)
@@ -392,6 +396,14 @@ class WriterLock:
             else:
                 return True
         return self._wait_for_helper(turn, file, deadline)
+
+    def _refuse_in_child(self) -> None:
+        """Lock nothing in a child that goes on in the middle of its parent's call.
+
+        It would lock the parent's file, or wait for itself: its own calls have another lock.
+        """
+        if self._pid != this_process[0]:
+            raise forked_error()
 
     def _use(self, file: LockFile) -> None:
         self._number = file.fileno()
@@ -406,7 +418,7 @@ class WriterLock:
 
     def admit_writers(self) -> None:
         """Open the file to all who may write to the ledger, and to nobody else."""
-        if self._file is not None:
+        if self._file is not None and not self._file.closed:
             admit_writers(self._file.fileno(), self.path.removesuffix(LOCK))
 
     def follow(self, timeout_s: float) -> bool:
@@ -419,6 +431,7 @@ class WriterLock:
         """
         held, deadline = self._file, monotonic() + timeout_s
         assert held is not None  # noqa: S101 - it is locked
+        self._refuse_in_child()
         try:
             moved = not os.path.samestat(os.fstat(held.fileno()), os.stat(self.path))  # noqa: PTH116 - beside fstat
         except FileNotFoundError:
