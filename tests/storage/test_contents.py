@@ -2,6 +2,7 @@
 
 import pytest
 
+from calibration_ledger import AdaptiveCalibrator
 from calibration_ledger.errors import (
     LedgerOutdatedError,
     LedgerTooNewError,
@@ -10,6 +11,7 @@ from calibration_ledger.errors import (
 from calibration_ledger.storage import contents
 from calibration_ledger.storage.contents import CORE_TABLES, contents_of
 from calibration_ledger.storage.schema import REVISION, TABLES, VERSION_TABLE
+from support.by_hand import edited
 
 TOMORROW = f"{int(REVISION) + 1:04d}"
 OTHERS = frozenset({"notes"})
@@ -66,3 +68,17 @@ def test_an_older_ledger_is_refused_with_what_upgrades_it(monkeypatch):
 @pytest.mark.parametrize(("tables", "revisions"), [(frozenset(), []), (TABLES, [REVISION])])
 def test_what_is_empty_or_ours_is_not_refused(tables, revisions):
     contents_of(tables, revisions).check("calls.db")
+
+
+def test_a_name_of_a_table_that_is_no_text_is_told_like_any_other(tmp_path):
+    """A flipped bit makes bytes of it."""
+    path = tmp_path / "calls.db"
+    with AdaptiveCalibrator(path) as calibrator:
+        calibrator.record("m", 1, 1.0)
+    edited(
+        path,
+        "PRAGMA writable_schema=ON",
+        "UPDATE sqlite_master SET name = CAST(name AS BLOB) WHERE name = 'alembic_version'",
+    )
+    with pytest.raises(NotALedgerError, match="b'alembic_version'"):
+        AdaptiveCalibrator(path)

@@ -583,6 +583,17 @@ def test_a_run_of_voided_calls_is_passed_at_once(calibrator, make_call, tmp_path
     assert part.calls == 610
 
 
+def test_a_time_that_no_clock_shows_is_told_as_damage(ledger_path, make_call):
+    with AdaptiveCalibrator(ledger_path) as calibrator:
+        calibrator.record_many([make_call(0), make_call(1)])
+    edited(ledger_path, f"UPDATE calls SET called_at = {2**62} WHERE seq = 2")
+    with (
+        AdaptiveCalibrator(ledger_path) as again,
+        pytest.raises(LedgerCorruptError, match="entry 2"),
+    ):
+        again.archivable(LATER)
+
+
 def test_calls_in_order_meet_no_obstacle(filled):
     assert filled.archivable(at(300)).obstacles == ()
 

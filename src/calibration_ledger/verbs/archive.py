@@ -123,7 +123,10 @@ def _parts(
             parts.append(part)
         older = history.count_older(stop, time)
         if older:
-            made_at = time_from_us(history.made_at(stop))
+            try:
+                made_at = time_from_us(history.made_at(stop))
+            except OverflowError as error:  # a flipped bit made it a time that no clock shows
+                raise damaged(live.model, f"entry {stop} cannot be read ({error})") from error
             obstacles.append(Obstacle(live.model, stop, made_at, older))
     return parts, tuple(obstacles)
 

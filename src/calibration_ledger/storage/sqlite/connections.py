@@ -139,7 +139,8 @@ def list_tables(ask: Callable[[str], Iterable[Sequence[Any]]]) -> set[str]:
 
     An empty database that another program has marked as its own is not ours to fill.
     """
-    tables = {name for (name,) in ask("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    # In a damaged file a name may be of any type.
+    tables = {str(name) for (name,) in ask("SELECT name FROM sqlite_master WHERE type = 'table'")}
     if not tables:
         for mark in ("application_id", "user_version"):
             tables |= {f"none, but {mark} is {row[0]}" for row in ask(f"PRAGMA {mark}") if row[0]}
