@@ -104,7 +104,10 @@ def test_a_full_disk_behind_stdout_is_told(filled, args):
             check=False,
         )
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1] == "Error: the system refused: No space left on device."
+    assert done.stderr.splitlines()[-1] == (
+        "Error: the output cannot be written: No space left on device. "
+        "What was changed before stays so."
+    )
     assert "Traceback" not in done.stderr
 
 

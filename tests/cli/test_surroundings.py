@@ -114,6 +114,14 @@ def test_in_a_folder_that_is_gone_a_relative_path_is_refused(gone, run, command)
     assert "relative to the current folder, which was removed" in result.stderr
 
 
+@pytest.mark.parametrize("words", [("db", "backup", "b.db"), ("demo", "--at", "b.db")])
+def test_in_a_folder_that_is_gone_a_copy_beside_is_refused(gone, filled, run, words):
+    named = () if "demo" in words else ("--ledger", filled)
+    result = run(*named, *words)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "b.db is relative to the current folder, which was removed" in result.stderr
+
+
 def test_in_a_folder_that_is_gone_no_file_is_written_beside(gone, filled):
     with AdaptiveCalibrator(filled) as calibrator:
         for write in (
@@ -151,7 +159,10 @@ def test_a_full_disk_behind_stdout_is_one_sentence(filled, words):
     done = shell(">/dev/full", "--ledger", filled, *words)
     assert (done.returncode, done.stderr) == (
         1,
-        "Error: the system refused: No space left on device.\n",
+        (
+            "Error: the output cannot be written: No space left on device. "
+            "What was changed before stays so.\n"
+        ),
     )
 
 

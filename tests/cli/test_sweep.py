@@ -150,6 +150,12 @@ def test_wrong_usage_is_told(calib, swept, args, sentence):
     assert result.stdout == ""
 
 
+def test_where_all_are_worse_than_the_live_one_that_is_said(calib, swept):
+    calib("recalibrate", "a", "--rule", "kalman")
+    verdict = calib("sweep", "a", "--alphas", "0.9", "--rule", "ema").stdout.splitlines()[-1]
+    assert verdict.startswith("the live calibration is better than all of these, even than ema.1")
+
+
 def test_too_few_calls_are_said_to_score_nothing(calib, filled):
     last = calib("sweep", "tiny").stdout.splitlines()[-1]
     assert last == "nothing was scored (each model's first 20 calls learnt but not scored)."

@@ -124,6 +124,7 @@ def test_json_holds_the_states_before_and_after(calib, poisoned):
         (["--request-id", "bad-1"], "name the MODEL"),
         (["--since", "2020-01-01"], "name the MODEL"),
         (["x y", "--last", "0"], "--last"),
+        (["--last", "x y"], "'x y' is no number of calls. A model's name comes first"),
         (["x y", "--last", "--seq", "2"], "leave out the seq"),
         (["x y", "--until", "1990-01-01"], "no call made at that time"),
         (["x y", "--seq", "2-3"], "names no entries"),

@@ -160,7 +160,8 @@ def test_an_import_tells_of_failed_calls_that_took_0_ms(calibrator, write):
     assert (report.recorded, report.doubtful) == (150, 130)
     assert report.doubtful_reasons == (("took 0 ms, and has tokens", 130),)
     assert report.doubtful_lines[0].line == 4
-    assert f"--import {report.import_id}" in str(told[0].message)
+    assert "took 0 ms (the first in line 4). They were recorded." in str(told[0].message)
+    assert f"--import {report.import_id}`)" in str(told[0].message)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert calibrator.import_calls("csv", path).already == 150
@@ -178,7 +179,7 @@ def test_a_strict_import_takes_such_lines_for_bad_ones(calibrator, write):
 
 @pytest.mark.parametrize(
     ("scale", "told"),
-    [(0.001, "not in seconds"), (1e6, "not in microseconds or nanoseconds"), (1.0, None)],
+    [(0.001, "as if actual_ms were in seconds"), (1e6, "in microseconds or"), (1.0, None)],
 )
 def test_a_file_in_another_unit_is_told_of(calibrator, write, scale, told):
     random.seed(3)

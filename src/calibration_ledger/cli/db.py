@@ -9,7 +9,7 @@ import click
 
 from calibration_ledger.cli import text
 from calibration_ledger.cli.main import EXIT_FAILED
-from calibration_ledger.cli.options import FilePath, examples, json_option
+from calibration_ledger.cli.options import FilePath, examples, full_path, json_option
 from calibration_ledger.cli.output import note, print_json, say
 from calibration_ledger.cli.session import Session, pass_session
 from calibration_ledger.errors import InvalidInputError, LedgerNotFoundError
@@ -170,7 +170,7 @@ def backup(session: Session, dest: Path, *, as_json: bool) -> None:
     from calibration_ledger.storage.sqlite.copies import backup_file
 
     place = _place(session)
-    copy = dest.absolute()
+    copy = full_path(dest)
     if place.path is None:
         with session.existing() as calibrator:
             calibrator.backup(copy)  # refuses, and says how a server's database is backed up

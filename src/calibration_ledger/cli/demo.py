@@ -20,7 +20,7 @@ import click
 
 from calibration_ledger.cli import text
 from calibration_ledger.cli.main import EXIT_FINDINGS
-from calibration_ledger.cli.options import FilePath, examples, json_option
+from calibration_ledger.cli.options import FilePath, examples, full_path, json_option
 from calibration_ledger.cli.output import heading, print_json, print_table, say
 from calibration_ledger.cli.session import Session, adopting, pass_session
 from calibration_ledger.cli.table import MODEL, Cell, Column
@@ -201,7 +201,7 @@ def _place(at: Path | None) -> Path:
         return Path(mkdtemp(prefix="calib-demo-")) / "demo.db"
     if os.path.lexists(at):
         raise InvalidInputError(f"{at} exists already: the demo only makes a ledger of its own.")
-    return at.absolute()
+    return full_path(at)
 
 
 def program() -> str:

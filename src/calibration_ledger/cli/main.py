@@ -174,8 +174,10 @@ def _refused(error: OSError) -> Exception:
     """What to raise for what the system refused."""
     if error.errno == errno.EPIPE:
         return error  # click ends quietly: `calib history | head`
-    where = "" if error.filename is None else f" ({error.filename})"
-    return Failure(f"the system refused: {error.strerror or error}{where}.")
+    what = error.strerror or error
+    if error.filename is None:  # of a file, the name is known
+        return Failure(f"the output cannot be written: {what}. What was changed before stays so.")
+    return Failure(f"the system refused: {what} ({error.filename}).")
 
 
 @click.group(

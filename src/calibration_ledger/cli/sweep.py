@@ -201,6 +201,8 @@ def _verdict(found: Sweep, session: Session) -> str:
     best = f"{rule} {alpha:g}"
     if found.is_close:
         return f"too close to tell: the lead of {best} may be chance ({tried})."
+    if found.winner.mean_absolute_error_ms > found.live.mean_absolute_error_ms:
+        return f"the live calibration is better than all of these, even than {best} ({tried})."
     if found.better is None:
         return f"the live calibration is as good as the best, {best} ({tried})."
     if found.model is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -30,6 +30,7 @@ COLUMNS = (
     Column("alpha", spare=4),
 )
 
+_INTEGER = re.compile(r"[+-]?[0-9]+")
 _SEQ = re.compile(r"([0-9]{1,18})(?:\.\.([0-9]{1,18}))?")
 
 
@@ -40,6 +41,21 @@ def seq_or_range(text: str) -> int | tuple[int, int]:
         raise click.BadParameter(f"{text!r} names no entries: write 12, or 2..80 for several.")
     first, last = found.groups()
     return int(first) if last is None else (int(first), int(last))
+
+
+class NumberOfCalls(click.IntRange):
+    """How many of the newest calls; says what to write where a model's name was taken for it."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """See `click.IntRange`."""
+        if isinstance(value, str) and not _INTEGER.fullmatch(value):
+            self.fail(
+                f"{value!r} is no number of calls. A model's name comes first: "
+                f"calib void MODEL --last",
+                param,
+                ctx,
+            )
+        return super().convert(value, param, ctx)
 
 
 @click.command(
@@ -72,7 +88,7 @@ def seq_or_range(text: str) -> int | tuple[int, int]:
 )
 @click.option(
     "--last",
-    type=click.IntRange(1),
+    type=NumberOfCalls(1),
     is_flag=False,
     flag_value=1,
     metavar="[N]",

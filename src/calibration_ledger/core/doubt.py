@@ -142,4 +142,7 @@ def unit_doubt(median_ms: float | None) -> str | None:
         speed, unit = f"less than {FASTEST_MS * 1000:g} us", "seconds"
     else:
         speed, unit = f"more than {SLOWEST_MS / 60_000:g} min", "microseconds or nanoseconds"
-    return f"half of the calls took {speed} a token: actual_ms is in milliseconds, not in {unit}"
+    return (
+        f"half of the calls took {speed} a token, as if actual_ms were in {unit}: it must be in "
+        f"milliseconds"
+    )

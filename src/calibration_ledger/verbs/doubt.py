@@ -123,12 +123,16 @@ def _told(ledger: Ledger, found: Sequence[tuple[str, int, Kind]]) -> str:
 # -- a whole file ---------------------------------------------------------------------------
 
 
-def warn_of_file(name: str, doubts: Sequence[str], import_id: str | None) -> None:
-    """Warn of what looks wrong in a file that was imported."""
+def warn_of_file(
+    ledger: Ledger, name: str, doubts: Sequence[str], count: int, import_id: str | None
+) -> None:
+    """Warn of what looks wrong in a file that was imported; `count` is of how many calls."""
     if doubts and import_id is not None:
+        out = calib("void", "--import", import_id, ledger=ledger.shown)
         warnings.warn(
-            f"{name}: {'; '.join(doubts)}. They were recorded; if that is wrong, take the import "
-            f"out (void --import {import_id}), or void single calls (void MODEL --seq N).",
+            f"{name}: {'; '.join(doubts)}. {'It was' if count == 1 else 'They were'} recorded. If "
+            f"that is wrong, take the import out (`{out}`), or void single calls (`calib void "
+            f"MODEL --seq N`; `calib history` tells each call's N).",
             DoubtfulCallWarning,
             stacklevel=4,
         )

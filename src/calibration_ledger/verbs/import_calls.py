@@ -91,7 +91,7 @@ def import_rows(
         recorded, met, opened = record_staged(ledger, opening, staged, name, read.import_id, report)
     extended = len(recorded.keys() - opened)
     import_id = read.import_id if recorded else None
-    warn_of_file(name, doubts.told(), import_id)
+    warn_of_file(ledger, name, doubts.told(), doubts.count, import_id)
     return ImportReport(
         kind,
         name,
@@ -467,6 +467,7 @@ class Doubts:
         self._strict = strict
         self._now = now_us()
         self._kinds: Counter[Kind] = Counter()
+        self._first: dict[Kind, int] = {}
         self._lines: list[SkippedLine] = []
         self.unit: str | None = None
 
@@ -496,6 +497,7 @@ class Doubts:
                 bad.add(row.place)
                 continue
             self._kinds[kind] += 1
+            self._first[kind] = min(row.line, self._first.get(kind, row.line))
             if len(self._lines) < LINES_MAX:
                 self._lines.append(SkippedLine(row.line, f"this call {kind.one}"))
         if not bad:
@@ -522,7 +524,9 @@ class Doubts:
         """What to say of them, and of the unit."""
         units = [] if self.unit is None else [self.unit]
         return units + [
-            f"1 call {kind.one}" if lines == 1 else f"{lines} calls {kind.several}"
+            f"1 call {kind.one} (line {self._first[kind]})"
+            if lines == 1
+            else f"{lines} calls {kind.several} (the first in line {self._first[kind]})"
             for kind, lines in self._kinds.most_common()
         ]
 
