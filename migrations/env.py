@@ -18,7 +18,7 @@ from calibration_ledger.storage.migrate import (
     without_view,
 )
 from calibration_ledger.storage.place import Memory, find_place
-from calibration_ledger.storage.schema import metadata
+from calibration_ledger.storage.tables import metadata
 
 TIMEOUT_S = 30.0
 

@@ -10,8 +10,10 @@ from alembic.migration import MigrationContext
 
 from calibration_ledger.storage.migrate import begun_file, run_migrations
 from calibration_ledger.storage.place import find_place
-from calibration_ledger.storage.schema import REVISION, metadata, readable_view
+from calibration_ledger.storage.schema import LEDGER_TABLES, REVISION, TABLES, readable_view
 from calibration_ledger.storage.sqlite.soundness import LIST_SCHEMA, expected_parts, read_parts
+from calibration_ledger.storage.statements import INSERTED
+from calibration_ledger.storage.tables import metadata, version
 from support.newer_program import TOMORROW
 
 
@@ -31,7 +33,7 @@ def migrate(path, *revisions):
 
 @pytest.fixture(name="described")
 def _described(tmp_path):
-    """A database made from `storage.schema`, without Alembic."""
+    """A database made from `storage.tables`, without Alembic."""
     path = tmp_path / "described.db"
     engine = sa.create_engine(f"sqlite:///{path}", poolclass=sa.NullPool)
     with engine.begin() as connection:
@@ -49,6 +51,14 @@ def test_the_migrations_make_what_the_program_describes(tmp_path, described):
     path = tmp_path / "migrated.db"
     migrate(path, "head")
     assert without_alembic(schema_of(path)) == schema_of(described)
+
+
+def test_statements_name_the_tables_and_columns_that_there_are():
+    assert tuple(metadata.tables) == LEDGER_TABLES
+    assert {*metadata.tables, version.name} == TABLES
+    columns = {name: tuple(table.c.keys()) for name, table in metadata.tables.items()}
+    assert {name: columns[name] for name in INSERTED} == INSERTED
+    assert columns["models"] == ("id", "model")
 
 
 def test_what_an_audit_expects_is_what_the_migrations_make(tmp_path):

@@ -104,7 +104,7 @@ def refused(connection, kind, voids):
     try:
         with connection.begin_nested():
             connection.execute(sa.text(statement), {"kind": kind, "voids": voids})
-    except sa.exc.IntegrityError:
+    except (sqlite3.IntegrityError, sa.exc.IntegrityError):
         return True
     return False
 

@@ -31,7 +31,7 @@ from calibration_ledger.errors import (
     ModelNotFoundError,
     UnknownRuleError,
 )
-from calibration_ledger.storage.schema import metadata
+from calibration_ledger.storage.tables import metadata
 from support.reference import TABLES, dump, look_into
 
 LATER = datetime(2100, 1, 1, tzinfo=UTC)

@@ -16,7 +16,7 @@ from calibration_ledger.errors import (
     LedgerTooNewError,
     NotALedgerError,
 )
-from calibration_ledger.storage.schema import REVISION, TABLES, VERSION_TABLE, metadata
+from calibration_ledger.storage.schema import LEDGER_TABLES, REVISION, TABLES, VERSION_TABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
@@ -128,7 +128,6 @@ def _number_of(revision: object) -> int | None:
 
 # -- what the doctor counts ------------------------------------------------------------------
 
-_COUNTED = tuple(metadata.tables)
 
 _LAST_ENTRY = (
     "SELECT models.model, calibrations.last_seq, calibrations.updated_at"
@@ -138,7 +137,7 @@ _LAST_ENTRY = (
 
 
 def count_rows(
-    ask: Callable[[str], list[Any]], tables: Collection[str] = _COUNTED
+    ask: Callable[[str], list[Any]], tables: Collection[str] = LEDGER_TABLES
 ) -> tuple[tuple[str, int | None], ...]:
     """How many rows each table of a ledger has.
 
@@ -147,7 +146,7 @@ def count_rows(
         tables: those that are there; others than a ledger's are not counted.
     """
     counts = []
-    for table in filter(tables.__contains__, _COUNTED):
+    for table in filter(tables.__contains__, LEDGER_TABLES):
         rows = ask(f"SELECT count(*) FROM {table}")
         counts.append((table, rows[0][0] if rows else None))
     return tuple(counts)

@@ -12,9 +12,7 @@ import stat
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, NoReturn
-
-import sqlalchemy as sa
+from typing import TYPE_CHECKING, ClassVar, NoReturn
 
 from calibration_ledger.core.command import shell
 from calibration_ledger.errors import (
@@ -24,6 +22,9 @@ from calibration_ledger.errors import (
     LedgerPermissionError,
     NotALedgerError,
 )
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
 
 ENVIRONMENT = "CALIBRATION_LEDGER"
 MEMORY = ":memory:"
@@ -342,6 +343,8 @@ def read_url(text: str) -> tuple[sa.URL, str]:
     Raises:
         InvalidInputError: it cannot be read.
     """
+    import sqlalchemy as sa
+
     try:
         url = sa.make_url(text)
     except (sa.exc.ArgumentError, ValueError):

@@ -1,182 +1,18 @@
-"""What is stored: the tables, as SQLAlchemy knows them.
+"""What a ledger's tables are called, their revision, and the view for people.
 
-The migrations make the tables; this is what today's code expects of them, and a test holds the
-two together. A model's history is one contiguous range of `(model_id, seq)`, shared by calls and
-adjustments, so that a replay reads it in order in one scan, and models share nothing.
-
-Every constraint has a name, and CHECKs are bounded above too. On SQLite the tables are STRICT:
-without it an INTEGER column takes '12abc' and 1.5.
+`tables` has the tables themselves, which only migrations and checks need: they import SQLAlchemy,
+which takes longer than all else that a program starts with.
 """
-
-from __future__ import annotations
-
-from typing import Any
-
-import sqlalchemy as sa
-
-from calibration_ledger.core.validation import TIME_LIMIT_US, TOKENS_LIMIT
-from calibration_ledger.rules.base import COMMON_NUMBERS
 
 REVISION = "0002"
 """The revision of the migrations that this module describes; tested against Alembic's head."""
 
 VERSION_TABLE = "alembic_version"
 
-metadata = sa.MetaData()
+LEDGER_TABLES = ("models", "calls", "call_details", "adjustments", "calibrations")
+"""The tables that hold the ledger, in the order in which they are made."""
 
-# STRICT tables take the type names INTEGER, REAL, TEXT and BLOB and no others.
-Whole: sa.types.TypeEngine[int] = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
-Number: sa.types.TypeEngine[float] = sa.Double().with_variant(sa.REAL(), "sqlite")
-_CLUSTERED: dict[str, Any] = {"sqlite_strict": True, "sqlite_with_rowid": False}
-
-_LARGEST = "1.7976931348623157e308"
-
-
-def _within(column: str, most: object, least: object = 0) -> str:
-    return f"{column} >= {least} AND {column} <= {most}"
-
-
-def _only_of(kind: str, column: str, bound: str) -> str:
-    return f"({column} IS NOT NULL) = (kind = '{kind}') AND ({column} IS NULL OR {bound})"
-
-
-def _named(table: str, **texts: str) -> list[sa.CheckConstraint]:
-    return [sa.CheckConstraint(text, name=f"ck_{table}_{name}") for name, text in texts.items()]
-
-
-def _calibration_columns() -> list[sa.Column[Any]]:
-    """The columns that hold a whole calibration, in the order of `entries.Adjustment`."""
-    numbers = [sa.Column(name, Number, nullable=False) for name in COMMON_NUMBERS]
-    return [
-        sa.Column("rule", sa.Text, nullable=False),
-        sa.Column("alpha", Number, nullable=False),
-        *numbers,
-        sa.Column("sample_count", Whole, nullable=False),
-        sa.Column("rule_state", sa.LargeBinary),
-        sa.Column("updated_at", Whole, nullable=False),
-    ]
-
-
-def _calibration_checks(table: str) -> list[sa.CheckConstraint]:
-    return _named(
-        table,
-        rule="length(rule) >= 1 AND length(rule) <= 64",
-        alpha="alpha > 0 AND alpha <= 1",
-        **{name: _within(name, _LARGEST) for name in COMMON_NUMBERS},
-        sample_count="sample_count >= 0",
-        updated_at=_within("updated_at", TIME_LIMIT_US - 1),
-    )
-
-
-models = sa.Table(
-    "models",
-    metadata,
-    # On PostgreSQL a sequence of its own would be a thing more to grant; SQLite needs neither.
-    sa.Column("id", Whole, sa.Identity(), nullable=False),
-    sa.Column("model", sa.Text, nullable=False),
-    sa.PrimaryKeyConstraint("id", name="pk_models"),
-    sa.UniqueConstraint("model", name="uq_models_model"),
-    *_named("models", model="length(model) >= 1 AND length(model) <= 512"),
-    sqlite_strict=True,
-)
-
-calls = sa.Table(
-    "calls",
-    metadata,
-    sa.Column("model_id", Whole, nullable=False),
-    sa.Column("seq", Whole, nullable=False),
-    sa.Column("called_at", Whole, nullable=False),
-    sa.Column("prompt_tokens", sa.Integer, nullable=False),
-    sa.Column("completion_tokens", sa.Integer, nullable=False),
-    sa.Column("actual_ms", Number, nullable=False),
-    sa.Column("predicted_ms", Number, nullable=False),
-    sa.PrimaryKeyConstraint("model_id", "seq", name="pk_calls"),
-    sa.ForeignKeyConstraint(["model_id"], ["models.id"], name="fk_calls_model_id_models"),
-    *_named(
-        "calls",
-        seq="seq >= 1",
-        called_at=_within("called_at", TIME_LIMIT_US - 1),
-        prompt_tokens=_within("prompt_tokens", TOKENS_LIMIT - 1),
-        completion_tokens=_within("completion_tokens", TOKENS_LIMIT - 1),
-        actual_ms=_within("actual_ms", _LARGEST),
-        predicted_ms=_within("predicted_ms", _LARGEST),
-    ),
-    **_CLUSTERED,
-)
-
-call_details = sa.Table(
-    "call_details",
-    metadata,
-    sa.Column("model_id", Whole, nullable=False),
-    sa.Column("seq", Whole, nullable=False),
-    sa.Column("request_key", sa.LargeBinary),
-    sa.Column("request_id", sa.Text),
-    sa.Column("details", sa.Text),
-    sa.PrimaryKeyConstraint("model_id", "seq", name="pk_call_details"),
-    sa.UniqueConstraint("model_id", "request_key", name="uq_call_details_model_id_request_key"),
-    sa.ForeignKeyConstraint(
-        ["model_id", "seq"], ["calls.model_id", "calls.seq"], name="fk_call_details_calls"
-    ),
-    *_named(
-        "call_details",
-        request_key="request_key IS NULL OR length(request_key) = 16",
-        request_id="(request_id IS NULL) = (request_key IS NULL)",
-        details="details IS NULL OR length(details) <= 4096",
-    ),
-    **_CLUSTERED,
-)
-
-adjustments = sa.Table(
-    "adjustments",
-    metadata,
-    sa.Column("model_id", Whole, nullable=False),
-    sa.Column("seq", Whole, nullable=False),
-    sa.Column("kind", sa.Text, nullable=False),
-    sa.Column("recorded_at", Whole, nullable=False),
-    *_calibration_columns(),
-    sa.Column("note", sa.Text),
-    sa.Column("archived_head", sa.LargeBinary),
-    sa.Column("archived_through", Whole),
-    sa.Column("archived_digest", sa.LargeBinary),
-    sa.Column("voids", sa.Text),
-    sa.PrimaryKeyConstraint("model_id", "seq", name="pk_adjustments"),
-    sa.ForeignKeyConstraint(["model_id"], ["models.id"], name="fk_adjustments_model_id_models"),
-    *_named(
-        "adjustments",
-        seq="seq >= 1",
-        kind="kind IN ('opened', 'imported', 'reset', 'recalibrated', 'archived', 'voided')",
-        recorded_at=_within("recorded_at", TIME_LIMIT_US - 1),
-        note="note IS NULL OR length(note) <= 4096",
-        archived_head=_only_of("archived", "archived_head", "length(archived_head) = 32"),
-        archived_through=_only_of("archived", "archived_through", "archived_through >= seq"),
-        archived_digest=_only_of("archived", "archived_digest", "length(archived_digest) = 32"),
-        voids=_only_of("voided", "voids", "(length(voids) >= 1 AND length(voids) <= 65536)"),
-    ),
-    *_calibration_checks("adjustments"),
-    **_CLUSTERED,
-)
-
-calibrations = sa.Table(
-    "calibrations",
-    metadata,
-    sa.Column("model_id", Whole, nullable=False),
-    *_calibration_columns(),
-    sa.Column("last_seq", Whole, nullable=False),
-    sa.Column("head", sa.LargeBinary, nullable=False),
-    sa.PrimaryKeyConstraint("model_id", name="pk_calibrations"),
-    sa.ForeignKeyConstraint(["model_id"], ["models.id"], name="fk_calibrations_model_id_models"),
-    *_calibration_checks("calibrations"),
-    *_named("calibrations", last_seq="last_seq >= 1", head="length(head) = 32"),
-    sqlite_strict=True,
-)
-
-version = sa.Table(
-    VERSION_TABLE,
-    sa.MetaData(),
-    sa.Column("version_num", sa.String(32), nullable=False),
-    sa.PrimaryKeyConstraint("version_num", name="alembic_version_pkc"),
-)
-"""Alembic's own table, to ask for the revision without importing Alembic."""
+TABLES = frozenset({*LEDGER_TABLES, VERSION_TABLE})
 
 READABLE_VIEW = "readable_calls"
 """For people who open the file in a SQL browser: model names and ISO times beside the numbers."""
@@ -206,6 +42,3 @@ def readable_view(dialect: str) -> str:
         " LEFT JOIN call_details ON call_details.model_id = calls.model_id"
         " AND call_details.seq = calls.seq"
     )
-
-
-TABLES = frozenset(metadata.tables) | {VERSION_TABLE}

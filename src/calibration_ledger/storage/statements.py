@@ -1,59 +1,43 @@
-"""The SQL of a ledger: each statement is built with SQLAlchemy Core and compiled once per dialect.
+"""The SQL of a ledger as text: the same for both databases, but for how parameters are written.
 
-The compiled text runs on the driver's own cursor: measured as fast as SQL by hand, while Core's
-execution takes three times as long per `record()`; and the same expressions serve every database.
-Parameters are always bound, by position, in the order that each comment gives.
+It is not built with SQLAlchemy, whose import takes most of the time in which a program that only
+predicts or records starts. A test holds the names to the tables. Parameters are always bound, by
+position, in the order in which they stand.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import cache
+from typing import NamedTuple
 
-import sqlalchemy as sa
-from sqlalchemy import bindparam, func, select
+from calibration_ledger.core.entries import Adjustment, Snapshot
 
-from calibration_ledger.storage.schema import (
-    adjustments,
-    calibrations,
-    call_details,
-    calls,
-    models,
-    version,
-)
-
-if TYPE_CHECKING:
-    from sqlalchemy.engine import Dialect
-
-    Built = dict[str, tuple[sa.ClauseElement, tuple[str, ...]]]
-
-
-CALIBRATION_NAMES = tuple(column.name for column in calibrations.c if column.name != "model_id")
+CALIBRATION_NAMES = (*Snapshot._fields, "last_seq", "head")
 """rule, alpha, five numbers, sample_count, rule_state, updated_at, last_seq, head."""
 
 REQUESTS_AT_ONCE = 20
 """Request ids to one look-up, where there are many."""
 
-_CALL = [
-    calls.c.seq,
-    calls.c.called_at,
-    calls.c.prompt_tokens,
-    calls.c.completion_tokens,
-    calls.c.actual_ms,
-    calls.c.predicted_ms,
-]
-_MODEL_ID = bindparam("model_id", type_=sa.BigInteger)
-_AFTER = bindparam("after", type_=sa.BigInteger)
-_THROUGH = bindparam("through", type_=sa.BigInteger)
-_SINCE = bindparam("since", type_=sa.BigInteger)
-_LIMIT = bindparam("page", type_=sa.Integer)
-_ZERO: sa.ColumnElement[int] = sa.literal_column("0")  # on SQLite SQLAlchemy would bind its own
-_ONE: sa.ColumnElement[int] = sa.literal_column("1")
+
+class Marks(NamedTuple):
+    """How a database writes a parameter, by its type, and the lock of a row that is read."""
+
+    text: str
+    big: str
+    whole: str
+    other: str
+    lock: str
+
+
+SQLITE = Marks("?", "?", "?", "?", "")
+# PostgreSQL has no conversion between texts and numbers, and chooses plans by the types.
+POSTGRES = Marks("%s::VARCHAR", "%s::BIGINT", "%s::INTEGER", "%s", " FOR UPDATE OF calibrations")
 
 
 @dataclass(frozen=True, slots=True)
 class Statements:
-    """The compiled texts of one dialect."""
+    """The texts for one database."""
 
     revision: str
     load: str
@@ -99,232 +83,204 @@ LONG = (
 )
 """Statements that may look through a whole history, and take as long as that takes."""
 
+_CALL = ("seq", "called_at", "prompt_tokens", "completion_tokens", "actual_ms", "predicted_ms")
 
-def _insert(table: sa.Table) -> sa.Insert:
-    return sa.insert(table).values({c.name: bindparam(c.name) for c in table.c})
+INSERTED = {
+    "calls": ("model_id", *_CALL),
+    "call_details": ("model_id", "seq", "request_key", "request_id", "details"),
+    "adjustments": ("model_id", *Adjustment._fields),
+    "calibrations": ("model_id", *CALIBRATION_NAMES),
+}
+"""The columns of the tables whose rows are added whole, in the order in which they are bound."""
+
+_BIG = frozenset(
+    {
+        *("archived_through", "called_at", "last_seq", "model_id", "recorded_at", "sample_count"),
+        *("seq", "updated_at"),
+    }
+)
+_WHOLE = frozenset({"completion_tokens", "prompt_tokens"})
+_TEXT = frozenset({"details", "kind", "note", "request_id", "rule", "voids"})
 
 
-def _joined(*more: Any) -> sa.Select[Any]:
-    columns = [calibrations.c[name] for name in CALIBRATION_NAMES]
-    return select(models.c.id, *columns, *more).join_from(models, calibrations)
+def _mark(marks: Marks, column: str) -> str:
+    if column in _BIG:
+        return marks.big
+    if column in _WHOLE:
+        return marks.whole
+    return marks.text if column in _TEXT else marks.other
 
 
-def _build() -> Built:
-    """Every statement with the names of its parameters, in the order callers bind them."""
-    named = models.c.model == bindparam("model", type_=sa.Text)
-    revision = select(version.c.version_num).scalar_subquery().label("revision")
-    row = _joined(revision).with_for_update(of=calibrations)
+def _listed(table: str, names: tuple[str, ...]) -> str:
+    return ", ".join(f"{table}.{name}" for name in names)
+
+
+def _insert(marks: Marks, table: str) -> str:
+    names = INSERTED[table]
+    values = ", ".join(_mark(marks, name) for name in names)
+    return f"INSERT INTO {table} ({', '.join(names)}) VALUES ({values})"
+
+
+@cache
+def statements(marks: Marks) -> Statements:
+    """The statements with parameters written like this."""
+    return Statements(
+        **_models(marks),
+        **_writes(marks),
+        **_requests(marks),
+        **_pages(marks),
+        **_adjustments(marks),
+        **_lookups(marks),
+        **_strays(),
+        **_removals(marks),
+    )
+
+
+def _models(marks: Marks) -> dict[str, str]:
+    revision = "SELECT alembic_version.version_num FROM alembic_version"
+    columns = f"models.id, {_listed('calibrations', CALIBRATION_NAMES)}"
+    tables = "FROM models JOIN calibrations ON models.id = calibrations.model_id"
+    named = f"WHERE models.model = {marks.text}"
+    # Where models are spread over machines by model_id, what names it asks one machine, and
+    # nothing else can lock a row.
+    known = f"{named} AND calibrations.model_id = {marks.big}"
+    # The revision travels with the row, so that a writer that opened the ledger before an upgrade
+    # notices it inside its next transaction.
+    row = f"SELECT {columns}, ({revision}) AS revision {tables}"
     return {
-        "revision": (select(version.c.version_num), ()),
-        # The revision travels with the row, so that a writer that opened the ledger before an
-        # upgrade notices it inside its next transaction.
-        "load": (row.where(named), ("model",)),
-        # Where models are spread over machines by model_id, what names it asks one machine, and
-        # nothing else can lock a row.
-        "load_known": (
-            row.where(named, calibrations.c.model_id == _MODEL_ID),
-            ("model", "model_id"),
-        ),
-        "find": (_joined().where(named), ("model",)),
-        "find_known": (
-            _joined().where(named, calibrations.c.model_id == _MODEL_ID),
-            ("model", "model_id"),
-        ),
-        "find_id": (select(models.c.id).where(named), ("model",)),
-        "list_calibrations": (_joined(models.c.model).order_by(models.c.model), ()),
-        "add_model": (
-            sa.insert(models).values(model=bindparam("model")).returning(models.c.id),
-            ("model",),
-        ),
-        "add_call": (_insert(calls), tuple(calls.c.keys())),
-        "add_detail": (_insert(call_details), tuple(call_details.c.keys())),
-        "add_adjustment": (_insert(adjustments), tuple(adjustments.c.keys())),
-        "add_calibration": (_insert(calibrations), tuple(calibrations.c.keys())),
-        "save": (
-            sa.update(calibrations)
-            .where(calibrations.c.model_id == bindparam("of_model_id"))
-            .values({name: bindparam(name) for name in CALIBRATION_NAMES}),
-            (*CALIBRATION_NAMES, "of_model_id"),
-        ),
-        **_build_requests(),
-        **_build_pages(),
-        **_build_adjustments(),
-        **_build_lookups(),
-        **_build_strays(),
-        **_build_removals(),
+        "revision": revision,
+        "load": f"{row} {named}{marks.lock}",
+        "load_known": f"{row} {known}{marks.lock}",
+        "find": f"SELECT {columns} {tables} {named}",
+        "find_known": f"SELECT {columns} {tables} {known}",
+        "find_id": f"SELECT models.id FROM models {named}",
+        "list_calibrations": f"SELECT {columns}, models.model {tables} ORDER BY models.model",
     }
 
 
-def _build_requests() -> Built:
-    details = call_details.c
-    same_call = sa.and_(calls.c.model_id == details.model_id, calls.c.seq == details.seq)
-    keys = [f"key_{i}" for i in range(REQUESTS_AT_ONCE)]
+def _writes(marks: Marks) -> dict[str, str]:
+    values = ", ".join(f"{name}={_mark(marks, name)}" for name in CALIBRATION_NAMES)
+    return {
+        "add_model": f"INSERT INTO models (model) VALUES ({marks.text}) RETURNING id",
+        "add_call": _insert(marks, "calls"),
+        "add_detail": _insert(marks, "call_details"),
+        "add_adjustment": _insert(marks, "adjustments"),
+        "add_calibration": _insert(marks, "calibrations"),
+        "save": f"UPDATE calibrations SET {values} WHERE calibrations.model_id = {marks.big}",
+    }
+
+
+def _requests(marks: Marks) -> dict[str, str]:
+    tables = (
+        "FROM call_details JOIN calls ON calls.model_id = call_details.model_id"
+        " AND calls.seq = call_details.seq"
+    )
+    key = f"call_details.model_id = {marks.big} AND call_details.request_key = {marks.other}"
+    found = _listed("calls", ("seq", *_CALL[2:]))
+    # Not IN: with five keys or more, SQLite rather scans all details of the model.
+    keys = " OR ".join([key] * REQUESTS_AT_ONCE)
     return {
         "find_request": (
-            select(details.request_id, *_CALL)
-            .join_from(call_details, calls, same_call)
-            .where(details.model_id == _MODEL_ID, details.request_key == bindparam("request_key")),
-            ("model_id", "request_key"),
+            f"SELECT call_details.request_id, {_listed('calls', _CALL)} {tables} WHERE {key}"
         ),
-        "find_requests": (
-            select(details.request_key, _CALL[0], *_CALL[2:6])
-            .join_from(call_details, calls, same_call)
-            # Not IN: with five keys or more, SQLite rather scans all details of the model.
-            .where(
-                sa.or_(
-                    *(
-                        (details.model_id == _MODEL_ID) & (details.request_key == bindparam(key))
-                        for key in keys
-                    )
-                )
-            ),
-            tuple(name for key in keys for name in ("model_id", key)),
-        ),
+        "find_requests": f"SELECT call_details.request_key, {found} {tables} WHERE {keys}",
     }
 
 
-def _build_pages() -> Built:
-    pages = sa.and_(calls.c.model_id == _MODEL_ID, calls.c.seq > _AFTER, calls.c.seq <= _THROUGH)
-    page_keys = ("model_id", "after", "through", "page")
-    details = call_details.c
+def _between(marks: Marks, table: str) -> str:
+    """Behind one entry of a model, up to another."""
+    return (
+        f"FROM {table} WHERE {table}.model_id = {marks.big} AND {table}.seq > {marks.big}"
+        f" AND {table}.seq <= {marks.big}"
+    )
+
+
+def _pages(marks: Marks) -> dict[str, str]:
+    calls, page = _between(marks, "calls"), f"LIMIT {marks.whole} OFFSET 0"
+    ordered = f"{calls} ORDER BY calls.seq {page}"
+    details = _listed("call_details", ("seq", "request_id", "details", "request_key"))
+    newest = _listed("calls", ("seq", *_CALL[2:]))
     return {
-        "page_columns": (
-            select(*_CALL[:5]).where(pages).order_by(calls.c.seq).limit(_LIMIT).offset(_ZERO),
-            page_keys,
-        ),
-        "page_calls": (
-            select(*_CALL).where(pages).order_by(calls.c.seq).limit(_LIMIT).offset(_ZERO),
-            page_keys,
-        ),
+        "page_columns": f"SELECT {_listed('calls', _CALL[:5])} {ordered}",
+        "page_calls": f"SELECT {_listed('calls', _CALL)} {ordered}",
         "page_details": (
-            select(details.seq, details.request_id, details.details, details.request_key)
-            .where(details.model_id == _MODEL_ID, details.seq > _AFTER, details.seq <= _THROUGH)
-            .order_by(details.seq),
-            ("model_id", "after", "through"),
+            f"SELECT {details} {_between(marks, 'call_details')} ORDER BY call_details.seq"
         ),
-        "newest_calls": (
-            select(_CALL[0], *_CALL[2:])
-            .where(pages)
-            .order_by(calls.c.seq.desc())
-            .limit(_LIMIT)
-            .offset(_ZERO),
-            page_keys,
-        ),
+        "newest_calls": f"SELECT {newest} {calls} ORDER BY calls.seq DESC {page}",
         # Not min(seq): in the order of the key, the search ends at the first.
         "first_call_from": (
-            select(calls.c.seq)
-            .where(pages, calls.c.called_at >= _SINCE)
-            .order_by(calls.c.seq)
-            .limit(_ONE)
-            .offset(_ZERO),
-            ("model_id", "after", "through", "since"),
+            f"SELECT calls.seq {calls} AND calls.called_at >= {marks.big}"
+            f" ORDER BY calls.seq LIMIT 1 OFFSET 0"
         ),
         "worst_calls": (
-            select(calls.c.seq, calls.c.actual_ms)
-            .where(pages)
-            .order_by(calls.c.actual_ms.desc())
-            .limit(_LIMIT)
-            .offset(_ZERO),
-            page_keys,
+            f"SELECT calls.seq, calls.actual_ms {calls} ORDER BY calls.actual_ms DESC {page}"
         ),
-        "count_older": (
-            select(func.count()).where(
-                calls.c.model_id == _MODEL_ID,
-                calls.c.seq > _AFTER,
-                calls.c.seq <= _THROUGH,
-                calls.c.called_at < bindparam("until", type_=sa.BigInteger),
-            ),
-            ("model_id", "after", "through", "until"),
-        ),
+        "count_older": f"SELECT count(*) {calls} AND calls.called_at < {marks.big}",
     }
 
 
-def _build_adjustments() -> Built:
-    of_model = adjustments.c.model_id == _MODEL_ID
-    columns = [column for column in adjustments.c if column.name != "model_id"]
-    by_seq = select(*columns).where(of_model).order_by(adjustments.c.seq)
+def _adjustments(marks: Marks) -> dict[str, str]:
+    of_model = f"FROM adjustments WHERE adjustments.model_id = {marks.big}"
+    columns = _listed("adjustments", Adjustment._fields)
+    by_seq = f"SELECT {columns} {of_model} ORDER BY adjustments.seq"
     return {
-        "adjustments": (by_seq, ("model_id",)),
-        "first_adjustment": (by_seq.limit(_ONE).offset(_ZERO), ("model_id",)),
-        "last_adjustment": (select(func.max(adjustments.c.seq)).where(of_model), ("model_id",)),
+        "adjustments": by_seq,
+        "first_adjustment": f"{by_seq} LIMIT 1 OFFSET 0",
+        "last_adjustment": f"SELECT max(adjustments.seq) {of_model}",
     }
 
 
-def _build_lookups() -> Built:
-    of_model = calls.c.model_id == _MODEL_ID
-    of_adjustments = adjustments.c.model_id == _MODEL_ID
-    ends = [
-        select(func.min(calls.c.seq)).where(of_model),
-        select(func.max(calls.c.seq)).where(of_model),
-        select(func.max(adjustments.c.seq)).where(of_adjustments),
-    ]
-    window = sa.and_(
-        of_model,
-        calls.c.seq <= _THROUGH,  # others may have appended since the calibration was read
-        calls.c.called_at >= _SINCE,
-        calls.c.called_at < bindparam("until", type_=sa.BigInteger),
+def _lookups(marks: Marks) -> dict[str, str]:
+    of_model = f"FROM calls WHERE calls.model_id = {marks.big}"
+    # Others may have appended since the calibration was read: so only up to an entry.
+    window = (
+        f"{of_model} AND calls.seq <= {marks.big} AND calls.called_at >= {marks.big}"
+        f" AND calls.called_at < {marks.big}"
     )
-    in_window = ("model_id", "through", "since", "until")
     return {
         # One statement is one snapshot: rows that others append meanwhile are not taken for rows
         # behind the end. Each table is asked by the id itself, which names one machine where models
         # are spread over several; an id taken from another table does not.
         "ends": (
-            select(calibrations.c.last_seq, *(end.scalar_subquery() for end in ends)).where(
-                calibrations.c.model_id == _MODEL_ID
-            ),
-            ("model_id",) * 4,
+            f"SELECT calibrations.last_seq, (SELECT min(calls.seq) {of_model}),"
+            f" (SELECT max(calls.seq) {of_model}),"
+            f" (SELECT max(adjustments.seq) FROM adjustments"
+            f" WHERE adjustments.model_id = {marks.big})"
+            f" FROM calibrations WHERE calibrations.model_id = {marks.big}"
         ),
-        "newest_call": (select(func.max(calls.c.called_at)).where(of_model), ("model_id",)),
-        "first_scored": (select(func.min(calls.c.seq)).where(window), in_window),
-        "last_scored": (select(func.max(calls.c.seq)).where(window), in_window),
+        "newest_call": f"SELECT max(calls.called_at) {of_model}",
+        "first_scored": f"SELECT min(calls.seq) {window}",
+        "last_scored": f"SELECT max(calls.seq) {window}",
         "nth_newest": (
-            select(calls.c.seq)
-            .where(window)
-            .order_by(calls.c.seq.desc())
-            .limit(_ONE)
-            .offset(bindparam("skipped", type_=sa.Integer)),
-            (*in_window, "skipped"),
+            f"SELECT calls.seq {window} ORDER BY calls.seq DESC LIMIT 1 OFFSET {marks.whole}"
         ),
     }
 
 
-def _build_strays() -> Built:
+def _strays() -> dict[str, str]:
     """Rows that belong to nothing, looked for in the whole ledger."""
-    details = call_details.c
-    call_exists = sa.exists().where(
-        calls.c.model_id == details.model_id, calls.c.seq == details.seq
+    unknown = " UNION ALL ".join(
+        f"SELECT '{table}', {table}.model_id, count(*) FROM {table}"
+        f" WHERE ({table}.model_id NOT IN (SELECT models.id FROM models))"
+        f" GROUP BY {table}.model_id"
+        for table in INSERTED
     )
     return {
-        "unknown_models": (
-            sa.union_all(
-                *(
-                    select(sa.literal_column(f"'{table.name}'"), table.c.model_id, func.count())
-                    .where(table.c.model_id.not_in(select(models.c.id)))
-                    .group_by(table.c.model_id)
-                    for table in (calls, call_details, adjustments, calibrations)
-                )
-            ),
-            (),
-        ),
+        "unknown_models": unknown,
         "unknown_calls": (
-            select(details.model_id, details.seq)
-            .where(~call_exists)
-            .order_by(details.model_id, details.seq)
-            .limit(sa.literal_column("1000"))
-            .offset(_ZERO),
-            (),
+            "SELECT call_details.model_id, call_details.seq FROM call_details"
+            " WHERE NOT (EXISTS (SELECT * FROM calls"
+            " WHERE calls.model_id = call_details.model_id AND calls.seq = call_details.seq))"
+            " ORDER BY call_details.model_id, call_details.seq LIMIT 1000 OFFSET 0"
         ),
         "uncalibrated_models": (
-            select(models.c.id, models.c.model).where(
-                models.c.id.not_in(select(calibrations.c.model_id))
-            ),
-            (),
+            "SELECT models.id, models.model FROM models"
+            " WHERE (models.id NOT IN (SELECT calibrations.model_id FROM calibrations))"
         ),
     }
 
 
-def _build_removals() -> Built:
+def _removals(marks: Marks) -> dict[str, str]:
     """The only statements that take history out.
 
     Rows of `calls`, `call_details` and `adjustments` are only ever inserted, with one exception:
@@ -332,35 +288,15 @@ def _build_removals() -> Built:
     them, and bringing them back replaces that entry by them. Either happens in one transaction,
     and no head changes.
     """
-    tables = {"details": call_details, "calls": calls, "adjustments": adjustments}
+    big = marks.big
     return {
-        f"remove_{name}": (
-            sa.delete(table).where(table.c.model_id == _MODEL_ID, table.c.seq <= _THROUGH),
-            ("model_id", "through"),
-        )
-        for name, table in tables.items()
+        "remove_details": (
+            f"DELETE FROM call_details WHERE call_details.model_id = {big}"
+            f" AND call_details.seq <= {big}"
+        ),
+        "remove_calls": f"DELETE FROM calls WHERE calls.model_id = {big} AND calls.seq <= {big}",
+        "remove_adjustments": (
+            f"DELETE FROM adjustments WHERE adjustments.model_id = {big}"
+            f" AND adjustments.seq <= {big}"
+        ),
     }
-
-
-_compiled: dict[tuple[str, str], Statements] = {}
-"""By dialect and style of parameters. Not by the dialect object, of which every engine brings its
-own: each opening of a ledger would compile anew, and nothing would ever be forgotten."""
-
-
-def statements(dialect: Dialect) -> Statements:
-    """The statements as this dialect writes them."""
-    key = (dialect.name, dialect.paramstyle)
-    if key not in _compiled:
-        _compiled[key] = _compile(dialect)
-    return _compiled[key]
-
-
-def _compile(dialect: Dialect) -> Statements:
-    texts = {}
-    for name, (statement, parameters) in _build().items():
-        compiled = statement.compile(dialect=dialect, compile_kwargs={"render_postcompile": True})
-        found = tuple(getattr(compiled, "positiontup", None) or ())
-        if found != parameters:
-            raise AssertionError(f"{name} binds {found}, its callers bind {parameters}")
-        texts[name] = str(compiled)
-    return Statements(**texts)

@@ -15,7 +15,8 @@ import pytest
 
 from calibration_ledger import AdaptiveCalibrator, Call
 from calibration_ledger.storage.postgres.server import insert_of
-from calibration_ledger.storage.schema import REVISION, calls
+from calibration_ledger.storage.schema import REVISION
+from calibration_ledger.storage.tables import calls
 from support.reference import TABLES
 from support.steps import GATE, on_insert, shut_gate, wait_until, waiting
 

@@ -25,7 +25,6 @@ from calibration_ledger.storage.place import unreadable_url
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
-    from sqlalchemy.engine import Dialect
     from sqlalchemy.pool import PoolProxiedConnection
 
 
@@ -180,11 +179,6 @@ class Connections:
         self._local = threading.local()
         self._all: weakref.WeakSet[Held] = weakref.WeakSet()
         self._engine = make_engine(self._url, self._timeout_s)
-
-    @property
-    def dialect(self) -> Dialect:
-        """SQLAlchemy's dialect of the pool."""
-        return self._engine.dialect
 
     def take(self) -> Held:
         """This thread's connection; one that died is replaced.

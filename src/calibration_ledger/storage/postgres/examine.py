@@ -23,7 +23,8 @@ from calibration_ledger.storage.postgres.connections import (
 )
 from calibration_ledger.storage.postgres.faults import no_connection, postgres_fault
 from calibration_ledger.storage.postgres.placement import distribution_of
-from calibration_ledger.storage.schema import REVISION, TABLES, VERSION_TABLE, metadata
+from calibration_ledger.storage.schema import REVISION, TABLES, VERSION_TABLE
+from calibration_ledger.storage.tables import metadata
 
 if TYPE_CHECKING:
     from calibration_ledger.storage.place import Server

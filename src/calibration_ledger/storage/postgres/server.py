@@ -51,7 +51,7 @@ from calibration_ledger.storage.postgres.faults import (
 )
 from calibration_ledger.storage.schema import TABLES
 from calibration_ledger.storage.sqlite.forks import open_backends
-from calibration_ledger.storage.statements import LONG, statements
+from calibration_ledger.storage.statements import LONG, POSTGRES, statements
 from calibration_ledger.storage.transaction import Transaction
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ class PostgresBackend:
         self._look_again_at = 0.0
         self._ids: dict[str, int] = {}
         self._connections = Connections(place.url, place.shown, timeout_s)
-        self.sql = statements(self._connections.dialect)
+        self.sql = statements(POSTGRES)
         self._long = frozenset(getattr(self.sql, name) for name in LONG)
         open_backends.add(self)
         try:

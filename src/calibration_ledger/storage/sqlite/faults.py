@@ -10,8 +10,6 @@ import sqlite3
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import sqlalchemy as sa
-
 from calibration_ledger.errors import (
     LedgerBusyError,
     LedgerCorruptError,
@@ -115,7 +113,7 @@ def sqlite_fault(error: Exception, ledger: str, doing: str) -> LedgerError:
 
 @contextmanager
 def faults_of(ledger: str, doing: str) -> Iterator[None]:
-    """Raise `sqlite_fault` for what the driver raises in this block, by itself or in SQLAlchemy.
+    """Raise `sqlite_fault` for what the driver raises in this block.
 
     A context manager takes a microsecond: not for what is done at every call.
     """
@@ -123,7 +121,3 @@ def faults_of(ledger: str, doing: str) -> Iterator[None]:
         yield
     except DRIVER_ERRORS as error:
         raise sqlite_fault(error, ledger, doing) from error
-    except sa.exc.DBAPIError as error:
-        if isinstance(error.orig, sqlite3.Error):
-            raise sqlite_fault(error.orig, ledger, doing) from error
-        raise

@@ -8,11 +8,8 @@ once when another process wrote meanwhile, or loses its update.
 from __future__ import annotations
 
 import os
-import sqlite3
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from sqlalchemy.dialects.sqlite import pysqlite
 
 from calibration_ledger.errors import (
     LedgerClosedError,
@@ -35,7 +32,7 @@ from calibration_ledger.storage.sqlite.faults import DRIVER_ERRORS, sqlite_fault
 from calibration_ledger.storage.sqlite.forks import Retired, open_backends
 from calibration_ledger.storage.sqlite.lock import OtherLock, wait_for, writer_lock
 from calibration_ledger.storage.sqlite.soundness import unsound_parts
-from calibration_ledger.storage.statements import statements
+from calibration_ledger.storage.statements import SQLITE, statements
 from calibration_ledger.storage.transaction import Transaction
 
 if TYPE_CHECKING:
@@ -68,7 +65,7 @@ class SQLiteBackend:
         self._lock = writer_lock(str(self._path))
         self._closed = False
         self._connections = Connections(self._path, durability, timeout_s)
-        self.sql = statements(pysqlite.dialect(paramstyle=sqlite3.paramstyle))
+        self.sql = statements(SQLITE)
         open_backends.add(self)
         if check_file(place):
             try:

@@ -10,8 +10,6 @@ import sqlite3
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy.dialects.sqlite import pysqlite
-
 from calibration_ledger.errors import LedgerClosedError
 from calibration_ledger.storage.migrate import plan_of_new
 from calibration_ledger.storage.sqlite.connections import uri
@@ -19,7 +17,7 @@ from calibration_ledger.storage.sqlite.copies import VACUUM_INTO, new_copy
 from calibration_ledger.storage.sqlite.faults import sqlite_fault
 from calibration_ledger.storage.sqlite.forks import private, run
 from calibration_ledger.storage.sqlite.lock import OneAtATime
-from calibration_ledger.storage.statements import statements
+from calibration_ledger.storage.statements import SQLITE, statements
 from calibration_ledger.storage.transaction import Transaction
 
 if TYPE_CHECKING:
@@ -40,7 +38,7 @@ class MemoryBackend:
         self._closed = False
         self._inside = False  # while a thread is busy with the cursor
         self._one = OneAtATime(place.shown, timeout_s)
-        self.sql = statements(pysqlite.dialect(paramstyle=sqlite3.paramstyle))
+        self.sql = statements(SQLITE)
         plan = plan_of_new()
         self._connection = private(":memory:")
         self._cursor: Any = self._connection.cursor()

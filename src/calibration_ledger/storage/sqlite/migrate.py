@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
-
-import sqlalchemy as sa
 
 from calibration_ledger.errors import LedgerCorruptError
 from calibration_ledger.storage.contents import look
@@ -16,8 +15,9 @@ from calibration_ledger.storage.sqlite.faults import faults_of
 from calibration_ledger.storage.sqlite.permissions import make_empty
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Iterator, Sequence
+
+    import sqlalchemy as sa
 
     from calibration_ledger.storage.place import File
 
@@ -63,19 +63,25 @@ def begun_file(place: File, timeout_s: float) -> Iterator[sa.Connection]:
             with engine.begin() as connection:
                 yield connection
                 _check_references(place, connection)
-        except sa.exc.IntegrityError as error:
+        except sqlite3.IntegrityError as error:
             # No program of ours wrote that row. A table that is rebuilt looks at each again.
             raise LedgerCorruptError(
                 f"{place.shown} was not upgraded, because a row in it is not what its table "
-                f"allows ({error.orig}): restore a backup, or write down the calls that can be "
+                f"allows ({error}): restore a backup, or write down the calls that can be "
                 f"read with `calib export csv FILE --salvage`."
             ) from error
 
 
 def engine_of(raw: sqlite3.Connection, begin: str = "BEGIN") -> sa.Engine:
-    """SQLAlchemy's engine over one connection, which its owner closes."""
+    """SQLAlchemy's engine over one connection, which its owner closes.
+
+    What the driver raises comes out as it is.
+    """
+    import sqlalchemy as sa
+
     engine = sa.create_engine("sqlite://", creator=lambda: raw, poolclass=sa.StaticPool)
     sa.event.listen(engine, "begin", lambda begun: begun.exec_driver_sql(begin))
+    sa.event.listen(engine, "handle_error", lambda told: told.original_exception, retval=True)
     return engine
 
 

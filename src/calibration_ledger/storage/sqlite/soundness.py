@@ -13,10 +13,7 @@ from contextlib import closing
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy.dialects import sqlite
-from sqlalchemy.schema import CreateTable
-
-from calibration_ledger.storage.schema import VERSION_TABLE, metadata, readable_view, version
+from calibration_ledger.storage.schema import VERSION_TABLE, readable_view
 from calibration_ledger.storage.sqlite.connections import connect_reader, cut_page
 from calibration_ledger.storage.sqlite.faults import faults_of
 from calibration_ledger.storage.sqlite.forks import private
@@ -134,6 +131,11 @@ def _clauses(statement: str) -> tuple[str, ...]:
 @cache
 def expected_parts() -> Mapping[str, Part]:
     """Those of a new ledger."""
+    from sqlalchemy.dialects import sqlite
+    from sqlalchemy.schema import CreateTable
+
+    from calibration_ledger.storage.tables import metadata, version
+
     dialect = sqlite.dialect()
     with closing(private(":memory:")) as connection:
         for table in (*metadata.sorted_tables, version):
