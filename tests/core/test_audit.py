@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 import struct
+import tracemalloc
 from fnmatch import fnmatchcase
+from random import Random
 
 import pytest
 
-from calibration_ledger.core.audit import CHECKS, FINDINGS_MAX, ModelAudit
+from calibration_ledger.core.audit import CHECKS, FINDINGS_MAX, Claims, ModelAudit
 from calibration_ledger.core.entries import Adjustment, Snapshot
 from calibration_ledger.core.validation import request_key
 from calibration_ledger.core.values import Finding, Head
@@ -477,6 +479,42 @@ def test_a_true_history_with_voided_entries_gives_no_finding(page):
     lived = voided_history()
     assert [entry["seq"] for entry in lived.entries if entry["kind"] == "voided"] == [12, 15, 17]
     assert audit(lived, page=page) == []
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_true_history_of_voidings_at_random_gives_no_finding(seed):
+    random = Random(seed)
+    lived = Lived().adjust("opened", Ema(0.15, *LOCAL_PRIOR)).call(9, 9, 90.0)
+    for _ in range(25):
+        for _ in range(random.randrange(4)):
+            lived.call(random.randrange(300), random.randrange(50), 900.0 * random.random())
+        last = lived.entries[-1]["seq"]
+        lived.void(*sorted(random.sample(range(2, last + 1), min(last - 1, 2))))
+        if random.random() < 0.3:
+            lived.recalibrate(random.choice([0.15, 0.4]))
+        elif random.random() < 0.2:
+            lived.adjust("reset", Ema(0.2, *LOCAL_PRIOR))
+    for page in (1, 3, 100):
+        assert audit(lived, page=page) == []
+
+
+def test_what_an_audit_keeps_of_many_voidings_grows_as_their_number():
+    def kept(count):
+        state = tuple(stored(lived_history()))
+        entries = [Adjustment(1, "opened", 0, *state, None)]
+        entries += [
+            Adjustment(9_000 + i, "voided", 0, *state, None, voids=str(2 + 2 * i))
+            for i in range(count)
+        ]
+        tracemalloc.start()
+        claims = Claims(entries)
+        size, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        del claims
+        return size
+
+    kept(320)  # the ranges are remembered between the two
+    assert kept(320) < 1.5 * 4 * kept(80)
 
 
 @pytest.mark.parametrize("k", range(1, 19))

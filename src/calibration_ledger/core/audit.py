@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import struct
 from array import array
+from bisect import bisect_left, bisect_right
+from hashlib import sha256
 from itertools import compress
 from math import isfinite
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from calibration_ledger.core.entries import (
     CALL_TYPES,
@@ -29,7 +31,6 @@ from calibration_ledger.core.history import (
     CLAIMS,
     FIRST_VOIDABLE,
     Ranges,
-    kept_of,
     rule_in_force,
     setting,
     voided_ranges,
@@ -43,6 +44,7 @@ from calibration_ledger.rules import stored_rule
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
     from calibration_ledger.core.entries import Adjustment, CallRow
     from calibration_ledger.rules import Rule
@@ -381,35 +383,103 @@ class Past:
 
 # -- the replays that a history claims ------------------------------------------------------
 # A `recalibrated` or `voided` entry claims that its state is what a replay of the entries before it
-# gives. One more fold checks all claims of the same rule, alpha and voided entries.
+# gives. One more fold checks all claims of the same rule, alpha and voided entries. There may be
+# thousands, so each holds only how it differs from the one before, and two of the same rule and
+# alpha are one fold up to the first entry that only one of them leaves out.
+
+
+_FLIPPED = bytes.maketrans(b"\0\1", b"\1\0")
 
 
 class _Replay:
     """A fold under one rule and alpha, with some entries voided."""
 
-    __slots__ = ("_voided", "alpha", "last", "rule", "settings", "state")
+    __slots__ = ("alpha", "branches", "flips", "last", "rule", "settings", "start", "state")
 
-    def __init__(self, rule: Rule, alpha: float, voided: Ranges, settings: set[int]) -> None:
+    def __init__(
+        self, rule: Rule, alpha: float, flips: list[int], settings: AbstractSet[int], start: int
+    ) -> None:
         self.rule = rule
         self.alpha = alpha
-        self._voided = voided
+        self.flips = flips
+        """Seqs in order: at each begin or end those that count here and not in the one before."""
         self.settings = settings
+        """The adjustments that set the state here and not in the one before, or the reverse."""
+        self.start = start
+        """The first entry that it folds itself: its first claim at the latest."""
+        self.branches: list[_Replay] = []
+        """Those that take over its state at their start; the next to do so comes last."""
         self.last = 0
         """The seq of the last entry that claims it."""
         self.state: State | None = None
 
-    def learn(self, seqs: Sequence[int], columns: Sequence[Sequence[Any]]) -> None:
-        """Fold consecutive calls, by the columns that `State.learn` takes."""
-        if self.state is None:
+    def flip(self, kept: bytearray, seqs: Sequence[int]) -> None:
+        """Turn what the fold before keeps of these seqs (1 or 0 each) into what this one keeps."""
+        flips = self.flips
+        if not flips or flips[0] > seqs[-1] or flips[-1] <= seqs[0]:
             return
-        if self._voided:
-            kept = kept_of(self._voided, seqs)
-            if 0 in kept:
-                columns = [list(compress(column, kept)) for column in columns]
+        begin = max(0, bisect_right(flips, seqs[0]) - 1) // 2 * 2
+        for at in range(begin, bisect_right(flips, seqs[-1]), 2):
+            start, end = bisect_left(seqs, flips[at]), bisect_left(seqs, flips[at + 1])
+            kept[start:end] = kept[start:end].translate(_FLIPPED)
+
+    def learn(self, seqs: Sequence[int], columns: Sequence[Sequence[Any]], kept: bytearray) -> None:
+        """Fold consecutive calls, by the columns that `State.learn` takes, and which it keeps."""
+        begin = bisect_left(seqs, self.start)
+        while self.branches and self.branches[-1].start <= seqs[-1]:
+            end = bisect_left(seqs, self.branches[-1].start)
+            self._learn(columns, kept, begin, end)
+            self.hand_over(self.branches[-1].start)
+            begin = end
+        if self.is_due(seqs[-1]):
+            self._learn(columns, kept, begin, len(seqs))
+
+    def is_due(self, seq: int) -> bool:
+        """Whether its state behind this entry is asked for: by a claim, or by a branch."""
+        return self.last > seq or bool(self.branches)
+
+    def hand_over(self, seq: int) -> None:
+        """Give the state to the branches that fold from this entry on, or did from an earlier."""
+        while self.branches and self.branches[-1].start <= seq:
+            self.branches.pop().state = None if self.state is None else self.state.copy()
+
+    def _learn(
+        self, columns: Sequence[Sequence[Any]], kept: bytearray, begin: int, end: int
+    ) -> None:
+        if self.state is None or begin == end:
+            return
+        columns = [column[begin:end] for column in columns]
+        if kept.find(0, begin, end) >= 0:
+            columns = [list(compress(column, kept[begin:end])) for column in columns]
         try:
             self.state.learn(*columns)
         except NotFiniteError:
             self.state = None
+
+
+class _Counting(NamedTuple):
+    """Which entries count where some are voided."""
+
+    settings: AbstractSet[int]
+    """The adjustments that set the state."""
+    ends: AbstractSet[int]
+    """The first entry of each stretch of voided calls, and the first behind it."""
+    digest: bytes
+    """Of both; two that count the same entries have the same."""
+
+    @classmethod
+    def of(
+        cls, adjustments: list[Adjustment], voided: Ranges, claims: AbstractSet[int]
+    ) -> _Counting:
+        """Which count if these are voided."""
+        settings = [entry.seq for entry in setting(adjustments, voided)]
+        # A claim is no call: where it sets no state, it is all one whether it is voided.
+        calls = [pair for pair in voided if pair[0] != pair[1] or pair[0] not in claims]
+        ends = {seq for first, last in calls for seq in (first, last + 1)}
+        return cls(set(settings), ends, sha256(repr((settings, calls)).encode()).digest())
+
+
+_NOTHING = _Counting(frozenset(), frozenset(), b"")
 
 
 class Claims:
@@ -419,38 +489,69 @@ class Claims:
         """Find out from all its adjustments which replays are claimed."""
         self._of: dict[int, _Replay | None] = {}
         self._choices: dict[int, tuple[str, float]] = {}
+        self._folds: list[_Replay] = []
         known = list(adjustments)
-        folds: dict[tuple[str, float, Ranges], _Replay | None] = {}
-        voided: Ranges = ()
-        settings = {entry.seq for entry in setting(known)}
+        claims = {entry.seq for entry in known if entry.kind in CLAIMS}
+        folds: dict[tuple[str, float, bytes], _Replay | None] = {}
+        counting, before = _Counting.of(known, (), claims), _NOTHING
         for count, entry in enumerate(known, 1):
             if entry.kind == "voided":
-                before = known[:count]
                 try:
-                    voided = voided_ranges(before)
-                    self._choices[entry.seq] = rule_in_force(before, voided)
+                    voided = voided_ranges(known[:count])
+                    counting = _Counting.of(known, voided, claims)
+                    self._choices[entry.seq] = rule_in_force(known[:count], voided)
                 except TypeError:
                     pass  # a finding of the entry's own
-                settings = {one.seq for one in setting(known, voided)}
-            if entry.kind in CLAIMS and entry.seq not in settings:
-                key = (entry.rule, entry.alpha, voided)
+            if entry.kind in CLAIMS and entry.seq not in counting.settings:
+                key = (entry.rule, entry.alpha, counting.digest)
                 if key not in folds:
-                    folds[key] = _replay(*key, settings)
+                    fold = folds[key] = _replay(entry, counting, before)
+                    if fold is not None:
+                        self._folds.append(fold)
+                        before = counting
                 fold = self._of[entry.seq] = folds[key]
                 if fold is not None:
                     fold.last = entry.seq
-        self._folds = [fold for fold in folds.values() if fold is not None]
+        self._settings = set().union(*(fold.settings for fold in self._folds))
+        self._plant()
+
+    def _plant(self) -> None:
+        """Find from which earlier fold each one branches off, and where."""
+        lines: dict[tuple[str, float], list[_Replay]] = {}
+        places: dict[tuple[str, float], int] = {}
+        # Where each differs first from the one before it.
+        firsts = [min([*one.flips[:1], *one.settings, one.start]) for one in self._folds[1:]]
+        for place, fold in enumerate(self._folds):
+            key = (fold.rule.version, fold.alpha)
+            line = lines.setdefault(key, [])
+            # Its line are the folds that have branched off before it does, the last one last.
+            fold.start = min([fold.start, *firsts[places.get(key, 0) : place]]) if line else 0
+            while len(line) > 1 and line[-1].start >= fold.start:
+                line.pop()
+            if line:
+                line[-1].branches.append(fold)
+            line.append(fold)
+            places[key] = place
+        for fold in self._folds:
+            fold.branches.sort(key=lambda one: -one.start)
 
     def learn(self, seqs: Sequence[int], columns: Sequence[Sequence[Any]]) -> None:
         """Fold consecutive calls, by the columns that `State.learn` takes."""
+        kept = bytearray(b"\1") * len(seqs)
         for fold in self._folds:
-            if fold.last > seqs[-1]:
-                fold.learn(seqs, columns)
+            fold.flip(kept, seqs)
+            if fold.start <= seqs[-1] and fold.is_due(seqs[-1]):
+                fold.learn(seqs, columns, kept)
 
     def adjust(self, entry: Adjustment) -> None:
         """Fold an adjustment; raises as `State.from_snapshot` does."""
+        if entry.seq not in self._settings:
+            return
+        sets = False
         for fold in self._folds:
-            if fold.last > entry.seq and entry.seq in fold.settings:
+            fold.hand_over(entry.seq)
+            sets ^= entry.seq in fold.settings
+            if sets and fold.start <= entry.seq and fold.is_due(entry.seq):
                 fold.state = State.from_snapshot(entry.snapshot, fold.rule, fold.alpha)
 
     def clear(self) -> None:
@@ -468,6 +569,9 @@ class Claims:
         if (rule, alpha) != (entry.rule, entry.alpha):
             yield f"{rule} at alpha {alpha!r}", f"{entry.rule} at alpha {entry.alpha!r}"
         fold = self._of[entry.seq]
+        if fold is not None and fold.state is None:  # no call came since its start
+            for one in self._folds:
+                one.hand_over(entry.seq)
         if fold is None or fold.state is None:
             yield "no state that stays finite", "one"
             return
@@ -486,10 +590,12 @@ def bits(value: object) -> object:
     return struct.pack(">d", value) if isinstance(value, float) else value
 
 
-def _replay(version: str, alpha: float, voided: Ranges, settings: set[int]) -> _Replay | None:
+def _replay(entry: Adjustment, counting: _Counting, before: _Counting) -> _Replay | None:
     """None for a rule that this program does not know: that is a finding of its own."""
+    flips = sorted(counting.ends ^ before.ends)
+    settings = counting.settings ^ before.settings
     try:
-        return _Replay(stored_rule(version), alpha, voided, settings)
+        return _Replay(stored_rule(entry.rule), entry.alpha, flips, settings, entry.seq)
     except StoredRuleError:
         return None
 
