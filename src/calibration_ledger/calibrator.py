@@ -139,8 +139,8 @@ def refusing_fourth(record: Callable[Given, float]) -> Callable[Given, float]:
 
     @wraps(record)
     def checked(*arguments: Given.args, **keywords: Given.kwargs) -> float:
-        if len(arguments) == 1 + _UNCLEAR:
-            _, *start, third, fourth = map(shown, arguments)
+        if len(arguments) > _UNCLEAR:
+            _, *start, third, fourth = map(shown, arguments[: 1 + _UNCLEAR])
             named = ", ".join(start)
             raise InvalidInputError(
                 f"record() takes the milliseconds before the completion tokens, and by position "
@@ -353,9 +353,9 @@ class AdaptiveCalibrator:
             called_at: when the call was made: its start, with a time zone; None: now.
             details: what else was measured, such as `{"ttft_ms": 80.5, "source": "proxy"}`: numbers
                 and short texts, at most 4,096 bytes as JSON; no prompts and no responses.
-            strict: refuse a call that looks wrong, instead of a warning. One does that took 0 ms
-                though it has tokens, more than 24 h, or more than 2,000 times as long as any call
-                of its model before, and one that was made in the future.
+            strict: refuse a call that looks wrong, instead of a warning. It looks wrong if it took
+                0 ms though it has tokens, more than 24 h, or more than 2,000 times as long as any
+                call of its model before, or if it was made more than a minute in the future.
 
         Returns:
             The error in ms, which is actual minus predicted, before the call was learnt.

@@ -62,8 +62,8 @@ def test_of_models_with_too_few_calls_only_the_number_is_told(calib, swept):
         calibrator.record_many(plain_calls("c", 20))
     result = calib("sweep")
     assert result.stderr == (
-        "2 models left out: fewer than 10 calls of each were scored (each model's first 20 calls "
-        "learnt but not scored).\n"
+        "2 models left out, with fewer than 10 scored calls each (a model's first 20 calls are "
+        "learnt, but not scored).\n"
     )
     assert calib("sweep", "b").stdout == (
         "only 5 calls scored: too few to say what is better (each model's first 20 calls learnt "

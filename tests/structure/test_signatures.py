@@ -172,8 +172,8 @@ def test_record_refuses_what_may_be_swapped_and_shows_both_spellings(calibrator,
     assert calibrator.heads() == []
 
 
-def test_record_refuses_a_fifth_position_as_python_does(calibrator):
-    with pytest.raises(TypeError, match="positional arguments"):
+def test_record_refuses_more_by_position_with_the_same_sentence(calibrator):
+    with pytest.raises(InvalidInputError, match="actual_ms=3400, completion_tokens=128"):
         calibrator.record("m", 512, 3400, 128, "r")
     assert calibrator.heads() == []
 

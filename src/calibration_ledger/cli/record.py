@@ -84,9 +84,9 @@ def record(
     The first record makes the ledger. --alpha and --rule apply only to a model that is new to the
     ledger; a model with history keeps its own until it is reset or recalibrated.
 
-    A call looks wrong that took 0 ms though it has tokens, more than 24 h, or more than 2,000 times
-    as long as any call of its model before, and one made in the future. It is recorded with a
-    warning that says how to void it, unless you give --strict.
+    A call looks wrong if it took 0 ms though it has tokens, more than 24 h, or more than 2,000
+    times as long as any call of its model before, or if it was made in the future (by more than a
+    minute). It is recorded with a warning that says how to void it, unless you give --strict.
     """
     from calibration_ledger.core.values import Call
 

@@ -141,8 +141,8 @@ def sweep(
         count = text.count(len(left_out), "model")
         learnt = text.count(warm_up, "call")
         note(
-            f"{count} left out: fewer than {SCORED_LEAST} calls of each were scored (each model's "
-            f"first {learnt} learnt but not scored)."
+            f"{count} left out, with fewer than {SCORED_LEAST} scored calls each (a model's first "
+            f"{learnt} are learnt, but not scored)."
         )
 
 

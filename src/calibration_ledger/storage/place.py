@@ -121,8 +121,8 @@ def find_place(ledger: str | os.PathLike[str] | None) -> Place:
     if not isinstance(text, str) or not text or "\0" in text:
         # Not repeated: there may be a password in it.
         raise InvalidInputError(
-            f"a ledger is a path, a URL or ':memory:', a valid text without NUL that is not empty; "
-            f"this {type(ledger).__name__} is none: leave it out for your own."
+            f"a ledger is a path, a URL or ':memory:': a text that is not empty, is valid Unicode "
+            f"and holds no NUL. This {type(ledger).__name__} is not: leave it out for your own."
         )
     if text == MEMORY:
         return Memory()
