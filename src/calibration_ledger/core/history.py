@@ -145,16 +145,6 @@ def end_of(ranges: Ranges, seq: int) -> int:
     return max(seq, ranges[place - 1][1]) if place else seq
 
 
-def kept_of(ranges: Ranges, seqs: Sequence[int]) -> bytearray:
-    """Which of these seqs, in order, no range holds: a 1 for each that is kept, else a 0."""
-    kept = bytearray(b"\1") * len(seqs)
-    begin = max(0, bisect_right(ranges, (seqs[0], _BEHIND)) - 1)
-    for first, last in ranges[begin : bisect_right(ranges, (seqs[-1], _BEHIND))]:
-        start, end = bisect_left(seqs, first), bisect_right(seqs, last)
-        kept[start:end] = bytes(end - start)
-    return kept
-
-
 def left_of(ranges: Ranges, after: int, through: int) -> Iterator[tuple[int, int]]:
     """The rest of after < seq <= through without these ranges, as pairs (after, through)."""
     for first, last in ranges:
