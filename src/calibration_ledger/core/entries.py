@@ -24,8 +24,8 @@ was. A digest of its own covers it.
 What it sets cannot be worked out from that head: only the entries in the file say it. So a head
 that is noted comes with the digest of the calibration behind its entry (`state_digest`), from which
 the audit sees whether the archived entry sets another. And since a reset wipes out what came before
-it, and other adjustments may, each ends its note, which is a part of the chain, with the digest of
-the calibration before it.
+it, and other adjustments may, the note of each, which is a part of the chain, is the digest of the
+calibration before it, unless it is the user's own.
 """
 
 from __future__ import annotations
@@ -215,18 +215,15 @@ def state_digest(state: Snapshot) -> str:
     return hashlib.sha256(b"calibration-ledger/1 state" + fixed + texts).hexdigest()
 
 
-_ENDED = re.compile("(?:.*; )?state before: ([0-9a-f]{64})", re.DOTALL)
+_ENDED = re.compile("state before: ([0-9a-f]{64})")
 _ENDING = frozenset({"reset", "recalibrated", "voided"})
 
 
-def ending(entry: Adjustment, state: Snapshot, length_max: int) -> Adjustment:
-    """The entry with a note of the calibration that it ends, behind what is in its note.
-
-    A user's note that leaves no room for that stays as it is.
-    """
-    before = "" if entry.note is None else f"{entry.note}; "
-    note = f"{before}state before: {state_digest(state)}"
-    return entry._replace(note=note) if len(note) <= length_max else entry
+def ending(entry: Adjustment, state: Snapshot) -> Adjustment:
+    """The entry with a note of the calibration that it ends; a user's own note stays as it is."""
+    if entry.note is not None:
+        return entry
+    return entry._replace(note=f"state before: {state_digest(state)}")
 
 
 def ended(entry: Adjustment) -> str | None:

@@ -16,7 +16,6 @@ from calibration_ledger.core.doubt import mean_at_least, worst_at_least
 from calibration_ledger.core.entries import adjustment_head, call_head, ending, first_head
 from calibration_ledger.core.state import State
 from calibration_ledger.core.validation import (
-    NOTE_LENGTH_MAX,
     check_details,
     check_milliseconds,
     check_model,
@@ -207,7 +206,7 @@ class OpenModel:
 
     def end(self, entry: Adjustment) -> None:
         """Append an adjustment that takes the place of the calibration; raises as `append` does."""
-        self.append(ending(entry, self.state.snapshot(), NOTE_LENGTH_MAX))
+        self.append(ending(entry, self.state.snapshot()))
 
     def append(self, entry: Adjustment) -> None:
         """Append an adjustment, which sets the state.

@@ -345,7 +345,7 @@ class PostgresTransaction(Transaction):
         self._deadline = deadline
         self._limited_at = limited_at
         self._on_citus = on_citus
-        self._nameless: str | None = None  # the model whose name `load` did not find
+        self._nameless: set[str] = set()  # the models whose names `load` did not find
 
     def load(self, model: str) -> Any:
         """See `Transaction.load`."""
@@ -360,7 +360,8 @@ class PostgresTransaction(Transaction):
     def _lock(self, model: str) -> Any:
         """See `Transaction._lock`."""
         rows = find_by_id(self._ask, self._sql.load_known, self._sql, self._ids, model)
-        self._nameless = model if rows is None else None
+        if rows is None:
+            self._nameless.add(model)
         return rows[0] if rows else None
 
     def _be_patient(self) -> None:
@@ -369,7 +370,7 @@ class PostgresTransaction(Transaction):
 
     def add_model(self, model: str) -> int:
         """See `Transaction.add_model`."""
-        if model != self._nameless:  # `load` found the name, and no calibration
+        if model not in self._nameless:  # `load` found the name, and no calibration
             if self._on_citus:  # where a commit reaches one machine after the other
                 raise Raced(model)
             raise damaged(model, "the calibration is missing")
