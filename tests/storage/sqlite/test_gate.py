@@ -302,11 +302,12 @@ def test_a_child_that_goes_on_in_the_middle_of_its_parents_call_touches_nothing(
 def test_an_inherited_connection_is_not_closed_where_its_thread_was(ledger_path):
     """Python clears what vanished threads kept for themselves before any hook of the child."""
     program = """
-import os, sys, threading
+import os, sys, threading, warnings
 from calibration_ledger import AdaptiveCalibrator
 from calibration_ledger.errors import LedgerError
 from calibration_ledger.storage.sqlite import forks
 forks.WAIT_S = 0.01
+warnings.simplefilter("ignore", DeprecationWarning)  # Python's, of a fork beside a thread
 calibrator = AdaptiveCalibrator(sys.argv[1])
 calibrator.record("m", 1, 1.0)
 held, done, local = threading.Event(), threading.Event(), threading.local()
