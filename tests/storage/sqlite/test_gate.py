@@ -412,9 +412,10 @@ assert calibrator.predict("m", 1).sample_count == 1 + answers.count("recorded")
 
 
 FORKED_WHILE_LOCKING = """
-import os, sys
+import os, sys, warnings
 from calibration_ledger import AdaptiveCalibrator
 from calibration_ledger.errors import CalibrationLedgerError
+warnings.simplefilter("ignore", DeprecationWarning)  # Python's, of a fork beside a thread
 
 class Fork:
     def __init__(self, n): self.left = n
@@ -498,7 +499,7 @@ import gc, logging, os, sys, threading
 from calibration_ledger import AdaptiveCalibrator
 AdaptiveCalibrator(sys.argv[2]).record("m", 1, 1.0)  # knows how a ledger is made from now on
 calibrator = AdaptiveCalibrator(sys.argv[1])
-thread = threading.Thread(target=logging._acquireLock)
+thread = threading.Thread(target=logging._lock.acquire)
 thread.start()
 thread.join()
 def work():
