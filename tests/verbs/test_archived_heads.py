@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import struct
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -63,7 +64,7 @@ def honest(path, seq):
         before = next((c.called_at for c in calibrator.calls() if c.seq > seq), END)
     with AdaptiveCalibrator(copy) as calibrator:
         calibrator.archive(before, path.with_name("archive.jsonl"))
-    with sqlite3.connect(copy) as shell:
+    with closing(sqlite3.connect(copy)) as shell:
         row = shell.execute("SELECT * FROM adjustments WHERE kind = 'archived'").fetchone()
     copy.unlink()
     path.with_name("archive.jsonl").unlink()
@@ -73,7 +74,7 @@ def honest(path, seq):
 def forge(path, entry):
     """Put this entry in the place of those up to its seq, with a digest that fits."""
     entry = entry._replace(archived_digest=archived_digest("m", entry))
-    with sqlite3.connect(path) as shell:
+    with closing(sqlite3.connect(path)) as shell, shell:
         for table in ("call_details", "calls", "adjustments"):
             shell.execute(f"DELETE FROM {table} WHERE seq <= ?", (entry.seq,))
         marks = ", ".join("?" * 19)
@@ -188,7 +189,7 @@ def test_a_note_of_the_state_before_is_covered_by_the_head(tmp_path):
         some(calibrator, 0, 5)
         calibrator.reset("m")
         some(calibrator, 10, 5)
-    with sqlite3.connect(path) as shell:
+    with closing(sqlite3.connect(path)) as shell, shell:
         shell.execute(
             "UPDATE adjustments SET note = ? WHERE seq = 7", (f"state before: {'0' * 64}",)
         )
