@@ -128,20 +128,6 @@ def test_a_reader_that_is_gone_is_no_traceback(filled, args):
     assert done.stderr == ""
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="closing streams is the shell's doing")
-@pytest.mark.parametrize("args", ["stats tiny", "history --all", "audit", "stats --json"])
-def test_closed_streams_are_survived(filled, args):
-    command = " ".join(f"'{word}'" for word in PROGRAM[:2]) + f' "{PROGRAM[2]}"'
-    done = subprocess.run(
-        ["/bin/sh", "-c", f"{command} --ledger '{filled}' {args} <&- >&-"],
-        stderr=subprocess.PIPE,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-
-
 def test_long_work_shows_its_progress_to_a_terminal_only(run, filled, monkeypatch):
     for name, value in (("PROGRESS_FROM", 1), ("SHOWN_EVERY_S", 0)):
         monkeypatch.setattr(output, name, value)

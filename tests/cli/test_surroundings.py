@@ -186,6 +186,24 @@ def test_with_closed_streams_a_call_is_recorded_all_the_same(ledger_path, closed
         assert calibrator.audit() == []
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        *("stats tiny", "stats --json", "history --all", "audit", "doctor", "export csv"),
+        *("db check", "--help"),
+    ],
+)
+def test_a_command_whose_result_nobody_gets_fails(filled, words):
+    done = shell("<&- >&-", "--ledger", filled, *words.split())
+    assert (done.returncode, done.stderr) == (
+        1,
+        (
+            "Error: the output cannot be written: stdout is closed. "
+            "What was changed before stays so.\n"
+        ),
+    )
+
+
 def test_a_reader_that_goes_away_ends_a_command_quietly(filled):
     done = shell("| true", "--ledger", filled, "history")
     assert done.stderr == ""

@@ -160,8 +160,6 @@ def export(
     `calib import jsonl` or `csv`, and says which entries are lost.
     """  # noqa: D301 - click's marker for a paragraph that is not wrapped
     to_stdout = file == "-"
-    if to_stdout and sys.stdout is None:
-        raise click.UsageError("stdout is closed: name a FILE.")
     target: Any = file
     if to_stdout:
         target = Shown(kind) if is_terminal(sys.stdout) else sys.stdout

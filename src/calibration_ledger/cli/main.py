@@ -11,6 +11,7 @@ import os
 import sys
 import warnings
 from contextlib import contextmanager
+from io import TextIOWrapper
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -71,6 +72,26 @@ COMMANDS = {
 """From a command's name to its home in this folder and its line in the help."""
 
 
+CHANGING = {
+    *(("record",), ("recalibrate",), ("void",), ("reset",), ("import",), ("archive",)),
+    *(("db", "upgrade"), ("db", "distribute"), ("db", "backup")),
+}
+"""Commands whose work is in a ledger or a file: without a stdout they do it, and say nothing."""
+
+
+class ClosedStdout(TextIOWrapper):
+    """Stdout that the shell closed (`>&-`): what a command prints is told to be lost.
+
+    Writing to it fails, as on a full disk. Python has None there, to which click prints nothing.
+    """
+
+    def __init__(self) -> None:
+        """Take the place of stdout, so that no other file gets its number."""
+        super().__init__(
+            os.fdopen(os.open(os.devnull, os.O_RDONLY), "wb", buffering=0), write_through=True
+        )
+
+
 class Calib(click.Group):
     """A group that imports a command when it is used, and turns errors into sentences."""
 
@@ -98,6 +119,8 @@ class Calib(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command, or name the one that was probably meant."""
+        if isinstance(sys.stdout, ClosedStdout) and CHANGING & {tuple(args[:1]), tuple(args[:2])}:
+            sys.stdout = None
         if args[0] not in COMMANDS and args[0][:1].isalpha() and not ctx.resilient_parsing:
             from difflib import get_close_matches
 
@@ -132,6 +155,8 @@ class Calib(click.Group):
 
     def main(self, *args: Any, **extra: Any) -> Any:
         """Run, and end with an exit code of ours even if stderr takes no sentence."""
+        if sys.stdout is None:
+            sys.stdout = ClosedStdout()
         try:
             return super().main(*args, **extra)
         except OSError:
@@ -174,7 +199,7 @@ def _refused(error: OSError) -> Exception:
     """What to raise for what the system refused."""
     if error.errno == errno.EPIPE:
         return error  # click ends quietly: `calib history | head`
-    what = error.strerror or error
+    what = "stdout is closed" if error.errno == errno.EBADF else error.strerror or error
     if error.filename is None:  # of a file, the name is known
         return Failure(f"the output cannot be written: {what}. What was changed before stays so.")
     return Failure(f"the system refused: {what} ({error.filename}).")
