@@ -9,9 +9,10 @@ import click
 
 from calibration_ledger.cli import text
 from calibration_ledger.cli.main import EXIT_FAILED
-from calibration_ledger.cli.options import FilePath, examples, full_path, json_option
+from calibration_ledger.cli.options import FilePath, examples, json_option
 from calibration_ledger.cli.output import note, print_json, say
 from calibration_ledger.cli.session import Session, pass_session
+from calibration_ledger.core.files import full_path
 from calibration_ledger.errors import InvalidInputError, LedgerNotFoundError
 
 if TYPE_CHECKING:

@@ -20,11 +20,12 @@ import click
 
 from calibration_ledger.cli import text
 from calibration_ledger.cli.main import EXIT_FINDINGS
-from calibration_ledger.cli.options import FilePath, examples, full_path, json_option
+from calibration_ledger.cli.options import FilePath, examples, json_option
 from calibration_ledger.cli.output import heading, print_json, print_table, say
 from calibration_ledger.cli.session import Session, adopting, pass_session
 from calibration_ledger.cli.table import MODEL, Cell, Column
 from calibration_ledger.core.command import calib, quoted
+from calibration_ledger.core.files import full_path
 from calibration_ledger.core.priors import default_prior
 from calibration_ledger.core.values import fields_of
 from calibration_ledger.errors import InvalidInputError

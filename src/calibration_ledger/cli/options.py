@@ -8,12 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from calibration_ledger.errors import InvalidInputError
-
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable
-    from pathlib import Path
 
     Command = Callable[..., Any]
 
@@ -36,21 +33,6 @@ class FilePath(click.Path):
             return super().convert(value, param, ctx)
         except ValueError:  # NUL, or half a surrogate pair
             self.fail(f"{value!r} cannot be the name of a file.", param, ctx)
-
-
-def full_path(path: Path) -> Path:
-    """The path from the root; links in it stay as they are.
-
-    Raises:
-        InvalidInputError: it is relative to a current folder that was removed.
-    """
-    try:
-        return path.absolute()
-    except FileNotFoundError:
-        raise InvalidInputError(
-            f"{path} is relative to the current folder, which was removed: change to another "
-            f"folder, or write the path out."
-        ) from None
 
 
 def time_with_zone(text: str) -> datetime:

@@ -10,10 +10,9 @@ from __future__ import annotations
 import os
 import stat
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from pathlib import Path
 
-if TYPE_CHECKING:
-    from pathlib import Path
+from calibration_ledger.errors import InvalidInputError
 
 COMPANIONS = ("-wal", "-shm", "-journal", ".lock")
 """What SQLite and our writers' queue keep beside a ledger when they need it."""
@@ -22,6 +21,21 @@ _READ_WRITE = 0o666
 _OWNERS = 0o600
 _GROUPS = 0o070
 _OTHERS = 0o007
+
+
+def full_path(path: str | os.PathLike[str]) -> Path:
+    """The path from the root; links in it stay as they are.
+
+    Raises:
+        InvalidInputError: it is relative to a current folder that was removed.
+    """
+    try:
+        return Path(path).absolute()
+    except FileNotFoundError:
+        raise InvalidInputError(
+            f"{os.fspath(path)} is relative to the current folder, which was removed: change to "
+            f"another folder, or write the path out."
+        ) from None
 
 
 def is_ledger_file(path: str | os.PathLike[str], ledger: Path) -> bool:

@@ -12,6 +12,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from calibration_ledger.core.entries import is_head
+from calibration_ledger.core.files import full_path
 from calibration_ledger.core.values import Head
 from calibration_ledger.errors import InvalidInputError
 from calibration_ledger.formats.target import check_target, whole_file
@@ -34,6 +35,7 @@ def read_heads(name: str) -> list[Head]:
         if sys.stdin is None:
             raise InvalidInputError("stdin is closed: name a file of heads.")
         return list(_heads(sys.stdin.buffer, "stdin"))
+    full_path(name)
     try:
         with open(name, "rb") as file:  # noqa: PTH123 - a NUL in a name is a ValueError here
             return list(_heads(file, name))

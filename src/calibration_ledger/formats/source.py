@@ -15,7 +15,7 @@ import zlib
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
-from calibration_ledger.core.files import is_ledger_file
+from calibration_ledger.core.files import full_path, is_ledger_file
 from calibration_ledger.errors import ImportRefusedError, InvalidInputError, shown
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def open_source(
 
     Raises:
         ImportRefusedError: there is no such file, or it cannot be read.
-        InvalidInputError: nothing is named.
+        InvalidInputError: nothing is named, or a name in a current folder that was removed.
     """
     if source is None or (isinstance(source, str) and not source):
         raise InvalidInputError("name the file to import, or `-` for what comes on stdin.")
@@ -140,6 +140,7 @@ def open_source(
             )
         yield Source(name, _undo_gzip(_bytes_of(source)))
         return
+    full_path(source)
     try:
         if ledger is not None and is_ledger_file(source, ledger):
             raise ImportRefusedError(name, None, "this is the ledger itself: name another file.")

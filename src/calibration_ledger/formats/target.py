@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from calibration_ledger.core.files import create, is_ledger_file, publish, sync_folder
+from calibration_ledger.core.files import create, full_path, is_ledger_file, publish, sync_folder
 from calibration_ledger.errors import (
     CalibrationLedgerError,
     ExportFailedError,
@@ -114,6 +114,7 @@ def check_target(path: Path, ledger: Path | None, *, overwrite: bool | None) -> 
     Raises:
         InvalidInputError: it is one of them.
     """
+    full_path(path)
     try:
         fault = _fault_of(path, ledger, overwrite=overwrite)
     except (OSError, ValueError) as error:  # no permission to look; a NUL in the name

@@ -13,7 +13,14 @@ import sqlite3
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from calibration_ledger.core.files import COMPANIONS, copy_mode, create, is_ledger_file, publish
+from calibration_ledger.core.files import (
+    COMPANIONS,
+    copy_mode,
+    create,
+    full_path,
+    is_ledger_file,
+    publish,
+)
 from calibration_ledger.errors import (
     InvalidInputError,
     LedgerError,
@@ -99,15 +106,17 @@ def new_copy(copy: Path, ledger: Path | None, fill: Callable[[Path], object]) ->
     """Let `fill` fill an empty file that nobody else may read; it gets its name once it is whole.
 
     Raises:
-        InvalidInputError: the copy's path is taken, leads nowhere or is one of the ledger's own.
+        InvalidInputError: the copy's path is taken, leads nowhere or is one of the ledger's own, or
+            is relative to a current folder that was removed.
         LedgerPermissionError: it cannot be written there.
         LedgerPathError: there is no room for it.
     """
+    full_path(copy)
     if os.path.lexists(copy):
         raise _taken(copy)
     try:
         is_ours = ledger is not None and is_ledger_file(copy, ledger)
-    except OSError as error:  # relative to a current folder that was removed, say
+    except OSError as error:  # no permission to look, say
         raise InvalidInputError(f"{copy} cannot be written: {error.strerror}.") from None
     if is_ours:
         raise InvalidInputError(f"{copy} is a name that belongs to the ledger: name another file.")
