@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gc
 import os
+import shutil
 import sqlite3
 import tempfile
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import alembic
@@ -22,7 +24,6 @@ from support.postgres_server import running_server, short_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from support.pooler import Pooler
     from support.postgres_server import Server
@@ -93,6 +94,15 @@ def pytest_report_header() -> str:
 def ledger_path(tmp_path: Path) -> Path:
     """Where a ledger may be made; nothing is there yet."""
     return tmp_path / "calls.db"
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder that other users can reach; pytest's own are for their owner alone."""
+    made = Path(tempfile.mkdtemp(prefix="calibration-ledger-"))
+    made.chmod(0o755)
+    yield made
+    shutil.rmtree(made)
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import pytest
@@ -19,15 +18,6 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there are no pe
 PROGRAM = Path(__file__).parents[1] / "support" / "read_only_user.py"
 NOBODY = 65534
 CALLS = 12
-
-
-@pytest.fixture
-def folder():
-    """A folder that others can reach; pytest's own are for their owner alone."""
-    made = Path(tempfile.mkdtemp(prefix="calibration-ledger-"))
-    made.chmod(0o755)
-    yield made
-    shutil.rmtree(made)
 
 
 @pytest.fixture

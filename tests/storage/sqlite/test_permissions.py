@@ -1,14 +1,11 @@
 """Whoever may write to a ledger may use all its files, and nobody else may lock it."""
 
 import os
-import shutil
 import sqlite3
 import stat
 import subprocess
 import sys
-import tempfile
 from contextlib import closing
-from pathlib import Path
 
 import pytest
 
@@ -22,15 +19,6 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there are no pe
 IS_ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
 needs_root = pytest.mark.skipif(not IS_ROOT, reason="only root can become other users")
 ALICE, BOB, GROUP = 12345, 12346, 20000
-
-
-@pytest.fixture
-def folder():
-    """A folder that others can reach; pytest's own are for their owner alone."""
-    made = Path(tempfile.mkdtemp(prefix="calibration-ledger-"))
-    made.chmod(0o755)
-    yield made
-    shutil.rmtree(made)
 
 
 def modes(folder):
