@@ -38,7 +38,7 @@ def quota(own: Path = _OWN, cgroups: Path = _CGROUPS) -> float:
     except (OSError, ValueError):  # no Linux
         return inf
     least = inf
-    for _, controllers, path in (parts for parts in groups if len(parts) == 3):  # noqa: PLR2004
+    for _, controllers, path in (parts for parts in groups if len(parts) == 3):  # noqa: PLR2004 - id:controllers:path
         if controllers and "cpu" not in controllers.split(","):
             continue
         mount = cgroups / controllers if controllers else cgroups

@@ -9,28 +9,21 @@ from __future__ import annotations
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
-from calibration_ledger.core.entries import SNAPSHOT_TYPES, is_typed
+from calibration_ledger.core.entries import SNAPSHOT_TYPES, Snapshot, is_typed
 from calibration_ledger.storage.sqlite.faults import DRIVER_ERRORS
+from calibration_ledger.storage.statements import INSERTED, SQLITE, statements
 
 if TYPE_CHECKING:
     import sqlite3
 
-_MODELS = (
-    "SELECT models.model, rule, alpha, ms_per_prompt_token, ms_per_completion_token,"
-    " base_overhead_ms, total_absolute_error_ms, total_predicted_ms, sample_count, rule_state,"
-    " updated_at, last_seq, head"
-    " FROM calibrations JOIN models ON models.id = calibrations.model_id"
-)
-_TYPES = (str, *SNAPSHOT_TYPES, int, bytes)
+_TYPES = (int, *SNAPSHOT_TYPES, int, bytes, str)
+"""Of the columns of `Statements.list_calibrations`."""
 
 _NEWEST = "SELECT model_id, last_seq + 1 FROM calibrations ORDER BY updated_at DESC LIMIT 1"
 _TRIAL = "calibration-ledger: a trial that is undone"
 _COPIED = {
-    "calls": "called_at, prompt_tokens, completion_tokens, actual_ms, predicted_ms",
-    "adjustments": (
-        "recorded_at, rule, alpha, ms_per_prompt_token, ms_per_completion_token, base_overhead_ms,"
-        " total_absolute_error_ms, total_predicted_ms, sample_count, rule_state, updated_at"
-    ),
+    "calls": ", ".join(name for name in INSERTED["calls"] if name not in {"model_id", "seq"}),
+    "adjustments": ", ".join(("recorded_at", *Snapshot._fields)),
 }
 """What a row takes over from the newest of its kind."""
 
@@ -38,10 +31,10 @@ _COPIED = {
 def unreadable_models(connection: sqlite3.Connection) -> list[str]:
     """What keeps the list of models from being read."""
     try:
-        with closing(connection.execute(_MODELS)) as rows:
+        with closing(connection.execute(statements(SQLITE).list_calibrations)) as rows:
             for row in rows:
                 if not is_typed(row, _TYPES):
-                    return [f"the calibration of {row[0]!r} holds a value of another type"]
+                    return [f"the calibration of {row[-1]!r} holds a value of another type"]
     except DRIVER_ERRORS as error:
         return [f"the models cannot be read ({error})"]
     return []
