@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
     from collections.abc import Set as AbstractSet
 
+    import sqlalchemy as sa
+
     from calibration_ledger.core.facts import LastEntry
 
 CORE_TABLES = frozenset({"models", "calls", VERSION_TABLE})
@@ -84,6 +86,15 @@ def look(tables: AbstractSet[str], ask: Callable[[str], Iterable[Sequence[Any]]]
     # A foreign table of that name may be of another shape, and refuse.
     may_tell = tables >= CORE_TABLES or tables == {VERSION_TABLE}
     return contents_of(tables, [row[0] for row in ask(_FIND_REVISIONS)] if may_tell else [])
+
+
+def asking(connection: sa.Connection) -> Callable[..., Sequence[Any]]:
+    """What runs a query, with its parameters, on a connection, and gives the rows."""
+
+    def ask(text: str, *values: Any) -> Sequence[Any]:
+        return connection.exec_driver_sql(text, *values).all()
+
+    return ask
 
 
 def contents_of(tables: AbstractSet[str], revisions: Sequence[object]) -> Contents:

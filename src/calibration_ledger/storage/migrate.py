@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from calibration_ledger.core.values import Value
 from calibration_ledger.errors import (
@@ -21,7 +21,7 @@ from calibration_ledger.errors import (
     LedgerNotFoundError,
     MigrationsNotFoundError,
 )
-from calibration_ledger.storage.contents import look, of_revision
+from calibration_ledger.storage.contents import asking, look, of_revision
 from calibration_ledger.storage.place import (
     File,
     Memory,
@@ -31,7 +31,7 @@ from calibration_ledger.storage.place import (
     find_place,
 )
 from calibration_ledger.storage.schema import READABLE_VIEW, REVISION, TABLES, VERSION_TABLE
-from calibration_ledger.storage.sqlite.connections import connect_reader, list_tables
+from calibration_ledger.storage.sqlite.connections import connect_reader, list_tables, look_at
 from calibration_ledger.storage.sqlite.copies import backup_beside
 from calibration_ledger.storage.sqlite.faults import faults_of
 from calibration_ledger.storage.sqlite.forks import private, run
@@ -40,12 +40,13 @@ from calibration_ledger.storage.sqlite.migrate import begun_file, engine_of, mak
 from calibration_ledger.storage.sqlite.soundness import LIST_SCHEMA, damaged_parts, foreign_parts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     import sqlalchemy as sa
     from alembic.config import Config
 
     from calibration_ledger.core.values import Distribution
+    from calibration_ledger.storage.contents import Contents
     from calibration_ledger.storage.place import Place
 
 _ALEMBIC_TIMEOUT_S = 30.0
@@ -182,10 +183,7 @@ def read_revision(connection: sa.Connection, ledger: str = "this") -> str | None
     Raises:
         NotALedgerError: it is a database of something else.
     """
-
-    def ask(text: str, *values: Any) -> Sequence[Any]:
-        return connection.exec_driver_sql(text, *values).all()
-
+    ask = asking(connection)
     if connection.dialect.name == "postgresql":
         from calibration_ledger.storage.postgres.connections import FIND_TABLES
 
@@ -193,7 +191,10 @@ def read_revision(connection: sa.Connection, ledger: str = "this") -> str | None
         tables = {table for table, *_ in ask(FIND_TABLES, (sorted(TABLES),))}
     else:
         tables = list_tables(ask)
-    contents = look(tables, ask)
+    return _revision_of(look(tables, ask), ledger)
+
+
+def _revision_of(contents: Contents, ledger: str) -> str | None:
     if contents.state == "foreign":
         raise contents.error(ledger)
     return contents.revision or None
@@ -272,10 +273,15 @@ def current_revision(place: File | Server, timeout_s: float) -> str | None:
     Raises:
         LedgerError: what is there is no ledger, or cannot be read.
     """
-    if isinstance(place, File) and not check_file(place):
+    if isinstance(place, Server):
+        with reader_of(place, timeout_s) as connection:
+            return read_revision(connection, place.shown)
+    if not check_file(place):
         return None
-    with reader_of(place, timeout_s) as connection:
-        return read_revision(connection, place.shown)
+    # Without SQLAlchemy: it asks for the lock of logging, and the writers' lock may be held.
+    with faults_of(place.shown, "read"), connect_reader(place.path, timeout_s) as raw:
+        raw.execute("BEGIN")  # all that is read is of one moment
+        return _revision_of(look_at(raw), place.shown)
 
 
 @contextmanager
@@ -352,9 +358,7 @@ def distribution_of(place: File | Server, timeout_s: float) -> Distribution | No
     from calibration_ledger.storage.postgres import placement
 
     with reader_of(place, timeout_s) as connection:
-        return placement.distribution_of(
-            lambda text, *values: connection.exec_driver_sql(text, *values).all(), place.shown
-        )
+        return placement.distribution_of(asking(connection), place.shown)
 
 
 # -- how a migration builds a table anew that the readable view stands on -------------------

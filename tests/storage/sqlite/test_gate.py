@@ -335,12 +335,13 @@ for _ in range(20): calibrator.record("m", 1, 1.0)
         assert calibrator.audit() == []
 
 
-FORKED_WHILE_CLOSING = """
-import os, sys, time
+FORK = """
+import os, sys, time, warnings
 from calibration_ledger import AdaptiveCalibrator
-from calibration_ledger.errors import LedgerError
+from calibration_ledger.errors import CalibrationLedgerError, LedgerError
+warnings.simplefilter("ignore", DeprecationWarning)  # Python's, of a fork beside a thread
 
-class Fork:
+class Fork:  # at the n-th moment of what this thread does
     def __init__(self, n): self.left, self.child = n, None
     def __call__(self, frame, event, argument):
         if event in {"call", "c_return"}:
@@ -348,10 +349,14 @@ class Fork:
             if self.left == 0:
                 sys.setprofile(None)
                 self.child = os.fork()
-                if self.child == 0:
-                    try: other.record("m", 2, 2.0)
-                    except LedgerError: pass
-                    os._exit(0)
+                if self.child == 0: live()
+"""
+
+FORKED_WHILE_CLOSING = f"""{FORK}
+def live():
+    try: other.record("m", 2, 2.0)
+    except LedgerError: pass
+    os._exit(0)
 
 n = 0
 other = AdaptiveCalibrator(sys.argv[1], durability="normal")
@@ -366,7 +371,7 @@ while True:
     if moment.child is None: break
     end = time.monotonic() + 20
     while not os.waitpid(moment.child, os.WNOHANG)[0]:
-        assert time.monotonic() < end, f"the child hangs: {n}"
+        assert time.monotonic() < end, n  # the child hangs
         time.sleep(0.001)
     AdaptiveCalibrator(sys.argv[1], timeout_s=2.0).record("m", 3, 3.0)
 print(n)
@@ -411,35 +416,23 @@ assert calibrator.predict("m", 1).sample_count == 1 + answers.count("recorded")
         assert calibrator.audit() == []
 
 
-FORKED_WHILE_LOCKING = """
-import os, sys, warnings
-from calibration_ledger import AdaptiveCalibrator
-from calibration_ledger.errors import CalibrationLedgerError
-warnings.simplefilter("ignore", DeprecationWarning)  # Python's, of a fork beside a thread
-
-class Fork:
-    def __init__(self, n): self.left = n
-    def __call__(self, frame, event, argument):
-        if event in {"call", "c_return"}:
-            self.left -= 1
-            if self.left == 0:
-                sys.setprofile(None)
-                children.append(os.fork())
+FORKED_WHILE_LOCKING = f"""{FORK}
+def live(): pass  # it goes on
 
 calibrator = AdaptiveCalibrator(sys.argv[1], durability="normal", timeout_s=60.0)
 calibrator.record("m", 1, 1.0)
 for n in range(10, 36):
-    moment, children = Fork(n), []
+    moment = Fork(n)
     sys.setprofile(moment)
     try:
         calibrator.record("m", 2, 2.0)
     except CalibrationLedgerError:
-        if children != [0]: raise
+        if moment.child != 0: raise
     except OSError as error:
         print(n, error, flush=True)  # a child's, of the number of a descriptor that it has closed
-        if children != [0]: raise
+        if moment.child != 0: raise
     sys.setprofile(None)
-    if children == [0]: os._exit(0)
+    if moment.child == 0: os._exit(0)
     os.wait()
 """
 
@@ -495,10 +488,11 @@ print(*answers)
 def test_a_lock_of_logging_that_nobody_gives_back_stops_no_call(ledger_path):
     """Ctrl-C in the middle of somebody's logging leaves it taken; we ask for it nowhere."""
     program = """
-import gc, logging, os, sys, threading
+import gc, logging, os, sqlite3, sys, threading
 from calibration_ledger import AdaptiveCalibrator
 AdaptiveCalibrator(sys.argv[2]).record("m", 1, 1.0)  # knows how a ledger is made from now on
 calibrator = AdaptiveCalibrator(sys.argv[1])
+sqlite3.connect(sys.argv[3]).execute("PRAGMA journal_mode=WAL").fetchall()
 thread = threading.Thread(target=logging._lock.acquire)
 thread.start()
 thread.join()
@@ -511,6 +505,7 @@ def work():
     del dropped, cycle
     gc.collect()
     with AdaptiveCalibrator(":memory:") as memory: memory.record("m", 1, 1.0)
+    with AdaptiveCalibrator(sys.argv[3]) as empty: empty.record("m", 1, 1.0)
     calibrator.record("m", 1, 1.0)
     assert calibrator.audit() == []
     calibrator.close()
@@ -520,11 +515,13 @@ worker.join(20)
 print("hangs" if worker.is_alive() else "ended", flush=True)
 os._exit(0)
 """
-    done = ran(program, ledger_path, ledger_path.with_name("other.db"))
+    empty = ledger_path.with_name("empty.db")  # a database, as a process killed while making leaves
+    done = ran(program, ledger_path, ledger_path.with_name("other.db"), empty)
     assert (done.returncode, done.stdout.strip()) == (0, "ended"), done.stderr
-    with AdaptiveCalibrator(ledger_path, timeout_s=1.0) as calibrator:
-        assert calibrator.predict("m", 1).sample_count == 3
-        assert calibrator.audit() == []
+    for path, count in ((ledger_path, 3), (empty, 1)):
+        with AdaptiveCalibrator(path, timeout_s=1.0) as calibrator:
+            assert calibrator.predict("m", 1).sample_count == count
+            assert calibrator.audit() == []
 
 
 def test_a_ledger_in_memory_goes_on_as_a_copy_and_never_hangs(monkeypatch):

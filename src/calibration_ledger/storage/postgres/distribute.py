@@ -6,10 +6,10 @@ all.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from calibration_ledger.errors import LedgerError, LedgerPermissionError
-from calibration_ledger.storage.contents import of_revision
+from calibration_ledger.storage.contents import asking, of_revision
 from calibration_ledger.storage.migrate import read_revision, upgrade
 from calibration_ledger.storage.postgres.migrate import begun, keep_others_out
 from calibration_ledger.storage.postgres.placement import (
@@ -55,7 +55,7 @@ _FIND_KEY = """
 def distribute(place: Server, timeout_s: float) -> Distribution:
     """See `AdaptiveCalibrator.distribute`."""
     with begun(place, timeout_s, locked=False) as connection:
-        ask = _asking(connection)
+        ask = asking(connection)
         _check_citus(ask, place)
         before = read_revision(connection, place.shown)
         if before is not None:
@@ -63,19 +63,12 @@ def distribute(place: Server, timeout_s: float) -> Distribution:
     if before is None:
         upgrade(place, timeout_s)
     with begun(place, timeout_s, locked=True) as connection:
-        ask = _asking(connection)
+        ask = asking(connection)
         missing = _check_tables(ask, REVISION, place)
         if missing:
             keep_others_out(connection, timeout_s)
             _distribute(connection, place, missing)
         return distribution(ask, place.shown, missing)
-
-
-def _asking(connection: sa.Connection) -> Ask:
-    def ask(text: str, *values: Any) -> Sequence[Any]:
-        return connection.exec_driver_sql(text, *values).all()
-
-    return ask
 
 
 def _refusal(place: Server, matter: str, advice: str) -> LedgerError:
@@ -163,7 +156,7 @@ def _check_tables(ask: Ask, revision: str, place: Server) -> list[str]:
 
 
 def _distribute(connection: sa.Connection, place: Server, missing: Sequence[str]) -> None:
-    run, ask = connection.exec_driver_sql, _asking(connection)
+    run, ask = connection.exec_driver_sql, asking(connection)
     run("SET LOCAL extra_float_digits = 1")  # numbers may go to the machines as texts
     before = _count_rows(ask)
     # A table that is still local must not refer to rows that lie elsewhere.

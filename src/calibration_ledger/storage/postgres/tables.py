@@ -7,14 +7,15 @@ same words. How Citus keeps the tables, where there is one, is looked at too.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from calibration_ledger.errors import LedgerError
+from calibration_ledger.storage.contents import asking
 from calibration_ledger.storage.postgres.placement import ALL, is_worker, placed
 from calibration_ledger.storage.schema import READABLE_VIEW, TABLES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     import sqlalchemy as sa
 
@@ -67,10 +68,7 @@ def differences(
     Raises:
         LedgerError: here no tables can be made to compare with.
     """
-
-    def ask(text: str, *values: Any) -> Sequence[Any]:
-        return connection.exec_driver_sql(text, *values).all()
-
+    ask = asking(connection)
     if is_worker(ask):
         raise LedgerError(
             f"the tables of {ledger} cannot be compared on a worker of Citus",

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from calibration_ledger.errors import LedgerReplacedError, ReentrantCallError
+from calibration_ledger.storage.contents import look
 from calibration_ledger.storage.place import bytes_of, refuse_second_name
 from calibration_ledger.storage.sqlite.faults import DRIVER_ERRORS, sqlite_fault
 from calibration_ledger.storage.sqlite.forks import (
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from calibration_ledger.storage.backend import Result
+    from calibration_ledger.storage.contents import Contents
     from calibration_ledger.storage.sqlite.forks import Handle
 
 
@@ -145,6 +147,15 @@ def list_tables(ask: Callable[[str], Iterable[Sequence[Any]]]) -> set[str]:
         for mark in ("application_id", "user_version"):
             tables |= {f"none, but {mark} is {row[0]}" for row in ask(f"PRAGMA {mark}") if row[0]}
     return tables
+
+
+def look_at(connection: sqlite3.Connection) -> Contents:
+    """What lies in the database of a connection."""
+
+    def ask(text: str) -> list[Any]:
+        return connection.execute(text).fetchall()
+
+    return look(list_tables(ask), ask)
 
 
 def cut_page(path: Path, page_size: int) -> list[str]:

@@ -11,7 +11,7 @@ import os
 import secrets
 import sqlite3
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from calibration_ledger.core.files import (
     COMPANIONS,
@@ -28,12 +28,11 @@ from calibration_ledger.errors import (
     LedgerPathError,
     LedgerPermissionError,
 )
-from calibration_ledger.storage.contents import look
 from calibration_ledger.storage.place import bytes_of, check_file
 from calibration_ledger.storage.sqlite.connections import (
     connect_reader,
     connect_writer,
-    list_tables,
+    look_at,
     uri,
 )
 from calibration_ledger.storage.sqlite.faults import faults_of
@@ -89,11 +88,7 @@ def _check_is_made(place: File, reader: sqlite3.Connection) -> None:
 
     One of another revision is a ledger: an upgrade backs it up.
     """
-
-    def ask(query: str) -> list[Any]:
-        return reader.execute(query).fetchall()
-
-    contents = look(list_tables(ask), ask)
+    contents = look_at(reader)
     if contents.state == "empty":
         raise LedgerNotFoundError(
             f"{place.shown} is an empty database, no ledger yet: nothing to back up."

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from calibration_ledger.errors import LedgerCorruptError
-from calibration_ledger.storage.contents import look
 from calibration_ledger.storage.place import make_folder
 from calibration_ledger.storage.schema import VERSION_TABLE
-from calibration_ledger.storage.sqlite.connections import connect_migrator, list_tables, set_wal
+from calibration_ledger.storage.sqlite.connections import connect_migrator, look_at, set_wal
 from calibration_ledger.storage.sqlite.faults import faults_of
 from calibration_ledger.storage.sqlite.permissions import make_empty
 
@@ -32,14 +31,10 @@ def make_file(place: File, statements: Sequence[str], timeout_s: float) -> None:
     make_folder(place)
     make_empty(place.path)
     with faults_of(place.shown, "write"), connect_migrator(place.path, timeout_s) as connection:
-
-        def ask(text: str, *values: Any) -> Sequence[Any]:
-            return connection.execute(text, *values).fetchall()
-
-        if not list_tables(ask):  # it is ours: foreign ones are not touched
+        if look_at(connection).state == "empty":  # it is ours: foreign ones are not touched
             set_wal(connection)
         connection.execute("BEGIN IMMEDIATE")
-        contents = look(list_tables(ask), ask)
+        contents = look_at(connection)
         if contents.state != "empty":
             raise contents.error(place.shown)
         # What a downgrade to nothing leaves: a table without a row.
