@@ -28,6 +28,17 @@ if TYPE_CHECKING:
     from calibration_ledger.storage.place import Memory
 
 
+def _make(plan: Sequence[str]) -> sqlite3.Connection:
+    made = private(":memory:")
+    try:
+        for text in ("PRAGMA foreign_keys=ON", "BEGIN", *plan, "COMMIT"):
+            made.execute(text)
+    except BaseException:
+        made.close()
+        raise
+    return made
+
+
 class MemoryBackend:
     """The `Backend` of a database in memory. A child of a fork goes on with a copy of its own."""
 
@@ -39,15 +50,9 @@ class MemoryBackend:
         self._inside = False  # while a thread is busy with the cursor
         self._one = OneAtATime(place.shown, timeout_s)
         self.sql = statements(SQLITE)
-        plan = plan_of_new()
-        self._connection = private(":memory:")
+        self._connection = run(_make, plan_of_new())
         self._cursor: Any = self._connection.cursor()
-        run(self._make, plan)
         self._transaction = Transaction(self._cursor, self.sql, place.shown)
-
-    def _make(self, plan: Sequence[str]) -> None:
-        for text in ("PRAGMA foreign_keys=ON", "BEGIN", *plan, "COMMIT"):
-            self._cursor.execute(text)
 
     def read(self, text: str, parameters: Sequence[Any] = ()) -> list[Any]:
         """See `Backend.read`."""
