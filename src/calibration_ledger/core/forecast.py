@@ -1,0 +1,652 @@
+"""Forecasts: how long a call may take, judged by how far its model's newest calls were off.
+
+What the calibration predicts, times the ratios of actual over predicted of the newest calls, is a
+sample of how long the call may take: each of them says "if this one deviates as I did". A newer
+call weighs more. Where the length of the completion is not known, each lends its own, and one of a
+like prompt length weighs more. A model that is new borrows ten ratios, which fade.
+
+It is split conformal prediction on relative errors (V. Vovk, A. Gammerman and G. Shafer, 2005) over
+a window whose weights fall (R. F. Barber and others, 2023): no distribution is assumed but for what
+lies beyond all that was seen. Calls that were given up are known from below only, and their weight
+goes to the larger values (B. Efron, 1967). All of it is plain binary64 arithmetic on the newest
+calls, so that the same ledger gives the same answer, today and in a replay.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import accumulate
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from calibration_ledger.core.drift import Drift, drift_of
+from calibration_ledger.core.validation import check_milliseconds, check_tokens
+from calibration_ledger.core.values import Value, as_json
+from calibration_ledger.errors import InvalidInputError, shown
+from calibration_ledger.rules.base import predict_ms
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from datetime import datetime
+
+WINDOW = 150
+"""The newest calls that a forecast looks at. The newest weighs 1, each before it 1/150 less."""
+
+FIRST_LEFT_OUT = 10
+"""Of a model's very first calls, so many are left out once there are as many others: a cold start
+tells little of what follows."""
+
+SEEDED = 30
+"""With so many calls, the borrowed ratios are gone."""
+
+SEEDS = (0.78, 0.86, 0.90, 0.94, 0.98, 1.02, 1.06, 1.11, 1.17, 1.28)
+"""The ratios that a new model borrows: the middles of ten equal shares of a log-normal distribution
+of sigma 0.15, rounded."""
+
+FIRST_COMPLETION = 128
+"""Completion tokens that are assumed where no call tells of any."""
+
+NEAR, NEAR_LEAST, ANYWHERE = 0.25, 40, 0.5
+"""How a call weighs by its prompt length: `ANYWHERE` for any; 1 more for the same length, and half
+of that for one that differs by the share `NEAR` of the mean (of 20 tokens at the least)."""
+
+LEAST_MS = 1.0
+"""What is divided by is at least that long."""
+
+TAIL = 3.0
+"""Beyond all that was seen, the chance to take longer than t falls as t ** -3 (V. Pareto)."""
+
+LEVELS = (0.5, 0.8, 0.9, 0.95)
+"""The ranges that are shown."""
+
+
+class Observed(NamedTuple):
+    """One of a model's newest calls.
+
+    Attributes:
+        prompt_tokens: the tokens that went in.
+        completion_tokens: the tokens that came out; of a call that was given up, 0: not known.
+        actual_ms: how long it took; of one that was given up, how long it was waited for.
+        ratio: that over what had been predicted before it was learnt; see `ratio_of`.
+        is_timeout: whether it was given up.
+    """
+
+    prompt_tokens: int
+    completion_tokens: int
+    actual_ms: float
+    ratio: float
+    is_timeout: bool = False
+
+
+def ratio_of(actual_ms: float, predicted_ms: float) -> float:
+    """Actual over predicted, of which no less than `LEAST_MS` counts."""
+    return actual_ms / max(LEAST_MS, predicted_ms)
+
+
+# -- weighted values ------------------------------------------------------------------------
+
+
+class Order:
+    """Values in order, and where each stands among the weights."""
+
+    __slots__ = ("befores", "middles", "total", "values", "weights")
+
+    def __init__(self, pairs: Iterable[tuple[float, float]]) -> None:
+        """Take (value, weight) in any order; there must be one."""
+        ordered = sorted(pairs)
+        self.values = [value for value, _ in ordered]
+        self.weights = [weight for _, weight in ordered]
+        self.befores = list(accumulate(self.weights, initial=0.0))
+        marks = zip(self.befores, self.weights, strict=False)
+        self.middles = [before + 0.5 * weight for before, weight in marks]
+        self.total = self.befores[-1] + 1.0
+
+
+class Sample(NamedTuple):
+    """Weighted values, each times a positive factor; one more of weight 1 is still unseen."""
+
+    order: Order
+    factor: float = 1.0
+
+    @classmethod
+    def of(cls, pairs: Iterable[tuple[float, float]]) -> Sample:
+        """A sample of (value, weight) in any order; there must be one."""
+        return cls(Order(pairs))
+
+    @property
+    def edge(self) -> float:
+        """The largest value."""
+        return self.factor * self.order.values[-1]
+
+    def quantile(self, level: float) -> float:
+        """The value at a level; beyond the outermost, that.
+
+        With weights of 1, the i-th of n stands at i / (n + 1); between two places, a straight line.
+        """
+        order, factor = self
+        values, middles, wanted = order.values, order.middles, level * order.total - 0.5
+        i = bisect_left(middles, wanted)
+        if i == 0:
+            return factor * values[0]
+        if i == len(middles):
+            return factor * values[-1]
+        low, high = factor * values[i - 1], factor * values[i]
+        share = (wanted - middles[i - 1]) / (middles[i] - middles[i - 1])
+        return low + share * (high - low)
+
+    def span(self) -> tuple[float, float]:
+        """The lowest and the highest level that the values themselves tell of."""
+        first, last = self.order.middles[0], self.order.middles[-1]
+        return (first + 0.5) / self.order.total, (last + 0.5) / self.order.total
+
+    def share_up_to(self, value: float) -> float:
+        """The share of the weights, with half of the unseen one, of values that are no larger."""
+        place = bisect_right(self.order.values, value / self.factor)
+        return (self.order.befores[place] + 0.5) / self.order.total
+
+    def mean(self) -> float:
+        """The weighted mean of the values."""
+        pairs = zip(self.order.values, self.order.weights, strict=True)
+        weighed = (weight * (self.factor * value) for value, weight in pairs)
+        return _sum(weighed) / self.order.befores[-1]
+
+    def above(self, least: float) -> list[tuple[float, float]]:
+        """The (value, weight) of those that are larger."""
+        values = (self.factor * value for value in self.order.values)
+        pairs = zip(values, self.order.weights, strict=True)
+        return [(value, weight) for value, weight in pairs if value > least]
+
+
+def _sum(numbers: Iterable[float]) -> float:
+    """Added up from left to right: `sum` gives other last digits since Python 3.12."""
+    total = 0.0
+    for number in numbers:
+        total += number
+    return total
+
+
+def to_the_right(
+    pairs: Sequence[tuple[float, float]], given_up: Sequence[bool]
+) -> list[tuple[float, float]]:
+    """Give the weight of each value that is known from below only to the larger ones.
+
+    In proportion to theirs; where there is none, it stays (Efron, 1967).
+    """
+    order = sorted(range(len(pairs)), key=lambda i: (pairs[i][0], given_up[i]))
+    left, grown, found = _sum(pairs[i][1] for i in order), 1.0, []
+    for place, i in enumerate(order, 1):
+        value, weight = pairs[i]
+        left -= weight
+        if given_up[i] and place < len(order):
+            grown *= 1.0 + weight / left
+        else:
+            found.append((value, weight * grown))
+    return found
+
+
+# -- the newest calls of one model ----------------------------------------------------------
+
+_PROMPT_TOKENS, _COMPLETION_TOKENS, _, _RATIO, _IS_TIMEOUT = map(itemgetter, range(5))
+_RAMP = [place / WINDOW for place in range(1, WINDOW + 1)]
+
+
+def _middle(lengths: Sequence[int]) -> int:
+    """The upper median."""
+    return sorted(lengths)[len(lengths) // 2] if lengths else FIRST_COMPLETION
+
+
+class Basis:
+    """What the forecasts of one model rest on at one moment.
+
+    Attributes:
+        model: the model's name.
+        coefficients: ms per prompt token, ms per completion token, base overhead ms.
+        count: all its calls since it was opened, a state was imported or it was reset.
+        newest_at: when the newest of them was made; None for no call.
+        rule: the version of the rule behind the coefficients.
+        calls: its newest calls, oldest first: `drift.DRIFT_CALLS` of them, or all.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        coefficients: tuple[float, float, float],
+        calls: Sequence[Observed],
+        count: int,
+        *,
+        rule: str,
+        newest_at: datetime | None = None,
+    ) -> None:
+        """Take them as they are; the calls are not copied."""
+        self.model = model
+        self.coefficients = coefficients
+        self.count = count
+        self.rule = rule
+        self.newest_at = newest_at
+        self.calls = calls
+        window = calls[-WINDOW:]
+        window = window[max(0, min(FIRST_LEFT_OUT, count // 2) - (count - len(window))) :]
+        self.n = len(window)
+        self._window = window if not any(map(_IS_TIMEOUT, window)) else self._whole(window)
+        self._prompts = list(map(_PROMPT_TOKENS, self._window))
+        self._lengths = list(map(_COMPLETION_TOKENS, self._window))
+        self._ratios = list(map(_RATIO, self._window))
+        self._weights = _RAMP[WINDOW - self.n :]
+        self._seed_weight = 1.0 - count / SEEDED
+
+    def _whole(self, window: Sequence[Observed]) -> list[Observed]:
+        """The window, with a length and a ratio for each call that was given up without one.
+
+        Its completion is taken to be the usual one, or the longer one that explains the time.
+        """
+        known = [call.completion_tokens for call in window if not call.is_timeout]
+        usual, (a, b, base) = _middle(known), self.coefficients
+        found = []
+        for call in window:
+            if call.is_timeout and not call.completion_tokens:
+                start = base + a * call.prompt_tokens
+                most = int((call.actual_ms - start) / b) if b > 0.0 else 0
+                length = max(usual, most)
+                ratio = ratio_of(call.actual_ms, start + b * length)
+                found.append(call._replace(completion_tokens=length, ratio=ratio))
+            else:
+                found.append(call)
+        return found
+
+    @property
+    def middle_length(self) -> int:
+        """The (upper) median of the completions of the window."""
+        return _middle(self._lengths)
+
+    def _order(self, pairs: list[tuple[float, float]], seeded_ms: float) -> Order:
+        given_up = list(map(_IS_TIMEOUT, self._window))
+        if self._seed_weight > 0.0:
+            pairs = pairs + [(seeded_ms * seed, self._seed_weight) for seed in SEEDS]
+            given_up += [False] * len(SEEDS)
+        return Order(to_the_right(pairs, given_up) if any(given_up) else pairs)
+
+    @cached_property
+    def ratios(self) -> Order:
+        """The ratios of actual over predicted."""
+        return self._order(list(zip(self._ratios, self._weights, strict=True)), 1.0)
+
+    def known(self, prompt_tokens: int, completion_tokens: int) -> Sample:
+        """How long a call of these tokens may take."""
+        predicted = predict_ms(self.coefficients, prompt_tokens, completion_tokens)
+        return Sample(self.ratios, max(LEAST_MS, predicted))
+
+    def unknown(self, prompt_tokens: int, cap: int | None) -> Sample:
+        """How long a call may take of which only the prompt is known, and the most that comes."""
+        a, b, base = self.coefficients
+        start, lengths = base + a * prompt_tokens, self.lengths(cap)
+        values = [
+            (told if (told := start + b * length) > LEAST_MS else LEAST_MS) * ratio
+            for length, ratio in zip(lengths, self._ratios, strict=True)
+        ]
+        middle = _middle(lengths)
+        seeded = max(LEAST_MS, start + b * (middle if cap is None else min(middle, cap)))
+        pairs = list(zip(values, self.likeness(prompt_tokens), strict=True))
+        return Sample(self._order(pairs, seeded))
+
+    def lengths(self, cap: int | None) -> list[int]:
+        """The completions of the window, as they would be under a cap."""
+        if cap is None:
+            return self._lengths
+        return [min(cap, length) for length in self._lengths]
+
+    def likeness(self, prompt_tokens: int) -> list[float]:
+        """The weights of the window's calls for a call of this prompt length."""
+        scale, added = 2.0 / NEAR, prompt_tokens + NEAR_LEAST
+        fars = [scale * (other - prompt_tokens) / (other + added) for other in self._prompts]
+        return [
+            weight * (ANYWHERE + 1.0 / (1.0 + far * far))
+            for weight, far in zip(self._weights, fars, strict=True)
+        ]
+
+    @cached_property
+    def drift(self) -> Drift | None:
+        """How the model has changed of late; None if it has not."""
+        calls = [
+            (call.actual_ms, predict_ms(self.coefficients, *call[:2]))
+            for call in self.calls
+            if not call.is_timeout
+        ]
+        return drift_of(calls)
+
+
+# -- what is handed out ---------------------------------------------------------------------
+
+
+class Latencies(Value):
+    """How long something may take, as a distribution; times in milliseconds."""
+
+    def quantile(self, level: float) -> float:
+        """What it does not exceed with this chance.
+
+        Args:
+            level: above 0 and below 1, such as 0.9.
+
+        Returns:
+            Milliseconds; beyond what the history can tell (see `span`), the outermost value.
+
+        Raises:
+            InvalidInputError: the level is no such number.
+        """
+        raise NotImplementedError
+
+    def timeout_ms(self, chance: float = 0.99) -> float:
+        """A time that it is over within, with this chance, in ms.
+
+        It is the quantile, but beyond the longest call that was seen, where there is always one
+        that takes longer still: there, the chance to take longer than t falls as t ** -3.
+
+        Raises:
+            InvalidInputError: the chance is no number above 0 and below 1.
+        """
+        raise NotImplementedError
+
+    def chance_within(self, ms: float) -> float:
+        """The chance that it is over within so many ms.
+
+        Raises:
+            InvalidInputError: the time is no number from 0.
+        """
+        raise NotImplementedError
+
+    @property
+    def mean_ms(self) -> float:
+        """The expected time in ms."""
+        raise NotImplementedError
+
+    @property
+    def median_ms(self) -> float:
+        """The time in ms that half of such calls take at most."""
+        return self.quantile(0.5)
+
+    def interval(self, share: float = 0.9) -> tuple[float, float]:
+        """The central range that holds this share of such calls, in ms.
+
+        Raises:
+            InvalidInputError: the share is no number above 0 and below 1.
+        """
+        share = check_level("share", share)
+        return self.quantile((1.0 - share) / 2.0), self.quantile((1.0 + share) / 2.0)
+
+    def figures(self) -> dict[str, Any]:
+        """The figures that `--json` prints."""
+        return {
+            "median_ms": self.median_ms,
+            "mean_ms": self.mean_ms,
+            "intervals_ms": {f"{share:g}": [*self.interval(share)] for share in LEVELS},
+            "timeout_ms": {f"{chance:g}": self.timeout_ms(chance) for chance in (0.95, 0.99)},
+        }
+
+
+def check_level(name: str, level: object) -> float:
+    """A number above 0 and below 1.
+
+    Raises:
+        InvalidInputError: it is not.
+    """
+    if isinstance(level, bool) or not isinstance(level, int | float) or not 0.0 < level < 1.0:
+        raise InvalidInputError(
+            f"{name} must be a number above 0 and below 1, such as 0.9, not {shown(level)}."
+        )
+    return float(level)
+
+
+@dataclass(frozen=True)
+class Completion(Value):
+    """The completion length of a forecast.
+
+    Attributes:
+        is_given: whether the caller gave it; else it was taken from the newest calls.
+        median: the usual one, in tokens.
+    """
+
+    is_given: bool
+    median: int
+    _sample: Sample | None = field(default=None, repr=False, compare=False)
+
+    def quantile(self, level: float) -> float:
+        """The tokens that the completion does not exceed with this chance.
+
+        Raises:
+            InvalidInputError: the level is no number above 0 and below 1.
+        """
+        level = check_level("level", level)
+        return float(self.median) if self._sample is None else self._sample.quantile(level)
+
+    def interval(self, share: float = 0.9) -> tuple[float, float]:
+        """The central range that holds this share of the completions, in tokens.
+
+        Raises:
+            InvalidInputError: the share is no number above 0 and below 1.
+        """
+        share = check_level("share", share)
+        return self.quantile((1.0 - share) / 2.0), self.quantile((1.0 + share) / 2.0)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields and the range of 9 in 10, as `--json` prints them."""
+        interval = None if self.is_given else [*self.interval()]
+        return {"is_given": self.is_given, "median": self.median, "interval_0.9": interval}
+
+
+@dataclass(frozen=True)
+class Forecast(Latencies):
+    """How long a call may take, by its model's newest calls.
+
+    Attributes:
+        model: the model's name.
+        prompt_tokens: the tokens that go in.
+        max_tokens: the most that may come out; None for no such bound.
+        basis: the newest calls of the model.
+    """
+
+    model: str
+    prompt_tokens: int
+    max_tokens: int | None
+    basis: Basis = field(repr=False, compare=False)
+    _given: int | None = None
+
+    @cached_property
+    def sample(self) -> Sample:
+        """The latencies that the newest calls tell of."""
+        if self._given is not None:
+            return self.basis.known(self.prompt_tokens, self._given)
+        return self.basis.unknown(self.prompt_tokens, self.max_tokens)
+
+    @cached_property
+    def completion_tokens(self) -> Completion:
+        """The completion length: as given, or as assumed, with its own quantiles."""
+        if self._given is not None:
+            return Completion(is_given=True, median=self._given)
+        lengths = self.basis.lengths(self.max_tokens)
+        if not lengths:
+            middle = self.basis.middle_length
+            cap = self.max_tokens
+            return Completion(is_given=False, median=middle if cap is None else min(middle, cap))
+        weights = self.basis.likeness(self.prompt_tokens)
+        sample = Sample.of((float(d), w) for d, w in zip(lengths, weights, strict=True))
+        return Completion(is_given=False, median=round(sample.quantile(0.5)), _sample=sample)
+
+    @property
+    def n(self) -> int:
+        """The calls that it rests on: of the newest 150, those that count."""
+        return self.basis.n
+
+    @property
+    def newest(self) -> datetime | None:
+        """When the newest of them was made; None for no call."""
+        return self.basis.newest_at
+
+    @property
+    def status(self) -> str:
+        """One of four: `no history`, `few calls` (fewer than 30), `drifting`, `ok`."""
+        if not self.basis.count:
+            return "no history"
+        if self.basis.count < SEEDED:
+            return "few calls"
+        return "ok" if self.basis.drift is None else "drifting"
+
+    def quantile(self, level: float) -> float:  # noqa: D102 - as in `Latencies`
+        return self.sample.quantile(check_level("level", level))
+
+    @property
+    def span(self) -> tuple[float, float]:
+        """The lowest and the highest level that the history can tell of."""
+        return self.sample.span()
+
+    def timeout_ms(self, chance: float = 0.99) -> float:  # noqa: D102 - as in `Latencies`
+        return quantile_of_left(self.sample, 0.0, check_level("chance", chance))
+
+    def chance_within(self, ms: float) -> float:  # noqa: D102 - as in `Latencies`
+        return self.sample.share_up_to(check_milliseconds("ms", ms))
+
+    @cached_property
+    def mean_ms(self) -> float:  # noqa: D102 - as in `Latencies`
+        return self.sample.mean()
+
+    def remaining(
+        self, elapsed_ms: float, tokens_so_far: int | None = None, ttft_ms: float | None = None
+    ) -> Remaining:
+        """The same for what is left of a call that has been running for so long.
+
+        Where the tokens that came so far and the time to the first of them are given, and the
+        completion length is not known, the pace so far tells of the rest. Without them, it is the
+        part of the sample that takes longer.
+
+        Args:
+            elapsed_ms: since the call was made.
+            tokens_so_far: the completion tokens that came.
+            ttft_ms: the time to the first token, in ms.
+
+        Raises:
+            InvalidInputError: an argument is not what it must be.
+        """
+        elapsed_ms = check_milliseconds("elapsed_ms", elapsed_ms)
+        tokens = None if tokens_so_far is None else check_tokens("tokens_so_far", tokens_so_far)
+        first_ms = None if ttft_ms is None else check_milliseconds("ttft_ms", ttft_ms)
+        if first_ms is not None and first_ms > elapsed_ms:
+            raise InvalidInputError(
+                f"ttft_ms is {first_ms!r}, and later than elapsed_ms, {elapsed_ms!r}: both count "
+                f"from the moment when the call was made."
+            )
+        if tokens and first_ms is not None and self._given is None:
+            left = self._left_by_pace(elapsed_ms, tokens, first_ms)
+        else:
+            above = self.sample.above(elapsed_ms)
+            left = [(value - elapsed_ms, weight) for value, weight in above]
+        return Remaining(self.model, elapsed_ms, Sample.of(left) if left else None)
+
+    def _left_by_pace(
+        self, elapsed_ms: float, tokens: int, first_ms: float
+    ) -> list[tuple[float, float]]:
+        """What is left at the pace so far, by the calls with longer completions."""
+        pace = (elapsed_ms - first_ms) / (tokens + 0.5)
+        lengths = self.basis.lengths(self.max_tokens)
+        weighed = zip(lengths, self.basis.likeness(self.prompt_tokens), strict=True)
+        return [
+            ((length - tokens - 0.5) * pace, weight)
+            for length, weight in weighed
+            if length > tokens
+        ]
+
+    def explain(self) -> str:
+        """One sentence: from which calls, and by which method."""
+        basis, given = self.basis, self._given
+        if given is not None:
+            length = f"for {given} completion tokens"
+        else:
+            low, high = self.completion_tokens.interval()
+            length = (
+                f"for as many completion tokens as they had (half of them at most "
+                f"{self.completion_tokens.median}, 9 of 10 from {low:.0f} to {high:.0f}), those of "
+                f"a like prompt length first"
+            )
+        if not basis.count:
+            return (
+                f"{self.model} has no history, so this is its prior, "
+                f"for {self.completion_tokens.median} completion tokens, and a usual spread"
+            )
+        calls = f"the newest {basis.n} of {basis.count} calls of {self.model}"
+        borrowed = ", and a usual spread until there are 30" if basis.count < SEEDED else ""
+        return (
+            f"what {basis.rule} predicts, times how far {calls} were off their predictions, "
+            f"{length}{borrowed}"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The figures, as `--json` prints them."""
+        drift = self.basis.drift
+        return {
+            "model": self.model,
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": self.completion_tokens.to_dict(),
+            "max_tokens": self.max_tokens,
+            **self.figures(),
+            "n": self.n,
+            "newest": as_json(self.newest),
+            "status": self.status,
+            "drift": None if drift is None else drift.to_dict(),
+            "rule": self.basis.rule,
+            "explanation": self.explain(),
+        }
+
+
+@dataclass(frozen=True)
+class Remaining(Latencies):
+    """How long a call that is running may still take.
+
+    Attributes:
+        model: the model's name.
+        elapsed_ms: how long it has been running.
+    """
+
+    model: str
+    elapsed_ms: float
+    _left: Sample | None = field(repr=False, compare=False)
+
+    def quantile(self, level: float) -> float:  # noqa: D102 - as in `Latencies`
+        return quantile_of_left(self._left, self.elapsed_ms, check_level("level", level))
+
+    def timeout_ms(self, chance: float = 0.99) -> float:  # noqa: D102 - as in `Latencies`
+        return self.quantile(chance)
+
+    def chance_within(self, ms: float) -> float:  # noqa: D102 - as in `Latencies`
+        ms = check_milliseconds("ms", ms)
+        edge = 0.0 if self._left is None else self._left.edge
+        within = 0.0 if self._left is None else self._left.share_up_to(ms)
+        if ms < edge or not ms:
+            return within
+        unseen = 1.0 - share_seen(self._left)
+        beyond: float = ((self.elapsed_ms + edge) / (self.elapsed_ms + ms)) ** TAIL
+        return max(within, 1.0 - unseen * beyond)
+
+    @property
+    def mean_ms(self) -> float:  # noqa: D102 - as in `Latencies`
+        seen = share_seen(self._left)
+        edge = 0.0 if self._left is None else self._left.edge
+        unseen = (self.elapsed_ms + edge) * TAIL / (TAIL - 1.0) - self.elapsed_ms
+        return (0.0 if self._left is None else seen * self._left.mean()) + (1.0 - seen) * unseen
+
+    def to_dict(self) -> dict[str, Any]:
+        """The figures, as `--json` prints them."""
+        return {"model": self.model, "elapsed_ms": self.elapsed_ms, **self.figures()}
+
+
+def share_seen(left: Sample | None) -> float:
+    """The share of what was seen: all but the one that is still unseen."""
+    return 0.0 if left is None else (left.order.total - 1.0) / left.order.total
+
+
+def quantile_of_left(left: Sample | None, elapsed_ms: float, level: float) -> float:
+    """The quantile of what is left, with the unseen value in a Pareto tail beyond the largest."""
+    seen = share_seen(left)
+    if left is not None and level <= seen:
+        return left.quantile(level)
+    edge = 0.0 if left is None else left.edge
+    beyond = (level - seen) / (1.0 - seen)
+    return (elapsed_ms + edge) * float((1.0 - beyond) ** (-1.0 / TAIL)) - elapsed_ms
