@@ -314,14 +314,6 @@ def named(names: Sequence[str], most: int = NAMED_MAX) -> str:
     return ", ".join(map(repr, names[:most])) + more
 
 
-def no_such_model(model: str, ledger: str, names: Iterable[str]) -> ModelNotFoundError:
-    """The error of a model that a ledger does not have: it says which of its names is nearest."""
-    return ModelNotFoundError(
-        f"the ledger {ledger} has no entry of a model {model!r}: {did_you_mean(model, names)}"
-        f"`calib stats` lists those it has."
-    )
-
-
 def did_you_mean(name: str, names: Iterable[str]) -> str:
     """The question whether another name was meant, with a blank behind it; empty for no idea.
 
@@ -348,7 +340,7 @@ def damaged(model: str, what: str) -> LedgerCorruptError:
     return LedgerCorruptError(
         f"the ledger was damaged or edited by hand: of the model {model!r}, {what}",
         stayed="nothing was changed",
-        advice="`calib audit` finds all that is wrong; restore a backup",
+        advice="an audit finds all that is wrong; restore a backup",
     )
 
 

@@ -1,6 +1,7 @@
 import json
 
 from calibration_ledger import AdaptiveCalibrator
+from calibration_ledger.core.command import quoted
 from calibration_ledger.storage import migrate
 from calibration_ledger.storage.schema import REVISION
 from support.by_hand import edited
@@ -119,5 +120,6 @@ def test_a_file_is_not_distributed(calib, filled):
     before = filled.read_bytes()
     result = calib("db", "distribute", exit_code=2)
     assert "lies on one machine" in result.stderr
-    assert "calib import ledger" in result.stderr
+    assert f"`calib --ledger {quoted(str(filled))} export jsonl FILE`" in result.stderr
+    assert "`calib --ledger URL import ledger FILE`" in result.stderr
     assert filled.read_bytes() == before

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from calibration_ledger import AdaptiveCalibrator
+from calibration_ledger.core.command import quoted
 from calibration_ledger.storage import contents
 from calibration_ledger.storage.schema import REVISION
 from calibration_ledger.storage.sqlite import examine as doctor_sqlite
@@ -306,11 +307,12 @@ def test_an_export_of_a_damaged_ledger_says_how_to_salvage_it(run, large):
     overwrite(large, 15)
     result = run("--ledger", large, "export", "jsonl")
     assert result.exit_code == 1
-    assert "calib export jsonl FILE --salvage" in result.stderr
+    calib = f"calib --ledger {quoted(str(large))}"
+    assert f"`{calib} export jsonl FILE --salvage`" in result.stderr
     overwrite(large, 1)
     lost_its_name = run("--ledger", large, "export", "jsonl")
     assert lost_its_name.exit_code == 1
-    assert "ask `calib doctor` if it was a ledger once" in lost_its_name.stderr
+    assert f"ask `{calib} doctor` if it was a ledger once" in lost_its_name.stderr
 
 
 def test_salvage_tells_what_it_read_and_what_is_lost(run, large, tmp_path):

@@ -6,6 +6,7 @@ import pytest
 
 from calibration_ledger import AdaptiveCalibrator, Call
 from calibration_ledger.cli.history import LAST
+from calibration_ledger.core.command import quoted
 
 from .conftest import PROGRAM, some_calls
 
@@ -134,7 +135,8 @@ def test_a_reader_that_stops_early_ends_it_quietly(ledger_path):
 def test_archived_calls_are_said_to_be_archived(calib, filled, tmp_path):
     before = ("archive", "--before", "2026-01-02T03:04:07Z", "--yes")
     calib(*before, tmp_path / "one.jsonl", "--model", "tiny")
-    told = "tiny: entries up to 3 are archived, and not shown: `calib import ledger ARCHIVE`"
+    back = f"calib --ledger {quoted(str(filled))} import ledger ARCHIVE"
+    told = f"tiny: entries up to 3 are archived, and not shown: `{back}`"
     assert calib("history", "tiny", "--all").stderr.startswith(told)
     assert calib("history", "--json").stderr.startswith(told)
     assert "archived" not in calib("history", "timmy:v0.1-q4").stderr

@@ -4,6 +4,7 @@ import re
 import pytest
 
 from calibration_ledger import AdaptiveCalibrator, Call
+from calibration_ledger.core.command import quoted
 
 from .test_stats import PRIOR
 
@@ -32,9 +33,10 @@ def test_a_model_never_seen_is_predicted_from_its_prior_and_says_so(calib, fille
 def test_a_mistyped_model_is_predicted_from_its_prior_and_the_nearest_is_named(calib, filled):
     result = calib("predict", "tinny", "--prompt-tokens", 1, "--json")
     assert json.loads(result.stdout)["sample_count"] == 0
+    stats = f"calib --ledger {quoted(str(filled))} stats"
     assert result.stderr == (
         f"note: the ledger {filled} has no entry of a model 'tinny': did you mean 'tiny'? "
-        f"`calib stats` lists those it has.\n"
+        f"`{stats}` lists those it has.\n"
     )
     assert calib("predict", "tiny", "--prompt-tokens", 1).stderr == ""
 
@@ -115,9 +117,9 @@ def test_a_prediction_that_is_no_number_is_no_null(calib, ledger_path):
     absurd = ("record", "m", "--prompt-tokens", 1, "--actual-ms", 1.7e308, "--alpha", 1)
     result = calib(*absurd, "--request-id", "r")
     assert result.stdout.startswith("m: error +")
-    assert "calib reset" in result.stderr
+    assert "Reset the model; its history stays." in result.stderr
     fields = json.loads(calib(*absurd, "--request-id", "r", "--json").stdout)
     assert fields["prediction"] is None
     result = calib("predict", "m", "--prompt-tokens", 10**6, "--json", exit_code=2)
     assert result.stdout == ""
-    assert "calib reset" in result.stderr
+    assert "Reset the model; its history stays." in result.stderr

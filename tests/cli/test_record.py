@@ -3,6 +3,7 @@ import subprocess
 from datetime import UTC, datetime
 
 from calibration_ledger import AdaptiveCalibrator
+from calibration_ledger.core.command import quoted
 
 from .conftest import PROGRAM
 
@@ -106,9 +107,12 @@ def test_alpha_and_rule_apply_to_a_model_that_the_call_opens(calib, ledger_path)
     same = calib("record", "timmy", *CALL, "--alpha", 0.3)
     assert opened.stderr == same.stderr == ""
     other = calib("record", "timmy", *CALL, "--alpha", 0.9)
-    assert other.stderr == (
-        "timmy has history and keeps its rule ema.1 and alpha 0.3: `calib recalibrate` adopts "
-        "others.\n"
+    adopt = f"calib --ledger {quoted(str(ledger_path))} recalibrate"
+    keeps = "timmy has history and keeps its rule ema.1 and alpha 0.3"
+    assert other.stderr == f"{keeps}: `{adopt} --alpha 0.9 -- timmy` adopts what was asked for.\n"
+    assert (
+        f"`{adopt} --rule kalman -- timmy`"
+        in calib("record", "timmy", *CALL, "--rule", "kalman").stderr
     )
     with AdaptiveCalibrator(ledger_path) as calibrator:
         calibration = calibrator.calibration("timmy")

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 import pytest
 
 from calibration_ledger import AdaptiveCalibrator, Call
+from calibration_ledger.core.command import quoted
 from calibration_ledger.core.values import iso_from_seconds
 
 from .conftest import plain_calls
@@ -129,7 +130,8 @@ def test_a_ledger_without_calls_says_so_on_stderr(calib, ledger_path):
     calib("db", "upgrade")
     result = calib("stats")
     assert result.stdout == ""
-    assert result.stderr == f"no calls yet in {ledger_path}: record one with `calib record`.\n"
+    record = f"calib --ledger {quoted(str(ledger_path))} record"
+    assert result.stderr == f"no calls yet in {ledger_path}: record one with `{record}`.\n"
     assert json.loads(calib("stats", "--json").stdout) == []
 
 
@@ -159,7 +161,8 @@ def test_a_model_imported_without_calls_is_listed_as_uncalibrated(calib, ledger_
 
 def test_a_model_not_found_is_told_where_those_are_that_are_there(calib, filled):
     calib("reset", "tiny")
-    assert "`calib stats` lists those it has" in calib("history", "x", exit_code=1).stderr
+    stats = f"calib --ledger {quoted(str(filled))} stats"
+    assert f"`{stats}` lists those it has" in calib("history", "x", exit_code=1).stderr
     listed = json.loads(calib("stats", "--json").stdout)
     with AdaptiveCalibrator(filled) as calibrator:
         assert [one["model"] for one in listed] == [head.model for head in calibrator.heads()]

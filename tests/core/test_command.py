@@ -1,8 +1,12 @@
+import ast
+import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
+import calibration_ledger
 from calibration_ledger.core.command import calib, quoted, shell
 from calibration_ledger.core.visible import is_visible
 
@@ -31,7 +35,33 @@ def test_names_stand_behind_two_dashes():
     assert calib("stats") == "calib stats"
     assert calib("void", "--seq", "3", names=["--yes"]) == "calib void --seq 3 -- --yes"
     assert calib("stats", names=["m"], ledger="a b.db") == "calib --ledger 'a b.db' stats -- m"
+    url = "postgresql+psycopg://me:***@host/db"
+    assert calib("stats", ledger=url) == f"calib --ledger {url.replace('***', 'PASSWORD')} stats"
     assert calib("stats", program="/a b/calib") == "'/a b/calib' stats"
+
+
+TOLD = {
+    "calib import": "it said the id of each import, whatever the ledger was",
+    "calib history --last N": "a help text, which knows no ledger",
+    "calib sweep": "a help text, which knows no ledger",
+    "calib export jsonl": "it wrote the file that is read",
+    "calib audit --save-heads FILE": "it wrote the file that is read",
+    "calib db backup": "it made the file that is looked at",
+    "calib import state FILE": "no ledger was named, but the file of the older calibrator",
+}
+"""Commands that a sentence names without a ledger, and why it may."""
+
+
+def test_a_sentence_that_suggests_a_command_names_the_ledger():
+    """Pasted without it, the command would look at another ledger, or make one."""
+    found = set()
+    for path in Path(calibration_ledger.__file__).parent.rglob("*.py"):
+        nodes = [*ast.walk(ast.parse(path.read_text("utf-8")))]
+        docstrings = {node.value for node in nodes if isinstance(node, ast.Expr)}
+        for node in nodes:
+            if isinstance(node, ast.Constant) and node not in docstrings:
+                found |= {*re.findall(r"`(calib [^`]*)", str(node.value))}
+    assert found == TOLD.keys()
 
 
 @pytest.mark.parametrize(

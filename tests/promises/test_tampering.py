@@ -489,7 +489,7 @@ def test_details_that_are_no_json_object_are_a_finding_and_a_typed_error(edit, t
     path = edit(("UPDATE call_details SET details = ? WHERE model_id = 2 AND seq = 2", (text,)))
     assert ("m", 10, "head") in found(audit(path))
     with AdaptiveCalibrator(path) as calibrator:
-        with pytest.raises(LedgerCorruptError, match=r"'m'.*entry 2.*calib audit"):
+        with pytest.raises(LedgerCorruptError, match=r"'m'.*entry 2.*an audit finds"):
             list(calibrator.calls("m"))
         assert calibrator.replay(0.5, model="m")
 

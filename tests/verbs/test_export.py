@@ -220,6 +220,6 @@ def test_what_a_foreign_hand_wrote_is_exported_as_it_is_or_refused_with_a_senten
         assert '"details":"{ \\"b\\" : 1 }"' in out.getvalue()
         edited(path, "UPDATE calls SET called_at = 9223372036854775807")
         for kind in ("jsonl", "csv"):
-            with pytest.raises(LedgerCorruptError, match="calib audit"):
+            with pytest.raises(LedgerCorruptError, match=r"`calib --ledger .* audit` says"):
                 calibrator.export_ledger(kind, tmp_path / "x")
         assert not (tmp_path / "x").exists()

@@ -95,7 +95,7 @@ def test_no_field_can_change(line, refuse):
         ("", None, "cut short"),
         ("\n\n", 2, "cut short"),
         ("nonsense\n", 1, "not valid JSON"),
-        ('{"model":"m","prompt_tokens":1}\n', 1, "calib import jsonl"),
+        ('{"model":"m","prompt_tokens":1}\n', 1, "the kind `jsonl` or `csv`"),
         ('{"ledger":"calibration-ledger/2"}\n', 1, "begins with"),
         ("".join([*GOOD, "{}\n"]), len(GOOD) + 1, "behind the end"),
         (edited(2, extra=1), 2, "'extra' unknown"),

@@ -288,7 +288,7 @@ def test_an_empty_jsonl_file_is_no_call_and_makes_no_ledger(take, ledger_path):
 
 def test_a_ledger_file_is_not_taken_for_rows(refuse):
     error = refuse("jsonl", '{"ledger":"calibration-ledger/1"}\n', skip_bad=True)
-    assert "calib import ledger" in error.reason
+    assert "as the kind `ledger`" in error.reason
 
 
 def test_json_of_the_ledgers_own_calls_imports(take, other, calibrator):

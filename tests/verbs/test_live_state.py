@@ -290,7 +290,9 @@ def test_a_prediction_that_is_no_number_is_an_error_that_says_what_to_do(calibra
         lambda: calibrator.predict("m", 2**20, 2**20),
         lambda: calibrator.calibration("m").predict(2**20, 2**20),
     ):
-        with pytest.raises(NotFiniteError, match=r"'m' predicts inf ms for 1048576.*calib reset"):
+        with pytest.raises(
+            NotFiniteError, match=r"'m' predicts inf ms for 1048576.*Reset the model; its"
+        ):
             predict()
     calibrator.reset("m")
     assert calibrator.predict("m", 2**20, 2**20).predicted_ms < 1e9

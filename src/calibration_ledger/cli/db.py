@@ -12,6 +12,7 @@ from calibration_ledger.cli.main import EXIT_FAILED
 from calibration_ledger.cli.options import FilePath, examples, json_option
 from calibration_ledger.cli.output import note, print_json, say
 from calibration_ledger.cli.session import Session, pass_session
+from calibration_ledger.core.command import calib
 from calibration_ledger.core.files import full_path
 from calibration_ledger.errors import InvalidInputError, LedgerNotFoundError
 
@@ -49,7 +50,7 @@ def _current(place: File | Server) -> str:
     if found is None:
         raise LedgerNotFoundError(
             f"there is no ledger at {place.shown}: the first call recorded makes it, as does "
-            f"`calib db upgrade`."
+            f"`{calib('db', 'upgrade', ledger=place.shown)}`."
         )
     return found
 

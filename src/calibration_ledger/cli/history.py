@@ -77,19 +77,20 @@ def history(
             print_table(COLUMNS, map(_row, calls))
         archived = [head for head in calibrator.archived() if model in {None, head.model}]
     if archived:
-        note(_archived(archived))
+        note(_archived(archived, session))
     if not shown:
         note("no calls to show.")
     elif not chosen and max(shown.values()) == LAST:
         note(f"(at most the newest {LAST} calls of each model are shown: --all shows every one)")
 
 
-def _archived(heads: Sequence[Head]) -> str:
+def _archived(heads: Sequence[Head], session: Session) -> str:
     one = heads[0]
     which = f"{one.model}: entries up to {one.seq} are"
     if len(heads) > 1:
         which = f"older entries of {len(heads)} models are"
-    return f"{which} archived, and not shown: `calib import ledger ARCHIVE` brings them back."
+    back = session.command("import", "ledger", "ARCHIVE")
+    return f"{which} archived, and not shown: `{back}` brings them back."
 
 
 def _counted(calls: Iterator[Call], shown: Counter[str]) -> Iterator[Call]:

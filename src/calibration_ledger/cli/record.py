@@ -19,7 +19,7 @@ from calibration_ledger.cli.options import (
 )
 from calibration_ledger.cli.output import note, print_json, say
 from calibration_ledger.cli.prediction import describe, ground_of
-from calibration_ledger.cli.session import Session, pass_session
+from calibration_ledger.cli.session import Session, adopting, pass_session
 from calibration_ledger.errors import NotFiniteError
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def record(
         except NotFiniteError as error:  # the call was recorded all the same
             prediction = None
             note(str(error))
-        ignored = _ignored(calibrator, model, alpha, rule)
+        ignored = _ignored(session, calibrator, model, alpha, rule)
     if as_json:
         call = {
             "model": model,
@@ -129,14 +129,19 @@ def record(
 
 
 def _ignored(
-    calibrator: AdaptiveCalibrator, model: str, alpha: float | None, rule: RuleName | None
+    session: Session,
+    calibrator: AdaptiveCalibrator,
+    model: str,
+    alpha: float | None,
+    rule: RuleName | None,
 ) -> str | None:
     """What to say if --alpha or --rule was given for a model that keeps its own."""
     live = calibrator.calibration(model)
     is_alpha = alpha is None or calibrator.alpha == live.alpha
     if is_alpha and (rule is None or calibrator.rule == live.rule):
         return None
+    adopt = session.command(*adopting(alpha, rule), names=[model])
     return (
         f"{model} has history and keeps its rule {live.rule} and alpha {live.alpha:g}: "
-        f"`calib recalibrate` adopts others."
+        f"`{adopt}` adopts what was asked for."
     )

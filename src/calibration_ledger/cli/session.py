@@ -76,10 +76,11 @@ def entries(calibrator: AdaptiveCalibrator, model: str | Collection[str] | None)
     )
 
 
-def adopting(alpha: float, rule: RuleName | None = None) -> tuple[str, ...]:
-    """The words of the command that adopts an alpha and rule, but for the model's name."""
+def adopting(alpha: float | None, rule: RuleName | None = None) -> tuple[str, ...]:
+    """The words of the command that adopts an alpha, a rule or both, but for the model's name."""
     named = () if rule is None else ("--rule", rule.partition(".")[0])
-    return ("recalibrate", *named, "--alpha", repr(alpha))
+    speed = () if alpha is None else ("--alpha", repr(alpha))
+    return ("recalibrate", *named, *speed)
 
 
 pass_session = click.make_pass_decorator(Session)

@@ -71,7 +71,7 @@ def stats(session: Session, model: str | None, *, as_json: bool) -> None:
         if advice := advice or patience(rows, session):
             note(advice)
     else:
-        note(f"no calls yet in {where}: record one with `calib record`.")
+        note(f"no calls yet in {where}: record one with `{session.command('record')}`.")
 
 
 def advice_of(session: Session, calibrator: AdaptiveCalibrator, model: str | None) -> str | None:

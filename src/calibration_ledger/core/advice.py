@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from calibration_ledger.core.command import calib, shell
+from calibration_ledger.core.command import calib, shell, to_fill_in
 from calibration_ledger.core.facts import (
     Advice,
     Diagnosis,
@@ -44,13 +44,11 @@ _NO_LEDGER = frozenset({"missing", "foreign", "no database", "unreadable"})
 
 
 def _calib(facts: Facts, *words: str) -> str:
-    """A command for this ledger; the reader fills in a hidden password."""
-    ledger = facts.ledger.replace(":***@", ":PASSWORD@")
-    return calib(*words, ledger=ledger)
+    return calib(*words, ledger=facts.ledger)
 
 
 def _psql(facts: Facts, statement: str) -> str:
-    ledger = facts.ledger.replace(":***@", ":PASSWORD@").replace("+psycopg://", "://")
+    ledger = to_fill_in(facts.ledger).replace("+psycopg://", "://")
     return shell("psql", ledger, "-c", statement)
 
 

@@ -27,9 +27,14 @@ def calib(
         ledger: where the ledger lies, as it may be shown; None where the user named none.
         program: how the program is called.
     """
-    at = () if ledger is None else ("--ledger", ledger)
+    at = () if ledger is None else ("--ledger", to_fill_in(ledger))
     behind = ("--", *names) if names else ()
     return shell(program, *at, *words, *behind)
+
+
+def to_fill_in(ledger: str) -> str:
+    """Where a ledger lies, as it may be shown, with a word for the password that is hidden."""
+    return ledger.replace(":***@", ":PASSWORD@")
 
 
 def shell(*words: str) -> str:

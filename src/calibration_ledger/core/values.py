@@ -111,7 +111,7 @@ def finite_prediction(
         raise NotFiniteError(
             f"the model {model!r} predicts {predicted_ms!r} ms for {prompt_tokens} prompt tokens "
             f"and {completion_tokens} completion tokens: an absurd measurement was learnt, or its "
-            f"prior is absurd. Reset the model (`calib reset`); its history stays."
+            f"prior is absurd. Reset the model; its history stays."
         )
     return predicted_ms
 

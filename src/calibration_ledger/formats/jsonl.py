@@ -34,8 +34,8 @@ def jsonl_rows(source: Source) -> Iterator[tuple[int, Row | BadRow]]:
             if number == 1 and "ledger" in values:
                 source.refuse(
                     1,
-                    "this is a whole ledger, as `calib export jsonl` writes it: take it in with "
-                    "`calib import ledger`.",
+                    "this is a whole ledger, as `calib export jsonl` writes it: import it as the "
+                    "kind `ledger`.",
                 )
             yield number, check_row(values)
         except ImportRefusedError:

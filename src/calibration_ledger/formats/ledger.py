@@ -351,8 +351,8 @@ class LedgerReader:
     def _take_header(self, values: dict[str, Any]) -> None:
         if values != {"ledger": FORMAT} or self._line != 1:
             self._refuse(
-                f"a ledger file begins with {HEADER}, once; for rows of calls there are "
-                f"`calib import jsonl` and `calib import csv`"
+                f"a ledger file begins with {HEADER}, once; rows of calls are imported as the kind "
+                f"`jsonl` or `csv`"
             )
 
     def _follow(self, model: str, entry: Adjustment | CallRow) -> None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from calibration_ledger.core.command import calib
+
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Sequence
@@ -19,11 +21,15 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 TRY_AGAIN = "try again, or give a longer timeout_s"
-LOOK_WHETHER_RECORDED = (
-    "record calls that carry a request_id again (none is added twice), and look for others in "
-    "`calib history`"
-)
-"""What to do where others held the ledger, and where a COMMIT got no answer."""
+"""What to do where others held the ledger."""
+
+
+def look_whether_recorded(ledger: str) -> str:
+    """What to do where a COMMIT to the ledger got no answer."""
+    return (
+        f"record calls that carry a request_id again (none is added twice), and look for others in "
+        f"`{calib('history', ledger=ledger)}`"
+    )
 
 
 class Raced(Exception):  # noqa: N818 - a signal inside the package, not an error

@@ -6,6 +6,7 @@ import sqlite3
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from calibration_ledger.core.command import calib
 from calibration_ledger.errors import InvalidInputError
 from calibration_ledger.storage.contents import count_rows, find_last_entry
 from calibration_ledger.storage.ledger import Ledger
@@ -64,7 +65,8 @@ def distribute(place: Place, timeout_s: float) -> Distribution:
     if not isinstance(place, Server):
         raise InvalidInputError(
             f"{place.shown} lies on one machine, and cannot be distributed: move it into "
-            f"PostgreSQL first, with `calib export jsonl` and `calib import ledger`."
+            f"PostgreSQL first, with `{calib('export', 'jsonl', 'FILE', ledger=place.shown)}` and "
+            f"`{calib('import', 'ledger', 'FILE', ledger='URL')}`."
         )
     with _needs_psycopg():
         from calibration_ledger.storage.postgres.distribute import distribute

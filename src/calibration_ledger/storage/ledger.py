@@ -13,6 +13,7 @@ from bisect import bisect_right
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from calibration_ledger.core.command import calib
 from calibration_ledger.core.entries import (
     ADJUSTMENT_TYPES,
     SNAPSHOT_TYPES,
@@ -27,9 +28,10 @@ from calibration_ledger.errors import (
     HistoryArchivedError,
     LedgerError,
     LedgerNotFoundError,
+    ModelNotFoundError,
     damage_told,
     damaged,
-    no_such_model,
+    did_you_mean,
 )
 from calibration_ledger.storage.sqlite.copies import shrink, size_of
 from calibration_ledger.storage.transaction import PAGE, Known, Stored, known_calls
@@ -82,6 +84,10 @@ class Ledger:
     def close(self) -> None:
         """Close every connection."""
         self.backend.close()
+
+    def command(self, *words: str, names: Sequence[str] = ()) -> str:
+        """A `calib` command on this ledger."""
+        return calib(*words, names=names, ledger=self.shown)
 
     # -- is it there? -----------------------------------------------------------------------
 
@@ -156,7 +162,10 @@ class Ledger:
             return [live]
         if must_exist:
             self.check_exists()
-        raise no_such_model(model, self.shown, self._names())
+        raise ModelNotFoundError(
+            f"the ledger {self.shown} has no entry of a model {model!r}: "
+            f"{did_you_mean(model, self._names())}`{self.command('stats')}` lists those it has."
+        )
 
     def _names(self) -> list[str]:
         """The names of all models, as far as they can be read."""
@@ -278,6 +287,10 @@ class ModelHistory:
                     raise self._changed()  # recorded and archived since the calibration was read
             self.archived = 0  # damaged: what begins behind the end is no beginning
         self._seqs = [entry.seq for entry in self.adjustments]
+
+    def command(self, *words: str) -> str:
+        """A `calib` command on the ledger of this history."""
+        return calib(*words, ledger=self._backend.place.shown)
 
     @cached_property
     def voided(self) -> Ranges:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, NoReturn
 
-from calibration_ledger.core.command import shell
+from calibration_ledger.core.command import calib, shell
 from calibration_ledger.errors import (
     InvalidInputError,
     LedgerCorruptError,
@@ -289,8 +289,8 @@ def refuse_second_name(shown: str) -> NoReturn:
         f"{shown} has a second name (a hard link). SQLite keeps a log and locks for each name, so "
         f"that writing under both loses calls",
         stayed="nothing was recorded",
-        advice="remove the other name (find -samefile finds it), or make it a copy with `calib db "
-        "backup` or a symbolic link",
+        advice=f"remove the other name (find -samefile finds it), or make it a copy with "
+        f"`{calib('db', 'backup', 'COPY', ledger=shown)}` or a symbolic link",
     )
 
 

@@ -236,7 +236,7 @@ def _take_out(ledger: Ledger, parts: Sequence[_Part], path: Path) -> None:
         whole = f"the archive {shown_name(path)} is complete"
         if isinstance(error, OutcomeUnknownError):
             error.stayed = f"{whole}. Its entries may not be in the ledger any more"
-            error.advice = "keep the archive, and look with `calib audit`"
+            error.advice = f"keep the archive, and look with `{ledger.command('audit')}`"
         else:
             error.stayed = f"{whole} and may be deleted, for nothing was taken out of the ledger"
         raise

@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING, NamedTuple
 
-from calibration_ledger.core.command import calib
 from calibration_ledger.core.doubt import Worst, doubt, look_usual, worst_at_least
 from calibration_ledger.errors import (
     DoubtfulCallError,
@@ -115,7 +114,7 @@ def _told(ledger: Ledger, found: Sequence[tuple[str, int, Kind]]) -> str:
     model = found[0][0]
     seqs = [seq for name, seq, _ in found[:NAMED_MAX] if name == model]
     words = [word for seq in seqs for word in ("--seq", str(seq))]
-    command = calib("void", *words, names=[model], ledger=ledger.shown)
+    command = ledger.command("void", *words, names=[model])
     method = f"void({shown(model)}, seq={seqs[0] if len(seqs) == 1 else seqs})"
     return f"{told}{more}. {was} recorded; if {it} wrong: `{command}`, or {method} in Python."
 
@@ -128,11 +127,12 @@ def warn_of_file(
 ) -> None:
     """Warn of what looks wrong in a file that was imported; `count` is of how many calls."""
     if doubts and import_id is not None:
-        out = calib("void", "--import", import_id, ledger=ledger.shown)
+        out = ledger.command("void", "--import", import_id)
+        one, calls = ledger.command("void", "MODEL", "--seq", "N"), ledger.command("history")
         warnings.warn(
             f"{name}: {'; '.join(doubts)}. {'It was' if count == 1 else 'They were'} recorded. If "
-            f"that is wrong, take the import out (`{out}`), or void single calls (`calib void "
-            f"MODEL --seq N`; `calib history` tells each call's N).",
+            f"that is wrong, take the import out (`{out}`), or void single calls (`{one}`; "
+            f"`{calls}` tells each call's N).",
             DoubtfulCallWarning,
             stacklevel=4,
         )

@@ -121,7 +121,7 @@ def _readable(ledger: Ledger) -> Iterator[None]:
     except _UNREADABLE as error:
         raise LedgerCorruptError(
             f"{ledger.shown} holds an entry that cannot be written down ({error}): "
-            f"`calib audit` says which."
+            f"`{ledger.command('audit')}` says which."
         ) from error
 
 

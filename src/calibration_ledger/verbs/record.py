@@ -170,7 +170,7 @@ class OpenModel:
             raise ModelNotFoundError(
                 f"the model {model!r} was there, and is gone: the ledger was replaced meanwhile",
                 stayed="nothing was changed",
-                advice="look at `calib stats`, and try again",
+                advice="look which models it has now, and try again",
             )
         return cls(transaction, live)
 

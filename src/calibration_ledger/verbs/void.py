@@ -83,7 +83,7 @@ def void(
         except NoSuchEntryError:
             if model is not None:
                 raise
-    _check_all_met(lives, drafts, names)
+    _check_all_met(ledger, lives, drafts, names)
     if dry_run:
         return [draft.told(None) for draft in drafts]
     if names.window is not None:  # what is newest now, whatever others record meanwhile
@@ -106,7 +106,9 @@ class _Ask(NamedTuple):
     is_one_of_many: bool
 
 
-def _check_all_met(lives: Sequence[Stored], drafts: Sequence[_Draft], names: Names) -> None:
+def _check_all_met(
+    ledger: Ledger, lives: Sequence[Stored], drafts: Sequence[_Draft], names: Names
+) -> None:
     if not lives:
         raise NoSuchEntryError("there is no model yet of which to void anything.")
     met = {import_id for draft in drafts for import_id in draft.import_ids}
@@ -114,7 +116,7 @@ def _check_all_met(lives: Sequence[Stored], drafts: Sequence[_Draft], names: Nam
         if import_id not in met:
             raise NoSuchEntryError(
                 f"there is no call of the import {shown(import_id)}, in no model: `calib import` "
-                f"says the id of each, and `calib history --json` shows it."
+                f"says the id of each, and `{ledger.command('history', '--json')}` shows it."
             )
 
 
@@ -242,7 +244,7 @@ def _check_archived(
             f"entry {named[0][0]} of the model {history.model!r} cannot be voided: what was learnt "
             f"up to entry {behind} stands for entries that were archived",
             stayed="nothing was changed",
-            advice="bring them back with `calib import ledger ARCHIVE`, and try again",
+            advice=f"bring them back with `{history.command(*_BACK)}`, and try again",
         )
 
 
@@ -265,6 +267,7 @@ def _stands(adjustments: Sequence[Adjustment], voided: Ranges) -> bool:
 Seqs: TypeAlias = "int | tuple[int, int] | list[int | tuple[int, int]]"
 """An entry, a pair of the first and last of several, or a list of these."""
 
+_BACK = ("import", "ledger", "ARCHIVE")
 _LISTED = 5
 """How many of the model's imports an error names."""
 
@@ -338,7 +341,8 @@ def entries_named(
         if end > last:
             raise NoSuchEntryError(
                 f"the model {history.model!r} has entries 1 to {last}, and none of the number "
-                f"{shown(max(first, last + 1))}: `calib history` shows the seq of each call."
+                f"{shown(max(first, last + 1))}: `{history.command('history')}` shows the seq of "
+                f"each call."
             )
         if first < FIRST_VOIDABLE:
             raise InvalidInputError(
@@ -364,8 +368,8 @@ def _of_window(
     if not seq:
         when = "" if window == (None, None) else " made at that time"
         raise NoSuchEntryError(
-            f"the model {history.model!r} has no call{when}: `calib history` shows those it has."
-            f"{_archived(history)}"
+            f"the model {history.model!r} has no call{when}: `{history.command('history')}` shows "
+            f"those it has.{_archived(history)}"
         )
 
 
@@ -377,7 +381,7 @@ def _of_requests(
         if seq is None:
             raise NoSuchEntryError(
                 f"the model {history.model!r} has no call of the request id {shown(request_id)}: "
-                f"`calib history --json` shows those it has.{_archived(history)}"
+                f"`{history.command('history', '--json')}` shows those it has.{_archived(history)}"
             )
         yield seq, seq
 
@@ -406,8 +410,8 @@ def _of_imports(
             has = f"it has {', '.join(known)}" if known else "it has none of any import"
             raise NoSuchEntryError(
                 f"the model {history.model!r} has no call of the import {shown(import_id)}: {has}. "
-                f"`calib import` says the id of each, and `calib history --json` shows it."
-                f"{_archived(history)}"
+                f"`calib import` says the id of each, and "
+                f"`{history.command('history', '--json')}` shows it.{_archived(history)}"
             )
     return found, met
 
@@ -418,7 +422,7 @@ def _archived(history: ModelHistory) -> str:
         return ""
     return (
         f" Entries up to {history.archived} were archived: if it was among them, bring them back "
-        f"with `calib import ledger ARCHIVE`, and try again."
+        f"with `{history.command(*_BACK)}`, and try again."
     )
 
 

@@ -45,7 +45,9 @@ def test_looking_at_an_empty_database_makes_nothing(postgres, empty):
         assert calibrator.all_stats() == []
         calibrator.reset()
         for ask in (calibrator.check_exists, calibrator.audit, calibrator.replay):
-            with pytest.raises(LedgerNotFoundError, match=r"no ledger in .* yet.*calib db upgrade"):
+            with pytest.raises(
+                LedgerNotFoundError, match=r"no ledger in .* yet.* --ledger .* db upgrade`"
+            ):
                 ask()
     tables = "SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace"
     assert postgres.run(tables, database=empty) == [(0,)]

@@ -4,7 +4,6 @@ import json
 import os
 import random
 import re
-import shlex
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -16,6 +15,7 @@ from click.testing import CliRunner
 
 from calibration_ledger import AdaptiveCalibrator, Call
 from calibration_ledger.cli.main import main
+from calibration_ledger.core.command import quoted, to_fill_in
 from calibration_ledger.errors import RequestConflictError
 from calibration_ledger.storage.place import find_place
 from calibration_ledger.verbs import record as new_calls
@@ -106,7 +106,7 @@ INPUTS = {
 def nameless(text, ledger):
     """A text without what two ledgers, or two moments, can never share."""
     shown = find_place(ledger).shown
-    text = text.replace(shlex.quote(shown), "LEDGER").replace(shown, "LEDGER")
+    text = text.replace(quoted(to_fill_in(shown)), "LEDGER").replace(shown, "LEDGER")
     text = text.replace("in LEDGER yet", "at LEDGER")  # one is a database, one a file
     return re.sub(r'"predicted_at": "[^"]+"', '"predicted_at": "NOW"', text)
 

@@ -13,7 +13,7 @@ from calibration_ledger.errors import (
     NotRecordedError,
     OutcomeUnknownError,
 )
-from calibration_ledger.storage.backend import LOOK_WHETHER_RECORDED, TRY_AGAIN, Raced
+from calibration_ledger.storage.backend import TRY_AGAIN, Raced, look_whether_recorded
 
 _RETRIED = frozenset({"40001", "40P01"})  # serialization_failure, deadlock_detected
 _ENDED = frozenset(
@@ -126,7 +126,7 @@ def unknown_outcome(error: BaseException, ledger: str) -> OutcomeUnknownError:
     """The typed error of a COMMIT that got no answer."""
     return OutcomeUnknownError(
         f"the commit to {ledger} got no clear answer (PostgreSQL: {_said(error)})",
-        advice=LOOK_WHETHER_RECORDED,
+        advice=look_whether_recorded(ledger),
     )
 
 

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
+from calibration_ledger.core.command import calib
 from calibration_ledger.errors import (
     InvalidInputError,
     LedgerNotFoundError,
@@ -147,7 +148,7 @@ class PostgresBackend:
         if contents.state == "empty":
             raise LedgerNotFoundError(
                 f"there is no ledger in {self.place.shown} yet: the first call recorded makes it, "
-                f"as does `calib db upgrade`."
+                f"as does `{calib('db', 'upgrade', ledger=self.place.shown)}`."
             )
         contents.check(self.place.shown)
         self._on_citus = tables.on_citus
@@ -288,7 +289,7 @@ class PostgresBackend:
         """See `Backend.backup`."""
         raise InvalidInputError(
             f"{os.fspath(copy)} was not written: back a PostgreSQL ledger up with pg_dump, or move "
-            f"it whole with `calib export jsonl`."
+            f"it whole with `{calib('export', 'jsonl', 'FILE', ledger=self.place.shown)}`."
         )
 
     def close(self) -> None:

@@ -10,6 +10,7 @@ import sqlite3
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from calibration_ledger.core.command import calib
 from calibration_ledger.errors import (
     LedgerBusyError,
     LedgerCorruptError,
@@ -19,7 +20,7 @@ from calibration_ledger.errors import (
     NotRecordedError,
     OutcomeUnknownError,
 )
-from calibration_ledger.storage.backend import LOOK_WHETHER_RECORDED, TRY_AGAIN
+from calibration_ledger.storage.backend import TRY_AGAIN, look_whether_recorded
 from calibration_ledger.storage.sqlite.forks import forked_error
 
 if TYPE_CHECKING:
@@ -31,18 +32,15 @@ _DENIED = (LedgerPermissionError, "may not be written by this user", _PERMISSION
 _DAMAGED = (
     LedgerCorruptError,
     "is damaged",
-    (
-        "`calib doctor` says what can still be read; restore a backup, or save that with `calib "
-        "export jsonl FILE --salvage`"
-    ),
+    "`{doctor}` says what can still be read; restore a backup, or save that with `{salvage}`",
 )
 
-# Error, what is the matter, what to do: where the code alone says it.
+# Error, what is the matter, what to do (commands are filled in): where the code alone says it.
 _MEANINGS: dict[int, tuple[type[LedgerError], str, str]] = {
     sqlite3.SQLITE_NOTADB: (
         NotALedgerError,
         "is not a ledger, nor any SQLite database",
-        "name another path, or ask `calib doctor` if it was a ledger once",
+        "name another path, or ask `{doctor}` if it was a ledger once",
     ),
     sqlite3.SQLITE_CORRUPT: _DAMAGED,
     sqlite3.SQLITE_BUSY: _BUSY,
@@ -65,13 +63,13 @@ _DOING: dict[str, tuple[type[LedgerError], str, str]] = {
     "read": (
         LedgerError,
         "could not be read",
-        "try again; if it stays so, `calib doctor` says what it can find out",
+        "try again; if it stays so, `{doctor}` says what it can find out",
     ),
     "write": (NotRecordedError, "could not be written", "mend the cause and try again"),
     "commit": (
         OutcomeUnknownError,
         "could not be committed to",
-        LOOK_WHETHER_RECORDED,
+        "{look}",
     ),
 }
 
@@ -103,6 +101,11 @@ def sqlite_fault(error: Exception, ledger: str, doing: str) -> LedgerError:
         return forked_error()
     kind, matter, advice = _MEANINGS.get(code_of(error)) or _DOING[doing]
     said = f"{ledger} {matter} (SQLite: {error})"
+    advice = advice.format(
+        doctor=calib("doctor", ledger=ledger),
+        salvage=calib("export", "jsonl", "FILE", "--salvage", ledger=ledger),
+        look=look_whether_recorded(ledger),
+    )
     if kind is OutcomeUnknownError:
         return kind(said, advice=advice)
     stayed = "nothing was recorded"

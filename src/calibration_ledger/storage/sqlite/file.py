@@ -11,6 +11,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from calibration_ledger.core.command import calib
 from calibration_ledger.errors import (
     LedgerClosedError,
     LedgerError,
@@ -106,7 +107,7 @@ class SQLiteBackend:
         if not check_file(self.place):
             raise LedgerNotFoundError(
                 f"there is no ledger at {self.place.shown}: the first call recorded makes it, "
-                f"as does `calib db upgrade`."
+                f"as does `{calib('db', 'upgrade', ledger=self.place.shown)}`."
             )
         try:
             held = self._connections.check_out("reader", self._check_is_ledger)
@@ -132,7 +133,7 @@ class SQLiteBackend:
         if contents.state == "empty":
             raise LedgerNotFoundError(
                 f"{self.place.shown} is an empty database, no ledger yet: the first call recorded "
-                f"makes it one, as does `calib db upgrade`."
+                f"makes it one, as does `{calib('db', 'upgrade', ledger=self.place.shown)}`."
             )
         contents.check(self.place.shown)
 

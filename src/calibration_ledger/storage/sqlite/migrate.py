@@ -6,6 +6,7 @@ import sqlite3
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from calibration_ledger.core.command import calib
 from calibration_ledger.errors import LedgerCorruptError
 from calibration_ledger.storage.place import make_folder
 from calibration_ledger.storage.schema import VERSION_TABLE
@@ -63,7 +64,7 @@ def begun_file(place: File, timeout_s: float) -> Iterator[sa.Connection]:
             raise LedgerCorruptError(
                 f"{place.shown} was not upgraded, because a row in it is not what its table "
                 f"allows ({error}): restore a backup, or write down the calls that can be "
-                f"read with `calib export csv FILE --salvage`."
+                f"read with `{calib('export', 'csv', 'FILE', '--salvage', ledger=place.shown)}`."
             ) from error
 
 
@@ -85,5 +86,6 @@ def _check_references(place: File, connection: sa.Connection) -> None:
     if broken:
         raise LedgerCorruptError(
             f"{place.shown} was not upgraded, because rows in it refer to rows that are "
-            f"missing ({broken[0][0]}): run `calib audit` and restore a backup."
+            f"missing ({broken[0][0]}): run `{calib('audit', ledger=place.shown)}` and restore a "
+            f"backup."
         )
