@@ -7,6 +7,7 @@ import struct
 import tracemalloc
 from fnmatch import fnmatchcase
 from random import Random
+from time import process_time
 
 import pytest
 
@@ -498,14 +499,35 @@ def test_a_true_history_of_voidings_at_random_gives_no_finding(seed):
         assert audit(lived, page=page) == []
 
 
+def voidings(count, of="calls"):
+    """Voidings of a call each; or by turns a call voided or an adjustment made, and that undone."""
+    state = tuple(stored(lived_history()))
+    entries = [Adjustment(1, "opened", 0, *state, None)]
+    for seq in range(9_000, 9_000 + count):
+        kind, voids = "voided", str(2 + 2 * (seq - 9_000))
+        if of != "calls" and seq % 2:
+            voids = str(seq - 1)
+        elif of not in {"calls", "voidings"}:
+            kind, voids = of, None
+        entries.append(Adjustment(seq, kind, 0, *state, None, voids=voids))
+    return entries
+
+
+@pytest.mark.parametrize("of", ["calls", "voidings", "recalibrated", "reset"])
+def test_to_find_the_claims_of_many_voidings_takes_a_time_that_grows_as_their_number(of):
+    def seconds(count):
+        entries = voidings(count, of)
+        started = process_time()
+        Claims(entries)
+        return process_time() - started
+
+    seconds(500)
+    assert seconds(4_000) < 8 * 3 * seconds(500)  # as the square, it is 64 times as long
+
+
 def test_what_an_audit_keeps_of_many_voidings_grows_as_their_number():
     def kept(count):
-        state = tuple(stored(lived_history()))
-        entries = [Adjustment(1, "opened", 0, *state, None)]
-        entries += [
-            Adjustment(9_000 + i, "voided", 0, *state, None, voids=str(2 + 2 * i))
-            for i in range(count)
-        ]
+        entries = voidings(count)
         tracemalloc.start()
         claims = Claims(entries)
         size, _ = tracemalloc.get_traced_memory()

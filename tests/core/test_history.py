@@ -4,13 +4,14 @@ from itertools import pairwise
 from time import process_time
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from calibration_ledger.core.entries import Adjustment
 from calibration_ledger.core.history import (
     VOIDS_LENGTH_MAX,
     Page,
+    Tally,
     covers,
     end_of,
     left_of,
@@ -24,6 +25,7 @@ from calibration_ledger.core.history import (
     walk,
 )
 
+SEQ = st.integers(1, 45)
 SEQS = st.sets(st.integers(1, 60), min_size=1)
 
 
@@ -199,6 +201,50 @@ def test_a_voiding_that_stands_for_archived_entries_has_the_rule_and_alpha_that_
     known = [archived, void(70, 55)._replace(alpha=0.3), void(90, 60)]
     assert rule_in_force(known, voided_ranges(known)) == ("ema.1", 0.3)
     assert rule_in_force(known[:1], ()) == ("ema.1", 0.2)
+
+
+@st.composite
+def lives(draw):
+    """Beginnings of both sorts, and adjustments of every kind, some of them unreadable."""
+    first = entry(1, "opened")
+    if draw(st.booleans()):
+        first = entry(draw(st.integers(1, 9)), "archived", archived_through=draw(SEQ))
+    known = [first]
+    for seq in sorted(draw(st.sets(st.integers(first.seq + 2, 40), max_size=14))):
+        kind = draw(st.sampled_from(["voided", "voided", "voided", "recalibrated", "reset"]))
+        named = draw(st.sets(st.integers(2, seq - 1), min_size=1, max_size=4))
+        more = {"alpha": draw(st.sampled_from([0.1, 0.2])), "voids": None}
+        if kind == "voided" and draw(st.integers(0, 9)):
+            more["voids"] = voids_text(ranges_of(named))
+        known.append(entry(seq, kind, **more))
+    return known
+
+
+@settings(max_examples=100)
+@given(lives())
+def test_a_tally_says_behind_each_voiding_what_the_adjustments_up_to_it_say(known):
+    tally, calls, seen = Tally(known), set(), {}
+    adjusted = {one.seq for one in known}
+    assert tally.settings == {one.seq for one in setting(known)}
+    for count, one in enumerate(known, 1):
+        if one.kind != "voided":
+            continue
+        try:
+            voided = voided_ranges(known[:count])
+        except TypeError:
+            before = tally.settings, tally.mark, {*tally.changes}
+            assert not tally.void(one)
+            assert before == (tally.settings, tally.mark, tally.changes)
+            continue
+        tally.changes.clear()
+        assert tally.void(one)
+        ends = [seq for is_setting, seq in tally.changes if not is_setting]
+        calls ^= {seq for seq in range(1, 60) if sum(end <= seq for end in ends) % 2}
+        assert calls - adjusted == seqs_of(voided) - adjusted
+        assert tally.settings == {one.seq for one in setting(known, voided)}
+        assert tally.rule_in_force(one.seq) == rule_in_force(known[:count], voided)
+        counted = tally.settings, calls - adjusted
+        assert seen.setdefault(tally.mark, counted) == counted
 
 
 class Entries:

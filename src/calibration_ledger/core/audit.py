@@ -10,10 +10,9 @@ from __future__ import annotations
 import struct
 from array import array
 from bisect import bisect_left, bisect_right
-from hashlib import sha256
 from itertools import compress
 from math import isfinite
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from calibration_ledger.core.entries import (
     CALL_TYPES,
@@ -30,10 +29,7 @@ from calibration_ledger.core.entries import (
 from calibration_ledger.core.history import (
     CLAIMS,
     FIRST_VOIDABLE,
-    Ranges,
-    rule_in_force,
-    setting,
-    voided_ranges,
+    Tally,
     voids_ranges,
 )
 from calibration_ledger.core.state import State, unpack_numbers
@@ -457,31 +453,6 @@ class _Replay:
             self.state = None
 
 
-class _Counting(NamedTuple):
-    """Which entries count where some are voided."""
-
-    settings: AbstractSet[int]
-    """The adjustments that set the state."""
-    ends: AbstractSet[int]
-    """The first entry of each stretch of voided calls, and the first behind it."""
-    digest: bytes
-    """Of both; two that count the same entries have the same."""
-
-    @classmethod
-    def of(
-        cls, adjustments: list[Adjustment], voided: Ranges, claims: AbstractSet[int]
-    ) -> _Counting:
-        """Which count if these are voided."""
-        settings = [entry.seq for entry in setting(adjustments, voided)]
-        # A claim is no call: where it sets no state, it is all one whether it is voided.
-        calls = [pair for pair in voided if pair[0] != pair[1] or pair[0] not in claims]
-        ends = {seq for first, last in calls for seq in (first, last + 1)}
-        return cls(set(settings), ends, sha256(repr((settings, calls)).encode()).digest())
-
-
-_NOTHING = _Counting(frozenset(), frozenset(), b"")
-
-
 class Claims:
     """All claims of a model's history. Feed it as `ModelAudit` is fed."""
 
@@ -491,24 +462,21 @@ class Claims:
         self._choices: dict[int, tuple[str, float]] = {}
         self._folds: list[_Replay] = []
         known = list(adjustments)
-        claims = {entry.seq for entry in known if entry.kind in CLAIMS}
-        folds: dict[tuple[str, float, bytes], _Replay | None] = {}
-        counting, before = _Counting.of(known, (), claims), _NOTHING
-        for count, entry in enumerate(known, 1):
-            if entry.kind == "voided":
-                try:
-                    voided = voided_ranges(known[:count])
-                    counting = _Counting.of(known, voided, claims)
-                    self._choices[entry.seq] = rule_in_force(known[:count], voided)
-                except TypeError:
-                    pass  # a finding of the entry's own
-            if entry.kind in CLAIMS and entry.seq not in counting.settings:
-                key = (entry.rule, entry.alpha, counting.digest)
+        folds: dict[tuple[str, float, int], _Replay | None] = {}
+        tally = Tally(known)
+        for entry in known:
+            # That a voiding cannot be read is a finding of the entry's own.
+            if entry.kind == "voided" and tally.void(entry):
+                choice = tally.rule_in_force(entry.seq)
+                if choice is not None:
+                    self._choices[entry.seq] = choice
+            if entry.kind in CLAIMS and entry.seq not in tally.settings:
+                key = (entry.rule, entry.alpha, tally.mark)
                 if key not in folds:
-                    fold = folds[key] = _replay(entry, counting, before)
+                    fold = folds[key] = _replay(entry, tally.changes)
                     if fold is not None:
                         self._folds.append(fold)
-                        before = counting
+                        tally.changes.clear()
                 fold = self._of[entry.seq] = folds[key]
                 if fold is not None:
                     fold.last = entry.seq
@@ -590,10 +558,13 @@ def bits(value: object) -> object:
     return struct.pack(">d", value) if isinstance(value, float) else value
 
 
-def _replay(entry: Adjustment, counting: _Counting, before: _Counting) -> _Replay | None:
-    """None for a rule that this program does not know: that is a finding of its own."""
-    flips = sorted(counting.ends ^ before.ends)
-    settings = counting.settings ^ before.settings
+def _replay(entry: Adjustment, changes: AbstractSet[tuple[bool, int]]) -> _Replay | None:
+    """The replay that an entry claims, by what counts otherwise than in the one before.
+
+    None for a rule that this program does not know: that is a finding of its own.
+    """
+    flips = sorted(seq for is_setting, seq in changes if not is_setting)
+    settings = {seq for is_setting, seq in changes if is_setting}
     try:
         return _Replay(stored_rule(entry.rule), entry.alpha, flips, settings, entry.seq)
     except StoredRuleError:
