@@ -13,12 +13,14 @@ from calibration_ledger._version import __version__
 
 if TYPE_CHECKING:
     from calibration_ledger.calibrator import AdaptiveCalibrator, TimedCall
+    from calibration_ledger.core.drift import Drift
     from calibration_ledger.core.facts import (
         Advice,
         Diagnosis,
         Facts,
         LostRange,
     )
+    from calibration_ledger.core.forecast import Completion, Forecast, Remaining
     from calibration_ledger.core.priors import Prior, default_prior
     from calibration_ledger.core.validation import Durability
     from calibration_ledger.core.values import (
@@ -91,18 +93,21 @@ __all__ = [
     "ArchivedModel",
     "CalibrationLedgerError",
     "Call",
+    "Completion",
     "CompletionTokensMissingError",
     "CostPrediction",
     "Diagnosis",
     "Distribution",
     "DoubtfulCallError",
     "DoubtfulCallWarning",
+    "Drift",
     "Durability",
     "ExportFailedError",
     "ExportKind",
     "ExportReport",
     "Facts",
     "Finding",
+    "Forecast",
     "Head",
     "HistoryArchivedError",
     "ImportKind",
@@ -136,6 +141,7 @@ __all__ = [
     "Prior",
     "RecordedCall",
     "ReentrantCallError",
+    "Remaining",
     "RemovedParameterError",
     "Replay",
     "RequestConflictError",
@@ -167,6 +173,10 @@ _HOMES = {
     "Diagnosis": "core.facts",
     "Facts": "core.facts",
     "LostRange": "core.facts",
+    "Drift": "core.drift",
+    "Completion": "core.forecast",
+    "Forecast": "core.forecast",
+    "Remaining": "core.forecast",
 }
 """Where a name lives that is neither an error nor one of `core.values`."""
 

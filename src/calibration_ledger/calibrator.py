@@ -50,6 +50,7 @@ from calibration_ledger.storage.engines import distribute, open_ledger
 from calibration_ledger.storage.place import find_place
 from calibration_ledger.verbs import audit, calls, replay, stats, sweep, void
 from calibration_ledger.verbs.doubt import Recent, refuse_doubtful, warn_of_doubtful
+from calibration_ledger.verbs.forecast import Forecasts
 from calibration_ledger.verbs.record import (
     Unopened,
     checked_call,
@@ -73,6 +74,7 @@ if TYPE_CHECKING:
 
     from calibration_ledger.core.entries import Adjustment
     from calibration_ledger.core.facts import Diagnosis
+    from calibration_ledger.core.forecast import Forecast
     from calibration_ledger.core.replay import Progress
     from calibration_ledger.core.validation import Durability
     from calibration_ledger.core.values import (
@@ -256,6 +258,7 @@ class AdaptiveCalibrator:
         self._prior = default_prior if prior is None else check_prior(prior)
         self._ledger = open_ledger(find_place(ledger), durability, self._timeout_s)
         self._is_made = False
+        self._forecasts = Forecasts(self._ledger, lambda model: checked_prior(self._prior, model))
 
     @property
     def alpha(self) -> float:
@@ -327,6 +330,46 @@ class AdaptiveCalibrator:
             sample_count,
             datetime.now(UTC),
         )
+
+    def forecast(
+        self,
+        model: str,
+        prompt_tokens: int,
+        completion_tokens: int | None = None,
+        *,
+        max_tokens: int | None = None,
+        as_of: datetime | None = None,
+    ) -> Forecast:
+        """Forecast how long a call may take, by how far the newest calls were off. Writes nothing.
+
+        The prediction under it is that of the rule `kalman`, whatever rule is live.
+
+        Args:
+            model: the model's name; one never seen is forecast from its prior.
+            prompt_tokens: the tokens that go in.
+            completion_tokens: the tokens that come out; None: not known, and as in the newest
+                calls.
+            max_tokens: the most that may come out; None: no bound.
+            as_of: forecast from the entries before the first that was made then or later; None:
+                from all.
+
+        Raises:
+            InvalidInputError: an argument is not what it must be.
+            NotFiniteError: an absurd call is among the newest: void it, or reset the model.
+            LedgerError: the ledger cannot be read.
+        """
+        return self._forecasts.forecast(
+            model, prompt_tokens, completion_tokens, max_tokens=max_tokens, as_of=as_of
+        )
+
+    def forecast_ttft(
+        self, model: str, prompt_tokens: int, *, as_of: datetime | None = None
+    ) -> Forecast:
+        """Forecast the time to the first token, from the calls whose details hold `ttft_ms`.
+
+        Args and errors as for `forecast`. Without such calls, its status is `no history`.
+        """
+        return self._forecasts.forecast_ttft(model, prompt_tokens, as_of=as_of)
 
     @refusing_fourth
     def record(

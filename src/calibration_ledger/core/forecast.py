@@ -22,7 +22,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from calibration_ledger.core.drift import Drift, drift_of
-from calibration_ledger.core.validation import check_milliseconds, check_tokens
+from calibration_ledger.core.validation import TOKENS_LIMIT, check_milliseconds, check_tokens
 from calibration_ledger.core.values import Value, as_json
 from calibration_ledger.errors import InvalidInputError, shown
 from calibration_ledger.rules.base import predict_ms
@@ -69,14 +69,15 @@ class Observed(NamedTuple):
         prompt_tokens: the tokens that went in.
         completion_tokens: the tokens that came out; of a call that was given up, 0: not known.
         actual_ms: how long it took; of one that was given up, how long it was waited for.
-        ratio: that over what had been predicted before it was learnt; see `ratio_of`.
+        ratio: that over what had been predicted before it was learnt; see `ratio_of`. None: over
+            what the coefficients of now predict, because what had predicted it is no more.
         is_timeout: whether it was given up.
     """
 
     prompt_tokens: int
     completion_tokens: int
     actual_ms: float
-    ratio: float
+    ratio: float | None
     is_timeout: bool = False
 
 
@@ -190,6 +191,7 @@ def to_the_right(
 
 _PROMPT_TOKENS, _COMPLETION_TOKENS, _, _RATIO, _IS_TIMEOUT = map(itemgetter, range(5))
 _RAMP = [place / WINDOW for place in range(1, WINDOW + 1)]
+_LONGEST = float(TOKENS_LIMIT)
 
 
 def _middle(lengths: Sequence[int]) -> int:
@@ -229,30 +231,33 @@ class Basis:
         window = calls[-WINDOW:]
         window = window[max(0, min(FIRST_LEFT_OUT, count // 2) - (count - len(window))) :]
         self.n = len(window)
-        self._window = window if not any(map(_IS_TIMEOUT, window)) else self._whole(window)
-        self._prompts = list(map(_PROMPT_TOKENS, self._window))
-        self._lengths = list(map(_COMPLETION_TOKENS, self._window))
-        self._ratios = list(map(_RATIO, self._window))
+        given_up, ratios = list(map(_IS_TIMEOUT, window)), list(map(_RATIO, window))
+        if True in given_up or None in ratios:
+            window = self._whole(window)
+            ratios = list(map(_RATIO, window))
+        self._given_up, self._ratios = given_up, ratios
+        self._prompts = list(map(_PROMPT_TOKENS, window))
+        self._lengths = list(map(_COMPLETION_TOKENS, window))
         self._weights = _RAMP[WINDOW - self.n :]
         self._seed_weight = 1.0 - count / SEEDED
 
     def _whole(self, window: Sequence[Observed]) -> list[Observed]:
-        """The window, with a length and a ratio for each call that was given up without one.
+        """The window, with a ratio for each call, and a length for each that was given up.
 
-        Its completion is taken to be the usual one, or the longer one that explains the time.
+        Of one that was given up, the completion is taken to be the usual one, or the longer one
+        that explains the time.
         """
-        known = [call.completion_tokens for call in window if not call.is_timeout]
-        usual, (a, b, base) = _middle(known), self.coefficients
+        usual = _middle([call.completion_tokens for call in window if not call.is_timeout])
+        a, b, base = self.coefficients
         found = []
         for call in window:
-            if call.is_timeout and not call.completion_tokens:
-                start = base + a * call.prompt_tokens
-                most = int((call.actual_ms - start) / b) if b > 0.0 else 0
-                length = max(usual, most)
+            start, length, ratio = base + a * call.prompt_tokens, call.completion_tokens, call.ratio
+            if call.is_timeout and not length:
+                most = int(min((call.actual_ms - start) / b, _LONGEST)) if b > 0.0 else 0
+                length, ratio = max(usual, most), None
+            if ratio is None:
                 ratio = ratio_of(call.actual_ms, start + b * length)
-                found.append(call._replace(completion_tokens=length, ratio=ratio))
-            else:
-                found.append(call)
+            found.append(call._replace(completion_tokens=length, ratio=ratio))
         return found
 
     @property
@@ -261,11 +266,11 @@ class Basis:
         return _middle(self._lengths)
 
     def _order(self, pairs: list[tuple[float, float]], seeded_ms: float) -> Order:
-        given_up = list(map(_IS_TIMEOUT, self._window))
+        given_up = self._given_up
         if self._seed_weight > 0.0:
             pairs = pairs + [(seeded_ms * seed, self._seed_weight) for seed in SEEDS]
-            given_up += [False] * len(SEEDS)
-        return Order(to_the_right(pairs, given_up) if any(given_up) else pairs)
+            given_up = given_up + [False] * len(SEEDS)
+        return Order(to_the_right(pairs, given_up) if True in given_up else pairs)
 
     @cached_property
     def ratios(self) -> Order:

@@ -213,6 +213,15 @@ class Ledger:
         lowest = 1 if oldest_call is None else oldest_call
         return last_seq, lowest, max(newest_call or 0, newest_adjustment or 0)
 
+    def recent(self, live: Stored, after: int) -> list[Any]:
+        """The calls behind an entry, the newest first, as rows like `ModelHistory.newest`.
+
+        Voided ones and time-outs are among them. Where there are fewer than entries, some entries
+        are no calls.
+        """
+        parameters = (live.model_id, after, live.last_seq, live.last_seq - after)
+        return self.backend.read(self.backend.sql.newest_calls, parameters)
+
     # -- request ids ------------------------------------------------------------------------
 
     def call_of(self, model_id: int, request_id: str) -> int | None:
@@ -459,7 +468,8 @@ class ModelHistory:
     def newest(self, n: int, after: int) -> list[Any]:
         """The newest calls with seq > after that are not voided, at most `n`, the newest first.
 
-        As rows of seq, prompt_tokens, completion_tokens, actual_ms and predicted_ms.
+        As rows of seq, called_at, prompt_tokens, completion_tokens, actual_ms, predicted_ms and
+        outcome.
         """
         found: list[Any] = []
         for pair in reversed([*left_of(self.voided, after, self.live.last_seq)]):

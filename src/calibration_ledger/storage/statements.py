@@ -199,7 +199,7 @@ def _pages(marks: Marks) -> dict[str, str]:
     calls, page = _between(marks, "calls"), f"LIMIT {marks.whole} OFFSET 0"
     ordered = f"{calls} ORDER BY calls.seq {page}"
     details = _listed("call_details", ("seq", "request_id", "details", "request_key"))
-    newest = _listed("calls", ("seq", *_CALL[2:]))
+    newest = _listed("calls", _CALL) + ", NULL"
     return {
         "page_columns": f"SELECT {_listed('calls', _CALL[:5])} {ordered}",
         "page_calls": f"SELECT {_listed('calls', _CALL)} {ordered}",

@@ -56,7 +56,7 @@ def newest_calls(history: ModelHistory) -> NewestCalls:
         ]
         claims = [one for one in history.adjustments if one.kind in CLAIMS]
         anew = next((one for one in reversed(claims) if not history.is_voided(one.seq)), None)
-        for seq, prompt, completion, actual, predicted in history.newest(
+        for seq, _, prompt, completion, actual, predicted, _ in history.newest(
             NEWEST, max(began, default=0)
         ):
             told = predicted

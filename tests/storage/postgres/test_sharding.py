@@ -152,6 +152,13 @@ VERBS = {
     "record_once": lambda c, _: c.record_once(calls_of_one(1)[0]),
     "record_many": lambda c, _: c.record_many(calls_of_one(150)),
     "predict": lambda c, _: c.predict(MODEL, 1),
+    "forecast": lambda c, _: [
+        c.forecast(MODEL, 1),
+        c.record(MODEL, 1, 2.0),
+        c.forecast(MODEL, 1),
+        c.forecast(MODEL, 1, as_of=LATER),
+    ],
+    "forecast_ttft": lambda c, _: c.forecast_ttft(MODEL, 1),
     "timed": lambda c, _: time_a_call(c),
     "calibration": lambda c, _: c.calibration(MODEL),
     "get_stats": lambda c, _: c.get_stats(MODEL),

@@ -1,0 +1,330 @@
+"""Forecast: what a program can act on, from the newest calls of a model.
+
+The prediction under a forecast is that of `kalman`, whatever rule is live: where it is, its own
+state and stored predictions; else a fold of the newest calls. That fold begins at a multiple of 500
+calls, with 500 to 999 behind it (or all, while there are fewer), so it is a function of the newest
+calls alone, and can still be carried on from one call to the next.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from math import inf
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from calibration_ledger.core.drift import DRIFT_CALLS
+from calibration_ledger.core.forecast import Basis, Forecast, Observed, ratio_of
+from calibration_ledger.core.history import CLAIMS, left_of, setting
+from calibration_ledger.core.priors import Prior
+from calibration_ledger.core.state import State
+from calibration_ledger.core.validation import (
+    check_model,
+    check_time,
+    check_tokens,
+    iso_from_us,
+    time_from_us,
+)
+from calibration_ledger.errors import IMPOSSIBLE, HistoryArchivedError, damage_told, impossible
+from calibration_ledger.rules import find_rule, predict_ms
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from datetime import datetime
+
+    from calibration_ledger.core.entries import Adjustment
+    from calibration_ledger.storage.ledger import Ledger, ModelHistory
+    from calibration_ledger.storage.transaction import Stored
+
+FOLD = find_rule("kalman")
+"""The rule under a forecast."""
+
+BLOCK = 500
+"""A fold begins at a multiple of this many calls."""
+
+KEPT_MODELS = 1_000
+"""A process keeps what it knows of so many models; of others it reads anew."""
+
+
+class Kept(NamedTuple):
+    """What a process knows of a model.
+
+    Attributes:
+        live: the calibration that it was read with.
+        total: how many calls the model has since it began.
+        state: the fold; None where `kalman` is live.
+        basis: what its forecasts rest on.
+    """
+
+    live: Stored
+    total: int
+    state: State | None
+    basis: Basis
+
+
+class Forecasts:
+    """The forecasts of a ledger, as one process asks for them.
+
+    Threads may share it: what is kept of a model is never changed, but replaced.
+    """
+
+    def __init__(self, ledger: Ledger, prior: Callable[[str], Prior]) -> None:
+        """Ask this ledger; `prior` is of models never seen."""
+        self._ledger = ledger
+        self._prior = prior
+        self._kept: dict[tuple[str, bool], Kept] = {}
+
+    def forecast(
+        self,
+        model: str,
+        prompt_tokens: int,
+        completion_tokens: int | None,
+        *,
+        max_tokens: int | None,
+        as_of: datetime | None,
+    ) -> Forecast:
+        """See `AdaptiveCalibrator.forecast`."""
+        model = check_model(model)
+        prompt_tokens = check_tokens("prompt_tokens", prompt_tokens)
+        if completion_tokens is not None:
+            completion_tokens = check_tokens("completion_tokens", completion_tokens)
+        if max_tokens is not None:
+            max_tokens = check_tokens("max_tokens", max_tokens)
+            if completion_tokens is not None:
+                completion_tokens = min(completion_tokens, max_tokens)
+        basis = self.basis(model, as_of=as_of)
+        return Forecast(model, prompt_tokens, max_tokens, basis, completion_tokens)
+
+    def forecast_ttft(
+        self, model: str, prompt_tokens: int, *, as_of: datetime | None = None
+    ) -> Forecast:
+        """See `AdaptiveCalibrator.forecast_ttft`."""
+        model = check_model(model)
+        prompt_tokens = check_tokens("prompt_tokens", prompt_tokens)
+        return Forecast(model, prompt_tokens, None, self.basis(model, as_of=as_of, ttft=True), 0)
+
+    def basis(self, model: str, *, as_of: datetime | None = None, ttft: bool = False) -> Basis:
+        """What the forecasts of a model rest on, now or at some time.
+
+        Args:
+            model: the model's name, checked.
+            as_of: only the entries before the first that was made then or later.
+            ttft: of the time to the first token.
+
+        Raises:
+            InvalidInputError: the time is none.
+            HistoryArchivedError: the calls before that time were archived.
+            NotFiniteError: an absurd call is among the newest.
+            LedgerError: the ledger cannot be read.
+        """
+        time = None if as_of is None else check_time("as_of", as_of)
+        live = self._ledger.find(model)
+        if live is None:
+            return basis_of_none(model, self._prior(model))
+        if time is not None:
+            past = partial(kept_at, self._ledger, time=time, ttft=ttft)
+            return self._ledger.whole(live, past).basis
+        before = self._kept.get((model, ttft))
+        if before is not None and before.live.head == live.head:
+            return before.basis
+        kept = None if before is None else carried(self._ledger, before, live, ttft=ttft)
+        if kept is None:
+            kept = self._ledger.whole(live, partial(kept_of, ttft=ttft))
+        while len(self._kept) >= KEPT_MODELS and (model, ttft) not in self._kept:
+            self._kept.pop(next(iter(self._kept)), None)
+        self._kept[model, ttft] = kept
+        return kept.basis
+
+
+def basis_of_none(model: str, prior: Prior) -> Basis:
+    """What the forecasts of a model without history rest on: its prior."""
+    return Basis(model, prior, [], 0, rule="its prior")
+
+
+# -- read anew ------------------------------------------------------------------------------
+
+
+def kept_of(history: ModelHistory, *, ttft: bool = False) -> Kept:
+    """Read the newest calls of a model, and fold them where `kalman` is not live."""
+    with damage_told(history.model):
+        began = beginning(history)
+        count = count_of(history, began.seq)
+        if is_fold_live(history.live) and not ttft:
+            rows = history.newest(min(count, DRIFT_CALLS), began.seq)
+            basis = basis_of(history.live, None, live_calls(history, rows), count, rows)
+            return Kept(history.live, count, None, basis)
+        rows = history.newest(count - skipped_of(count), began.seq)
+        if ttft:
+            rows = ttft_rows(history, rows[-1][0] - 1 if rows else history.live.last_seq)
+        state = State.from_prior(FOLD, FOLD.default_alpha, Prior(*began.snapshot.numbers[:3]), 0)
+        calls = learn(history.model, state, rows[::-1])
+        basis = basis_of(history.live, state, calls, len(calls) if ttft else count, rows)
+        return Kept(history.live, count, state, basis)
+
+
+def kept_at(ledger: Ledger, history: ModelHistory, *, time: int, ttft: bool = False) -> Kept:
+    """The same at some time (us): as it was then, whatever was recorded or voided since.
+
+    Raises:
+        HistoryArchivedError: the calls before that time were archived.
+    """
+    through = history.first_from(time) - 1
+    if history.archived >= through:
+        raise HistoryArchivedError(
+            f"the entries of the model {history.model!r} up to {history.archived} were archived, "
+            f"and what came before {iso_from_us(time)} is among them",
+            stayed="nothing was changed",
+            advice="bring them back first with `calib import ledger`",
+        )
+    with damage_told(history.model):
+        entry = [one for one in history.adjustments if one.seq <= through][-1]
+        state = State.from_snapshot(entry.snapshot)
+        if state.rule.name == FOLD.name:  # else it is not asked for
+            for columns in history.columns(entry.seq, through):
+                state.learn(*columns)
+        live = history.live._replace(snapshot=state.snapshot(), last_seq=through)
+    return kept_of(ledger.history(live), ttft=ttft)
+
+
+def is_fold_live(live: Stored) -> bool:
+    """Whether a model learns by the rule under a forecast, of any version."""
+    return live.snapshot.rule.partition(".")[0] == FOLD.name
+
+
+def beginning(history: ModelHistory) -> Adjustment:
+    """The newest entry with which the model began: its opening, the import of a state, a reset."""
+    found = [e for e in setting(history.adjustments, history.voided) if e.kind not in CLAIMS]
+    if not found:
+        raise TypeError("no opening is left")
+    return found[-1]
+
+
+def count_of(history: ModelHistory, began: int) -> int:
+    """How many calls behind an entry are not voided."""
+    pairs = left_of(history.voided, began, history.live.last_seq)
+    return sum(history.count_calls(*pair) for pair in pairs)
+
+
+def skipped_of(count: int) -> int:
+    """How many of a model's calls lie before the fold."""
+    return max(0, count // BLOCK - 1) * BLOCK
+
+
+def basis_of(
+    live: Stored,
+    state: State | None,
+    calls: Sequence[Observed],
+    count: int,
+    rows: Sequence[Any],
+    newest_at: datetime | None = None,
+) -> Basis:
+    """What forecasts rest on, from the newest calls; `rows` begin with the newest that came."""
+    numbers = live.snapshot.numbers if state is None else state.numbers
+    return Basis(
+        live.model,
+        (numbers[0], numbers[1], numbers[2]),
+        calls[-DRIFT_CALLS:],
+        count,
+        rule=live.snapshot.rule if state is None else FOLD.version,
+        newest_at=time_from_us(rows[0][1]) if rows else newest_at,
+    )
+
+
+def ttft_rows(history: ModelHistory, after: int) -> list[Any]:
+    """The calls behind an entry with their time to the first token as what they took.
+
+    As rows like those of `ModelHistory.newest`, the newest first. Their completion tokens are 0.
+    """
+    found = []
+    for page in history.calls(after, history.live.last_seq):
+        for seq, called_at, prompt, _, _, _, _, details, *_ in page.rows:
+            ttft_ms = None if details is None else ttft_of(details)
+            if ttft_ms is not None and not history.is_voided(seq):
+                found.append((seq, called_at, prompt, 0, ttft_ms, 0.0, None))
+    return found[::-1]
+
+
+def ttft_of(details: str) -> float | None:
+    """The time to the first token that the details of a call hold, in ms; None for none."""
+    if "ttft_ms" not in details:
+        return None
+    found = json.loads(details).get("ttft_ms")
+    is_time = isinstance(found, int | float) and not isinstance(found, bool) and 0.0 < found < inf
+    return float(found) if is_time else None
+
+
+def live_calls(history: ModelHistory, rows: Iterable[Any]) -> list[Observed]:
+    """Calls as the live calibration had predicted them, oldest first; `rows` begin with the newest.
+
+    What was predicted before the newest recalibration or voiding came of a calibration that is no
+    more.
+    """
+    claims = [entry for entry in history.adjustments if entry.kind in CLAIMS]
+    anew = next((one for one in reversed(claims) if not history.is_voided(one.seq)), None)
+    calls = []
+    for seq, _, prompt, completion, actual, predicted, outcome in rows:
+        is_old = anew is not None and seq < anew.seq
+        ratio = None if is_old else ratio_of(actual, predicted)
+        calls.append(Observed(prompt, completion, actual, ratio, outcome is not None))
+    return calls[::-1]
+
+
+def learn(model: str, state: State, rows: Sequence[Any]) -> list[Observed]:
+    """Fold calls, oldest first, into a state. Those that were given up are predicted only."""
+    found: list[Observed] = []
+    start = 0
+    try:
+        for place, (_, _, prompt, completion, actual, _, outcome) in enumerate(rows):
+            if outcome is not None:
+                found += _learnt(state, rows[start:place])
+                start = place + 1
+                ratio = ratio_of(actual, predict_ms(state.numbers, prompt, completion))
+                found.append(Observed(prompt, completion, actual, ratio, is_timeout=True))
+        return found + _learnt(state, rows[start:])
+    except IMPOSSIBLE as error:
+        raise impossible(model, error) from error
+
+
+def _learnt(state: State, rows: Sequence[Any]) -> list[Observed]:
+    if not rows:
+        return []
+    _, called_at, prompts, completions, actual, *_ = zip(*rows, strict=True)
+    predicted = state.learn(called_at, prompts, completions, actual)
+    ratios = map(ratio_of, actual, predicted)
+    return [
+        Observed(*one, is_timeout=False)
+        for one in zip(prompts, completions, actual, ratios, strict=True)
+    ]
+
+
+# -- carried on -----------------------------------------------------------------------------
+
+
+def carried(ledger: Ledger, before: Kept, live: Stored, *, ttft: bool) -> Kept | None:
+    """What is known of a model now, from what was known before; None where that cannot be.
+
+    It can where nothing but calls came since, and the fold begins where it began.
+    """
+    came = live.last_seq - before.live.last_seq
+    if live.model_id != before.live.model_id or not 0 < came < BLOCK:
+        return None
+    rows = ledger.recent(live, before.live.last_seq)
+    if len(rows) != came:
+        return None  # an adjustment is among them
+    if ttft:
+        rows = ttft_rows(ledger.history(live), before.live.last_seq)
+    total = before.total + came
+    if before.state is not None and skipped_of(total) != skipped_of(before.total):
+        return None
+    calls = list(before.basis.calls)
+    if before.state is None:
+        state = None
+        for _, _, prompt, completion, actual, predicted, outcome in reversed(rows):
+            ratio = ratio_of(actual, predicted)
+            calls.append(Observed(prompt, completion, actual, ratio, outcome is not None))
+    else:
+        state = before.state.copy()
+        calls += learn(live.model, state, rows[::-1])
+    count = before.basis.count + len(rows)
+    basis = basis_of(live, state, calls, count, rows, before.basis.newest_at)
+    return Kept(live, total, state, basis)

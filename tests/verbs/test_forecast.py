@@ -1,0 +1,222 @@
+"""forecast() on real ledgers: what it rests on, and that it is the same however it is asked."""
+
+import random
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from calibration_ledger import AdaptiveCalibrator, Call
+from calibration_ledger.core.forecast import Basis, Observed, ratio_of
+from calibration_ledger.core.priors import default_prior
+from calibration_ledger.core.state import State
+from calibration_ledger.errors import HistoryArchivedError, InvalidInputError
+from calibration_ledger.rules import find_rule
+from calibration_ledger.verbs.forecast import BLOCK
+
+LEVELS = (0.025, 0.1, 0.5, 0.9, 0.975)
+NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
+KALMAN = find_rule("kalman")
+
+
+def some(count, seed=1, model="m", begin=0, **more):
+    rng = random.Random(f"{seed} {begin}")
+    found = []
+    for i in range(begin, begin + count):
+        p, c = rng.randrange(10, 3000), rng.randrange(1, 400)
+        y = (250 + 0.2 * p + 12 * c) * rng.lognormvariate(0, 0.2)
+        found.append(Call(model, p, c, y, NOON + timedelta(seconds=i), **more))
+    return found
+
+
+def told(calibrator, model="m", **more):
+    forecasts = [
+        calibrator.forecast(model, 700, **more),
+        calibrator.forecast(model, 700, 120, **more),
+        calibrator.forecast(model, 700, max_tokens=50, **more),
+    ]
+    return [
+        [*map(one.quantile, LEVELS), one.mean_ms, one.n, one.newest, one.status]
+        for one in forecasts
+    ]
+
+
+def worked_out(calls, rule=KALMAN, skipped=0, prior=None):
+    """The basis of a fold of these calls, one call at a time."""
+    state = State.from_prior(rule, rule.default_alpha, prior or default_prior("m"), 0)
+    observed = []
+    for call in calls[skipped:]:
+        row = (call.prompt_tokens,), (call.completion_tokens,), (call.actual_ms,)
+        (predicted,) = state.learn((0,), *row)
+        ratio = ratio_of(call.actual_ms, predicted)
+        observed.append(Observed(*(value for (value,) in row), ratio))
+    numbers = tuple(state.numbers[:3])
+    return Basis("m", numbers, observed[-200:], len(calls), rule=rule.version)
+
+
+def quantiles(sample):
+    return [sample.quantile(level) for level in LEVELS]
+
+
+@pytest.mark.both
+@pytest.mark.parametrize("rule", ["ema", "kalman"])
+@pytest.mark.parametrize("count", [1, 9, 25, 170])
+def test_a_forecast_is_that_of_kalman_whatever_rule_is_live(ledger, rule, count):
+    calls = some(count)
+    with AdaptiveCalibrator(ledger, rule=rule) as calibrator:
+        calibrator.record_many(calls)
+        known, unknown = worked_out(calls).known(700, 120), worked_out(calls).unknown(700, None)
+        assert quantiles(calibrator.forecast("m", 700, 120)) == quantiles(known)
+        assert quantiles(calibrator.forecast("m", 700)) == quantiles(unknown)
+        assert calibrator.audit() == []
+
+
+@pytest.mark.both
+def test_a_model_never_seen_is_forecast_from_its_prior(ledger):
+    with AdaptiveCalibrator(ledger) as calibrator:
+        found = calibrator.forecast("m", 100, 50)
+        assert (found.n, found.newest, found.status) == (0, None, "no history")
+        assert found.median_ms == pytest.approx(300 + 50 + 400, rel=0.02)
+        assert "no history" in found.explain()
+        assert calibrator.forecast("m", 100).completion_tokens.median == 128
+        assert not calibrator.forecast("m", 100).completion_tokens.is_given
+
+
+@pytest.mark.parametrize("rule", ["ema", "kalman"])
+@pytest.mark.parametrize("steps", [[1] * 40, [30, 1, 7, 500, 2, 499, 3], [1100, 1, 399, 1, 1]])
+def test_what_a_process_carries_on_is_what_a_new_one_reads(ledger_path, rule, steps):
+    with AdaptiveCalibrator(ledger_path, rule=rule, durability="normal") as calibrator:
+        begin = 0
+        for step in steps:
+            calibrator.record_many(some(step, begin=begin))
+            begin += step
+            with AdaptiveCalibrator(ledger_path) as other:
+                assert told(calibrator) == told(other)
+        assert calibrator.audit() == []
+
+
+@pytest.mark.parametrize("count", [BLOCK, 2 * BLOCK - 1, 2 * BLOCK, 3 * BLOCK + 20])
+def test_the_fold_begins_at_a_multiple_of_500_calls(ledger_path, count):
+    calls = some(count)
+    with AdaptiveCalibrator(ledger_path, durability="normal") as calibrator:
+        calibrator.record_many(calls)
+        skipped = 0 if count < 2 * BLOCK else (count // BLOCK - 1) * BLOCK
+        expected = worked_out(calls, skipped=skipped).known(700, 120)
+        assert quantiles(calibrator.forecast("m", 700, 120)) == quantiles(expected)
+        assert calibrator.audit() == []
+
+
+@pytest.mark.both
+@pytest.mark.parametrize("rule", ["ema", "kalman"])
+def test_a_forecast_as_of_a_moment_is_the_one_that_was_given_then(ledger, rule):
+    with AdaptiveCalibrator(ledger, rule=rule) as calibrator:
+        given = []
+        for begin in range(0, 240, 20):
+            calibrator.record_many(some(20, begin=begin))
+            given.append(told(calibrator))
+        for place, expected in enumerate(given, 1):
+            as_of = NOON + timedelta(seconds=20 * place)
+            assert told(calibrator, as_of=as_of) == expected
+        assert calibrator.forecast("m", 700, as_of=NOON).status == "no history"
+        assert calibrator.audit() == []
+
+
+@pytest.mark.both
+@pytest.mark.parametrize("rule", ["ema", "kalman"])
+def test_voided_calls_count_no_longer_and_a_reset_begins_anew(ledger, rule):
+    with AdaptiveCalibrator(ledger, rule=rule) as calibrator:
+        calls = some(60)
+        calibrator.record_many(calls)
+        calibrator.forecast("m", 700)
+        calibrator.record("m", 100, 9e6, completion_tokens=3)
+        calibrator.void("m", last=1)
+        found = calibrator.forecast("m", 700, 120)
+        assert found.basis.count == 60
+        assert found.quantile(0.975) < 9e5
+        calibrator.reset("m")
+        assert calibrator.forecast("m", 700).status == "no history"
+        calibrator.record_many(some(12, begin=60))
+        assert calibrator.forecast("m", 700).basis.count == 12
+        assert calibrator.forecast("m", 700).status == "few calls"
+        assert calibrator.audit() == []
+
+
+@pytest.mark.both
+def test_calls_from_before_a_recalibration_are_held_against_the_coefficients_of_now(ledger):
+    with AdaptiveCalibrator(ledger, rule="ema") as calibrator:
+        calls = some(80)
+        calibrator.record_many(calls)
+        calibrator.recalibrate(rule="kalman")
+        state = calibrator.calibration("m")
+        ratios = [
+            ratio_of(call.actual_ms, state.predict(call.prompt_tokens, call.completion_tokens))
+            for call in calls
+        ]
+        found = calibrator.forecast("m", 700, 120).basis
+        assert found.ratios.values == pytest.approx(sorted(ratios[10:]))
+        calibrator.record_many(some(1, begin=80))
+        with AdaptiveCalibrator(ledger) as other:
+            assert told(calibrator) == told(other)
+        assert calibrator.audit() == []
+
+
+def test_a_forecast_of_archived_calls_is_refused_or_goes_on_with_those_that_are_left(
+    ledger_path, tmp_path
+):
+    with AdaptiveCalibrator(ledger_path) as calibrator:
+        calibrator.record_many(some(100))
+        calibrator.archive(NOON + timedelta(seconds=50), tmp_path / "archived.jsonl")
+        assert calibrator.forecast("m", 700).basis.count == 50
+        with pytest.raises(HistoryArchivedError, match="import ledger"):
+            calibrator.forecast("m", 700, as_of=NOON + timedelta(seconds=20))
+        assert calibrator.audit() == []
+
+
+@pytest.mark.both
+@pytest.mark.parametrize("rule", ["ema", "kalman"])
+def test_the_time_to_the_first_token_is_learnt_from_the_details(ledger, rule):
+    rng = random.Random(5)
+    with AdaptiveCalibrator(ledger, rule=rule) as calibrator:
+        assert calibrator.forecast_ttft("m", 500).status == "no history"
+        for call in some(60):
+            ttft_ms = (80 + 0.1 * call.prompt_tokens) * rng.lognormvariate(0, 0.1)
+            details = {"ttft_ms": ttft_ms} if rng.random() < 0.8 else None
+            calibrator.record(
+                "m",
+                call.prompt_tokens,
+                call.actual_ms,
+                completion_tokens=call.completion_tokens,
+                called_at=call.called_at,
+                details=details,
+            )
+            found = calibrator.forecast_ttft("m", 500)
+        assert found.median_ms == pytest.approx(130, rel=0.15)
+        assert 30 < found.basis.count < 60
+        with AdaptiveCalibrator(ledger) as other:
+            assert quantiles(other.forecast_ttft("m", 500)) == quantiles(found)
+        assert calibrator.audit() == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "more"),
+    [
+        (("", 1), {}),
+        (("m", -1), {}),
+        (("m", 1.5), {}),
+        (("m", 1, -2), {}),
+        (("m", 1), {"max_tokens": -1}),
+        (("m", 1), {"as_of": "yesterday"}),
+        (("m", 1), {"as_of": datetime(2026, 1, 1)}),  # noqa: DTZ001 - without a zone, as it should not be
+    ],
+)
+def test_wrong_input_is_refused(ledger_path, arguments, more):
+    with AdaptiveCalibrator(ledger_path) as calibrator:
+        calibrator.record_many(some(3))
+        with pytest.raises(InvalidInputError):
+            calibrator.forecast(*arguments, **more)
+        assert calibrator.audit() == []
+
+
+def test_a_forecast_does_not_make_a_ledger(ledger_path):
+    with AdaptiveCalibrator(ledger_path) as calibrator:
+        calibrator.forecast("m", 3)
+    assert not ledger_path.exists()
