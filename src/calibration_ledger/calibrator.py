@@ -85,6 +85,7 @@ if TYPE_CHECKING:
         Head,
         ImportReport,
         ModelStats,
+        Outcome,
         Replay,
         Suggestion,
         Sweep,
@@ -382,6 +383,7 @@ class AdaptiveCalibrator:
         request_id: str | None = None,
         called_at: datetime | None = None,
         details: Mapping[str, Any] | None = None,
+        outcome: Outcome = "ok",
         strict: bool = False,
     ) -> float:
         """Record an observed call and learn from it, in one transaction.
@@ -391,22 +393,27 @@ class AdaptiveCalibrator:
             prompt_tokens: the tokens that went in.
             actual_ms: the measured wall-clock time in milliseconds.
             completion_tokens: the tokens that came out; by keyword.
-            request_id: the caller's id for this call. Recording it again with the same numbers
-                adds nothing and gives the first error, unless the call was archived since.
+            request_id: the caller's id for this call. Recording it again with the same numbers and
+                outcome adds nothing and gives the first error, unless the call was archived since.
             called_at: when the call was made: its start, with a time zone; None: now.
             details: what else was measured, such as `{"ttft_ms": 80.5, "source": "proxy"}`: numbers
                 and short texts, at most 4,096 bytes as JSON; no prompts and no responses.
+            outcome: `timeout` for a call that was given up after `actual_ms`, so that it takes at
+                least that long. It is kept, and no rule learns it. Its `completion_tokens` are
+                those of its answer, as far as anybody knows; 0: not known.
             strict: refuse a call that looks wrong, instead of a warning. It looks wrong if it took
                 0 ms though it has tokens, more than 24 h, or more than 2,000 times as long as any
-                call of its model before, or if it was made more than a minute in the future.
+                call of its model before, or if it was made more than a minute in the future (a
+                time-out only then).
 
         Returns:
-            The error in ms, which is actual minus predicted, before the call was learnt.
+            The error in ms, which is actual minus predicted, before the call was learnt; of a
+            time-out, the least that it is.
 
         Raises:
             InvalidInputError: an argument is not what it must be, or the request id was recorded
-                with other numbers, or the calibration would not stay finite, or the call looks
-                wrong, and `strict` refuses it.
+                with other numbers or outcome, or the calibration would not stay finite, or the call
+                looks wrong, and `strict` refuses it.
             NotRecordedError: the write failed, and nothing was recorded.
             OutcomeUnknownError: the write failed, and it may have been recorded.
             LedgerError: the ledger cannot be used.
@@ -414,7 +421,9 @@ class AdaptiveCalibrator:
         Warns:
             DoubtfulCallWarning: the call was recorded, and looks wrong.
         """
-        call = new_call(prompt_tokens, completion_tokens, actual_ms, called_at, request_id, details)
+        call = new_call(
+            prompt_tokens, completion_tokens, actual_ms, called_at, request_id, details, outcome
+        )
         model = check_model(model)
         if strict:
             refuse_doubtful(self._ledger, [(model, call)], now_us())

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 
 ELEVENTH = (
-    "INSERT INTO calls SELECT ID, 11, called_at, 1, 1, 5, 5 FROM calls WHERE seq = 2 AND MINE"
+    "INSERT INTO calls SELECT ID, 11, called_at, 1, 1, 5, 5, NULL FROM calls WHERE seq = 2 AND MINE"
 )
-COLUMNS = "seq, called_at, prompt_tokens, completion_tokens, actual_ms, predicted_ms"
+COLUMNS = "seq, called_at, prompt_tokens, completion_tokens, actual_ms, predicted_ms, outcome"
 
 
 pytestmark = pytest.mark.both
@@ -167,6 +167,10 @@ BY_HAND = {
         ["UPDATE calls SET called_at = called_at + 1 WHERE MINE AND seq = 4"],
         {(10, "head")},
     ),
+    "a call made a time-out": (
+        ["UPDATE calls SET outcome = 'timeout' WHERE MINE AND seq = 4"],
+        {(5, "prediction"), (7, "recalibrated"), (10, "head")},
+    ),
     "edited details": (
         ["""UPDATE call_details SET details = '{"ttft_ms"\\:1.0}' WHERE MINE AND seq = 5"""],
         {(10, "head")},
@@ -276,7 +280,7 @@ class Forger:
                 )
                 continue
             assert state is not None
-            entry[5] = state.learn(*([value] for value in entry[1:5]))[0]
+            entry[5] = state.follow(*([value] for value in (*entry[1:5], entry[6])))[0]
             head = call_head(head, entry)
             statements.append(
                 (

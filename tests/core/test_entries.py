@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from calibration_ledger.core.entries import (
     ADJUSTMENT_KINDS,
     CALL_KIND,
+    OUTCOMES,
+    TIMEOUT_KIND,
     Adjustment,
     adjustment_head,
     archived_digest,
@@ -33,6 +35,7 @@ CALL = {
     "completion_tokens": 128,
     "actual_ms": 3400.25,
     "predicted_ms": 1580.0,
+    "outcome": None,
     "request_id": None,
     "details": None,
 }
@@ -70,6 +73,14 @@ GOLDEN = {
     "call with details": (
         CALL | {"details": '{"ttft_ms":80.5}'},
         "293231de523d0632de07e5215c44bce82330219520a3ffb76e89c791394606f6",
+    ),
+    "time-out": (
+        CALL | {"outcome": "timeout"},
+        "ca8be3a6329e4ff7214a97010883d832ca4f823e4ed688adcb46b07659f9684e",
+    ),
+    "time-out with both": (
+        CALL | {"outcome": "timeout", "request_id": "req-1", "details": '{"ttft_ms":80.5}'},
+        "2fa87d5c555020f7d968349c0c68316811fdca4e190e7ddfabd3b90792772c7d",
     ),
     "call with both, not ASCII": (
         CALL | {"request_id": "größe-✓-𝄞", "details": '{"source":"gr\\u00f6\\u00dfe"}'},
@@ -166,6 +177,21 @@ def test_a_call_is_digested_byte_for_byte_as_written_out_here():
     assert head == GOLDEN["call with a request id"][1]
 
 
+def test_a_time_out_is_a_call_under_another_kind_byte():
+    data = (
+        b"\x07"
+        b"\x00\x00\x00\x00\x00\x00\x00\x02"
+        b"\x00\x06\x47\x5e\xf6\x57\x4f\x35"
+        b"\x00\x00\x00\x00\x00\x00\x02\x00"
+        b"\x00\x00\x00\x00\x00\x00\x00\x80"
+        b"\x40\xaa\x90\x80\x00\x00\x00\x00"
+        b"\x40\x98\xb0\x00\x00\x00\x00\x00"
+        b"\x00\x00"
+    )
+    head = hashlib.sha256(first_digest(MODEL) + data).hexdigest()
+    assert head == GOLDEN["time-out"][1]
+
+
 def test_a_voided_entry_is_digested_byte_for_byte_as_written_out_here():
     data = (
         b"\x06"
@@ -205,7 +231,7 @@ def test_a_small_history_has_its_golden_head():
 
 
 def test_the_kinds_keep_their_bytes():
-    assert CALL_KIND == 0
+    assert (CALL_KIND, TIMEOUT_KIND) == (0, 7)
     assert ADJUSTMENT_KINDS == {
         "opened": 1,
         "imported": 2,
@@ -234,7 +260,8 @@ def test_a_text_does_not_run_over_into_its_neighbour():
 @pytest.mark.parametrize("name", [name for name in CALL if name != "kind"])
 def test_every_field_of_a_call_is_in_its_digest(name):
     head = first_head(MODEL)
-    changed = {"request_id": "x", "details": "{}"}.get(name) or CALL[name] + 1
+    texts = {"outcome": "timeout", "request_id": "x", "details": "{}"}
+    changed = texts.get(name) or CALL[name] + 1
     assert head_after(head, CALL) != head_after(head, CALL | {name: changed})
 
 
@@ -300,13 +327,21 @@ text = st.none() | st.text(max_size=20)
 @given(
     st.binary(min_size=32, max_size=32),
     st.tuples(whole, whole, whole, whole, real, real),
+    st.sampled_from(OUTCOMES),
     text,
     text,
 )
-def test_any_call_is_digested_as_the_reference_does(head, fixed, request_id, details):
+def test_any_call_is_digested_as_the_reference_does(head, fixed, outcome, request_id, details):
     names = ("seq", "called_at", "prompt_tokens", "completion_tokens", "actual_ms", "predicted_ms")
-    row = dict(zip(names, fixed, strict=True), request_id=request_id, details=details)
-    assert call_head(head, (*fixed, request_id, details)) == call_digest(head, row)
+    texts = {"outcome": outcome, "request_id": request_id, "details": details}
+    row = dict(zip(names, fixed, strict=True), **texts)
+    assert call_head(head, (*fixed, outcome, request_id, details)) == call_digest(head, row)
+
+
+@pytest.mark.parametrize("outcome", ["", "ok", "Timeout", "timeout\0", b"timeout", 7])
+def test_an_outcome_that_is_none_has_no_digest(outcome):
+    with pytest.raises(ValueError, match="no call ends as"):
+        head_after(first_head(MODEL), CALL | {"outcome": outcome})
 
 
 @given(

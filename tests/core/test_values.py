@@ -61,6 +61,7 @@ def test_the_fields_are_those_of_the_design_in_its_order():
         "seq",
         "predicted_ms",
         "voided",
+        "outcome",
     ]
     assert names[Replay][:8] == [
         "model",

@@ -339,7 +339,7 @@ def test_that_all_adjustments_are_deleted_is_a_finding_and_a_typed_error(edit):
 
 @pytest.mark.parametrize("seq", [0, -5, -(2**63)])
 def test_an_entry_put_before_the_beginning_is_found(edit, seq):
-    path = edit(f"INSERT INTO calls VALUES (2, {seq}, 0, 1, 2, 3.0, 4.0)")
+    path = edit(f"INSERT INTO calls VALUES (2, {seq}, 0, 1, 2, 3.0, 4.0, NULL)")
     assert ("m", seq, "sequence") in found(audit(path))
     path = edit(
         f"INSERT INTO adjustments VALUES (2, {seq}, 'reset', 0, 'ema.1', 0.1, 1, 2, 3, 0, 0, 0,"
@@ -351,7 +351,7 @@ def test_an_entry_put_before_the_beginning_is_found(edit, seq):
 
 @pytest.mark.parametrize("seq", [1, 5, 6])
 def test_a_call_put_where_calls_were_archived_is_found(edit, seq):
-    path = edit(f"INSERT INTO calls VALUES (4, {seq}, 0, 1, 2, 3.0, 4.0)")
+    path = edit(f"INSERT INTO calls VALUES (4, {seq}, 0, 1, 2, 3.0, 4.0, NULL)")
     assert "gone" in {finding.model for finding in audit(path)}
     path = edit(
         f"INSERT INTO adjustments VALUES (4, {seq % 6}, 'opened', 0, 'ema.1', 0.1, 1, 2, 3, 0, 0,"
@@ -388,7 +388,7 @@ def test_two_models_that_changed_names_are_found(edit):
 @pytest.mark.parametrize(
     ("table", "values"),
     [
-        ("calls", "(77, 1, 0, 1, 2, 3.0, 4.0)"),
+        ("calls", "(77, 1, 0, 1, 2, 3.0, 4.0, NULL)"),
         ("call_details", "(77, 1, NULL, NULL, '{}')"),
         (
             "adjustments",

@@ -29,7 +29,7 @@ SIGNATURES = {
     "timeout_s=30.0",
     "predict": "model, prompt_tokens, completion_tokens=0",
     "record": "model, prompt_tokens, actual_ms, *, completion_tokens=0, request_id=None, "
-    "called_at=None, details=None, strict=False",
+    "called_at=None, details=None, outcome='ok', strict=False",
     "record_many": "calls, *, strict=False",
     "timed": "model, prompt_tokens",
     "calibration": "model",

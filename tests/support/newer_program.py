@@ -59,6 +59,7 @@ def rebuild_on_postgres(change, columns):
     op.drop_table("calls")
     op.rename_table("calls_new", "calls")
     op.execute("ALTER INDEX calls_new_pkey RENAME TO pk_calls")
+    op.execute("ALTER INDEX calls_new_model_id_outcome_seq_idx RENAME TO ix_calls_outcome")
     op.create_foreign_key("fk_calls_model_id_models", "calls", "models", ["model_id"], ["id"])
     key = ["model_id", "seq"]
     op.create_foreign_key("fk_call_details_calls", "call_details", "calls", key, key)
@@ -71,7 +72,9 @@ def nap(seconds):
         time.sleep(seconds)
 
 
-COLUMNS = "model_id, seq, called_at, prompt_tokens, completion_tokens, actual_ms, predicted_ms"
+COLUMNS = (
+    "model_id, seq, called_at, prompt_tokens, completion_tokens, actual_ms, predicted_ms, outcome"
+)
 
 
 def upgrade():

@@ -109,7 +109,7 @@ def _real(number: float) -> bytes:
 
 def call_digest(head: bytes, row: dict[str, Any]) -> bytes:
     """The digest behind a call."""
-    data = bytes([0])
+    data = bytes([7 if row["outcome"] == "timeout" else 0])
     for name in ("seq", "called_at", "prompt_tokens", "completion_tokens"):
         data += _whole(row[name])
     data += _real(row["actual_ms"]) + _real(row["predicted_ms"])
@@ -247,7 +247,8 @@ def fold_file(ledger: str | Path, model: str, alpha: float | None = None) -> Ema
         if entry["seq"] in gone:
             continue
         if entry["kind"] == "call":
-            predicted, _ = state.learn(
+            learner = replace(state) if entry["outcome"] else state  # a time-out is not learnt
+            predicted, _ = learner.learn(
                 entry["prompt_tokens"], entry["completion_tokens"], entry["actual_ms"]
             )
             if alpha is None:
@@ -362,8 +363,8 @@ class Lived:
     def again(self, entry: dict[str, Any]) -> None:
         """Append an entry as it was."""
         if entry["kind"] == "call":
-            self.call(entry["prompt_tokens"], entry["completion_tokens"], entry["actual_ms"])
-            self.updated_at = entry["called_at"]
+            numbers = (entry["prompt_tokens"], entry["completion_tokens"], entry["actual_ms"])
+            self.call(*numbers, called_at=entry["called_at"], outcome=entry["outcome"])
         else:
             self.adjust(entry["kind"], state_of(entry), updated_at=entry["updated_at"])
         self.entries[-1] = dict(entry)
@@ -372,8 +373,11 @@ class Lived:
         """Append a call."""
         seq = self.last_seq + 1
         called_at = fields.get("called_at", 1000 + seq)
-        predicted, _ = self.state.learn(p, c, y)
-        self.updated_at = called_at
+        if fields.get("outcome"):  # given up: predicted, and not learnt
+            predicted, _ = replace(self.state).learn(p, c, y)
+        else:
+            predicted, _ = self.state.learn(p, c, y)
+            self.updated_at = called_at
         entry = {
             "kind": "call",
             "seq": seq,
@@ -382,6 +386,7 @@ class Lived:
             "completion_tokens": c,
             "actual_ms": y,
             "predicted_ms": predicted,
+            "outcome": None,
             "request_id": None,
             "details": None,
         }
@@ -398,7 +403,9 @@ class Lived:
             if through is not None and entry["seq"] > max(through, self.entries[0]["seq"]):
                 break
             if entry["kind"] == "call":
-                state.learn(entry["prompt_tokens"], entry["completion_tokens"], entry["actual_ms"])
+                numbers = (entry["prompt_tokens"], entry["completion_tokens"], entry["actual_ms"])
+                if entry["outcome"] is None:
+                    state.learn(*numbers)
             elif entry["kind"] not in CLAIMS or is_all_that_is_left(self.entries, entry):
                 state = replace(state_of(entry), alpha=alpha)
         return state
@@ -416,7 +423,9 @@ class Lived:
         """When the state of a replay last changed: with the last call since it was set."""
         for entry in reversed(self.counting()):
             if entry["kind"] == "call":
-                return int(entry["called_at"])
+                if entry["outcome"] is None:
+                    return int(entry["called_at"])
+                continue
             if entry["kind"] not in CLAIMS or is_all_that_is_left(self.entries, entry):
                 return int(entry["updated_at"])
         raise AssertionError("a history begins with an opening")

@@ -50,9 +50,9 @@ def test_csv_holds_the_calls_alone(calibrator, tmp_path):
         "adjustments": 0,
     }
     assert path.read_bytes().decode().splitlines() == [
-        "model,seq,called_at,prompt_tokens,completion_tokens,actual_ms,predicted_ms,request_id,details,voided",
-        "a,2,2025-05-01T00:00:00.000000Z,1,0,0.1,300.5,,,false",
-        'größe,2,2025-05-01T00:00:00.000000Z,10,5,100.25,345.0,"r,0","{""i"":0}",false',
+        "model,seq,called_at,prompt_tokens,completion_tokens,actual_ms,predicted_ms,request_id,details,voided,outcome",
+        "a,2,2025-05-01T00:00:00.000000Z,1,0,0.1,300.5,,,false,ok",
+        'größe,2,2025-05-01T00:00:00.000000Z,10,5,100.25,345.0,"r,0","{""i"":0}",false,ok',
         *path.read_text(encoding="utf-8").splitlines()[3:],
     ]
     with path.open(encoding="utf-8", newline="") as file:

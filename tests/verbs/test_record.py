@@ -413,6 +413,7 @@ def test_a_sql_browser_sees_names_and_times(calibrator, ledger_path):
         "error_ms": 1820.0,
         "request_id": "r",
         "details": json.dumps({"a": 1}, separators=(",", ":")),
+        "outcome": "ok",
     }
 
 

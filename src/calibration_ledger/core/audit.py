@@ -15,15 +15,15 @@ from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from calibration_ledger.core.entries import (
-    CALL_TYPES,
     OPENINGS,
+    OUTCOMES,
     Snapshot,
     adjustment_head,
     archived_digest,
     call_head,
     ended,
     first_head,
-    is_typed,
+    is_call,
     state_digest,
 )
 from calibration_ledger.core.history import (
@@ -128,10 +128,10 @@ class ModelAudit:
                 self.calls(rows[:end])
                 self.calls(rows[end:])
                 return
-            seqs, *columns, predicted_ms, _, _ = zip(*rows, strict=True)
+            seqs, *columns, predicted_ms, outcomes, _, _ = zip(*rows, strict=True)
             self._follow(seqs)
             self._digest_calls(rows)
-            self._learn(seqs, columns, predicted_ms)
+            self._learn(seqs, columns, outcomes, predicted_ms)
             self._compare_state(seqs[-1])
         except _UNREADABLE:
             self._unreadable_calls(rows)
@@ -159,13 +159,26 @@ class ModelAudit:
         self.head = head
 
     def _learn(
-        self, seqs: Sequence[int], columns: Sequence[Sequence[Any]], stored_ms: Sequence[float]
+        self,
+        seqs: Sequence[int],
+        columns: Sequence[Sequence[Any]],
+        outcomes: Sequence[str | None],
+        stored_ms: Sequence[float],
     ) -> None:
-        self._claims.learn(seqs, columns)
+        if outcomes.count(None) < len(outcomes):
+            if not all(outcome in OUTCOMES for outcome in outcomes):
+                raise ValueError("a call ends as no call does")
+            learnt = [outcome is None for outcome in outcomes]
+            of_rule, *learnt_columns = (list(compress(one, learnt)) for one in (seqs, *columns))
+            if of_rule:
+                self._claims.learn(of_rule, learnt_columns)
+        else:
+            self._claims.learn(seqs, columns)
         if self.state is None:
             return
         try:
-            predicted_ms = self.state.learn(*columns)
+            called_at, prompts, completions, actual_ms = columns
+            predicted_ms = self.state.follow(called_at, prompts, completions, actual_ms, outcomes)
         except NotFiniteError as error:
             self.report("prediction", seqs[0], "a calibration that stays finite", error)
             self.state = None
@@ -179,7 +192,7 @@ class ModelAudit:
 
     def _unreadable_calls(self, rows: Sequence[CallRow]) -> None:
         for row in rows:
-            if not is_typed(row, CALL_TYPES):
+            if not is_call(row):
                 self.report("entry", whole(row[0]), "numbers and texts", repr(tuple(row)))
         if "entry" not in self._counts:
             self.report("entry", whole(rows[0][0]), "values in their bounds", repr(rows[0]))

@@ -60,6 +60,10 @@ class Measured(Protocol):
     def actual_ms(self) -> float:
         """How long it took."""
 
+    @property
+    def outcome(self) -> str | None:
+        """None if it ended; how long a time-out would have taken is not known."""
+
 
 class Worst:
     """How long a model's longest call so far took; looked up only where it matters."""
@@ -86,6 +90,8 @@ class Worst:
 def doubt(call: Measured, now: int, worst: Worst) -> Kind | None:
     """Why a call looks wrong; None if it does not. From then on it counts in `worst`."""
     actual_ms = call.actual_ms
+    if call.outcome is not None:
+        return AHEAD if call.called_at > now + AHEAD_US else None
     is_far = worst.is_far_below(actual_ms)
     worst.add(actual_ms)
     if actual_ms == 0.0:
@@ -109,10 +115,15 @@ def looks_usual(actual_ms: float, least_ms: float | None) -> bool:
 
 def look_usual(calls: Sequence[Measured], least_ms: float | None, now: int) -> bool:
     """Whether several calls of one model, made at any time, need no further look."""
-    worst_ms = calls[0].actual_ms if least_ms is None else least_ms
-    latest = now + AHEAD_US
+    worst_ms, latest = least_ms, now + AHEAD_US
     for call in calls:
         actual_ms = call.actual_ms
+        if call.outcome is not None:
+            if call.called_at > latest:
+                return False
+            continue
+        if worst_ms is None:
+            worst_ms = actual_ms
         if not 0.0 < actual_ms <= WORST_TIMES * worst_ms:
             return False
         if actual_ms > DAY_MS or call.called_at > latest:

@@ -10,6 +10,7 @@ The fixed fields, and after the semicolon the optional texts, are
 
     call        seq, called_at, prompt_tokens, completion_tokens, actual_ms, predicted_ms;
                 request_id, details
+    time-out    the same, under a kind byte of its own
     adjustment  seq, recorded_at, alpha, ms_per_prompt_token, ms_per_completion_token,
                 base_overhead_ms, total_absolute_error_ms, total_predicted_ms, sample_count,
                 updated_at; rule, rule_state, note, and of `voided` entries alone voids
@@ -50,16 +51,24 @@ ADJUSTMENT_KINDS = {
 }
 """The kind byte of each adjustment."""
 
+TIMEOUT_KIND = 7
+
+TIMEOUT = "timeout"
+OUTCOMES = (None, TIMEOUT)
+"""How a call ended: as it should, or given up after `actual_ms`, so that it takes at least that."""
+
 OPENINGS = frozenset({"opened", "imported", "archived"})
 """What a model's first entry may be."""
 
-CallRow: TypeAlias = tuple[int, int, int, int, float, float, "str | None", "str | None"]
-"""seq, called_at (us), prompt_tokens, completion_tokens, actual_ms, predicted_ms, request_id,
-details: a call without its model, in the order of the digest."""
+CallRow: TypeAlias = tuple[
+    int, int, int, int, float, float, "str | None", "str | None", "str | None"
+]
+"""seq, called_at (us), prompt_tokens, completion_tokens, actual_ms, predicted_ms, outcome,
+request_id, details: a call without its model, in the order of the digest."""
 
 _TEXT = (str, type(None))
 _BYTES = (bytes, type(None))
-CALL_TYPES = (int, int, int, int, float, float, _TEXT, _TEXT)
+_CALL_TYPES = (int, int, int, int, float, float, _TEXT, _TEXT, _TEXT)
 
 
 class Snapshot(NamedTuple):
@@ -149,6 +158,11 @@ def is_typed(row: Sequence[object], types: Sequence[Any]) -> bool:
     return all(map(isinstance, row, types))
 
 
+def is_call(row: CallRow) -> bool:
+    """Whether each value of a call is of its column's type, and its outcome is one."""
+    return is_typed(row, _CALL_TYPES) and row[6] in OUTCOMES
+
+
 _CALL = struct.Struct(">Bqqqqdd")
 _ADJUSTMENT = struct.Struct(">Bqqddddddqq")
 _SEQ = struct.Struct(">q")
@@ -169,11 +183,18 @@ def _optional(value: str | bytes | None) -> bytes:
 
 
 def call_head(head: bytes, row: Sequence[Any]) -> bytes:
-    """The head after a call: `row` is a `CallRow`."""
-    seq, called_at, prompt_tokens, completion_tokens, actual, predicted, request_id, details = row
-    entry = _CALL.pack(
-        CALL_KIND, seq, called_at, prompt_tokens, completion_tokens, actual, predicted
-    )
+    """The head after a call: `row` is a `CallRow`.
+
+    Raises:
+        ValueError: its outcome is none.
+    """
+    seq, called_at, prompt, completion, actual, predicted, outcome, request_id, details = row
+    kind = CALL_KIND
+    if outcome is not None:
+        if outcome != TIMEOUT:
+            raise ValueError(f"no call ends as {outcome!r}")
+        kind = TIMEOUT_KIND
+    entry = _CALL.pack(kind, seq, called_at, prompt, completion, actual, predicted)
     if request_id is None and details is None:
         return hashlib.sha256(head + entry + _NO_TEXTS).digest()
     texts = _optional(request_id) + _optional(details)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from itertools import groupby
 from math import isfinite
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from calibration_ledger.core.entries import Adjustment, Snapshot
 from calibration_ledger.core.values import ModelCalibration
 from calibration_ledger.errors import NotFiniteError, damage_told, damaged
 from calibration_ledger.rules import stored_rule
+from calibration_ledger.rules.base import predict_ms
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -107,6 +109,46 @@ class State:
             self.updated_at = called_at[-1]
             self.sample_count += len(actual_ms)
         return predicted_ms
+
+    def follow(
+        self,
+        called_at: Sequence[int],
+        prompt_tokens: Sequence[int],
+        completion_tokens: Sequence[int],
+        actual_ms: Sequence[float],
+        outcomes: Sequence[str | None],
+    ) -> list[float]:
+        """Fold a column of calls in order, and only predict the time-outs among them.
+
+        Gives the prediction made before each, and raises as `learn` does.
+        """
+        if outcomes.count(None) == len(outcomes):
+            return self.learn(called_at, prompt_tokens, completion_tokens, actual_ms)
+        predicted_ms: list[float] = []
+        for is_learnt, run in groupby(outcomes, lambda outcome: outcome is None):
+            begin = len(predicted_ms)
+            end = begin + len(list(run))
+            if is_learnt:
+                predicted_ms += self.learn(
+                    called_at[begin:end],
+                    prompt_tokens[begin:end],
+                    completion_tokens[begin:end],
+                    actual_ms[begin:end],
+                )
+            else:
+                tokens = zip(prompt_tokens[begin:end], completion_tokens[begin:end], strict=True)
+                predicted_ms += [self._predict(p, c) for p, c in tokens]
+        return predicted_ms
+
+    def _predict(self, prompt_tokens: int, completion_tokens: int) -> float:
+        predicted = predict_ms(self.numbers, prompt_tokens, completion_tokens)
+        if not isfinite(predicted):
+            raise NotFiniteError(
+                f"a time-out of {prompt_tokens} prompt tokens and {completion_tokens} completion "
+                f"tokens is predicted to take {predicted!r} ms. Check the token counts; if an "
+                f"earlier call was absurd, reset the model first."
+            )
+        return predicted
 
     def adjustment(
         self, seq: int, kind: str, recorded_at: int, note: str | None = None

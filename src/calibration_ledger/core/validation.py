@@ -19,6 +19,7 @@ from math import inf
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from calibration_ledger.core.entries import TIMEOUT
 from calibration_ledger.errors import InvalidInputError, shown
 
 TOKENS_LIMIT = 2**31
@@ -180,6 +181,23 @@ def check_durability(value: object) -> None:
     """Refuse what is no `Durability`."""
     if value not in get_args(Durability):
         raise InvalidInputError(f"durability must be 'full' or 'normal', not {shown(value)}.")
+
+
+def check_outcome(value: object) -> str | None:
+    """How a call ended, as the ledger stores it: None for `ok`, else `timeout`.
+
+    Raises:
+        InvalidInputError: it is neither.
+    """
+    if isinstance(value, str):
+        if value == "ok":
+            return None
+        if value == TIMEOUT:
+            return TIMEOUT
+    raise InvalidInputError(
+        f"outcome must be 'ok', or 'timeout' for a call that was given up, not {shown(value)}: "
+        f"leave out calls that failed otherwise."
+    )
 
 
 def check_time(name: str, value: object) -> int:

@@ -407,6 +407,10 @@ class CostPrediction(Value):
 # -- the calls, and their history -----------------------------------------------------------
 
 
+Outcome = Literal["ok", "timeout"]
+"""How a call ended."""
+
+
 @dataclass(frozen=True, slots=True)
 class Call(Value):
     """One observed inference: what `record_many` takes and `calls` gives.
@@ -423,6 +427,9 @@ class Call(Value):
         seq: the call's number among its model's entries; None before it is recorded.
         predicted_ms: what was predicted before it was learnt; None before it is recorded.
         voided: whether a later entry voids it: it stays, and nothing learns from it.
+        outcome: how it ended: `ok`, or `timeout` for a call that was given up after `actual_ms`.
+            Then it takes at least that long: no rule learns it, and `error_ms` is the least that
+            its error is.
     """
 
     model: str
@@ -435,6 +442,7 @@ class Call(Value):
     seq: int | None = None
     predicted_ms: float | None = None
     voided: bool = False
+    outcome: Outcome = "ok"
 
     @property
     def error_ms(self) -> float | None:
@@ -452,6 +460,7 @@ class Call(Value):
             "actual_ms": self.actual_ms,
             "predicted_ms": self.predicted_ms,
             "error_ms": self.error_ms,
+            "outcome": None if self.outcome == "ok" else self.outcome,
             "request_id": self.request_id,
             "details": self.details,
             "voided": self.voided or None,
@@ -735,6 +744,7 @@ class ImportReport(Value):
         already_voided: how many of these are voided in the ledger, and stay so (`jsonl` and `csv`).
         older: how many of the added calls were made before the newest call that the ledger had of
             their model; they were appended after it.
+        timeouts: how many of the added calls are time-outs.
         adjustments: how many adjustments were added (`ledger` and `state`; the `opened` entry of
             a model that an import of calls opens is not counted).
         skipped: how many bad lines were left out.
@@ -761,6 +771,7 @@ class ImportReport(Value):
     already: int = 0
     already_voided: int = 0
     older: int = 0
+    timeouts: int = 0
     adjustments: int = 0
     skipped: int = 0
     skipped_reasons: tuple[tuple[str, int], ...] = ()

@@ -27,6 +27,7 @@ from calibration_ledger.core.validation import (
     check_details,
     check_milliseconds,
     check_model,
+    check_outcome,
     check_request_id,
     check_text,
     check_tokens,
@@ -62,7 +63,7 @@ _CALL_REQUIRED = (
     "actual_ms",
     "predicted_ms",
 )
-_CALL_OPTIONAL = ("request_id", "details")
+_CALL_OPTIONAL = ("outcome", "request_id", "details")
 _ADJUSTMENT_OPTIONAL = ("rule_state", "note")
 _ONLY_OF = {
     "archived": ("archived_head", "archived_through", "archived_digest"),
@@ -79,8 +80,9 @@ HEADER = encode({"ledger": FORMAT})
 
 def call_values(model: str, row: CallRow) -> dict[str, Any]:
     """A call as JSON holds it, but for its details; what it lacks is left out."""
-    seq, called_at, prompt_tokens, completion_tokens, actual_ms, predicted_ms, request_id, _ = row
-    values = {
+    seq, called_at, prompt_tokens, completion_tokens, actual_ms, predicted_ms, *texts = row
+    outcome, request_id, _ = texts
+    values: dict[str, Any] = {
         "model": model,
         "seq": seq,
         "called_at": iso_from_us(called_at),
@@ -89,6 +91,8 @@ def call_values(model: str, row: CallRow) -> dict[str, Any]:
         "actual_ms": actual_ms,
         "predicted_ms": predicted_ms,
     }
+    if outcome is not None:
+        values["outcome"] = outcome
     if request_id is not None:
         values["request_id"] = request_id
     return values
@@ -148,7 +152,7 @@ def call_of(values: Mapping[str, Any]) -> tuple[str, CallRow]:
         InvalidInputError: one is missing, unknown or not what it must be.
     """
     check_keys(values, _CALL_REQUIRED, _CALL_OPTIONAL)
-    request_id = values.get("request_id")
+    outcome, request_id = values.get("outcome"), values.get("request_id")
     return check_model(values["model"]), (
         _whole("seq", values["seq"]),
         parse_time("called_at", values["called_at"]),
@@ -156,6 +160,7 @@ def call_of(values: Mapping[str, Any]) -> tuple[str, CallRow]:
         check_tokens("completion_tokens", values["completion_tokens"]),
         check_milliseconds("actual_ms", values["actual_ms"]),
         check_milliseconds("predicted_ms", values["predicted_ms"]),
+        None if outcome is None else check_outcome(outcome),
         None if request_id is None else check_request_id(request_id),
         _details_text(values.get("details")),
     )

@@ -12,12 +12,14 @@ import re
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from calibration_ledger.core.entries import TIMEOUT
 from calibration_ledger.core.validation import (
     DETAILS_BYTES_MAX,
     canonical_json,
     check_details,
     check_milliseconds,
     check_model,
+    check_outcome,
     check_request_id,
     check_time,
     check_tokens,
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
 REQUIRED = ("model", "prompt_tokens", "completion_tokens", "actual_ms")
-OPTIONAL = ("called_at", "request_id", "details", "voided")
+OPTIONAL = ("called_at", "request_id", "details", "voided", "outcome")
 IGNORED = ("seq", "predicted_ms", "error_ms")
 """What the ledger itself says of a call: accepted, as its own output has it, and computed anew."""
 
@@ -53,6 +55,7 @@ class Row(NamedTuple):
     request_id: str | None
     details: str | None
     voided: bool = False
+    outcome: str | None = None
 
 
 class BadRow(NamedTuple):
@@ -92,6 +95,10 @@ def check_row(values: Mapping[str, Any]) -> Row:
     """
     if not values.keys() <= _KNOWN:
         check_names(values.keys())
+    outcome = values.get("outcome")
+    outcome = None if outcome is None else check_outcome(outcome)
+    if outcome is not None:  # what came out of a call that was given up, often nobody knows
+        values = {**values, "completion_tokens": values.get("completion_tokens") or 0}
     for name in REQUIRED:
         if values.get(name) is None:
             unknown = "what is not known is no zero, and cannot be learnt from"
@@ -110,6 +117,7 @@ def check_row(values: Mapping[str, Any]) -> Row:
         None if request_id is None else check_request_id(_text("request_id", request_id)),
         _details(values.get("details"), is_stored=not voided),
         voided,
+        outcome,
     )
 
 
@@ -190,13 +198,15 @@ def content_key(row: Row) -> bytes:
     The duration goes in by its bits, and the details in their canonical form, so that the same
     call has the same key in every file and format.
     """
-    model, called_at, prompt_tokens, completion_tokens, actual_ms, _, details, _ = row
+    model, called_at, prompt_tokens, completion_tokens, actual_ms, _, details, _, outcome = row
     at = "" if called_at is None else called_at
     # No part can hold a NUL, so the parts cannot be mistaken for one another.
     content = (
         f"calibration-ledger/import/1\0{model}\0{at}\0{prompt_tokens}\0{completion_tokens}\0"
         f"{actual_ms.hex()}\0{details or ''}"
     )
+    if outcome is not None:
+        content += f"\0{outcome}"
     return hashlib.sha256(content.encode()).digest()[:CONTENT_BYTES]
 
 
@@ -224,6 +234,9 @@ DETAILS_BYTES_LEFT = DETAILS_BYTES_MAX - _ALONE_LENGTH + len("{")
 """What the id leaves to details that do not hold one yet; a comma takes the place of a brace."""
 
 
+_IN_DIGEST = {None: "", TIMEOUT: f"\0{TIMEOUT}\0"}
+
+
 class ImportDigest:
     """Works an id out of the rows of a file, in their order. Released, it never changes.
 
@@ -245,8 +258,10 @@ class ImportDigest:
                 [
                     f"{model}\0{'' if at is None else at}\0{prompt_tokens}\0{completion_tokens}\0"
                     f"{actual_ms.hex()}\0{request_id or ''}\0{details or ''}\0"
+                    # Where the next model's name would stand, and none is empty.
+                    f"{_IN_DIGEST[outcome]}"
                     for model, at, prompt_tokens, completion_tokens, actual_ms, request_id, details,
-                        _ in rows
+                        _, outcome in rows
                 ]
             ).encode()
         )  # fmt: skip

@@ -22,7 +22,6 @@ from calibration_ledger.core.entries import (
     is_typed,
 )
 from calibration_ledger.core.history import Page, covers, end_of, left_of, voided_ranges
-from calibration_ledger.core.replay import Columns
 from calibration_ledger.core.validation import TIME_LIMIT_US, check_model, request_key
 from calibration_ledger.errors import (
     HistoryArchivedError,
@@ -34,7 +33,13 @@ from calibration_ledger.errors import (
     did_you_mean,
 )
 from calibration_ledger.storage.sqlite.copies import shrink, size_of
-from calibration_ledger.storage.transaction import PAGE, Known, Stored, known_calls
+from calibration_ledger.storage.transaction import (
+    PAGE,
+    Known,
+    Stored,
+    known_calls,
+    learnt_columns,
+)
 
 if TYPE_CHECKING:
     import os
@@ -42,7 +47,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from calibration_ledger.core.history import Ranges
-    from calibration_ledger.core.replay import Window
+    from calibration_ledger.core.replay import Columns, Window
     from calibration_ledger.storage.backend import Backend, Result
 
 
@@ -345,8 +350,15 @@ class ModelHistory:
         return max(0, through - after) - max(0, adjusted)
 
     def count_counting(self, through: int) -> int:
-        """How many calls it has up to there that are not voided."""
-        return sum(self.count_calls(*pair) for pair in left_of(self.voided, 0, through))
+        """How many calls it has up to there that a rule learns: not voided, and no time-outs."""
+        calls = sum(self.count_calls(*pair) for pair in left_of(self.voided, 0, through))
+        return calls - self.count_timeouts(0, through)
+
+    def count_timeouts(self, after: int, through: int) -> int:
+        """How many time-outs it has with after < seq <= through that are not voided."""
+        parameters = (self.live.model_id, after, through)
+        rows = self._backend.read(self._backend.sql.timeouts, parameters)
+        return sum(not self.is_voided(self._number(seq)) for (seq,) in rows)
 
     def _end_of_page(self, after: int) -> int:
         """The seq of a page's last call in a history without gaps."""
@@ -365,8 +377,9 @@ class ModelHistory:
                 with damage_told(self.model):
                     counted = [row for row in rows if not covers(voided, row[0])]
             if counted:
-                _, *columns = zip(*counted, strict=True)
-                yield Columns(*columns)
+                columns = learnt_columns(self.model, counted)
+                if columns is not None:
+                    yield columns
             if len(rows) < PAGE:
                 return
             # Within a long range, there is nothing to read before its end.
@@ -450,7 +463,14 @@ class ModelHistory:
 
     def last_scored(self, window: Window) -> int:
         """The seq of the newest call in the window; 0 for none."""
-        [(seq,)] = self._backend.read(self._backend.sql.last_scored, self._within(window))
+        return self._last(self._backend.sql.last_scored, window)
+
+    def last_learnt(self, window: Window) -> int:
+        """The same of those that a rule learns: all but time-outs."""
+        return self._last(self._backend.sql.last_learnt, window)
+
+    def _last(self, text: str, window: Window) -> int:
+        [(seq,)] = self._backend.read(text, self._within(window))
         self.check_beginning()
         return self._number(seq or 0)
 
@@ -465,25 +485,31 @@ class ModelHistory:
         until = TIME_LIMIT_US if window.until is None else window.until
         return (self.live.model_id, self.live.last_seq, since, until)
 
-    def newest(self, n: int, after: int) -> list[Any]:
+    def newest(self, n: int, after: int, *, timeouts: bool = True) -> list[Any]:
         """The newest calls with seq > after that are not voided, at most `n`, the newest first.
 
         As rows of seq, called_at, prompt_tokens, completion_tokens, actual_ms, predicted_ms and
-        outcome.
+        outcome, which is None but of time-outs. Without `timeouts`, none of these are among them.
         """
         found: list[Any] = []
+        sql = self._backend.sql
         for pair in reversed([*left_of(self.voided, after, self.live.last_seq)]):
             due = min(n - len(found), self.count_calls(*pair))
             if due > 0:
                 parameters = (self.live.model_id, *pair, due)
-                rows = self._backend.read(self._backend.sql.newest_calls, parameters)
+                rows = self._backend.read(
+                    sql.newest_calls if timeouts else sql.newest_learnt, parameters
+                )
                 if len(rows) < due:
                     self.check_beginning()
                 found += rows
         return found
 
     def worst_ms(self, through: int) -> float | None:
-        """How long the longest call up to an entry took that is not voided; None for no call."""
+        """How long the longest call up to an entry took that is not voided; None for no call.
+
+        Time-outs are left out: how long they take is not known.
+        """
         limit = 64
         while True:
             rows = self._backend.read(

@@ -368,26 +368,29 @@ def distribution_of(place: File | Server, timeout_s: float) -> Distribution | No
 #     with op.get_context().opts["without_view"]():
 #         with op.batch_alter_table("calls", ...) as batch:
 #
-# The view comes back as it was, whatever revision it is of. A migration that changes the view
-# itself drops and creates it in words of its own.
+# The view comes back as it was, whatever revision it is of; or as the migration says.
 
 _VIEW = f"SELECT sql FROM sqlite_master WHERE type = 'view' AND name = '{READABLE_VIEW}'"
 
 
 @contextmanager
-def without_view(connection: sa.Connection) -> Iterator[None]:
+def without_view(connection: sa.Connection, changed: str | None = None) -> Iterator[None]:
     """Drop the readable view, and create it again behind the block, in the same transaction.
 
     On PostgreSQL, who may read it may do so afterwards. Should the block fail, the transaction
     brings the view back.
+
+    Args:
+        connection: to the ledger.
+        changed: the statement that creates it; None: as it was.
     """
     if connection.dialect.name == "postgresql":
         from calibration_ledger.storage.postgres.tables import view_texts
 
-        texts = view_texts(connection)
+        before, *grants = view_texts(connection)
     else:
-        texts = [connection.exec_driver_sql(_VIEW).scalar_one()]
+        before, grants = connection.exec_driver_sql(_VIEW).scalar_one(), []
     connection.exec_driver_sql(f"DROP VIEW {READABLE_VIEW}")
     yield
-    for statement in texts:
+    for statement in (before if changed is None else changed, *grants):
         connection.exec_driver_sql(statement)

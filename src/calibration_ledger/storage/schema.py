@@ -4,7 +4,7 @@
 which takes longer than all else that a program starts with.
 """
 
-REVISION = "0002"
+REVISION = "0003"
 """The revision of the migrations that this module describes; tested against Alembic's head."""
 
 VERSION_TABLE = "alembic_version"
@@ -37,7 +37,8 @@ def readable_view(dialect: str) -> str:
         " calls.completion_tokens AS completion_tokens, calls.actual_ms AS actual_ms,"
         " calls.predicted_ms AS predicted_ms,"
         " calls.actual_ms - calls.predicted_ms AS error_ms,"
-        " call_details.request_id AS request_id, call_details.details AS details"
+        " call_details.request_id AS request_id, call_details.details AS details,"
+        " coalesce(calls.outcome, 'ok') AS outcome"
         " FROM calls JOIN models ON models.id = calls.model_id"
         " LEFT JOIN call_details ON call_details.model_id = calls.model_id"
         " AND call_details.seq = calls.seq"

@@ -89,6 +89,7 @@ class StagedCall(NamedTuple):
     prompt_tokens: int
     completion_tokens: int
     actual_ms: float
+    outcome: str | None
     request_id: str
     details: str | None
 
@@ -98,20 +99,28 @@ class StagedCalls(_Temporary):
 
     _SCHEMA = """
         CREATE TABLE rows (line INTEGER, model TEXT, called_at INTEGER, prompt_tokens INTEGER,
-            completion_tokens INTEGER, actual_ms REAL, request_id TEXT, details TEXT, content BLOB,
-            is_timed INTEGER);
+            completion_tokens INTEGER, actual_ms REAL, request_id TEXT, details TEXT, outcome TEXT,
+            content BLOB, is_timed INTEGER);
     """
 
     def add(self, rows: Sequence[tuple[Any, ...]]) -> None:
-        """Add rows: `StagedCall` from the line on, the key of the content, whether it has a time.
+        """Add rows: `StagedCall` from the line on, but with the outcome behind the details.
+
+        Then the key of the content, and whether the row has a time.
 
         Where `request_id` is None, the key is there, and the other way round.
         """
         self._insert("rows", rows)
 
     def median_ms_per_token(self) -> float | None:
-        """The median of the milliseconds a token; calls of 0 ms or 0 tokens have none."""
-        speeds = "FROM rows WHERE actual_ms > 0 AND prompt_tokens + completion_tokens > 0"
+        """The median of the milliseconds a token.
+
+        Calls of 0 ms or 0 tokens have none, nor have time-outs.
+        """
+        speeds = (
+            "FROM rows WHERE actual_ms > 0 AND prompt_tokens + completion_tokens > 0"
+            " AND outcome IS NULL"
+        )
         ((count,),) = self._execute(f"SELECT count(*) {speeds}")
         if not count:
             return None
@@ -138,16 +147,17 @@ class StagedCalls(_Temporary):
         self._execute(
             """
             CREATE TABLE ordered AS
-            SELECT line, model, called_at, prompt_tokens, completion_tokens, actual_ms, request_id,
-                details, first, line <> first AND same AS present, NOT same AS conflict
+            SELECT line, model, called_at, prompt_tokens, completion_tokens, actual_ms, outcome,
+                request_id, details, first, line <> first AND same AS present, NOT same AS conflict
             FROM (
                 SELECT *, first_value(line) OVER alike AS first,
                     (first_value(prompt_tokens) OVER alike = prompt_tokens
                         AND first_value(completion_tokens) OVER alike = completion_tokens
-                        AND first_value(actual_ms) OVER alike = actual_ms) AS same
+                        AND first_value(actual_ms) OVER alike = actual_ms
+                        AND first_value(outcome) OVER alike IS outcome) AS same
                 FROM (
                     SELECT line, model, called_at, prompt_tokens, completion_tokens, actual_ms,
-                        details, CASE WHEN request_id IS NOT NULL THEN request_id
+                        outcome, details, CASE WHEN request_id IS NOT NULL THEN request_id
                         ELSE 'import:' || CASE WHEN is_timed THEN '' ELSE ? END
                             || lower(hex(content)) || ':'
                             || row_number() OVER (PARTITION BY content ORDER BY line)
@@ -197,7 +207,7 @@ class StagedCalls(_Temporary):
         while True:
             found = self._execute(
                 "SELECT rowid, line, model, called_at, prompt_tokens, completion_tokens, actual_ms,"
-                " request_id, details FROM ordered WHERE rowid > ? AND NOT present"
+                " outcome, request_id, details FROM ordered WHERE rowid > ? AND NOT present"
                 " ORDER BY rowid LIMIT ?",
                 (after, size),
             )
@@ -213,7 +223,7 @@ class StagedEntries(_Temporary):
     _SCHEMA = """
         CREATE TABLE calls (model INTEGER, seq INTEGER, line INTEGER, called_at INTEGER,
             prompt_tokens INTEGER, completion_tokens INTEGER, actual_ms REAL, predicted_ms REAL,
-            request_id TEXT, details TEXT, PRIMARY KEY (model, seq)) WITHOUT ROWID;
+            outcome TEXT, request_id TEXT, details TEXT, PRIMARY KEY (model, seq)) WITHOUT ROWID;
         CREATE TABLE adjustments (model INTEGER, seq INTEGER, line INTEGER, kind TEXT,
             recorded_at INTEGER, rule TEXT, alpha REAL, a REAL, b REAL, o REAL, absolute REAL,
             predicted REAL, samples INTEGER, rule_state BLOB, updated_at INTEGER, note TEXT,
@@ -284,7 +294,7 @@ class StagedModel:
         while after < through:
             rows = self._execute(
                 "SELECT seq, called_at, prompt_tokens, completion_tokens, actual_ms, predicted_ms,"
-                " request_id, details FROM calls WHERE model = ? AND seq > ? AND seq <= ?"
+                " outcome, request_id, details FROM calls WHERE model = ? AND seq > ? AND seq <= ?"
                 " ORDER BY seq",
                 (self._number, after, min(through, after + PAGE)),
             )

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
 
-from calibration_ledger.core.entries import Adjustment, Snapshot
+from calibration_ledger.core.entries import TIMEOUT, Adjustment, Snapshot
 
 CALIBRATION_NAMES = (*Snapshot._fields, "last_seq", "head")
 """rule, alpha, five numbers, sample_count, rule_state, updated_at, last_seq, head."""
@@ -66,9 +66,12 @@ class Statements:
     ends: str
     newest_call: str
     newest_calls: str
+    newest_learnt: str
     first_scored: str
     last_scored: str
+    last_learnt: str
     nth_newest: str
+    timeouts: str
     unknown_models: str
     unknown_calls: str
     uncalibrated_models: str
@@ -79,14 +82,24 @@ class Statements:
 
 LONG = (
     *("first_call_from", "count_older", "worst_calls", "newest_call", "first_scored"),
-    *("last_scored", "nth_newest", "unknown_models", "unknown_calls", "uncalibrated_models"),
+    *(
+        "last_scored",
+        "last_learnt",
+        "nth_newest",
+        "unknown_models",
+        "unknown_calls",
+        "uncalibrated_models",
+    ),
 )
 """Statements that may look through a whole history, and take as long as that takes."""
 
 _CALL = ("seq", "called_at", "prompt_tokens", "completion_tokens", "actual_ms", "predicted_ms")
+_WHOLE_CALL = (*_CALL, "outcome")
+_LEARNT = "calls.outcome IS NULL"
+"""No rule learns from the others, which are time-outs."""
 
 INSERTED = {
-    "calls": ("model_id", *_CALL),
+    "calls": ("model_id", *_WHOLE_CALL),
     "call_details": ("model_id", "seq", "request_key", "request_id", "details"),
     "adjustments": ("model_id", *Adjustment._fields),
     "calibrations": ("model_id", *CALIBRATION_NAMES),
@@ -100,7 +113,7 @@ _BIG = frozenset(
     }
 )
 _WHOLE = frozenset({"completion_tokens", "prompt_tokens"})
-_TEXT = frozenset({"details", "kind", "note", "request_id", "rule", "voids"})
+_TEXT = frozenset({"details", "kind", "note", "outcome", "request_id", "rule", "voids"})
 
 
 def _mark(marks: Marks, column: str) -> str:
@@ -176,12 +189,12 @@ def _requests(marks: Marks) -> dict[str, str]:
         " AND calls.seq = call_details.seq"
     )
     key = f"call_details.model_id = {marks.big} AND call_details.request_key = {marks.other}"
-    found = _listed("calls", ("seq", *_CALL[2:]))
+    found = _listed("calls", ("seq", *_WHOLE_CALL[2:]))
     # Not IN: with five keys or more, SQLite rather scans all details of the model.
     keys = " OR ".join([key] * REQUESTS_AT_ONCE)
     return {
         "find_request": (
-            f"SELECT call_details.request_id, {_listed('calls', _CALL)} {tables} WHERE {key}"
+            f"SELECT call_details.request_id, {_listed('calls', _WHOLE_CALL)} {tables} WHERE {key}"
         ),
         "find_requests": f"SELECT call_details.request_key, {found} {tables} WHERE {keys}",
     }
@@ -199,21 +212,24 @@ def _pages(marks: Marks) -> dict[str, str]:
     calls, page = _between(marks, "calls"), f"LIMIT {marks.whole} OFFSET 0"
     ordered = f"{calls} ORDER BY calls.seq {page}"
     details = _listed("call_details", ("seq", "request_id", "details", "request_key"))
-    newest = _listed("calls", _CALL) + ", NULL"
+    whole, newest = f"SELECT {_listed('calls', _WHOLE_CALL)}", f"ORDER BY calls.seq DESC {page}"
     return {
-        "page_columns": f"SELECT {_listed('calls', _CALL[:5])} {ordered}",
-        "page_calls": f"SELECT {_listed('calls', _CALL)} {ordered}",
+        "page_columns": f"SELECT {_listed('calls', (*_CALL[:5], 'outcome'))} {ordered}",
+        "page_calls": f"{whole} {ordered}",
         "page_details": (
             f"SELECT {details} {_between(marks, 'call_details')} ORDER BY call_details.seq"
         ),
-        "newest_calls": f"SELECT {newest} {calls} ORDER BY calls.seq DESC {page}",
+        "newest_calls": f"{whole} {calls} {newest}",
+        "newest_learnt": f"{whole} {calls} AND {_LEARNT} {newest}",
+        "timeouts": f"SELECT calls.seq {calls} AND calls.outcome = '{TIMEOUT}'",
         # Not min(seq): in the order of the key, the search ends at the first.
         "first_call_from": (
             f"SELECT calls.seq {calls} AND calls.called_at >= {marks.big}"
             f" ORDER BY calls.seq LIMIT 1 OFFSET 0"
         ),
         "worst_calls": (
-            f"SELECT calls.seq, calls.actual_ms {calls} ORDER BY calls.actual_ms DESC {page}"
+            f"SELECT calls.seq, calls.actual_ms {calls} AND {_LEARNT}"
+            f" ORDER BY calls.actual_ms DESC {page}"
         ),
         "count_older": f"SELECT count(*) {calls} AND calls.called_at < {marks.big}",
     }
@@ -251,6 +267,7 @@ def _lookups(marks: Marks) -> dict[str, str]:
         "newest_call": f"SELECT max(calls.called_at) {of_model}",
         "first_scored": f"SELECT min(calls.seq) {window}",
         "last_scored": f"SELECT max(calls.seq) {window}",
+        "last_learnt": f"SELECT max(calls.seq) {window} AND {_LEARNT}",
         "nth_newest": (
             f"SELECT calls.seq {window} ORDER BY calls.seq DESC LIMIT 1 OFFSET {marks.whole}"
         ),

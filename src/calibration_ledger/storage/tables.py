@@ -26,6 +26,8 @@ Number: sa.types.TypeEngine[float] = sa.Double().with_variant(sa.REAL(), "sqlite
 _CLUSTERED: dict[str, Any] = {"sqlite_strict": True, "sqlite_with_rowid": False}
 
 _LARGEST = "1.7976931348623157e308"
+_OUTCOME = "outcome IS NULL OR outcome = 'timeout'"
+_HAS_OUTCOME = "outcome IS NOT NULL"
 
 
 def _within(column: str, most: object, least: object = 0) -> str:
@@ -86,6 +88,7 @@ calls = sa.Table(
     sa.Column("completion_tokens", sa.Integer, nullable=False),
     sa.Column("actual_ms", Number, nullable=False),
     sa.Column("predicted_ms", Number, nullable=False),
+    sa.Column("outcome", sa.Text, *_named("calls", outcome=_OUTCOME)),
     sa.PrimaryKeyConstraint("model_id", "seq", name="pk_calls"),
     sa.ForeignKeyConstraint(["model_id"], ["models.id"], name="fk_calls_model_id_models"),
     *_named(
@@ -96,6 +99,15 @@ calls = sa.Table(
         completion_tokens=_within("completion_tokens", TOKENS_LIMIT - 1),
         actual_ms=_within("actual_ms", _LARGEST),
         predicted_ms=_within("predicted_ms", _LARGEST),
+    ),
+    # Those that are no ordinary calls are few, and counted without a look at the others.
+    sa.Index(
+        "ix_calls_outcome",
+        "model_id",
+        "outcome",
+        "seq",
+        sqlite_where=sa.text(_HAS_OUTCOME),
+        postgresql_where=sa.text(_HAS_OUTCOME),
     ),
     **_CLUSTERED,
 )

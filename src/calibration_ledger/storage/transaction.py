@@ -6,9 +6,10 @@ moves to a file and `import ledger` brings back.
 
 from __future__ import annotations
 
+from itertools import compress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from calibration_ledger.core.entries import Adjustment, Snapshot
+from calibration_ledger.core.entries import OUTCOMES, Adjustment, Snapshot
 from calibration_ledger.core.replay import Columns
 from calibration_ledger.errors import COUNT_LIMIT, IMPOSSIBLE, damaged, impossible
 from calibration_ledger.storage.contents import contents_of, of_revision
@@ -40,6 +41,7 @@ class Known(NamedTuple):
     completion_tokens: int
     actual_ms: float
     predicted_ms: float
+    outcome: str | None
 
 
 PAGE = 500
@@ -77,6 +79,22 @@ def known_calls(
         for key, *known in ask(sql.find_requests, values):
             found[bytes(key)] = Known(*known)
     return found
+
+
+def learnt_columns(model: str, rows: Sequence[Any]) -> Columns | None:
+    """The calls of a page that a rule learns, column by column: all but time-outs; None for none.
+
+    Raises:
+        LedgerCorruptError: an outcome is none.
+    """
+    _, *columns, outcomes = zip(*rows, strict=True)
+    if outcomes.count(None) < len(outcomes):
+        for seq, *_, outcome in rows:
+            if outcome not in OUTCOMES:
+                raise damaged(model, f"entry {seq!r} ended as {outcome!r}")
+        learnt = [outcome is None for outcome in outcomes]
+        columns = [tuple(compress(column, learnt)) for column in columns]
+    return Columns(*columns) if columns[0] else None
 
 
 class Transaction:
@@ -154,7 +172,7 @@ class Transaction:
         return int(self._execute(self._sql.add_model, (model,)).fetchone()[0])
 
     def add_call(self, row: tuple[Any, ...]) -> None:
-        """Append a call: `(model_id, seq, called_at, prompt, completion, actual, predicted)`."""
+        """Append a call: `model_id`, then its columns in the order of a `CallRow`."""
         self._execute(self._sql.add_call, row)
 
     def add_calls(self, rows: Sequence[tuple[Any, ...]]) -> None:
@@ -209,6 +227,8 @@ class Transaction:
     def columns(self, model: str, model_id: int, after: int, through: int) -> Iterator[Columns]:
         """Pages of the calls with after < seq <= through, of which none may be missing.
 
+        Without the time-outs: no rule learns them.
+
         Raises:
             LedgerCorruptError: one is.
         """
@@ -217,6 +237,7 @@ class Transaction:
             rows = self._execute(self._sql.page_columns, page).fetchall()
             if not rows:
                 raise damaged(model, f"entry {after + 1} is missing")
-            seqs, *columns = zip(*rows, strict=True)
-            yield Columns(*columns)
-            after = seqs[-1]
+            columns = learnt_columns(model, rows)
+            if columns is not None:
+                yield columns
+            after = rows[-1][0]

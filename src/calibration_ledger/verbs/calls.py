@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import compress
 from typing import TYPE_CHECKING
 
-from calibration_ledger.core.entries import CALL_TYPES, is_typed
+from calibration_ledger.core.entries import is_call
 from calibration_ledger.core.replay import Window
 from calibration_ledger.core.validation import check_window, time_from_us
 from calibration_ledger.core.values import Call, frozen
@@ -80,9 +80,10 @@ def call_of(model: str, row: CallRow, is_voided: Callable[[int], bool]) -> Call:
     Raises:
         LedgerCorruptError: it cannot be what a program of ours wrote.
     """
-    seq, called_at, prompt_tokens, completion_tokens, actual, predicted, request_id, text = row
-    if not is_typed(row, CALL_TYPES):
-        raise damaged(model, f"entry {seq} holds a value of another type")
+    seq, called_at, prompt_tokens, completion_tokens, actual, predicted, *texts = row
+    outcome, request_id, text = texts
+    if not is_call(row):
+        raise damaged(model, f"entry {seq} holds a value that no call has")
     try:
         details = None if text is None else frozen(parse_json(text))
         at = time_from_us(called_at)
@@ -101,4 +102,5 @@ def call_of(model: str, row: CallRow, is_voided: Callable[[int], bool]) -> Call:
         seq,
         predicted,
         is_voided(seq),
+        "ok" if outcome is None else "timeout",
     )

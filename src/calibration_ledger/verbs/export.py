@@ -66,6 +66,7 @@ CSV_COLUMNS = (
     "request_id",
     "details",
     "voided",
+    "outcome",
 )
 
 _UNREADABLE = (TypeError, ValueError, OverflowError, AttributeError)
@@ -168,10 +169,11 @@ def csv_lines(model: str, rows: Iterable[Sequence[Any]], is_voided: Callable[[in
     # Left to itself, the module quotes a carriage return only if it ends lines, and refuses to
     # read one that is not quoted.
     quoting = csv.writer(buffer, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
-    for seq, at, *numbers, request_id, text in rows:
+    for seq, at, *numbers, outcome, request_id, text in rows:
         writer = quoting if "\r" in model or "\r" in (request_id or "") else plain
         voided = "true" if is_voided(seq) else "false"
-        writer.writerow((model, seq, iso_from_us(at), *numbers, request_id, text, voided))
+        ended = "ok" if outcome is None else outcome
+        writer.writerow((model, seq, iso_from_us(at), *numbers, request_id, text, voided, ended))
     return buffer.getvalue()
 
 

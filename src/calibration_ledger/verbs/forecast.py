@@ -237,7 +237,7 @@ def ttft_rows(history: ModelHistory, after: int) -> list[Any]:
     """
     found = []
     for page in history.calls(after, history.live.last_seq):
-        for seq, called_at, prompt, _, _, _, _, details, *_ in page.rows:
+        for seq, called_at, prompt, *_, details in page.rows:
             ttft_ms = None if details is None else ttft_of(details)
             if ttft_ms is not None and not history.is_voided(seq):
                 found.append((seq, called_at, prompt, 0, ttft_ms, 0.0, None))

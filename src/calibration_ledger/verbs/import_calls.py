@@ -99,6 +99,7 @@ def import_rows(
         already=present + met,
         already_voided=sum(trial.voided for trial in trials),
         older=sum(trial.older for trial in trials),
+        timeouts=sum(trial.timeouts for trial in trials),
         skipped=skips.count,
         skipped_reasons=skips.reasons,
         skipped_lines=skips.lines,
@@ -154,8 +155,8 @@ def _read(file: Source, kind: str, staged: StagedCalls, skips: Skips, progress: 
             key = content_key(row) if row.request_id is None else None
             is_timed = row.called_at is not None
             called_at = row.called_at if is_timed else now
-            model, _, *values, _ = row
-            batch.append((line, model, called_at, *values, key, is_timed))
+            model, _, *values, _, outcome = row
+            batch.append((line, model, called_at, *values, outcome, key, is_timed))
             good.append(row)
             if len(beginning) < BEGINNING:
                 beginning.append(row)
@@ -230,7 +231,7 @@ class _Trial:
         self.model_id: int | None = None
         self.newest_at = -1
         self.worst = worst_of(ledger, model)
-        self.new = self.present = self.older = self.voided = 0
+        self.new = self.present = self.older = self.voided = self.timeouts = 0
         live = ledger.find(model)
         if live is None:
             entry = opening(model)
@@ -251,11 +252,12 @@ class _Trial:
             return
         before = self.state.copy()
         try:
-            self.state.learn(*_columns(new))
+            self.state.follow(*_columns(new))
         except NotFiniteError:
             self.state = before
             new = self._learn_each(new, staged, skips)
         self.new += len(new)
+        self.timeouts += sum(row.outcome is not None for row in new)
         self.older += sum(row.called_at < self.newest_at for row in new)
 
     def _unknown(
@@ -297,7 +299,7 @@ class _Trial:
         for row in rows:
             state = self.state.copy()
             try:
-                state.learn(*_columns([row]))
+                state.follow(*_columns([row]))
             except NotFiniteError as error:
                 skips.add(row.line, str(error))
                 bad.append(row.place)
@@ -308,12 +310,12 @@ class _Trial:
         return learnt
 
 
-def numbers_of(call: StagedCall | Known) -> tuple[int, int, float]:
-    """The numbers that must be the same if a request id comes again."""
-    return call.prompt_tokens, call.completion_tokens, call.actual_ms
+def numbers_of(call: StagedCall | Known) -> tuple[int, int, float, str | None]:
+    """What must be the same if a request id comes again: the numbers, and the outcome."""
+    return call.prompt_tokens, call.completion_tokens, call.actual_ms, call.outcome
 
 
-def _columns(rows: Sequence[StagedCall]) -> tuple[Sequence[int], ...]:
+def _columns(rows: Sequence[StagedCall]) -> tuple[Any, ...]:
     _, _, _, *columns, _, _ = zip(*rows, strict=True)
     return tuple(columns)
 
@@ -392,8 +394,8 @@ def keep_recorded(error: LedgerError, count: int, what: str) -> None:
 
 
 def _new_call(row: StagedCall, import_id: str) -> NewCall:
-    _, _, _, at, p, c, y, request_id, details = row
-    return NewCall(at, p, c, y, request_id, with_import_id(details, import_id))
+    _, _, _, at, p, c, y, outcome, request_id, details = row
+    return NewCall(at, p, c, y, outcome, request_id, with_import_id(details, import_id))
 
 
 # -- bad lines ------------------------------------------------------------------------------

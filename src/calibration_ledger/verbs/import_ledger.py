@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from calibration_ledger.core.audit import ModelAudit
 from calibration_ledger.core.entries import Adjustment
-from calibration_ledger.core.history import walk
+from calibration_ledger.core.history import Page, walk
 from calibration_ledger.core.validation import request_key
 from calibration_ledger.core.values import ImportReport
 from calibration_ledger.errors import LedgerError, NotRecordedError, damaged, named
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from typing import TextIO
 
     from calibration_ledger.core.entries import CallRow
-    from calibration_ledger.core.history import Entries, Page
+    from calibration_ledger.core.history import Entries
     from calibration_ledger.core.replay import Progress
     from calibration_ledger.formats.source import Source
     from calibration_ledger.storage.ledger import Ledger, ModelHistory
@@ -61,7 +61,8 @@ def import_entries(
                     _restore(ledger, plan, done, report)
                 _append(ledger, plan, done, report)
             except LedgerError as error:
-                keep_recorded(error, done.total(), f"entries of {name}")
+                entries = done["calls"] + done["adjustments"]
+                keep_recorded(error, entries, f"entries of {name}")
                 raise
     opened = sum(plan.live is None for plan in plans)
     unchanged = sum(plan.is_unchanged for plan in plans)
@@ -71,6 +72,7 @@ def import_entries(
         recorded=done["calls"],
         already=calls - done["calls"],
         adjustments=done["adjustments"],
+        timeouts=done["timeouts"],
         models=len(plans),
         models_opened=opened,
         models_extended=len(plans) - opened - unchanged,
@@ -345,11 +347,17 @@ def _restore(ledger: Ledger, plan: Plan, done: Counter[str], progress: Progress)
             else:
                 _put_back(transaction, here.model_id, part.rows)
                 written["calls"] += len(part.rows)
+                written["timeouts"] += _timeouts(part)
         return written
 
     written = ledger.write(work)
     done.update(written)
-    progress(written.total())
+    progress(written["calls"] + written["adjustments"])
+
+
+def _timeouts(page: Page) -> int:
+    """How many of these calls are time-outs."""
+    return sum(outcome is not None for *_, outcome, _, _ in page.rows)
 
 
 def _put_back(transaction: Transaction, model_id: int, rows: Sequence[CallRow]) -> None:
@@ -378,6 +386,7 @@ def _append(ledger: Ledger, plan: Plan, done: Counter[str], progress: Progress) 
         head = ledger.write(_append_parts, model.model, (seq, head, beginning), parts)
         adjustments = sum(isinstance(part, Adjustment) for part in parts)
         done["adjustments"] += adjustments
+        done["timeouts"] += sum(_timeouts(part) for part in parts if isinstance(part, Page))
         done["calls"] += through - after - adjustments
         progress(through - after)
         seq = through
@@ -403,9 +412,7 @@ def _append_parts(
         elif isinstance(part, Adjustment):
             opened.append(part)
         else:
-            opened.learn(
-                [NewCall(at, p, c, y, rid, text) for _, at, p, c, y, _, rid, text in part.rows]
-            )
+            opened.learn([NewCall(at, p, c, y, *texts) for _, at, p, c, y, _, *texts in part.rows])
     assert opened is not None  # noqa: S101 - there is at least one entry to append
     opened.save()
     return opened.head

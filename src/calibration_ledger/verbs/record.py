@@ -19,6 +19,7 @@ from calibration_ledger.core.validation import (
     check_details,
     check_milliseconds,
     check_model,
+    check_outcome,
     check_request_id,
     check_time,
     check_tokens,
@@ -226,16 +227,16 @@ class OpenModel:
         Raises:
             NotFiniteError: the calibration would not stay finite.
         """
-        called_at, prompts, completions, actual, _, _ = zip(*calls, strict=True)
-        predicted = self.state.learn(called_at, prompts, completions, actual)
+        called_at, prompts, completions, actual, outcomes, _, _ = zip(*calls, strict=True)
+        predicted = self.state.follow(called_at, prompts, completions, actual, outcomes)
         model_id, seq, head = self.model_id, self.seq, self.head
         rows: list[tuple[Any, ...]] = []
         details: list[tuple[Any, ...]] = []
         for call, prediction in zip(calls, predicted, strict=True):
             seq += 1
-            at, p, c, y, request_id, text = call
-            head = call_head(head, (seq, at, p, c, y, prediction, request_id, text))
-            rows.append((model_id, seq, at, p, c, y, prediction))
+            at, p, c, y, outcome, request_id, text = call
+            head = call_head(head, (seq, at, p, c, y, prediction, outcome, request_id, text))
+            rows.append((model_id, seq, at, p, c, y, prediction, outcome))
             if request_id is not None or text is not None:
                 key = None if request_id is None else request_key(request_id)
                 details.append((model_id, seq, key, request_id, text))
@@ -263,8 +264,8 @@ def record_call(
 
     Whatever is unusual takes the long way, which also says what was wrong.
     """
-    at, p, c, y, request_id, details = call
-    is_usual = request_id is None and details is None
+    at, p, c, y, outcome, request_id, details = call
+    is_usual = outcome is None and request_id is None and details is None
     row = transaction.load(model) if is_usual else None
     if row is not None:
         model_id, rule, alpha, a, b, o, absolute, total, count, further, _, seq, head, _ = row
@@ -275,11 +276,11 @@ def record_call(
             try:
                 found.fold(numbers, alpha, (p,), (c,), (y,), predicted)
                 seq += 1
-                head = call_head(head, (seq, at, p, c, y, predicted[0], None, None))
+                head = call_head(head, (seq, at, p, c, y, predicted[0], None, None, None))
             except IMPOSSIBLE as error:
                 raise impossible(model, error) from error
             if isfinite(sum(numbers)):
-                transaction.add_call((model_id, seq, at, p, c, y, predicted[0]))
+                transaction.add_call((model_id, seq, at, p, c, y, predicted[0], None))
                 transaction.save((rule, alpha, *numbers, count + 1, None, at, seq, head, model_id))
                 return y - predicted[0], seq, least_ms
     recorded = record_calls(transaction, model, (call,))
@@ -308,12 +309,12 @@ def record_calls(
 ) -> Recorded:
     """Record calls of one model in order.
 
-    A call whose request id the model has already, with the same tokens and milliseconds, adds no
-    row and gives its first error. `opening` is the first entry of a model without history.
+    A call whose request id the model has already, with the same numbers and outcome, adds no row
+    and gives its first error. `opening` is the first entry of a model without history.
 
     Raises:
         Unopened: the model has no history, and no opening was given.
-        RequestConflictError: a request id is there with other numbers.
+        RequestConflictError: a request id is there with other numbers, or another outcome.
         NotFiniteError: the calibration would not stay finite.
     """
     try:
@@ -380,13 +381,20 @@ def _stored(opened: OpenModel, calls: Sequence[NewCall]) -> dict[str, Known]:
 
 
 def _check_same(model: str, call: NewCall, first: NewCall | Known) -> None:
-    """Refuse a request id that comes back with other numbers."""
+    """Refuse a request id that comes back with other numbers, or another outcome."""
     p, c, y = first.prompt_tokens, first.completion_tokens, first.actual_ms
-    if (call.prompt_tokens, call.completion_tokens, call.actual_ms) != (p, c, y):
+    found = (call.prompt_tokens, call.completion_tokens, call.actual_ms, call.outcome)
+    if found != (p, c, y, first.outcome):
+        was, now = (
+            ""
+            if found[3] == first.outcome
+            else f", as {'a call that ended' if one is None else 'a time-out'}"
+            for one in (first.outcome, call.outcome)
+        )
         raise RequestConflictError(
             f"the request id {call.request_id!r} of the model {model!r} was recorded with {p} "
-            f"prompt tokens, {c} completion tokens and {y!r} ms, and now comes with "
-            f"{call.prompt_tokens}, {call.completion_tokens} and {call.actual_ms!r}",
+            f"prompt tokens, {c} completion tokens and {y!r} ms{was}, and now comes with "
+            f"{call.prompt_tokens}, {call.completion_tokens} and {call.actual_ms!r}{now}",
             stayed="nothing was recorded",
             advice="give each call an id of its own, also one that corrects a voided call",
         )
@@ -405,6 +413,7 @@ class NewCall(NamedTuple):
     prompt_tokens: int
     completion_tokens: int
     actual_ms: float
+    outcome: str | None
     request_id: str | None
     details: str | None
 
@@ -421,6 +430,7 @@ def new_call(
     called_at: object,
     request_id: object,
     details: Mapping[str, Any] | None,
+    outcome: object = "ok",
 ) -> NewCall:
     """Check the parts of a call; InvalidInputError says which is wrong."""
     return NewCall(
@@ -428,6 +438,7 @@ def new_call(
         check_tokens("prompt_tokens", prompt_tokens),
         check_tokens("completion_tokens", completion_tokens),
         check_milliseconds("actual_ms", actual_ms),
+        check_outcome(outcome),
         None if request_id is None else check_request_id(request_id),
         None if details is None else check_details(details),
     )
@@ -465,6 +476,7 @@ def checked_call(call: object) -> tuple[str, NewCall]:
         new.called_at,
         new.request_id,
         new.details,
+        new.outcome,
     )
 
 

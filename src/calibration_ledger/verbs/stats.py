@@ -57,7 +57,7 @@ def newest_calls(history: ModelHistory) -> NewestCalls:
         claims = [one for one in history.adjustments if one.kind in CLAIMS]
         anew = next((one for one in reversed(claims) if not history.is_voided(one.seq)), None)
         for seq, _, prompt, completion, actual, predicted, _ in history.newest(
-            NEWEST, max(began, default=0)
+            NEWEST, max(began, default=0), timeouts=False
         ):
             told = predicted
             if anew is not None and seq < anew.seq:

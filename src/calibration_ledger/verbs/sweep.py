@@ -109,7 +109,7 @@ class _Plan(NamedTuple):
 
 def last_learnt(history: ModelHistory, window: Window | None) -> int:
     """The last entry to learn: those after the last scored call cannot matter."""
-    return history.live.last_seq if window is None else max(1, history.last_scored(window))
+    return history.live.last_seq if window is None else max(1, history.last_learnt(window))
 
 
 def _rules(given: Iterable[str] | str | None) -> list[Rule]:

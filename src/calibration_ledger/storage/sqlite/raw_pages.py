@@ -51,7 +51,7 @@ CREATE TABLE calibrations (model_id INTEGER PRIMARY KEY, last_seq);
 CREATE TABLE adjustments (model_id, seq, kind, voids, PRIMARY KEY (model_id, seq))
     WITHOUT ROWID;
 CREATE TABLE calls (model_id, seq, called_at, prompt_tokens, completion_tokens, actual_ms,
-    predicted_ms, PRIMARY KEY (model_id, seq)) WITHOUT ROWID;
+    predicted_ms, outcome, PRIMARY KEY (model_id, seq)) WITHOUT ROWID;
 CREATE TABLE call_details (model_id, seq, request_id, details,
     PRIMARY KEY (model_id, seq)) WITHOUT ROWID;
 """
@@ -60,7 +60,7 @@ _INSERTS = {
     "models": "INSERT OR IGNORE INTO models VALUES (?, ?)",
     "calibrations": "INSERT OR IGNORE INTO calibrations VALUES (?, ?)",
     "adjustments": "INSERT OR IGNORE INTO adjustments VALUES (?, ?, ?, ?)",
-    "calls": "INSERT OR IGNORE INTO calls VALUES (?, ?, ?, ?, ?, ?, ?)",
+    "calls": "INSERT OR IGNORE INTO calls VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
     "call_details": "INSERT OR IGNORE INTO call_details VALUES (?, ?, ?, ?)",
 }
 
@@ -81,6 +81,7 @@ _CONVERT: tuple[Callable[[bytes], Any], ...] = (
     lambda _: 1,
 )
 _KINDS = frozenset({b"opened", b"imported", b"reset", b"recalibrated", b"archived", b"voided"})
+_TIMEOUT = b"timeout"
 _VOIDS = 18
 """The place of `voids` in a row of `adjustments`."""
 
@@ -211,9 +212,11 @@ def _layout(header: bytes) -> tuple[tuple[int, int, int], ...]:
 def _recognise(values: list[Any]) -> tuple[str, tuple[Any, ...]] | None:
     """A row of an index, or of a table that is clustered by its key: by its shape."""
     match values:
-        case [int(), int(), int(), int(), int(), int() | float(), int() | float()]:
+        case [int(), int(), int(), int(), int(), int() | float(), int() | float(), *outcome] if (
+            outcome in ([], [None], [_TIMEOUT])  # rows of an older ledger have none
+        ):
             # SQLite stores a float without a fraction as an integer.
-            return "calls", (*values[:5], float(values[5]), float(values[6]))
+            return "calls", (*values[:5], float(values[5]), float(values[6]), *(outcome or [None]))
         case [int(), int(), bytes() | None, bytes() | None, bytes() | None]:
             return "call_details", (*values[:2], *values[3:])
         case [int(), int(), bytes(), int(), bytes(), *_] if values[2] in _KINDS:

@@ -17,6 +17,7 @@ from itertools import islice
 from math import isfinite
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from calibration_ledger.core.entries import TIMEOUT
 from calibration_ledger.core.facts import LostRange
 from calibration_ledger.core.history import covers, ranges_in_force, voids_ranges
 from calibration_ledger.core.validation import (
@@ -389,8 +390,8 @@ def _name(value: object) -> str | None:
 # -- one model ------------------------------------------------------------------------------
 
 _CALLS = (
-    "SELECT seq, model_id, called_at, prompt_tokens, completion_tokens, actual_ms, predicted_ms"
-    " FROM calls WHERE model_id = ? AND seq > ? AND seq <= ? ORDER BY seq LIMIT ?"
+    "SELECT seq, model_id, called_at, prompt_tokens, completion_tokens, actual_ms, predicted_ms,"
+    " outcome FROM calls WHERE model_id = ? AND seq > ? AND seq <= ? ORDER BY seq LIMIT ?"
 )
 _DETAILS = (
     "SELECT seq, request_id, details"
@@ -400,11 +401,10 @@ _ADJUSTMENTS = (
     "SELECT seq, kind, voids"
     " FROM adjustments WHERE model_id = ? AND seq > ? AND seq <= ? ORDER BY seq LIMIT ?"
 )
-_WITHOUT_VOIDS = _ADJUSTMENTS.replace("voids", "NULL")
-"""For a ledger that is older than the kind `voided`."""
-
-_HAS_VOIDS = "SELECT 1 FROM pragma_table_info('adjustments') WHERE name = 'voids'"
+_HAS_COLUMN = "SELECT 1 FROM pragma_table_info(?) WHERE name = ?"
+"""An older ledger has not every column of today."""
 _NO_LIMIT = -1
+_TIMEOUT = TIMEOUT.encode()
 
 
 class ModelSalvage:
@@ -437,8 +437,8 @@ class ModelSalvage:
         return [] if harvest is None else harvest.execute(text, key).fetchall()
 
     def _read_adjustments(self) -> list[int]:
-        has_voids = self._ledger.connection.execute(_HAS_VOIDS).fetchone() is not None
-        walk = self._walk(_ADJUSTMENTS if has_voids else _WITHOUT_VOIDS, 0, self._through)
+        text = self._known(_ADJUSTMENTS, "adjustments", "voids")
+        walk = self._walk(text, 0, self._through)
         rows = list(walk)
         if walk.skipped:
             rows += self._harvested(_ADJUSTMENTS, 0, self._through)
@@ -448,6 +448,11 @@ class ModelSalvage:
             # What came before it was moved to a file, and is not lost.
             self._expected = max(archived)
         return sorted({seq for seq, _, _ in rows})
+
+    def _known(self, text: str, table: str, column: str) -> str:
+        """The query without this column, if the ledger is older than that."""
+        found = self._ledger.connection.execute(_HAS_COLUMN, (table, column)).fetchone()
+        return text if found is not None else text.replace(column, "NULL")
 
     def is_voided(self, seq: int) -> bool:
         """Whether an entry that could be read voids this one."""
@@ -461,7 +466,8 @@ class ModelSalvage:
             yield self._with_details(page)
 
     def _rows(self) -> Iterator[Any]:
-        walk = self._walk(_CALLS, self._expected - 1, self._through)
+        text = self._known(_CALLS, "calls", "outcome")
+        walk = self._walk(text, self._expected - 1, self._through)
         for row in walk:
             if self._is_call(row):
                 yield from self._fill(row[0] - 1)
@@ -506,9 +512,10 @@ class ModelSalvage:
 
     def _is_call(self, row: Any) -> bool:
         """Whether a row's values are those of a call; garbage may look like a row."""
-        _, model_id, at, prompt_tokens, completion_tokens, *milliseconds = row
+        _, model_id, at, prompt_tokens, completion_tokens, *milliseconds, outcome = row
         return (
             model_id == self._found.model_id
+            and outcome in {None, _TIMEOUT}
             and type(at) is int
             and 0 <= at < TIME_LIMIT_US
             and all(
@@ -525,7 +532,7 @@ class ModelSalvage:
         Zeros in the place of a row's last bytes, as a write that was cut short leaves them, make
         such a prediction, and wrong numbers before it.
         """
-        seq, _, _, prompt_tokens, completion_tokens, actual_ms, _ = row
+        seq, _, _, prompt_tokens, completion_tokens, actual_ms, _, _ = row
         is_first = seq - 1 in self._adjustments
         return actual_ms > 0 and (is_first or prompt_tokens == completion_tokens == 0)
 
@@ -545,7 +552,10 @@ class ModelSalvage:
         for first, last in sorted(unread):
             self._note_incomplete(first, last)
         nothing = (None, None)
-        return [(row[0], *row[2:], *details.get(row[0], nothing)) for row in rows]
+        return [
+            (seq, *numbers, None if outcome is None else TIMEOUT, *details.get(seq, nothing))
+            for seq, _, *numbers, outcome in rows
+        ]
 
     def _note_incomplete(self, first: int, last: int) -> None:
         """Note calls whose details may be missing; ranges that touch become one."""

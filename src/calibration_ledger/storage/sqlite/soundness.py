@@ -132,7 +132,7 @@ def _clauses(statement: str) -> tuple[str, ...]:
 def expected_parts() -> Mapping[str, Part]:
     """Those of a new ledger."""
     from sqlalchemy.dialects import sqlite
-    from sqlalchemy.schema import CreateTable
+    from sqlalchemy.schema import CreateIndex, CreateTable
 
     from calibration_ledger.storage.tables import metadata, version
 
@@ -140,6 +140,8 @@ def expected_parts() -> Mapping[str, Part]:
     with closing(private(":memory:")) as connection:
         for table in (*metadata.sorted_tables, version):
             connection.execute(str(CreateTable(table).compile(dialect=dialect)))
+            for index in table.indexes:
+                connection.execute(str(CreateIndex(index).compile(dialect=dialect)))
         connection.execute(readable_view("sqlite"))
         return read_parts(connection.execute(LIST_SCHEMA))
 
