@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     )
     from calibration_ledger.core.forecast import Completion, Forecast, Remaining
     from calibration_ledger.core.priors import Prior, default_prior
+    from calibration_ledger.core.rank import RankBy
     from calibration_ledger.core.validation import Durability
     from calibration_ledger.core.values import (
         DEFAULT_ALPHA,
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from calibration_ledger.errors import (
         CalibrationLedgerError,
         CompletionTokensMissingError,
+        DeadlineError,
         DoubtfulCallError,
         DoubtfulCallWarning,
         ExportFailedError,
@@ -69,6 +71,7 @@ if TYPE_CHECKING:
         LedgerTooNewError,
         MigrationsNotFoundError,
         ModelNotFoundError,
+        NoHistoryError,
         NoSuchEntryError,
         NoSuchRuleError,
         NotALedgerError,
@@ -96,6 +99,7 @@ __all__ = [
     "Completion",
     "CompletionTokensMissingError",
     "CostPrediction",
+    "DeadlineError",
     "Diagnosis",
     "Distribution",
     "DoubtfulCallError",
@@ -130,6 +134,7 @@ __all__ = [
     "ModelCalibration",
     "ModelNotFoundError",
     "ModelStats",
+    "NoHistoryError",
     "NoSuchEntryError",
     "NoSuchRuleError",
     "NotALedgerError",
@@ -139,6 +144,7 @@ __all__ = [
     "Obstacle",
     "OutcomeUnknownError",
     "Prior",
+    "RankBy",
     "RecordedCall",
     "ReentrantCallError",
     "Remaining",
@@ -177,6 +183,7 @@ _HOMES = {
     "Completion": "core.forecast",
     "Forecast": "core.forecast",
     "Remaining": "core.forecast",
+    "RankBy": "core.rank",
 }
 """Where a name lives that is neither an error nor one of `core.values`."""
 

@@ -48,7 +48,7 @@ from calibration_ledger.errors import (
 from calibration_ledger.rules import find_rule
 from calibration_ledger.storage.engines import distribute, open_ledger
 from calibration_ledger.storage.place import find_place
-from calibration_ledger.verbs import audit, calls, replay, stats, sweep, void
+from calibration_ledger.verbs import audit, calls, rank, replay, stats, sweep, void
 from calibration_ledger.verbs.doubt import Recent, refuse_doubtful, warn_of_doubtful
 from calibration_ledger.verbs.forecast import Forecasts
 from calibration_ledger.verbs.record import (
@@ -75,6 +75,7 @@ if TYPE_CHECKING:
     from calibration_ledger.core.entries import Adjustment
     from calibration_ledger.core.facts import Diagnosis
     from calibration_ledger.core.forecast import Forecast
+    from calibration_ledger.core.rank import RankBy
     from calibration_ledger.core.replay import Progress
     from calibration_ledger.core.validation import Durability
     from calibration_ledger.core.values import (
@@ -371,6 +372,96 @@ class AdaptiveCalibrator:
         Args and errors as for `forecast`. Without such calls, its status is `no history`.
         """
         return self._forecasts.forecast_ttft(model, prompt_tokens, as_of=as_of)
+
+    def rank(
+        self,
+        prompt_tokens: int,
+        models: Iterable[str] | None = None,
+        *,
+        completion_tokens: int | Mapping[str, int] | None = None,
+        max_tokens: int | None = None,
+        by: RankBy = "mean",
+    ) -> list[Forecast]:
+        """The forecasts of several models for one call, the soonest first. Writes nothing.
+
+        Models without history come last, in the order in which they were given: their prior says
+        nothing of their speed.
+
+        Args:
+            prompt_tokens: the tokens that go in.
+            models: their names; None: all of the ledger.
+            completion_tokens: the tokens that come out, of all, or of each by its name; None, and
+                of those that the mapping does not name: not known, and as in their newest calls.
+            max_tokens: the most that may come out; None: no bound.
+            by: `"mean"`, the expected time, which makes the total of many calls the least;
+                `"median"`; or a level such as 0.95, the time that so many of the calls keep.
+
+        Raises:
+            InvalidInputError: an argument is not what it must be.
+            NotFiniteError: an absurd call is among the newest: void it, or reset its model.
+            LedgerError: the ledger cannot be read.
+        """
+        return rank.rank(
+            self._forecasts,
+            prompt_tokens,
+            models,
+            completion_tokens=completion_tokens,
+            max_tokens=max_tokens,
+            by=by,
+        )
+
+    def soonest(
+        self,
+        prompt_tokens: int,
+        models: Iterable[str] | None = None,
+        *,
+        completion_tokens: int | Mapping[str, int] | None = None,
+        max_tokens: int | None = None,
+        by: RankBy = "mean",
+        deadline_ms: float | None = None,
+        chance: float = 0.9,
+        explore: float = 0.0,
+        seed: int | str | None = None,
+    ) -> Forecast:
+        """The forecast of the model that answers soonest, or soonest within a deadline.
+
+        Who only ever calls the soonest never hears that another has become sooner: `explore=0.05`
+        takes another one in one of 20 calls, by lot. There, a model with fewer than 6 calls has ten
+        lots. Where no model has history, one of them is drawn. With a deadline, only models that
+        keep it are drawn.
+
+        Args:
+            prompt_tokens: as for `rank`, and so are the next four.
+            models: their names; None: all of the ledger.
+            completion_tokens: the tokens that come out.
+            max_tokens: the most that may come out.
+            by: what the soonest is chosen by.
+            deadline_ms: choose among the models alone that are over within so many ms.
+            chance: with at least this chance.
+            explore: the share of calls that go to another model.
+            seed: what the lot is drawn from, together with the prompt length and the models' names
+                and numbers of calls: the same of all gives the same model. Pass the request's id,
+                and each request draws a lot of its own, which can be drawn again. None: by chance.
+
+        Raises:
+            NoHistoryError: none of the models has history, and nothing is explored.
+            DeadlineError: none with history keeps the deadline with that chance.
+            InvalidInputError: an argument is not what it must be.
+            NotFiniteError: an absurd call is among the newest: void it, or reset its model.
+            LedgerError: the ledger cannot be read.
+        """
+        return rank.soonest(
+            self._forecasts,
+            prompt_tokens,
+            models,
+            completion_tokens=completion_tokens,
+            max_tokens=max_tokens,
+            by=by,
+            deadline_ms=deadline_ms,
+            chance=chance,
+            explore=explore,
+            seed=seed,
+        )
 
     @refusing_fourth
     def record(

@@ -128,6 +128,18 @@ class ModelNotFoundError(CalibrationLedgerError, LookupError):
     """The ledger holds no entry of this model."""
 
 
+class NoHistoryError(CalibrationLedgerError, LookupError):
+    """None of the models has a call, so none can be said to be the soonest."""
+
+    advice = "record calls of them, or let explore= try them"
+
+
+class DeadlineError(CalibrationLedgerError):
+    """No model is likely enough to be over in time."""
+
+    advice = "give it more time, ask for a smaller chance, or take the first of rank()"
+
+
 class NoSuchEntryError(InvalidInputError, LookupError):
     """The model has no such entry."""
 

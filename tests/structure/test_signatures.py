@@ -28,6 +28,9 @@ SIGNATURES = {
     "__init__": "ledger=None, alpha=None, *, rule='ema', prior=None, durability='full', "
     "timeout_s=30.0",
     "predict": "model, prompt_tokens, completion_tokens=0",
+    "rank": "prompt_tokens, models=None, *, completion_tokens=None, max_tokens=None, by='mean'",
+    "soonest": "prompt_tokens, models=None, *, completion_tokens=None, max_tokens=None, by='mean', "
+    "deadline_ms=None, chance=0.9, explore=0.0, seed=None",
     "record": "model, prompt_tokens, actual_ms, *, completion_tokens=0, request_id=None, "
     "called_at=None, details=None, outcome='ok', strict=False",
     "record_many": "calls, *, strict=False",

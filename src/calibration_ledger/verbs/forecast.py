@@ -9,6 +9,7 @@ calls alone, and can still be carried on from one call to the next.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -95,6 +96,34 @@ class Forecasts:
         basis = self.basis(model, as_of=as_of)
         return Forecast(model, prompt_tokens, max_tokens, basis, completion_tokens)
 
+    def of_models(
+        self,
+        prompt_tokens: int,
+        models: Sequence[str] | None,
+        completion_tokens: int | Mapping[str, int] | None,
+        *,
+        max_tokens: int | None,
+    ) -> list[Forecast]:
+        """The forecast of each of these models, or of all, sorted by name; see `forecast`.
+
+        All are found by one read, and of each that has changed its newest calls are read.
+        """
+        prompt_tokens = check_tokens("prompt_tokens", prompt_tokens)
+        if max_tokens is not None:
+            max_tokens = check_tokens("max_tokens", max_tokens)
+        if models is None:
+            bases = [self._newest(live) for live in self._ledger.models()]
+        else:
+            bases = [self.basis(model) for model in models]
+        given = completion_tokens
+        found = []
+        for basis in bases:
+            length = given.get(basis.model) if isinstance(given, Mapping) else given
+            if length is not None and max_tokens is not None:
+                length = min(length, max_tokens)
+            found.append(Forecast(basis.model, prompt_tokens, max_tokens, basis, length))
+        return found
+
     def forecast_ttft(
         self, model: str, prompt_tokens: int, *, as_of: datetime | None = None
     ) -> Forecast:
@@ -124,6 +153,11 @@ class Forecasts:
         if time is not None:
             past = partial(kept_at, self._ledger, time=time, ttft=ttft)
             return self._ledger.whole(live, past).basis
+        return self._newest(live, ttft=ttft)
+
+    def _newest(self, live: Stored, *, ttft: bool = False) -> Basis:
+        """What the forecasts of a model rest on now, with what this process knows of it."""
+        model = live.model
         before = self._kept.get((model, ttft))
         if before is not None and before.live.head == live.head:
             return before.basis

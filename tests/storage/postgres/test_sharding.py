@@ -159,6 +159,8 @@ VERBS = {
         c.forecast(MODEL, 1, as_of=LATER),
     ],
     "forecast_ttft": lambda c, _: c.forecast_ttft(MODEL, 1),
+    "rank": lambda c, _: c.rank(1, [MODEL]),
+    "soonest": lambda c, _: c.soonest(1, [MODEL], deadline_ms=1e9, explore=0.5, seed=1),
     "timed": lambda c, _: time_a_call(c),
     "calibration": lambda c, _: c.calibration(MODEL),
     "get_stats": lambda c, _: c.get_stats(MODEL),
