@@ -13,7 +13,7 @@ from calibration_ledger._version import __version__
 
 if TYPE_CHECKING:
     from calibration_ledger.calibrator import AdaptiveCalibrator, TimedCall
-    from calibration_ledger.core.drift import Drift
+    from calibration_ledger.core.drift import Drift, ModelDrift
     from calibration_ledger.core.facts import (
         Advice,
         Diagnosis,
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         ModelCalibration,
         ModelStats,
         Obstacle,
+        PeriodStats,
         RecordedCall,
         Replay,
         Score,
@@ -132,6 +133,7 @@ __all__ = [
     "LostRange",
     "MigrationsNotFoundError",
     "ModelCalibration",
+    "ModelDrift",
     "ModelNotFoundError",
     "ModelStats",
     "NoHistoryError",
@@ -143,6 +145,7 @@ __all__ = [
     "NotRecordedError",
     "Obstacle",
     "OutcomeUnknownError",
+    "PeriodStats",
     "Prior",
     "RankBy",
     "RecordedCall",
@@ -180,6 +183,7 @@ _HOMES = {
     "Facts": "core.facts",
     "LostRange": "core.facts",
     "Drift": "core.drift",
+    "ModelDrift": "core.drift",
     "Completion": "core.forecast",
     "Forecast": "core.forecast",
     "Remaining": "core.forecast",

@@ -48,7 +48,7 @@ from calibration_ledger.errors import (
 from calibration_ledger.rules import find_rule
 from calibration_ledger.storage.engines import distribute, open_ledger
 from calibration_ledger.storage.place import find_place
-from calibration_ledger.verbs import audit, calls, rank, replay, stats, sweep, void
+from calibration_ledger.verbs import audit, calls, drift, rank, replay, stats, sweep, void
 from calibration_ledger.verbs.doubt import Recent, refuse_doubtful, warn_of_doubtful
 from calibration_ledger.verbs.forecast import Forecasts
 from calibration_ledger.verbs.record import (
@@ -72,6 +72,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self, TextIO
 
+    from calibration_ledger.core.drift import ModelDrift
     from calibration_ledger.core.entries import Adjustment
     from calibration_ledger.core.facts import Diagnosis
     from calibration_ledger.core.forecast import Forecast
@@ -87,6 +88,7 @@ if TYPE_CHECKING:
         ImportReport,
         ModelStats,
         Outcome,
+        PeriodStats,
         Replay,
         Suggestion,
         Sweep,
@@ -616,7 +618,7 @@ class AdaptiveCalibrator:
         live = self._ledger.find(model := check_model(model))
         if live is None:
             return self.calibration(model).stats(rounded=rounded)
-        return stats.stats_of(self._ledger, live, rounded=rounded)
+        return stats.stats_of(self._ledger, self._forecasts, live, rounded=rounded)
 
     def all_stats(self, *, uncalibrated: bool = False, rounded: bool = True) -> list[ModelStats]:
         """The figures of every model that learnt from a call, sorted by model.
@@ -626,10 +628,71 @@ class AdaptiveCalibrator:
             rounded: as for `get_stats`.
         """
         return [
-            stats.stats_of(self._ledger, one, rounded=rounded)
+            stats.stats_of(self._ledger, self._forecasts, one, rounded=rounded)
             for one in self._ledger.models()
             if uncalibrated or one.snapshot.sample_count
         ]
+
+    def stats(
+        self,
+        model: str | None = None,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        by_day: bool = False,
+        progress: Progress | None = None,
+    ) -> list[PeriodStats]:
+        """The calls of a stretch of time in figures, or of each day of it.
+
+        What a model has learnt by now is in `get_stats`. Memory does not grow with the calls.
+
+        Args:
+            model: only this one.
+            since: only calls made at this time or later.
+            until: only calls made before this time.
+            by_day: a `PeriodStats` for each day (UTC), instead of one for all of the time.
+            progress: called with the number of calls read since the last time.
+
+        Returns:
+            The figures, sorted by model, then day. Where a model has no calls, there are none.
+
+        Raises:
+            ModelNotFoundError: the ledger has no entry of this model.
+            InvalidInputError: an argument is not what it must be.
+            NotFiniteError: as for `forecast`.
+            LedgerError: the ledger cannot be read.
+        """
+        return stats.stats_of_periods(
+            self._ledger,
+            self._forecasts,
+            model,
+            since=since,
+            until=until,
+            by_day=by_day,
+            progress=progress,
+        )
+
+    def drift(self, model: str | Iterable[str] | None = None) -> list[ModelDrift]:
+        """Whether models have lately become slower or faster. Changes nothing.
+
+        The newest 200 calls are looked at: what they took over what is predicted of their tokens
+        now. A change is told where its calls stand out by more than chance allows, and by 15 % or
+        more; until some hundred calls have come since. See `core.drift` for the method.
+
+        Args:
+            model: only this one, or only these.
+
+        Returns:
+            One `ModelDrift` for each model, sorted by model.
+
+        Raises:
+            LedgerNotFoundError: there is no ledger yet.
+            ModelNotFoundError: the ledger has no entry of this model.
+            InvalidInputError: an argument is not what it must be.
+            NotFiniteError: as for `forecast`.
+            LedgerError: the ledger cannot be read.
+        """
+        return drift.drift(self._ledger, model)
 
     def reset(self, model: str | None = None) -> None:
         """Set one model, or all, back to this calibrator's prior, rule and alpha.

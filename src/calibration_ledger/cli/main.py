@@ -56,6 +56,7 @@ COMMANDS = {
     "record": ("record:record", "Record an observed call and learn from it."),
     "stats": ("stats:stats", "Show what each model has learnt."),
     "history": ("history:history", "List the calls as they were recorded."),
+    "drift": ("drift:drift", "Tell which models have become slower or faster."),
     "replay": ("replay:replay", "Ask how another alpha or rule would have predicted."),
     "sweep": ("sweep:sweep", "Rank rules and alphas by how well they would have predicted."),
     "recalibrate": ("recalibrate:recalibrate", "Adopt an alpha or rule by replaying the history."),
@@ -215,7 +216,7 @@ def _refused(error: OSError) -> Exception:
         "  0  fine\n"
         "  1  it failed: the ledger is missing, busy, damaged, not writable ...\n"
         "  2  wrong usage or input, an imported file included: nothing was recorded\n"
-        "  3  the audit has findings"
+        "  3  the audit has findings, or a model has drifted (`drift --fail-above`)"
     ),
 )
 @click.option(

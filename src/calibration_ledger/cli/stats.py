@@ -7,18 +7,21 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from calibration_ledger.cli import text
-from calibration_ledger.cli.options import examples, json_option, model_argument
-from calibration_ledger.cli.output import note, print_json, print_table
-from calibration_ledger.cli.session import Session, adopting, pass_session
+from calibration_ledger.cli.drifts import cell_of
+from calibration_ledger.cli.drifts import hint as hint_of_drift
+from calibration_ledger.cli.options import examples, json_option, model_argument, window_options
+from calibration_ledger.cli.output import note, print_json, print_table, progress
+from calibration_ledger.cli.session import Session, adopting, entries, pass_session
 from calibration_ledger.cli.table import MODEL, Cell, Column
 from calibration_ledger.core.values import iso_from_seconds, standing_of
 from calibration_ledger.errors import CalibrationLedgerError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
     from calibration_ledger.calibrator import AdaptiveCalibrator
-    from calibration_ledger.core.values import ModelStats, Suggestion
+    from calibration_ledger.core.values import ModelStats, PeriodStats, Suggestion
 
 COLUMNS = (
     MODEL,
@@ -35,13 +38,40 @@ COLUMNS = (
     Column("last updated", left=True, spare=1),
     Column("status", left=True, cut_to=13),
 )
+DAY = (Column("day", left=True),)
+TIMEOUTS = (Column("time-outs"),)
+DRIFT_COLUMNS = (Column("drift"), Column("calls since", spare=9))
+PERIOD_COLUMNS = (
+    Column("calls"),
+    Column("median ms"),
+    Column("mean ms", spare=1),
+    Column("mean error ms", spare=2),
+    Column("typically within"),
+    Column("to now"),
+)
 
 
-@click.command(epilog=examples("calib stats", "calib stats llama3:8b --json"))
+@click.command(
+    epilog=examples(
+        "calib stats",
+        "calib stats llama3:8b --json",
+        "calib stats llama3:8b --by-day --since 2026-11-24",
+    )
+)
 @model_argument()
+@click.option("--by-day", is_flag=True, help="A line for each day (UTC) with calls.")
+@window_options
 @json_option
 @pass_session
-def stats(session: Session, model: str | None, *, as_json: bool) -> None:
+def stats(
+    session: Session,
+    model: str | None,
+    *,
+    by_day: bool,
+    since: datetime | None,
+    until: datetime | None,
+    as_json: bool,
+) -> None:
     """Show what each model has learnt.
 
     Without MODEL: every model in the ledger. A model is uncalibrated, and has only its prior,
@@ -50,10 +80,20 @@ def stats(session: Session, model: str | None, *, as_json: bool) -> None:
 
     The newest 100 calls say how well a model is predicted now. "mean ms" is their mean latency;
     half of them took "typically within" so much more or less than predicted, in percent of what
-    they took. Where that is below 30 %, the model is calibrated; else it is learning.
+    they took. Where that is below 30 %, the model is calibrated; else it is learning. Where a model
+    has become slower or faster of late, that is shown as its drift; see `calib drift`.
 
-    With --json: the figures that get_stats() gives, unrounded, of the one model or as a list.
+    With --since, --until or --by-day: the calls of that time in figures, each as it was predicted
+    before it was learnt. "to now" is the median of what they took over what is predicted of their
+    tokens now: where it changes from day to day, the model has, whatever was asked of it. Time-outs
+    are only counted.
+
+    With --json: the figures that get_stats() gives, unrounded, of the one model or as a list; of a
+    time, those that stats() gives.
     """
+    if by_day or since is not None or until is not None:
+        _show_periods(session, model, since, until, by_day=by_day, as_json=as_json)
+        return
     with session.existing() as calibrator:
         if model is None:
             rows = calibrator.all_stats(uncalibrated=True, rounded=not as_json)
@@ -67,8 +107,14 @@ def stats(session: Session, model: str | None, *, as_json: bool) -> None:
         told = [_dict(row) for row in rows]
         print_json(told if model is None else told[0])
     elif rows:
-        print_table(COLUMNS, map(_row, rows))
-        if advice := advice or patience(rows, session):
+        drifts = {one["model"]: drift for one in rows if (drift := one.get("drift")) is not None}
+        if drifts:
+            print_table(COLUMNS + DRIFT_COLUMNS, (_row(one) + _drift(one) for one in rows))
+            note(hint_of_drift(drifts, session))
+        else:
+            print_table(COLUMNS, map(_row, rows))
+            advice = advice or patience(rows, session)
+        if advice:
             note(advice)
     else:
         note(f"no calls yet in {where}: record one with `{session.command('record')}`.")
@@ -149,4 +195,47 @@ def _row(figures: ModelStats) -> list[str | Cell]:
         text.within(figures.get("median_absolute_percentage_error")),
         text.time_of(figures.get("last_updated")),
         Cell(status, "good" if status == "calibrated" else "dim"),
+    ]
+
+
+def _drift(figures: ModelStats) -> list[str | Cell]:
+    drift = figures.get("drift")
+    return ["", ""] if drift is None else [cell_of(drift), str(drift.since)]
+
+
+def _show_periods(
+    session: Session,
+    model: str | None,
+    since: datetime | None,
+    until: datetime | None,
+    *,
+    by_day: bool,
+    as_json: bool,
+) -> None:
+    with (
+        session.existing() as calibrator,
+        progress("reading", entries(calibrator, model)) as done,
+    ):
+        found = calibrator.stats(model, since=since, until=until, by_day=by_day, progress=done)
+    if as_json:
+        print_json(found)
+    elif found:
+        has_timeouts = any(one.timeouts for one in found)
+        columns = (MODEL, *DAY * by_day, *PERIOD_COLUMNS, *TIMEOUTS * has_timeouts)
+        rows = (_period_row(one) + [str(one.timeouts)] * has_timeouts for one in found)
+        print_table(columns, rows)
+    else:
+        note("no calls in that time.")
+
+
+def _period_row(one: PeriodStats) -> list[str | Cell]:
+    return [
+        one.model,
+        *(() if one.day is None else (str(one.day),)),
+        str(one.calls),
+        text.number(one.median_actual_ms),
+        text.number(one.mean_actual_ms),
+        text.number(one.mean_absolute_error_ms),
+        text.within(one.median_absolute_percentage_error),
+        text.times(one.median_ratio),
     ]

@@ -52,6 +52,12 @@ def within(value: float | None) -> str:
     return text if text == "-" else f"± {text} %"
 
 
+def times(factor: float | None) -> str:
+    """How many times as long something took: `1.52 x`."""
+    text = number(factor, 2)
+    return text if text == "-" else f"{text} x"
+
+
 def signed_percent(value: float) -> str:
     """The same, always with its sign."""
     text = percent(value)

@@ -20,13 +20,16 @@ from calibration_ledger.core.facts import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
 FREE_LEAST = 64 * 2**20
 """Bytes that a disk should have free: room for a full WAL and for some more calls."""
 
 WAL_LARGE = 64 * 2**20
 """A WAL of more bytes is not cut back to its 16 MiB any more: a reader prevents it."""
+
+DRIFTS_SHOWN = 3
+"""How many models that have drifted are named; the others are counted."""
 
 WAITING_LONG_S = 60.0
 """A transaction that blocks others for longer was probably forgotten."""
@@ -43,8 +46,8 @@ _NO_LEDGER = frozenset({"missing", "foreign", "no database", "unreadable"})
 # -- the checks -----------------------------------------------------------------------------
 
 
-def _calib(facts: Facts, *words: str) -> str:
-    return calib(*words, ledger=facts.ledger)
+def _calib(facts: Facts, *words: str, names: Sequence[str] = ()) -> str:
+    return calib(*words, names=names, ledger=facts.ledger)
 
 
 def _psql(facts: Facts, statement: str) -> str:
@@ -300,6 +303,21 @@ def check_server(facts: Facts) -> Iterator[Advice]:
             )
 
 
+def check_drift(facts: Facts) -> Iterator[Advice]:
+    """Whether models have become slower or faster. The ledger is sound; it is they that changed."""
+    if not facts.drifts:
+        return
+    told = [f"{one.model} ({one.drift})" for one in facts.drifts[:DRIFTS_SHOWN]]
+    left_out = len(facts.drifts) - len(told)
+    more = f", and {_count(left_out, 'other')}" if left_out else ""
+    yield _know(
+        f"{_count(len(facts.drifts), 'model')} became slower or faster: {'; '.join(told)}{more}. "
+        f"See since when; if it stays so, see which rule follows best.",
+        _calib(facts, "stats", "--by-day", names=(facts.drifts[0].model,)),
+        _calib(facts, "sweep", names=(facts.drifts[0].model,)),
+    )
+
+
 CHECKS: tuple[Callable[[Facts], Iterator[Advice]], ...] = (
     check_state,
     check_damage,
@@ -311,5 +329,6 @@ CHECKS: tuple[Callable[[Facts], Iterator[Advice]], ...] = (
     check_turn,
     check_other_programs,
     check_server,
+    check_drift,
 )
 """Every check, the most serious first."""

@@ -1,14 +1,17 @@
 """Drift: whether a model has lately become slower or faster, and since when.
 
-Of the newest 200 calls, the ratios of actual over what the coefficients of now predict are ranked.
-Were nothing changed, any order of the ranks would be as likely as any other, and the mean rank of
-the newest m would lie near the middle: how far off it is, in standard deviations, needs no
-distribution of the latencies (F. Wilcoxon, 1945). The most telling of nine m speaks where it is
-4 deviations or more, and the newest m differ from those before by 15 % or more.
+Of the newest 200 calls, the ratios of actual over what the coefficients of now predict are ranked;
+equal ones share the middle of their places. Were nothing changed, any order of the ranks would be
+as likely as any other, and the mean rank of the newest m would lie near the middle: how far off it
+is, in standard deviations, needs no distribution of the latencies (F. Wilcoxon, 1945). The fewer
+they are, the less often their mean lies far off, for a rank has no tails; what is asked of them is
+less (E. A. Cornish and R. A. Fisher, 1938). The most telling of nine m speaks where it is far
+enough off, and the newest m differ from those before by 15 % or more.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from math import sqrt
 from statistics import median
@@ -18,6 +21,7 @@ from calibration_ledger.core.values import Value
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
 DRIFT_CALLS = 200
 """The newest calls that are looked at."""
@@ -28,8 +32,10 @@ LEAST_CALLS = 40
 NEWEST = (5, 7, 10, 14, 20, 28, 40, 56, 80)
 """How many of the newest may be those that changed; half of all at the most."""
 
-DEVIATIONS = 4.0
-"""So far off is the mean rank of unchanged calls about once in 16,000 looks at one m."""
+DEVIATIONS, FEWER = 4.15, 2.6
+"""So far off must the mean of many ranks be, and that of m ranks `FEWER / m` less: a mean of m
+uniform numbers has a kurtosis of -1.2 / m, which at 4 deviations makes 1.2 / 24 * (4**3 - 3 * 4)
+of these. Whatever the latencies, calls in a random order give one false alarm in 16,000."""
 
 LEAST_FACTOR = 1.15
 """A smaller change is none to act on."""
@@ -47,6 +53,38 @@ class Drift(Value):
     since: int
     factor: float
 
+    def __str__(self) -> str:
+        """The change, for people."""
+        return (
+            f"the newest {self.since} calls took {self.factor:.2f} times as long as those before, "
+            f"for the same tokens"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ModelDrift(Value):
+    """Whether a model has drifted.
+
+    Attributes:
+        model: the model's name.
+        calls: how many of its newest calls were looked at, 200 at the most; of fewer than 40,
+            nothing can be said.
+        drift: the change; None for none.
+        first_seq: the entry of the first call that came after the change.
+        first_at: when that call was made.
+    """
+
+    model: str
+    calls: int
+    drift: Drift | None = None
+    first_seq: int | None = None
+    first_at: datetime | None = None
+
+    @property
+    def is_enough(self) -> bool:
+        """Whether there are calls enough to tell drift."""
+        return self.calls >= LEAST_CALLS
+
 
 def drift_of(calls: Sequence[tuple[float, float]]) -> Drift | None:
     """The change among a model's newest calls; None for none.
@@ -54,25 +92,22 @@ def drift_of(calls: Sequence[tuple[float, float]]) -> Drift | None:
     Args:
         calls: (actual ms, what the coefficients of now predict, in ms), oldest first.
     """
-    calls = calls[-DRIFT_CALLS:]
-    n = len(calls)
+    ratios = [actual / max(predicted, 1.0) for actual, predicted in calls[-DRIFT_CALLS:]]
+    n, ordered = len(ratios), sorted(ratios)
     if n < LEAST_CALLS:
         return None
-    ratios = [actual / max(predicted, 1.0) for actual, predicted in calls]
-    ranks = [0.0] * n
-    for place, i in enumerate(sorted(range(n), key=ratios.__getitem__)):
-        ranks[i] = (place + 0.5) / n
-    most, since, total, seen = 0.0, 0, 0.0, 0
+    most, since, total, seen = 0.0, 0, 0, 0
     for m in NEWEST:
         if m > n // 2:
             break
-        while seen < m:
-            seen += 1
-            total += ranks[-seen]
-        deviations = (total / m - 0.5) / sqrt((1.0 / m - 1.0 / n) / 12.0)
-        if abs(deviations) > abs(most):
-            most, since = deviations, m
-    if abs(most) < DEVIATIONS:
+        for ratio in ratios[n - m : n - seen]:
+            total += bisect_left(ordered, ratio) + bisect_right(ordered, ratio)
+        seen = m
+        mean = total / (2 * n * m)
+        deviations = abs(mean - 0.5) / sqrt((1.0 / m - 1.0 / n) / 12.0)
+        if deviations + FEWER / m > most:
+            most, since = deviations + FEWER / m, m
+    if most < DEVIATIONS:
         return None
     before = median(ratios[:-since])
     if not before:

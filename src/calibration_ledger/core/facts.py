@@ -13,6 +13,7 @@ from calibration_ledger.core.values import Value, fields_of, iso
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from calibration_ledger.core.drift import ModelDrift
     from calibration_ledger.core.values import Distribution
 
 RANGES_SHOWN = 5
@@ -203,6 +204,7 @@ class Facts(Value):
         unanswered: why some of this could not be found out, in the words of the engine.
         readable: what can still be read of a damaged ledger.
         stray_log: the write-ahead log without which a damaged file is sound.
+        drifts: the models that have drifted, of those that were called last.
         file: of a ledger in a file; None for others.
         server: of a ledger in PostgreSQL; None for others.
     """
@@ -223,6 +225,7 @@ class Facts(Value):
     unanswered: tuple[str, ...] = ()
     readable: Readable | None = None
     stray_log: str | None = None
+    drifts: tuple[ModelDrift, ...] = ()
     file: FileFacts | None = None
     server: ServerFacts | None = None
 

@@ -29,6 +29,9 @@ SHIFT = 52 - KEPT
 
 _INFINITY = 0x7FF << KEPT
 
+Packed: TypeAlias = "tuple[array[int], array[int]]"
+"""The buckets in order, and how many numbers are in each."""
+
 
 class Histogram:
     """Counts of positive numbers in buckets of relative width 1/1024, for the median."""
@@ -47,6 +50,18 @@ class Histogram:
         """Count finite numbers >= 0."""
         bits = memoryview(array("d", values)).cast("B").cast("Q")
         self._counts.update(map(rshift, bits, repeat(SHIFT)))
+
+    def packed(self) -> Packed:
+        """The same in about a tenth of the memory; see `unpacked`."""
+        buckets = sorted(self._counts)
+        return array("I", buckets), array("Q", map(self._counts.__getitem__, buckets))
+
+    @classmethod
+    def unpacked(cls, packed: Packed) -> Histogram:
+        """What `packed` gave, to go on counting."""
+        made = cls()
+        made._counts.update(dict(zip(*packed, strict=True)))
+        return made
 
     def joined(self, other: Histogram) -> Histogram:
         """What both have counted. It may be this one, changed: do not use that again."""

@@ -52,15 +52,16 @@ class Cursor(Protocol):
         """All rows that are left."""
 
 
-class Backend(Protocol):
-    """A database with a ledger in it, or with room for one."""
-
-    durability: str
-    sql: Statements
+class Source(Protocol):
+    """Where a ledger can be read."""
 
     @property
     def place(self) -> Place:
         """Where it lies."""
+
+    @property
+    def sql(self) -> Statements:
+        """What it is asked with."""
 
     def read(self, text: str, parameters: Sequence[Any] = ()) -> list[Any]:
         """Run one reading statement, a snapshot of its own, and give all its rows.
@@ -75,6 +76,12 @@ class Backend(Protocol):
 
         Raises what `read` raises.
         """
+
+
+class Backend(Source, Protocol):
+    """A database with a ledger in it, or with room for one."""
+
+    durability: str
 
     def write(self, work: Callable[..., Result], *arguments: Any, makes: bool = True) -> Result:
         """Run `work(transaction, *arguments)` in one transaction, and give what it gives.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from calibration_ledger.core.command import calib
 from calibration_ledger.errors import InvalidInputError
 from calibration_ledger.storage.contents import count_rows, find_last_entry
+from calibration_ledger.storage.latest import with_drifts
 from calibration_ledger.storage.ledger import Ledger
 from calibration_ledger.storage.place import File, Memory, Server
 from calibration_ledger.storage.schema import REVISION
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from calibration_ledger.core.facts import Facts
     from calibration_ledger.core.values import Distribution
     from calibration_ledger.storage.backend import Backend
+    from calibration_ledger.storage.latest import DriftsOf
     from calibration_ledger.storage.place import Place
 
 
@@ -39,7 +41,7 @@ def open_ledger(place: Place, durability: str, timeout_s: float) -> Ledger:
     return Ledger(PostgresBackend(place, durability, timeout_s))
 
 
-def examine(place: Place, ledger: Ledger | None = None) -> Facts:
+def examine(place: Place, ledger: Ledger | None, drifts_of: DriftsOf) -> Facts:
     """Everything that can be found out about the ledger at a place, whatever state it is in.
 
     Changes nothing.
@@ -47,17 +49,20 @@ def examine(place: Place, ledger: Ledger | None = None) -> Facts:
     Args:
         place: where it lies.
         ledger: the same, if it is open; one in memory cannot be examined otherwise.
+        drifts_of: what is asked of a ledger that is sound; see `Facts.drifts`.
     """
     durability = "full" if ledger is None else ledger.backend.durability
     if isinstance(place, File):
         from calibration_ledger.storage.sqlite.examine import examine_file
 
-        return examine_file(place, durability)
+        return examine_file(place, durability, drifts_of)
     if isinstance(place, Memory):
-        return _examine_memory(place, None if ledger is None else ledger.backend)
+        backend = None if ledger is None else ledger.backend
+        facts = _examine_memory(place, backend)
+        return facts if backend is None else with_drifts(facts, backend, drifts_of)
     with _needs_psycopg():
         from calibration_ledger.storage.postgres.examine import examine_server
-    return examine_server(place, durability)
+    return examine_server(place, durability, drifts_of)
 
 
 def distribute(place: Place, timeout_s: float) -> Distribution:

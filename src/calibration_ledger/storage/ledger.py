@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
     from calibration_ledger.core.history import Ranges
     from calibration_ledger.core.replay import Columns, Window
-    from calibration_ledger.storage.backend import Backend, Result
+    from calibration_ledger.storage.backend import Backend, Result, Source
 
 
 _STORED_TYPES = (str, int, *SNAPSHOT_TYPES, int, bytes)
@@ -281,7 +281,7 @@ class ModelHistory:
         archived: the seq of the newest archived entry; 0 where the history begins with entry 1.
     """
 
-    def __init__(self, backend: Backend, live: Stored) -> None:
+    def __init__(self, backend: Source, live: Stored) -> None:
         """Read the adjustments up to `live.last_seq`; the calls come in pages."""
         self._backend = backend
         self.live = live
@@ -370,16 +370,25 @@ class ModelHistory:
 
     def columns(self, after: int, through: int, voided: Ranges = ()) -> Iterator[Columns]:
         """See `replay.History`."""
+        for rows in self._counted(self._backend.sql.page_columns, after, through, voided):
+            columns = learnt_columns(self.model, rows)
+            if columns is not None:
+                yield columns
+
+    def rows(self, after: int, through: int, voided: Ranges = ()) -> Iterator[list[Any]]:
+        """Pages of the same calls as rows, with what had been predicted, and without details."""
+        yield from self._counted(self._backend.sql.page_calls, after, through, voided)
+
+    def _counted(self, text: str, after: int, through: int, voided: Ranges) -> Iterator[list[Any]]:
+        """Pages of rows, without those that are voided; none is empty."""
         while after < through:
-            rows = self._page(self._backend.sql.page_columns, after, through)
+            rows = self._page(text, after, through)
             counted = rows
             if voided:
                 with damage_told(self.model):
                     counted = [row for row in rows if not covers(voided, row[0])]
             if counted:
-                columns = learnt_columns(self.model, counted)
-                if columns is not None:
-                    yield columns
+                yield counted
             if len(rows) < PAGE:
                 return
             # Within a long range, there is nothing to read before its end.
@@ -528,7 +537,7 @@ class ModelHistory:
         return at  # type: ignore[no-any-return]  # a driver's value
 
 
-def first_adjustment(backend: Backend, live: Stored) -> Adjustment | None:
+def first_adjustment(backend: Source, live: Stored) -> Adjustment | None:
     """The first entry that there is of a model."""
     rows = backend.read(backend.sql.first_adjustment, (live.model_id,))
     return Adjustment(*rows[0]) if rows else None

@@ -9,6 +9,7 @@ from calibration_ledger.core.advice import diagnose
 from calibration_ledger.storage.engines import examine
 from calibration_ledger.storage.place import find_place
 from calibration_ledger.storage.system import file_facts
+from calibration_ledger.verbs.drift import drifted
 
 if TYPE_CHECKING:
     import os
@@ -35,4 +36,4 @@ def doctor_of(ledger: str | os.PathLike[str] | None) -> Diagnosis:
 def _diagnosis(place: Place, ledger: Ledger | None) -> Diagnosis:
     # Look first who uses the file: to read it is to use it.
     file = None if place.path is None else file_facts(place.path)
-    return diagnose(replace(examine(place, ledger), file=file))
+    return diagnose(replace(examine(place, ledger, drifted), file=file))

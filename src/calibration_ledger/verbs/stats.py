@@ -1,32 +1,40 @@
-"""Stats: what a model has learnt, and how well its newest calls were predicted.
+"""Stats: what a model has learnt, and how well its calls were predicted: the newest, or by day.
 
-No more than the newest 100 calls of a model are read, so that the figures of a ledger of millions
-of calls are there at once.
+For what a model has learnt, no more than its newest calls are read (100 to judge it, and what a
+forecast reads for drift), so the figures of a ledger of millions of calls are there at once.
 """
 
 from __future__ import annotations
 
-from functools import reduce
+from functools import partial, reduce
 from operator import add
 from statistics import median
 from typing import TYPE_CHECKING, cast
 
+from calibration_ledger.core.drift import LEAST_CALLS, Drift
 from calibration_ledger.core.history import CLAIMS, setting
+from calibration_ledger.core.periods import Periods
+from calibration_ledger.core.replay import Window
 from calibration_ledger.core.state import calibration_of
 from calibration_ledger.core.values import NewestCalls
-from calibration_ledger.errors import LedgerCorruptError, damage_told
+from calibration_ledger.errors import LedgerCorruptError, NotFiniteError, damage_told
 from calibration_ledger.rules.base import predict_ms
 
 if TYPE_CHECKING:
-    from calibration_ledger.core.values import ModelStats
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from calibration_ledger.core.replay import Progress
+    from calibration_ledger.core.values import ModelStats, PeriodStats
     from calibration_ledger.storage.ledger import Ledger, ModelHistory
     from calibration_ledger.storage.transaction import Stored
+    from calibration_ledger.verbs.forecast import Forecasts
 
 NEWEST = 100
 """Calls that are judged: enough for a median, and soon all of them new if a model has changed."""
 
 
-def stats_of(ledger: Ledger, live: Stored, *, rounded: bool) -> ModelStats:
+def stats_of(ledger: Ledger, forecasts: Forecasts, live: Stored, *, rounded: bool) -> ModelStats:
     """The figures of one model; see `ModelStats`."""
     stats = calibration_of(live.model, live.snapshot).stats(rounded=rounded)
     if not live.snapshot.sample_count:
@@ -35,7 +43,19 @@ def stats_of(ledger: Ledger, live: Stored, *, rounded: bool) -> ModelStats:
         newest = ledger.whole(live, newest_calls)
     except LedgerCorruptError:
         newest = NewestCalls()  # what was learnt is still there, and the audit finds the damage
-    return cast("ModelStats", {**stats, **newest.stats(rounded=rounded)})
+    drift = _drift(forecasts, live)
+    if drift is not None and rounded:
+        drift = Drift(drift.since, round(drift.factor, 2))
+    return cast("ModelStats", {**stats, **newest.stats(rounded=rounded), "drift": drift})
+
+
+def _drift(forecasts: Forecasts, live: Stored) -> Drift | None:
+    if live.snapshot.sample_count < LEAST_CALLS:
+        return None
+    try:
+        return forecasts.basis(live.model).drift
+    except (LedgerCorruptError, NotFiniteError):
+        return None  # the other figures are still there
 
 
 def newest_calls(history: ModelHistory) -> NewestCalls:
@@ -71,3 +91,43 @@ def newest_calls(history: ModelHistory) -> NewestCalls:
         reduce(add, latencies) / len(latencies) if latencies else None,
         median(shares) if shares else None,
     )
+
+
+def stats_of_periods(
+    ledger: Ledger,
+    forecasts: Forecasts,
+    model: str | None,
+    *,
+    since: datetime | None,
+    until: datetime | None,
+    by_day: bool,
+    progress: Progress | None,
+) -> list[PeriodStats]:
+    """See `AdaptiveCalibrator.stats`."""
+    window = Window.of(since, until)
+    found: list[PeriodStats] = []
+    for live in ledger.models(model):
+        now = forecasts.basis(live.model).coefficients
+        read = partial(_periods, window=window, coefficients=now, by_day=by_day, progress=progress)
+        found += ledger.whole(live, read).stats(live.model)
+    return found
+
+
+def _periods(
+    history: ModelHistory,
+    *,
+    window: Window | None,
+    coefficients: Sequence[float],
+    by_day: bool,
+    progress: Progress | None,
+) -> Periods:
+    after, through = 0, history.live.last_seq
+    if window is not None:
+        after, through = history.first_scored(window) - 1, history.last_scored(window)
+    periods = Periods(coefficients, window, by_day=by_day)
+    for rows in history.rows(after, through, history.voided):
+        with damage_told(history.model):
+            periods.add(rows)
+        if progress is not None:
+            progress(len(rows))
+    return periods

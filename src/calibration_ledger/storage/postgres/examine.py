@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from calibration_ledger.core.facts import Blocked, Facts, ServerFacts
 from calibration_ledger.errors import LedgerCorruptError, NotALedgerError
 from calibration_ledger.storage.contents import count_rows, find_last_entry, look
+from calibration_ledger.storage.latest import OpenSource, with_drifts
 from calibration_ledger.storage.postgres.connections import (
     ANSWER_S,
     FIND_TABLES,
@@ -24,9 +25,13 @@ from calibration_ledger.storage.postgres.connections import (
 from calibration_ledger.storage.postgres.faults import no_connection, postgres_fault
 from calibration_ledger.storage.postgres.placement import distribution_of
 from calibration_ledger.storage.schema import REVISION, TABLES, VERSION_TABLE
+from calibration_ledger.storage.statements import POSTGRES, statements
 from calibration_ledger.storage.tables import metadata
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from calibration_ledger.storage.latest import DriftsOf
     from calibration_ledger.storage.place import Server
 
 TIMEOUT_S = 10.0
@@ -123,7 +128,7 @@ _BLOCKED = """
 """
 
 
-def examine_server(place: Server, durability: str) -> Facts:
+def examine_server(place: Server, durability: str, drifts_of: DriftsOf) -> Facts:
     """Everything that can be found out about the ledger at a URL."""
     facts = Facts(place.shown, "PostgreSQL", None, "unreadable", REVISION, synchronous=durability)
     engine = make_engine(place.url, TIMEOUT_S)
@@ -133,7 +138,7 @@ def examine_server(place: Server, durability: str) -> Facts:
         except (psycopg.Error, sa.exc.DBAPIError) as error:
             return replace(facts, trouble=str(no_connection(error, place.shown, "read")))
         try:
-            return _Examination(connection.cursor()).read(facts)
+            return _Examination(place, connection.cursor()).read(facts, drifts_of)
         except psycopg.Error as error:
             return replace(facts, trouble=str(postgres_fault(error, place.shown, "read")))
         finally:
@@ -145,14 +150,15 @@ def examine_server(place: Server, durability: str) -> Facts:
 class _Examination:
     """The reading of one database, question by question."""
 
-    def __init__(self, cursor: Any) -> None:
+    def __init__(self, place: Server, cursor: Any) -> None:
         """Take a cursor in autocommit mode."""
+        self._place = place
         self._cursor = cursor
         self._deadline = time.monotonic() + ANSWERS_S
         self._damage: list[str] = []
         self._unanswered: list[str] = []
 
-    def read(self, facts: Facts) -> Facts:
+    def read(self, facts: Facts, drifts_of: DriftsOf) -> Facts:
         """The facts.
 
         Raises:
@@ -175,7 +181,17 @@ class _Examination:
         if self._damage:
             damage = tuple(self._damage)
             return replace(facts, state="damaged", trouble=damage[0], damage=damage)
-        return facts
+        source = OpenSource(self._place, statements(POSTGRES), self._read)
+        return with_drifts(facts, source, drifts_of)
+
+    def _read(self, query: str, parameters: Sequence[Any]) -> list[Any]:
+        """The rows of a query, or an error of ours while the connection is there."""
+        try:
+            return self._insist(query, *parameters)
+        except psycopg.Error as error:
+            if self._cursor.connection.closed:
+                raise
+            raise postgres_fault(error, self._place.shown, "read") from error
 
     def _insist(self, query: str, *parameters: Any) -> list[Any]:
         """The rows of a query, in a transaction of its own that can change nothing."""

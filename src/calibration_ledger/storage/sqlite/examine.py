@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from calibration_ledger.core.facts import Facts, Readable
 from calibration_ledger.errors import LedgerError, NotALedgerError
 from calibration_ledger.storage.contents import count_rows, find_last_entry, look
+from calibration_ledger.storage.latest import OpenSource, with_drifts
 from calibration_ledger.storage.place import check_file
 from calibration_ledger.storage.schema import REVISION
 from calibration_ledger.storage.sqlite.connections import (
@@ -31,8 +32,12 @@ from calibration_ledger.storage.sqlite.forks import connect, is_at_rest, private
 from calibration_ledger.storage.sqlite.salvage import is_damage, salvage_of, survey
 from calibration_ledger.storage.sqlite.soundness import LIST_SCHEMA, complaints, damaged_parts
 from calibration_ledger.storage.sqlite.trial import refused_writes, unreadable_models
+from calibration_ledger.storage.statements import SQLITE, statements
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from calibration_ledger.storage.latest import DriftsOf
     from calibration_ledger.storage.place import File
 
 TIMEOUT_S = 2.0
@@ -48,7 +53,7 @@ DAMAGE_SHOWN = 10
 """How many pieces of damage are listed: the others say the same."""
 
 
-def examine_file(place: File, durability: str) -> Facts:
+def examine_file(place: File, durability: str, drifts_of: DriftsOf) -> Facts:
     """Everything that can be found out about the file at a place."""
     path = Path(os.path.realpath(place.path))
     facts = Facts(
@@ -68,10 +73,10 @@ def examine_file(place: File, durability: str) -> Facts:
         return replace(facts, state="unreadable", trouble=str(error))
     if _is_still(path):
         before = _stamp(path)
-        found = _Examination(path, facts, is_still=True).facts
+        found = _Examination(place, path, facts, drifts_of, is_still=True).facts
         if _stamp(path) == before and _is_still(path):
             return found
-    return _Examination(path, facts, is_still=False).facts
+    return _Examination(place, path, facts, drifts_of, is_still=False).facts
 
 
 def _is_still(path: Path) -> bool:
@@ -92,9 +97,13 @@ def _stamp(path: Path) -> tuple[int, int, int]:
 class _Examination:
     """The reading of one file, which goes on behind every error."""
 
-    def __init__(self, path: Path, facts: Facts, *, is_still: bool) -> None:
+    def __init__(
+        self, place: File, path: Path, facts: Facts, drifts_of: DriftsOf, *, is_still: bool
+    ) -> None:
         """Read it, into `facts`."""
+        self._place = place
         self._path = path
+        self._drifts_of = drifts_of
         self._is_still = is_still
         self._damage: list[str] = []
         try:
@@ -130,6 +139,9 @@ class _Examination:
         if facts.state == "current" and not self._damage:
             facts = replace(facts, obstacles=tuple(self._obstacles()[:DAMAGE_SHOWN]))
         if not self._damage:
+            source = OpenSource(self._place, statements(SQLITE), self._insist)
+            facts = with_drifts(facts, source, self._drifts_of)
+        if not self._damage:
             return facts
         damage = tuple(dict.fromkeys(self._damage))[:DAMAGE_SHOWN]
         return replace(
@@ -160,6 +172,13 @@ class _Examination:
             return replace(facts, state="no database", trouble=trouble)
         lost = "the first page of the file, which says what it is, is damaged"
         return replace(facts, state="damaged", trouble=lost, damage=(lost,), readable=readable)
+
+    def _insist(self, query: str, parameters: Sequence[Any]) -> list[Any]:
+        """The rows of a query, or an error of ours."""
+        try:
+            return self._connection.execute(query, parameters).fetchall()
+        except DRIVER_ERRORS as error:
+            raise sqlite_fault(error, self._place.shown, "read") from error
 
     def _ask(self, query: str) -> list[Any]:
         """The rows of a query, up to the first damage, which is noted."""

@@ -1,0 +1,99 @@
+"""`calib drift`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from calibration_ledger.cli import text
+from calibration_ledger.cli.drifts import cell_of, hint
+from calibration_ledger.cli.main import EXIT_FINDINGS
+from calibration_ledger.cli.options import examples, json_option
+from calibration_ledger.cli.output import note, print_json, print_table
+from calibration_ledger.cli.session import Session, pass_session
+from calibration_ledger.cli.table import MODEL, Cell, Column
+
+if TYPE_CHECKING:
+    from calibration_ledger.core.drift import ModelDrift
+
+COLUMNS = (
+    MODEL,
+    Column("calls looked at", spare=1),
+    Column("drift"),
+    Column("calls since"),
+    Column("from", left=True),
+)
+
+
+@click.command(
+    epilog=examples(
+        "calib drift",
+        "calib drift llama3:8b phi3:mini",
+        "calib drift --fail-above 1.3 --fail-below 0.7",
+    )
+)
+@click.argument("models", nargs=-1, metavar="[MODEL]...")
+@click.option(
+    "--fail-above",
+    type=click.FloatRange(min=1.0),
+    metavar="FACTOR",
+    help="Exit with code 3 if a model takes more than FACTOR times as long: 1.3, say.",
+)
+@click.option(
+    "--fail-below",
+    type=click.FloatRange(min=0.0, max=1.0),
+    metavar="FACTOR",
+    help="Exit with code 3 if a model takes less than FACTOR times as long: 0.7, say.",
+)
+@json_option
+@click.pass_context
+@pass_session
+def drift(
+    session: Session,
+    ctx: click.Context,
+    models: tuple[str, ...],
+    *,
+    fail_above: float | None,
+    fail_below: float | None,
+    as_json: bool,
+) -> None:
+    """Tell which models have become slower or faster.
+
+    Looks at the newest 200 calls of each model (of the ones named, or all): what they took over
+    what is predicted of their tokens now. "1.52 x" means that the calls since the change took 1.52
+    times as long as those before, whatever was asked of the model. It is told where chance alone
+    would hardly do it, from some ten calls after the change to some hundred; of fewer than 40
+    calls, nothing is said. Changes nothing.
+
+    Without --fail-above and --fail-below, drift is no failure; 1 takes every drift for one.
+    """
+    with session.existing() as calibrator:
+        found = calibrator.drift(models or None)
+    if as_json:
+        print_json(found)
+    elif found:
+        print_table(COLUMNS, map(_row, found))
+    else:
+        note("no models to look at yet.")
+    told = {one.model: one.drift for one in found if one.drift is not None}
+    if told and not as_json:
+        note(hint(told, session))
+    above, below = fail_above or float("inf"), fail_below or 0.0
+    failed = [name for name, one in told.items() if not below <= one.factor <= above]
+    if failed:
+        note(f"{text.count(len(failed), 'model')} drifted too far: nothing was changed.")
+        ctx.exit(EXIT_FINDINGS)
+
+
+def _row(one: ModelDrift) -> list[str | Cell]:
+    if one.drift is None or one.first_at is None:
+        nothing = "none" if one.is_enough else "too few calls"
+        return [one.model, str(one.calls), Cell(nothing, "dim"), "", ""]
+    return [
+        one.model,
+        str(one.calls),
+        cell_of(one.drift),
+        str(one.drift.since),
+        text.time(one.first_at),
+    ]
