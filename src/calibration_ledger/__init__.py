@@ -13,6 +13,7 @@ from calibration_ledger._version import __version__
 
 if TYPE_CHECKING:
     from calibration_ledger.calibrator import AdaptiveCalibrator, TimedCall
+    from calibration_ledger.core.coverage import ForecastReplay, ForecastScore
     from calibration_ledger.core.drift import Drift, ModelDrift
     from calibration_ledger.core.facts import (
         Advice,
@@ -113,6 +114,8 @@ __all__ = [
     "Facts",
     "Finding",
     "Forecast",
+    "ForecastReplay",
+    "ForecastScore",
     "Head",
     "HistoryArchivedError",
     "ImportKind",
@@ -186,6 +189,8 @@ _HOMES = {
     "ModelDrift": "core.drift",
     "Completion": "core.forecast",
     "Forecast": "core.forecast",
+    "ForecastReplay": "core.coverage",
+    "ForecastScore": "core.coverage",
     "Remaining": "core.forecast",
     "RankBy": "core.rank",
 }

@@ -72,6 +72,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self, TextIO
 
+    from calibration_ledger.core.coverage import ForecastReplay
     from calibration_ledger.core.drift import ModelDrift
     from calibration_ledger.core.entries import Adjustment
     from calibration_ledger.core.facts import Diagnosis
@@ -783,6 +784,51 @@ class AdaptiveCalibrator:
         """
         return replay.replay(
             self._ledger, alpha, rule, model, since=since, until=until, progress=progress
+        )
+
+    def replay_forecasts(
+        self,
+        model: str | None = None,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        last: int | None = None,
+        warm_up: int = WARM_UP,
+        progress: Progress | None = None,
+    ) -> list[ForecastReplay]:
+        """How honest past forecasts were, as `calib replay --forecast` says; changes nothing.
+
+        Each call is forecast before it is learnt, from the same calls and with the same numbers as
+        `forecast(as_of=...)` of that moment gives, and held against what it then took. Voided calls
+        are left out; those that were given up are counted, not scored.
+
+        Args:
+            model: only this one.
+            since: score only calls made at this time or later.
+            until: score only calls made before this time.
+            last: score only so many of each model's newest calls.
+            warm_up: how many of each model's first calls are learnt but not scored.
+            progress: called with the number of calls done since the last time.
+
+        Returns:
+            One `ForecastReplay` for each model, sorted by model.
+
+        Raises:
+            LedgerNotFoundError: there is no ledger yet.
+            ModelNotFoundError: the ledger has no entry of this model.
+            InvalidInputError: an argument is not what it must be.
+            LedgerError: the ledger cannot be read.
+        """
+        from calibration_ledger.verbs.forecast_replay import replay_forecasts
+
+        return replay_forecasts(
+            self._ledger,
+            model,
+            since=since,
+            until=until,
+            last=last,
+            warm_up=warm_up,
+            progress=progress,
         )
 
     def sweep(

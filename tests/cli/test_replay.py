@@ -1,7 +1,12 @@
 import json
+from datetime import UTC, datetime
+
+import pytest
 
 from calibration_ledger import AdaptiveCalibrator
 from calibration_ledger.core.values import as_json
+
+from .conftest import plain_calls
 
 
 def test_without_options_it_is_the_live_calibration(calib, filled):
@@ -71,3 +76,87 @@ def test_a_ledger_without_models_says_so(calib):
 
 def test_a_model_never_seen_is_an_error(calib, filled):
     assert "'nobody'" in calib("replay", "nobody", exit_code=1).stderr
+
+
+# -- forecasts ------------------------------------------------------------------------------
+
+
+def test_forecasts_are_scored_for_each_model(calib, filled):
+    result = calib("replay", "--forecast", "--warm-up", "2")
+    assert result.stdout == (
+        "model          completion  calls  50 % held  80 % held  90 % held  95 % held  "
+        "worst 200 in a row  worst third by size  90 % width  over timeout  median error    loss\n"
+        "timmy:v0.1-q4  known          23     39.1 %     73.9 %     82.6 %     82.6 %  "
+        "                 -                    -       4.9 s         0.0 %        51.3 %  15.0 %\n"
+        "timmy:v0.1-q4  not known      23     30.4 %     69.6 %     78.3 %     78.3 %  "
+        "                 -                    -       3.4 s         0.0 %        33.4 %  11.6 %\n"
+        "tiny           known           1      100 %      100 %      100 %      100 %  "
+        "                 -                    -       1.5 s         0.0 %         1.5 %   1.7 %\n"
+        "tiny           not known       1      0.0 %      0.0 %      0.0 %      0.0 %  "
+        "                 -                    -       1.0 s         0.0 %        33.4 %  11.2 %\n"
+        "ranges of 90 % held 83.3 % of 24 calls where the completion length was known beforehand, "
+        "and 75.0 % where it was not; 0.0 % took longer than the 99 % timeout "
+        "(each model's first 2 calls learnt but not scored).\n"
+    )
+    assert result.stderr == ""
+
+
+def test_nothing_scored_says_why(calib, filled):
+    result = calib("replay", "--forecast", "tiny")
+    assert result.stdout.splitlines()[-1] == (
+        "nothing was scored (each model's first 20 calls learnt but not scored)."
+    )
+    assert result.stdout.splitlines()[1].split() == ["tiny", "known", "0", *"-" * 10]
+    assert result.stderr == ""
+
+
+def test_json_holds_what_the_library_gives(calib, filled):
+    window = ("--since", "2026-01-02T03:04:08Z", "--until", "2026-01-02T03:04:28Z", "--last", "15")
+    found = json.loads(calib("replay", "--forecast", *window, "--warm-up", "5", "--json").stdout)
+    with AdaptiveCalibrator(filled) as calibrator:
+        expected = calibrator.replay_forecasts(
+            since=datetime(2026, 1, 2, 3, 4, 8, tzinfo=UTC),
+            until=datetime(2026, 1, 2, 3, 4, 28, tzinfo=UTC),
+            last=15,
+            warm_up=5,
+        )
+    assert found == as_json(expected)
+    assert [one["n"] for one in found] == [15, 0]
+    assert 0.0 <= found[0]["unknown"]["coverage_90"] <= 1.0
+
+
+def test_calls_without_a_forecast_are_told(calib, ledger_path):
+    with AdaptiveCalibrator(ledger_path, alpha=1e-6) as calibrator:
+        calibrator.record_many(plain_calls("m", 35))
+        calibrator.record("m", 1, 1.7e308, completion_tokens=1)
+        calibrator.record_many(plain_calls("m", 2))
+        calibrator.void("m", seq=37)
+    assert calib("replay", "--forecast").stderr == (
+        "2 calls not scored, for there was no forecast then: an absurd call was among the newest.\n"
+    )
+
+
+def test_forecasts_of_no_model_at_all(calib):
+    calib("db", "upgrade")
+    result = calib("replay", "--forecast")
+    assert (result.stdout, result.stderr) == ("", "no models to replay yet.\n")
+    assert json.loads(calib("replay", "--forecast", "--json").stdout) == []
+    assert "'nobody'" in calib("replay", "--forecast", "nobody", exit_code=1).stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--forecast", "--alpha", "0.5"), "no --alpha or --rule"),
+        (("--forecast", "--rule", "ema"), "no --alpha or --rule"),
+        (("--last", "5"), "go with --forecast"),
+        (("--warm-up", "5"), "go with --forecast"),
+    ],
+)
+def test_options_that_do_not_go_together_are_wrong_usage(calib, filled, options, told):
+    assert told in calib("replay", *options, exit_code=2).stderr
+
+
+@pytest.mark.parametrize("option", [("--last", "0"), ("--warm-up", "-1")])
+def test_numbers_that_are_none_are_refused(calib, filled, option):
+    assert "must be a whole number" in calib("replay", "--forecast", *option, exit_code=2).stderr

@@ -41,6 +41,8 @@ SIGNATURES = {
     "reset": "model=None",
     "calls": "model=None, *, since=None, until=None, last=None",
     "replay": "alpha=None, rule=None, *, model=None, since=None, until=None, progress=None",
+    "replay_forecasts": "model=None, *, since=None, until=None, last=None, warm_up=20, "
+    "progress=None",
     "recalibrate": "alpha=None, rule=None, *, model=None, best=False, dry_run=False, progress=None",
     "heads": "",
     "audit": "model=None, *, heads=None, progress=None",

@@ -514,6 +514,20 @@ class ModelHistory:
                 found += rows
         return found
 
+    def observed(self, after: int, through: int) -> Iterator[list[Any]]:
+        """The calls with after < seq <= through in bounded pages, as rows like those of `newest`.
+
+        By seq; voided ones and time-outs are among them.
+        """
+        while after < through:
+            end = min(through, self._end_of_page(after))
+            parameters = (self.live.model_id, after, end, PAGE)
+            rows = self._backend.read(self._backend.sql.newest_calls, parameters)
+            if len(rows) != self.count_calls(after, end):
+                self.check_beginning()
+            yield rows[::-1]
+            after = end
+
     def worst_ms(self, through: int) -> float | None:
         """How long the longest call up to an entry took that is not voided; None for no call.
 

@@ -210,6 +210,13 @@ def kept_at(ledger: Ledger, history: ModelHistory, *, time: int, ttft: bool = Fa
             stayed="nothing was changed",
             advice="bring them back first with `calib import ledger`",
         )
+    return kept_through(ledger, history, through, ttft=ttft)
+
+
+def kept_through(
+    ledger: Ledger, history: ModelHistory, through: int, *, ttft: bool = False
+) -> Kept:
+    """The same behind some entry of a model, as it was then."""
     with damage_told(history.model):
         entry = [one for one in history.adjustments if one.seq <= through][-1]
         state = State.from_snapshot(entry.snapshot)
@@ -347,6 +354,18 @@ def carried(ledger: Ledger, before: Kept, live: Stored, *, ttft: bool) -> Kept |
         return None  # an adjustment is among them
     if ttft:
         rows = ttft_rows(ledger.history(live), before.live.last_seq)
+    return followed(before, live, rows, came)
+
+
+def followed(before: Kept, live: Stored, rows: Sequence[Any], came: int) -> Kept | None:
+    """What is known of a model once calls followed; None where its fold begins anew.
+
+    Args:
+        before: what was known.
+        live: the calibration behind the calls.
+        rows: those that tell something, the newest first.
+        came: how many came.
+    """
     total = before.total + came
     if before.state is not None and skipped_of(total) != skipped_of(before.total):
         return None

@@ -53,7 +53,7 @@ def sweep(
         raise InvalidInputError(
             f"{len(candidates)} rules and alphas are too many: try {CANDIDATES_MAX} at most."
         )
-    _check_warm_up(warm_up)
+    check_warm_up(warm_up)
     window = Window.of(since, until)
     lives = ledger.models(model, must_exist=True)
     plan = _Plan(candidates, warm_up, window, sum(live.last_seq for live in lives), progress)
@@ -138,7 +138,12 @@ def _listed(given: Iterable[object], must: str, example: str) -> list[object]:
         raise InvalidInputError(f"{must}, not {shown(given)}: {example}.") from None
 
 
-def _check_warm_up(given: object) -> None:
+def check_warm_up(given: object) -> None:
+    """Refuse what is no number of calls to leave out.
+
+    Raises:
+        InvalidInputError: it is none.
+    """
     is_whole = isinstance(given, int) and not isinstance(given, bool)
     if not is_whole or not 0 <= given <= WARM_UP_MAX:  # type: ignore[operator]  # just looked
         raise InvalidInputError(

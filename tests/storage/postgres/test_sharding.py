@@ -171,6 +171,10 @@ VERBS = {
         *c.calls(MODEL, last=3, since=START, until=START + timedelta(seconds=60)),
     ],
     "replay": lambda c, _: c.replay(0.3, model=MODEL, since=START, until=LATER),
+    "replay_forecasts": lambda c, _: [
+        c.replay_forecasts(MODEL),
+        c.replay_forecasts(MODEL, since=START, until=LATER, last=30),
+    ],
     "sweep": lambda c, _: c.sweep([0.1, 0.2], ["ema", "kalman"], MODEL),
     "suggest": lambda c, _: c.suggest(MODEL),
     "recalibrate": lambda c, _: [
