@@ -145,7 +145,8 @@ class Sample(NamedTuple):
 
     def share_up_to(self, value: float) -> float:
         """The share of the weights, with half of the unseen one, of values that are no larger."""
-        place = bisect_right(self.order.values, value / self.factor)
+        factor = self.factor
+        place = bisect_right(self.order.values, value, key=lambda one: factor * one)
         return (self.order.befores[place] + 0.5) / self.order.total
 
     def mean(self) -> float:
@@ -619,7 +620,7 @@ class Remaining(Latencies):
         return quantile_of_left(self._left, self.elapsed_ms, check_level("level", level))
 
     def timeout_ms(self, chance: float = 0.99) -> float:  # noqa: D102 - as in `Latencies`
-        return self.quantile(chance)
+        return self.quantile(check_level("chance", chance))
 
     def chance_within(self, ms: float) -> float:  # noqa: D102 - as in `Latencies`
         ms = check_milliseconds("ms", ms)
