@@ -37,6 +37,7 @@ from calibration_ledger.core.values import (
 )
 from calibration_ledger.errors import (
     IMPOSSIBLE,
+    CalibrationLedgerError,
     CompletionTokensMissingError,
     InvalidInputError,
     NotCopiableError,
@@ -165,14 +166,17 @@ def refusing_fourth(record: Callable[Given, float]) -> Callable[Given, float]:
 
 @dataclass(slots=True)
 class TimedCall:
-    """What `timed` yields. The block sets the first three; the others are set at its end.
+    """What `timed` yields. The block sets the first four; the others are set at its end.
 
     If recording fails, `actual_ms` is set nevertheless, and `error_ms` stays None.
 
     Attributes:
-        completion_tokens: the tokens that came out; must be set, 0 included.
+        completion_tokens: the tokens that came out; must be set, 0 included, but for a time-out.
         request_id: the caller's id for the call, if there is one.
         details: what else was measured.
+        outcome: to be set to `timeout` where the block gives the call up; see
+            `AdaptiveCalibrator.record`. Then it is recorded, even if the block ends in an
+            exception.
         actual_ms: the measured wall-clock time of the block in ms.
         error_ms: actual minus predicted, in ms.
     """
@@ -180,6 +184,7 @@ class TimedCall:
     completion_tokens: int | None = None
     request_id: str | None = None
     details: dict[str, Any] = field(default_factory=dict)
+    outcome: Outcome = "ok"
     actual_ms: float | None = None
     error_ms: float | None = None
 
@@ -192,23 +197,37 @@ def timed_call(
     call = TimedCall()
     called_at = datetime.now(UTC)
     start = time.perf_counter()
-    yield call
-    # Set first, so that the measurement is not lost if recording it is refused.
-    call.actual_ms = (time.perf_counter() - start) * 1000.0
-    if call.completion_tokens is None:
-        raise CompletionTokensMissingError(
-            f"the timed call of {model!r} was not recorded, because its completion_tokens were not "
-            f"set: set them inside the block, on what timed() yields, to what the server reported."
+
+    def record() -> None:
+        # Set first, so that the measurement is not lost if recording it is refused.
+        call.actual_ms = (time.perf_counter() - start) * 1000.0
+        if call.completion_tokens is None and call.outcome == "ok":
+            raise CompletionTokensMissingError(
+                f"the timed call of {model!r} was not recorded, because its completion_tokens were "
+                f"not set: set them inside the block, on what timed() yields, to what the server "
+                f"reported."
+            )
+        call.error_ms = calibrator.record(
+            model,
+            prompt_tokens,
+            call.actual_ms,
+            completion_tokens=0 if call.completion_tokens is None else call.completion_tokens,
+            request_id=call.request_id,
+            called_at=called_at,
+            details=call.details or None,
+            outcome=call.outcome,
         )
-    call.error_ms = calibrator.record(
-        model,
-        prompt_tokens,
-        call.actual_ms,
-        completion_tokens=call.completion_tokens,
-        request_id=call.request_id,
-        called_at=called_at,
-        details=call.details or None,
-    )
+
+    try:
+        yield call
+    except BaseException as error:
+        if call.outcome != "ok":
+            try:
+                record()
+            except CalibrationLedgerError as failure:  # the block's own error comes first
+                error.add_note(f"Its call is not in the ledger: {failure}")
+        raise
+    record()
 
 
 # -- the front door -------------------------------------------------------------------------
@@ -592,7 +611,8 @@ class AdaptiveCalibrator:
         """Measure how long a block takes, and record that as a call.
 
         In `with calibrator.timed(model, 512) as call:`, the block runs the model and sets
-        `call.completion_tokens`; see `TimedCall`. After an exception nothing is recorded.
+        `call.completion_tokens`; see `TimedCall`. After an exception nothing is recorded, unless
+        the block has set `call.outcome` to `timeout`.
 
         Raises:
             CompletionTokensMissingError: the block ended without `completion_tokens`.

@@ -54,7 +54,8 @@ milliseconds = st.one_of(
     st.floats(0.0, 60_000.0), st.sampled_from([0.0, -0.0, 5e-324, 1e6]), st.integers(0, 10_000)
 )
 request_ids = st.none() | st.sampled_from(["r", "s", "ü"])
-calls = st.tuples(models, tokens, tokens, milliseconds, request_ids)
+outcomes = st.sampled_from(["ok", "ok", "ok", "timeout"])
+calls = st.tuples(models, tokens, tokens, milliseconds, request_ids, outcomes)
 
 
 @dataclass
@@ -62,7 +63,7 @@ class Model:
     """What the ledger should say of a model."""
 
     lived: Lived
-    requests: dict[str, tuple[int, int, float, float, int]] = field(default_factory=dict)
+    requests: dict[str, tuple[int, int, float, str, float, int]] = field(default_factory=dict)
 
 
 class Histories(RuleBasedStateMachine):
@@ -98,38 +99,40 @@ class Histories(RuleBasedStateMachine):
     def prior(self):
         return Ema(self.alpha, *LOCAL_PRIOR)
 
-    def expect(self, model, p, c, y, request_id):
+    def expect(self, model, p, c, y, request_id, outcome):
         """Live the call in the reference; gives its error."""
         y += 0.0  # the ledger knows no negative zero
         if model not in self.expected:
             self.expected[model] = Model(Lived(model).adjust("opened", self.prior()))
         known = self.expected[model].requests
         if request_id in known:
-            assert known[request_id][:3] == (p, c, y), "the test asks only for what is possible"
-            return known[request_id][3]
-        self.expected[model].lived.call(p, c, y)
+            is_same = known[request_id][:4] == (p, c, y, outcome)
+            assert is_same, "the test asks only for what is possible"
+            return known[request_id][4]
+        given_up = outcome if outcome == "timeout" else None
+        self.expected[model].lived.call(p, c, y, outcome=given_up)
         error = y - self.expected[model].lived.entries[-1]["predicted_ms"]
         if request_id is not None:
-            known[request_id] = (p, c, y, error, self.expected[model].lived.last_seq)
+            last_seq = self.expected[model].lived.last_seq
+            known[request_id] = (p, c, y, outcome, error, last_seq)
         return error
 
     def conflicts(self, call):
-        model, p, c, y, request_id = call
+        model, p, c, y, request_id, outcome = call
         known = self.expected[model].requests if model in self.expected else {}
-        return request_id in known and known[request_id][:3] != (p, c, y)
+        return request_id in known and known[request_id][:4] != (p, c, y, outcome)
 
     @rule(call=calls)
     def record(self, call):
-        model, p, c, y, request_id = call
         if self.conflicts(call):
             heads = self.calibrator.heads()
             try:
-                self.calibrator.record(model, p, y, completion_tokens=c, request_id=request_id)
+                record(self.calibrator, call)
             except RequestConflictError:
                 assert self.calibrator.heads() == heads
                 return
             raise AssertionError("a conflict was not noticed")
-        error = self.calibrator.record(model, p, y, completion_tokens=c, request_id=request_id)
+        error = record(self.calibrator, call)
         assert error.hex() == float(self.expect(*call)).hex()
 
     def possible(self, batch):
@@ -137,7 +140,8 @@ class Histories(RuleBasedStateMachine):
         possible, ids = [], {}
         for call in batch:
             key = call[0], call[4]
-            same = call[4] is None or ids.setdefault(key, call[1:4]) == call[1:4]
+            numbers = (*call[1:4], call[5])
+            same = call[4] is None or ids.setdefault(key, numbers) == numbers
             if same and not self.conflicts(call):
                 possible.append(call)
         return possible
@@ -146,7 +150,8 @@ class Histories(RuleBasedStateMachine):
     def record_many(self, batch):
         possible = self.possible(batch)
         errors = self.calibrator.record_many(
-            Call(model, p, c, y, request_id=request_id) for model, p, c, y, request_id in possible
+            Call(model, p, c, y, request_id=request_id, outcome=outcome)
+            for model, p, c, y, request_id, outcome in possible
         )
         # Batches go model by model; the errors come in the order of the calls all the same.
         expected = [self.expect(*call) for call in possible]
@@ -325,13 +330,17 @@ class Histories(RuleBasedStateMachine):
             expected = self.expected[replay.model].lived
             entries = [entry for entry in expected.entries if entry["kind"] == "call"]
             counting = [entry for entry in expected.counting() if entry["kind"] == "call"]
-            assert replay.n == len(counting)
+            assert replay.n == sum(entry["outcome"] is None for entry in counting)
+            names = "seq", "prompt_tokens", "completion_tokens", "actual_ms", "predicted_ms"
             stored = [
-                (call.seq, call.prompt_tokens, call.completion_tokens, call.actual_ms)
+                (*(getattr(call, name) for name in names), call.outcome)
                 for call in self.calibrator.calls(replay.model)
             ]
-            names = "seq", "prompt_tokens", "completion_tokens", "actual_ms"
-            assert stored == [tuple(entry[name] for name in names) for entry in entries]
+            assert stored == [
+                (*(entry[name] for name in names), entry["outcome"] or "ok") for entry in entries
+            ]
+            stats = self.calibrator.get_stats(replay.model)
+            assert (stats.get("timeouts") or 0) == expected.timeouts()
 
     def teardown(self):
         if hasattr(self, "calibrator"):
@@ -372,7 +381,7 @@ class Archives(Histories):
         found = self.expected[model]
         found.lived = found.lived.archived(k)
         # What was archived is forgotten.
-        found.requests = {name: r for name, r in found.requests.items() if r[4] > k}
+        found.requests = {name: r for name, r in found.requests.items() if r[5] > k}
         if self.is_file and data.draw(st.booleans()):
             copy = self.calibrator.backup(self.name("copy"))
             with AdaptiveCalibrator(copy) as restored:
@@ -396,13 +405,14 @@ def rows_of(calls, count, kind):
             "completion_tokens": c,
             "actual_ms": y,
             "request_id": request_id or "",
+            "outcome": outcome,
         }
-        for i, (model, p, c, y, request_id) in enumerate(calls, count)
+        for i, (model, p, c, y, request_id, outcome) in enumerate(calls, count)
     ]
     if kind == "csv":
         lines = [",".join(map(str, row.values())) for row in rows]
         return "\n".join(
-            ["model,called_at,prompt_tokens,completion_tokens,actual_ms,request_id", *lines]
+            ["model,called_at,prompt_tokens,completion_tokens,actual_ms,request_id,outcome", *lines]
         )
     return "\n".join(
         json.dumps({name: value for name, value in row.items() if value != ""}) for row in rows
@@ -411,16 +421,22 @@ def rows_of(calls, count, kind):
 
 def record_and(transaction, calibrator, call, then):
     """Record inside this transaction, then do something else in it."""
-    model, p, c, y, request_id = call
-    checked = new_call(p, c, y, None, request_id, None)
+    model, p, c, y, request_id, outcome = call
+    checked = new_call(p, c, y, None, request_id, None, outcome)
     record_calls(transaction, model, (checked,), calibrator._opening(model))
     then()
 
 
+def record(calibrator, call):
+    model, p, c, y, request_id, outcome = call
+    return calibrator.record(
+        model, p, y, completion_tokens=c, request_id=request_id, outcome=outcome
+    )
+
+
 def record_and_die(calibrator, call, *, in_time):
-    model, p, c, y, request_id = call
     if in_time:
-        calibrator.record(model, p, y, completion_tokens=c, request_id=request_id)
+        record(calibrator, call)
     else:
         calibrator._ledger.write(
             record_and, calibrator, call, lambda: os.kill(os.getpid(), signal.SIGKILL)

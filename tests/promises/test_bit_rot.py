@@ -45,7 +45,9 @@ def _sound(tmp_path_factory):
 def call(i):
     request_id = f"request-{i}" if i % 2 else None
     details = {"ttft_ms": 1.5 * i} if i % 3 == 0 else None
-    return Call("mn"[i % 4 == 0], 10 * i, 5 * i + 1, 300.0 + 77 * i, None, request_id, details)
+    outcome = "timeout" if i % 10 == 7 else "ok"
+    numbers = (10 * i, 5 * i + 1, 300.0 + 77 * i)
+    return Call("mn"[i % 4 == 0], *numbers, None, request_id, details, outcome=outcome)
 
 
 def audited(path):

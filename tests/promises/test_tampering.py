@@ -76,6 +76,7 @@ def template(tmp_path_factory):
         calibrator.reset("n")
         calibrator.record("n", 10, 300.0, completion_tokens=5)
         calibrator.recalibrate(0.9)
+        calibrator.record("n", 10, 3000.0, completion_tokens=5, outcome="timeout")
         for i in range(5):
             calibrator.record(
                 "gone", 10 * i, 300.0 + 77 * i, completion_tokens=5 * i + 1, request_id=f"r-{i}"
@@ -182,6 +183,7 @@ ROWS = {
     "models": [("id = 2", "m", None), ("id = 4", "gone", None)],
     "calls": [
         ("model_id = 2 AND seq = 2", "m", 2),
+        ("model_id = 3 AND seq = 11", "n", 11),  # a time-out
         ("model_id = 2 AND seq = 9", "m", 9),
     ],
     "call_details": [

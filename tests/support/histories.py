@@ -33,7 +33,12 @@ milliseconds = st.floats(0, 1e280) | st.floats(0, 1e5) | st.sampled_from([0.0, 5
 
 calls = st.fixed_dictionaries(
     {"prompt_tokens": tokens, "completion_tokens": tokens, "actual_ms": milliseconds},
-    optional={"called_at": times, "request_id": texts, "details": details},
+    optional={
+        "called_at": times,
+        "request_id": texts,
+        "details": details,
+        "outcome": st.sampled_from(["ok", "timeout"]),
+    },
 )
 steps = st.one_of(
     st.tuples(st.just("record"), models, calls),
@@ -78,6 +83,7 @@ def record_two_models(calibrator: AdaptiveCalibrator, count: int, mark: str = ""
                 "called_at": soon(i),
                 "request_id": f"{mark}{i}" if i % 3 else None,
                 "details": {"i": i} if i % 5 == 0 else None,
+                "outcome": "timeout" if i % 11 == 10 else "ok",
             }
             for i in range(count)
         )

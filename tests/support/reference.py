@@ -419,6 +419,16 @@ class Lived:
         gone = voided_seqs(self.entries)
         return [entry for entry in self.entries if entry["seq"] not in gone]
 
+    def timeouts(self) -> int:
+        """How many time-outs count since the history began, or began anew."""
+        found = 0
+        for entry in self.counting():
+            if entry["kind"] == "call":
+                found += entry["outcome"] == "timeout"
+            elif entry["kind"] not in CLAIMS:
+                found = 0
+        return found
+
     def updated(self) -> int:
         """When the state of a replay last changed: with the last call since it was set."""
         for entry in reversed(self.counting()):

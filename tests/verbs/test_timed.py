@@ -129,3 +129,45 @@ def test_only_known_attributes_can_be_set(calibrator):
     with pytest.raises(AttributeError), calibrator.timed("m", 1) as call:
         call.completion_token = 1
     assert calibrator.heads() == []
+
+
+# -- time-outs ------------------------------------------------------------------------------
+
+
+def give_up(call, **fields):
+    """Tell the call that it was given up, and fail as a client does."""
+    for name, value in {"outcome": "timeout", **fields}.items():
+        setattr(call, name, value)
+    raise TimeoutError
+
+
+def test_a_block_that_gives_its_call_up_records_a_time_out(calibrator):
+    with calibrator.timed("m", 512) as call:
+        call.outcome = "timeout"
+    (recorded,) = calibrator.calls()
+    assert (recorded.outcome, recorded.completion_tokens) == ("timeout", 0)
+    assert call.error_ms == recorded.actual_ms - 556.0
+    assert calibrator.calibration("m").sample_count == 0
+
+
+def test_a_time_out_is_recorded_though_the_block_ends_in_its_exception(calibrator):
+    with pytest.raises(TimeoutError), calibrator.timed("m", 512) as call:
+        give_up(call, completion_tokens=7)
+    (recorded,) = calibrator.calls()
+    assert (recorded.outcome, recorded.completion_tokens) == ("timeout", 7)
+
+
+def test_an_exception_alone_records_no_time_out(calibrator):
+    with pytest.raises(TimeoutError), calibrator.timed("m", 512):
+        raise TimeoutError
+    assert calibrator.heads() == []
+
+
+@pytest.mark.parametrize(("name", "value"), [("completion_tokens", -1), ("outcome", "error")])
+def test_the_blocks_exception_wins_over_a_time_out_that_is_refused(calibrator, name, value):
+    with pytest.raises(TimeoutError) as raised, calibrator.timed("m", 512) as call:
+        give_up(call, **{name: value})
+    (note,) = raised.value.__notes__
+    assert note.startswith("Its call is not in the ledger: ")
+    assert name in note
+    assert calibrator.heads() == []

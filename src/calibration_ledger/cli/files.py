@@ -109,7 +109,8 @@ def import_(
 
 
 def _told(report: ImportReport) -> str:
-    parts = [f"{text.count(report.recorded, 'call')} recorded"]
+    timeouts = f" ({report.timeouts} of them time-outs)" if report.timeouts else ""
+    parts = [f"{text.count(report.recorded, 'call')} recorded{timeouts}"]
     if report.adjustments:
         parts.append(f"{text.count(report.adjustments, 'adjustment')} recorded")
     if report.already:

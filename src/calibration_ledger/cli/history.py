@@ -60,7 +60,8 @@ def history(
 ) -> None:
     """List the calls as they were recorded.
 
-    They are sorted by model, then in the order of recording. Without --last, --all, --since or
+    They are sorted by model, then in the order of recording. A time-out is a call that was given
+    up: it would have taken at least as long. Without --last, --all, --since or
     --until: the newest 20 of each model. With --json: JSON lines, a call each, which stream
     however long the history is, and which `calib import jsonl` reads.
     """
@@ -110,5 +111,13 @@ def _row(call: Call) -> list[str | Cell]:
         text.number(call.actual_ms),
         text.number(call.predicted_ms),
         text.signed(call.error_ms),
-        Cell("voided", "bad") if call.voided else "",
+        _mark(call),
     ]
+
+
+def _mark(call: Call) -> str | Cell:
+    """What is special about a call; a time-out took at least as long as it says."""
+    timeout = "" if call.outcome == "ok" else "time-out"
+    if call.voided:
+        return Cell(", ".join(filter(None, ["voided", timeout])), "bad")
+    return Cell(timeout, "dim") if timeout else ""

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from calibration_ledger.calibrator import AdaptiveCalibrator
+    from calibration_ledger.core.values import Outcome, RecordedCall
     from calibration_ledger.rules import RuleName
 
 
@@ -60,6 +61,13 @@ if TYPE_CHECKING:
     metavar="KEY=VALUE",
     help="What else was measured, such as ttft_ms=80.5. May be given several times.",
 )
+@click.option(
+    "--outcome",
+    type=click.Choice(["ok", "timeout"]),
+    default="ok",
+    show_default=True,
+    help="`timeout`: it was given up after --actual-ms. It is kept, and no rule learns it.",
+)
 @click.option("--strict", is_flag=True, help="Refuse a call that looks wrong.")
 @rule_options
 @json_option
@@ -74,6 +82,7 @@ def record(
     request_id: str | None,
     called_at: datetime | None,
     details: dict[str, Any] | None,
+    outcome: Outcome,
     strict: bool,
     alpha: float | None,
     rule: RuleName | None,
@@ -93,7 +102,14 @@ def record(
     with session.writing(alpha, rule) as calibrator:
         recorded = calibrator.record_call(
             Call(
-                model, prompt_tokens, completion_tokens, actual_ms, called_at, request_id, details
+                model,
+                prompt_tokens,
+                completion_tokens,
+                actual_ms,
+                called_at,
+                request_id,
+                details,
+                outcome=outcome,
             ),
             strict=strict,
         )
@@ -110,22 +126,28 @@ def record(
             "prompt_tokens": prompt_tokens,
             "completion_tokens": completion_tokens,
             "actual_ms": actual_ms + 0.0,  # the ledger knows no -0.0 either
+            "outcome": outcome,
             "error_ms": recorded.error_ms,
             "seq": recorded.seq,
             "added": recorded.is_new,
         }
         print_json({**call, "prediction": prediction})
     else:
-        say(
-            f"{model}: {'' if recorded.is_new else 'recorded already, nothing added: '}"
-            f"error {text.signed(recorded.error_ms)} ms ({text.number(actual_ms)} measured, "
-            f"{text.number(actual_ms - recorded.error_ms)} predicted), entry {recorded.seq}"
-        )
+        already = "" if recorded.is_new else "recorded already, nothing added: "
+        say(f"{model}: {already}{_measured(actual_ms, recorded, outcome)}, entry {recorded.seq}")
         if prediction is not None:
             say(f"now predicts {describe(prediction)}")
             say(ground)
     if ignored is not None:
         note(ignored)
+
+
+def _measured(actual_ms: float, recorded: RecordedCall, outcome: Outcome) -> str:
+    actual, predicted = map(text.number, (actual_ms, actual_ms - recorded.error_ms))
+    if outcome == "timeout":
+        return f"given up after {actual} ms ({predicted} predicted), kept and not learnt"
+    error = text.signed(recorded.error_ms)
+    return f"error {error} ms ({actual} measured, {predicted} predicted)"
 
 
 def _ignored(

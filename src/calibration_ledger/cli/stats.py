@@ -83,10 +83,11 @@ def stats(
     they took. Where that is below 30 %, the model is calibrated; else it is learning. Where a model
     has become slower or faster of late, that is shown as its drift; see `calib drift`.
 
+    Calls that were given up are counted as "time-outs", and are in no other figure.
+
     With --since, --until or --by-day: the calls of that time in figures, each as it was predicted
     before it was learnt. "to now" is the median of what they took over what is predicted of their
-    tokens now: where it changes from day to day, the model has, whatever was asked of it. Time-outs
-    are only counted.
+    tokens now: where it changes from day to day, the model has, whatever was asked of it.
 
     With --json: the figures that get_stats() gives, unrounded, of the one model or as a list; of a
     time, those that stats() gives.
@@ -108,11 +109,10 @@ def stats(
         print_json(told if model is None else told[0])
     elif rows:
         drifts = {one["model"]: drift for one in rows if (drift := one.get("drift")) is not None}
+        _print(rows, has_drifts=bool(drifts))
         if drifts:
-            print_table(COLUMNS + DRIFT_COLUMNS, (_row(one) + _drift(one) for one in rows))
             note(hint_of_drift(drifts, session))
         else:
-            print_table(COLUMNS, map(_row, rows))
             advice = advice or patience(rows, session)
         if advice:
             note(advice)
@@ -177,6 +177,16 @@ def _dict(figures: ModelStats) -> dict[str, Any]:
     if "last_updated" in figures:
         told["last_updated"] = iso_from_seconds(figures["last_updated"])
     return told
+
+
+def _print(rows: Sequence[ModelStats], *, has_drifts: bool) -> None:
+    lines = [_row(one) + (_drift(one) if has_drifts else []) for one in rows]
+    columns = COLUMNS + DRIFT_COLUMNS * has_drifts
+    if any(one.get("timeouts") for one in rows):
+        columns = (*columns[:2], *TIMEOUTS, *columns[2:])
+        for one, line in zip(rows, lines, strict=True):
+            line.insert(2, str(one.get("timeouts") or 0))
+    print_table(columns, lines)
 
 
 def _row(figures: ModelStats) -> list[str | Cell]:

@@ -136,6 +136,7 @@ class NewestCalls:
     newest_calls: int | None = None
     mean_actual_ms: float | None = None
     median_absolute_percentage_error: float | None = None
+    timeouts: int | None = None
 
     @property
     def is_calibrated(self) -> bool:
@@ -161,7 +162,8 @@ class ModelStats(TypedDict):
 
     The newest calls, of which three figures tell, are the newest 100 that the ledger holds since
     the model was opened, a state of it was imported or it was reset. Voided calls are not among
-    them, and archived ones are not in the ledger any more. The first calls of a model count like
+    them, and archived ones are not in the ledger any more; time-outs
+    are counted apart. The first calls of a model count like
     all others. A call's error is that of the prediction made before it was learnt, as
     `calls()` gives it; but calls from before the newest recalibration or voiding are held against
     the calibration that it set, because what had predicted them is gone.
@@ -183,6 +185,9 @@ class ModelStats(TypedDict):
             less than predicted, in percent of what they took. The exact median; calls of 0 ms are
             left out; None for none.
         is_calibrated: whether that is below 30 %, and of 10 calls or more.
+        timeouts: how many calls were given up, of all that the ledger holds since the model was
+            opened, a state of it was imported or it was reset. They are in no other figure. A model
+            with 0 calls has this one only if there are some.
         drift: how the model has changed of late, by its newest 200 calls; None if it has not, if
             there are fewer than 40, or if the ledger is damaged there.
         status: how many calls were learnt, in words: `uncalibrated (prior only)`, `warming up`, or
@@ -204,6 +209,7 @@ class ModelStats(TypedDict):
     mean_actual_ms: NotRequired[float | None]
     median_absolute_percentage_error: NotRequired[float | None]
     is_calibrated: NotRequired[bool]
+    timeouts: NotRequired[int | None]
     drift: NotRequired[Drift | None]
     status: str
 

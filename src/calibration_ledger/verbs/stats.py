@@ -37,12 +37,13 @@ NEWEST = 100
 def stats_of(ledger: Ledger, forecasts: Forecasts, live: Stored, *, rounded: bool) -> ModelStats:
     """The figures of one model; see `ModelStats`."""
     stats = calibration_of(live.model, live.snapshot).stats(rounded=rounded)
-    if not live.snapshot.sample_count:
-        return stats
     try:
         newest = ledger.whole(live, newest_calls)
     except LedgerCorruptError:
         newest = NewestCalls()  # what was learnt is still there, and the audit finds the damage
+    if not live.snapshot.sample_count:
+        of_none = {"timeouts": newest.timeouts} if newest.timeouts else {}
+        return cast("ModelStats", {**stats, **of_none})
     drift = _drift(forecasts, live)
     if drift is not None and rounded:
         drift = Drift(drift.since, round(drift.factor, 2))
@@ -76,8 +77,9 @@ def newest_calls(history: ModelHistory) -> NewestCalls:
         ]
         claims = [one for one in history.adjustments if one.kind in CLAIMS]
         anew = next((one for one in reversed(claims) if not history.is_voided(one.seq)), None)
+        after = max(began, default=0)
         for seq, _, prompt, completion, actual, predicted, _ in history.newest(
-            NEWEST, max(began, default=0), timeouts=False
+            NEWEST, after, timeouts=False
         ):
             told = predicted
             if anew is not None and seq < anew.seq:
@@ -85,11 +87,13 @@ def newest_calls(history: ModelHistory) -> NewestCalls:
             latencies.append(actual)
             if actual:  # no percentage of nothing
                 shares.append(100.0 * abs(actual - told) / actual)
+        timeouts = history.count_timeouts(after, history.live.last_seq)
     return NewestCalls(
         len(latencies),
         # Not `sum`: since Python 3.12 it gives other last digits.
         reduce(add, latencies) / len(latencies) if latencies else None,
         median(shares) if shares else None,
+        timeouts,
     )
 
 
