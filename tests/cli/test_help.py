@@ -29,7 +29,7 @@ LEAVES = [path for path, command in ALL.items() if not isinstance(command, click
 def test_the_commands_of_the_design_are_there():
     assert set(LEAVES) >= {
         *[("predict",), ("record",), ("stats",), ("history",), ("replay",), ("recalibrate",)],
-        ("sweep",),
+        *[("sweep",), ("drift",)],
         *[("reset",), ("audit",), ("import",), ("export",), ("demo",)],
         *[
             ("db", "upgrade"),

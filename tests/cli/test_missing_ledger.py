@@ -3,6 +3,9 @@ import pytest
 READING = {
     "stats": ("stats",),
     "stats of one": ("stats", "m"),
+    "stats by day": ("stats", "--by-day"),
+    "drift": ("drift",),
+    "drift of some": ("drift", "m", "n", "--fail-above", 1),
     "history": ("history",),
     "replay": ("replay",),
     "recalibrate": ("recalibrate", "--alpha", 0.3, "--yes"),

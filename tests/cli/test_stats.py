@@ -81,6 +81,8 @@ def test_one_model_is_one_line(calib, filled):
 TYPO = {
     "stats": ("stats", "Tinny"),
     "stats as JSON": ("stats", "Tinny", "--json"),
+    "stats by day": ("stats", "Tinny", "--by-day"),
+    "drift": ("drift", "tiny", "Tinny"),
     "history": ("history", "Tinny"),
     "replay": ("replay", "Tinny"),
     "sweep": ("sweep", "Tinny"),

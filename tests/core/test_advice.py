@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from calibration_ledger.core.advice import CHECKS, FREE_LEAST, WAL_LARGE, diagnose
+from calibration_ledger.core.drift import Drift, ModelDrift
 from calibration_ledger.core.facts import (
     STATES,
     Activity,
@@ -209,6 +210,12 @@ ONE_ADVICE = {
     "a server that only reads": (
         with_server(is_read_only=True), False, "nothing can be recorded", []
     ),
+    "a model that has drifted is told": (
+        dataclasses.replace(FINE, drifts=(ModelDrift("a b", 200, Drift(14, 1.523)),)), False,
+        ("1 model became slower or faster: a b (the newest 14 calls took 1.52 times as long as "
+         "those before, for the same tokens). "),
+        [f"{CALIB} stats --by-day -- 'a b'", f"{CALIB} sweep -- 'a b'"],
+    ),
 }  # fmt: skip
 
 
@@ -219,6 +226,14 @@ def test_each_fact_has_its_advice(facts, needs_action, said, commands):
     advice = only(facts)
     assert (advice.needs_action, list(advice.commands)) == (needs_action, commands)
     assert said in advice.text
+
+
+def test_of_many_models_that_have_drifted_some_are_named_and_the_others_counted():
+    drifts = tuple(ModelDrift(name, 200, Drift(14, 1.5)) for name in "abcde")
+    text = only(dataclasses.replace(SERVER, drifts=drifts)).text
+    assert text.startswith("5 models became slower or faster: a (the newest 14 calls")
+    assert "; c (the newest 14 calls took 1.50 times as long" in text
+    assert ", and 2 others. See" in text
 
 
 @pytest.mark.parametrize(

@@ -542,6 +542,7 @@ def test_a_ledger_on_a_server(postgres, database):
         assert (facts.synchronous, facts.journal_mode, facts.file) == ("normal", None, None)
         assert dict(facts.rows)["calls"] == 1
         assert (facts.last_entry.model, facts.last_entry.at) == ("m", START)
+        assert (facts.obstacles, facts.unanswered, facts.drifts) == ((), (), ())
         server = facts.server
         assert server.database_bytes > server.ledger_bytes > 0
         assert server.isolation == "read committed"

@@ -38,6 +38,8 @@ SIGNATURES = {
     "calibration": "model",
     "get_stats": "model, *, rounded=True",
     "all_stats": "*, uncalibrated=False, rounded=True",
+    "stats": "model=None, *, since=None, until=None, by_day=False, progress=None",
+    "drift": "model=None",
     "reset": "model=None",
     "calls": "model=None, *, since=None, until=None, last=None",
     "replay": "alpha=None, rule=None, *, model=None, since=None, until=None, progress=None",

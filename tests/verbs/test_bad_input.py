@@ -106,6 +106,8 @@ for _name, _value in MODELS.items():
     case(f"get_stats model {_name}")(lambda c, v=_value: c.get_stats(v))
     if _value is not None:
         case(f"reset model {_name}")(lambda c, v=_value: c.reset(v))
+        case(f"drift model {_name}")(lambda c, v=_value: c.drift([v]))
+        case(f"stats model {_name}")(lambda c, v=_value: c.stats(v))
         case(f"calls model {_name}")(lambda c, v=_value: c.calls(v))
         case(f"replay model {_name}")(lambda c, v=_value: c.replay(model=v))
         case(f"recalibrate model {_name}")(lambda c, v=_value: c.recalibrate(0.5, model=v))
@@ -118,6 +120,8 @@ for _name, _value in TIMES.items():
     case(f"record_many called_at {_name}")(lambda c, v=_value: record_many_with(c, called_at=v))
     case(f"calls since {_name}")(lambda c, v=_value: c.calls(since=v))
     case(f"calls until {_name}")(lambda c, v=_value: c.calls(until=v))
+    case(f"stats since {_name}")(lambda c, v=_value: c.stats(since=v))
+    case(f"stats until {_name}")(lambda c, v=_value: c.stats(until=v, by_day=True))
     case(f"replay since {_name}")(lambda c, v=_value: c.replay(since=v))
     case(f"replay until {_name}")(lambda c, v=_value: c.replay(until=v))
 for _name, _value in DETAILS.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf, nan
 from typing import TYPE_CHECKING
 
 import click
@@ -26,6 +27,26 @@ COLUMNS = (
 )
 
 
+def slower(value: str) -> float:
+    """Read a factor from 1."""
+    return _factor(value, 1.0, inf, "from 1, such as 1.3")
+
+
+def faster(value: str) -> float:
+    """Read a factor from 0 to 1."""
+    return _factor(value, 0.0, 1.0, "from 0 to 1, such as 0.7")
+
+
+def _factor(value: str, least: float, most: float, must: str) -> float:
+    try:
+        factor = float(value)
+    except ValueError:
+        factor = nan
+    if not least <= factor <= most:  # which is true of NaN, where click's own range lets it pass
+        raise click.BadParameter(f"{value!r} is no factor {must}.")
+    return factor
+
+
 @click.command(
     epilog=examples(
         "calib drift",
@@ -36,13 +57,13 @@ COLUMNS = (
 @click.argument("models", nargs=-1, metavar="[MODEL]...")
 @click.option(
     "--fail-above",
-    type=click.FloatRange(min=1.0),
+    type=slower,
     metavar="FACTOR",
     help="Exit with code 3 if a model takes more than FACTOR times as long: 1.3, say.",
 )
 @click.option(
     "--fail-below",
-    type=click.FloatRange(min=0.0, max=1.0),
+    type=faster,
     metavar="FACTOR",
     help="Exit with code 3 if a model takes less than FACTOR times as long: 0.7, say.",
 )
@@ -79,7 +100,7 @@ def drift(
     told = {one.model: one.drift for one in found if one.drift is not None}
     if told and not as_json:
         note(hint(told, session))
-    above, below = fail_above or float("inf"), fail_below or 0.0
+    above, below = fail_above or inf, fail_below or 0.0
     failed = [name for name, one in told.items() if not below <= one.factor <= above]
     if failed:
         note(f"{text.count(len(failed), 'model')} drifted too far: nothing was changed.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING
 
 from calibration_ledger.cli import text
@@ -33,4 +34,4 @@ def hint(drifts: Mapping[str, Drift], session: Session) -> str:
 
 
 def _size(drift: Drift) -> float:
-    return max(drift.factor, 1.0 / drift.factor if drift.factor else float("inf"))
+    return max(drift.factor, 1.0 / drift.factor if drift.factor else inf)

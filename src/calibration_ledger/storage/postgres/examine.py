@@ -287,7 +287,8 @@ class _Examination:
         constraints = [
             str(constraint.name)
             for table in metadata.tables.values()
-            for constraint in table.constraints
+            for part in (table, *table.columns)
+            for constraint in part.constraints
         ]
         found = self._ask(_FOREIGN, sorted(metadata.tables), columns, constraints)
         return tuple(what for (what,) in found)
