@@ -131,7 +131,10 @@ def line_in_hindsight(_model, calls):
 
 
 COLUMNS = {
-    **{f"{rule.name} {rule.default_alpha:g}": by_rule(rule, rule.default_alpha) for rule in RULES},
+    **{
+        f"{rule.version} {rule.default_alpha:g}": by_rule(rule, rule.default_alpha)
+        for rule in RULES
+    },
     "ema, best alpha": best_ema,
     "river sgd": river_sgd,
     "bayesian ridge": windowed(bayesian_ridge, 1),

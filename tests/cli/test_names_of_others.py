@@ -21,7 +21,7 @@ def test_a_suggested_command_takes_no_name_for_an_option(calib, run, ledger_path
     hint = calib("stats", "--", "-good").stderr.rpartition(": ")[2]
     assert shlex.split(hint)[-2:] == ["--", "-good"]
     with AdaptiveCalibrator(ledger_path) as calibrator:
-        assert calibrator.calibration("--yes").rule == "kalman.1"
+        assert calibrator.calibration("--yes").rule == "kalman.2"
         assert calibrator.calibration("-good").rule == "ema.1"
 
 

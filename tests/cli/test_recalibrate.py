@@ -129,7 +129,7 @@ def test_the_best_is_asked_for_even_for_one_model(calib, longer):
     assert alphas(longer) == [0.15, 0.15]
     no = run_in_terminal("--ledger", longer, "recalibrate", "x y", "--best", typed="n\n")
     assert no.code == 1
-    assert "x y: kalman.1, alpha" in no.out
+    assert "x y: kalman.2, alpha" in no.out
     assert f"Recalibrate the model x y in {longer}" in no.out
     assert alphas(longer) == [0.15, 0.15]
 

@@ -41,7 +41,7 @@ def test_each_model_has_its_best_and_its_live_figures(calib, swept):
 
 def test_the_winner_comes_with_the_command_that_adopts_it(calib, swept):
     last = calib("sweep", "a").stdout.splitlines()[-1]
-    assert last.startswith("best: kalman.1 ")
+    assert last.startswith("best: kalman.2 ")
     command = last.partition("Adopt it: calib ")[2].split()
     calib(*command)
     assert calib("sweep", "a").stdout.splitlines()[-1].startswith("the live calibration is as good")
@@ -85,7 +85,7 @@ def test_what_is_too_close_to_tell_is_not_adopted(calib, ledger_path):
         assert calibrator.recalibrate(best=True) == []
         heads = calibrator.heads()
     last = calib("sweep").stdout.splitlines()[-1]
-    assert last.startswith("too close to tell: the lead of kalman.1 ")
+    assert last.startswith("too close to tell: the lead of kalman.2 ")
     result = calib("recalibrate", "--best", "--yes")
     assert result.stdout == ""
     assert "too close to tell" in result.stderr

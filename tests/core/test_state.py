@@ -10,7 +10,7 @@ import pytest
 from calibration_ledger.core.entries import Snapshot
 from calibration_ledger.core.state import State, calibration_of
 from calibration_ledger.errors import LedgerCorruptError, NotFiniteError
-from calibration_ledger.rules import EMA, KALMAN
+from calibration_ledger.rules import EMA, KALMAN, RULES
 
 PRIOR = (0.5, 8.0, 300.0)
 
@@ -21,14 +21,14 @@ def lived(rule):
     return state
 
 
-@pytest.mark.parametrize("rule", [EMA, KALMAN])
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.version)
 def test_a_state_that_starts_is_its_prior_with_counts_of_nothing(rule):
     state = State.from_prior(rule, 0.2, PRIOR, 7)
     assert (state.rule, state.alpha, state.sample_count, state.updated_at) == (rule, 0.2, 0, 7)
     assert state.numbers == [*PRIOR, 0.0, 0.0, *rule.extra_start(PRIOR)]
 
 
-@pytest.mark.parametrize("rule", [EMA, KALMAN])
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.version)
 def test_a_state_comes_back_from_its_snapshot_and_from_the_entry_that_sets_it(rule):
     state = lived(rule)
     assert State.from_snapshot(state.snapshot()).same_as(state)
@@ -38,7 +38,7 @@ def test_a_state_comes_back_from_its_snapshot_and_from_the_entry_that_sets_it(ru
     assert state.adjustment(3, "reset", 11).note is None
 
 
-@pytest.mark.parametrize("rule", [EMA, KALMAN])
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.version)
 def test_a_copy_goes_another_way(rule):
     state = lived(rule)
     copy, before = state.copy(), state.bits()
@@ -63,7 +63,7 @@ def test_states_that_differ_in_any_part_are_not_the_same(part):
     assert not state.same_as(other)
 
 
-@pytest.mark.parametrize("rule", [EMA, KALMAN])
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.version)
 def test_what_is_handed_out_is_the_whole_state(rule):
     state = lived(rule)
     given = asdict(state.calibration("m"))

@@ -169,7 +169,7 @@ def test_blocks_of_full_length_give_the_same(start):
 
 
 @pytest.mark.usefixtures("small_blocks")
-@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.version)
 def test_a_replay_alone_is_refused_with_the_same_words(start, rule):
     lived = Lived().adjust("opened", Ema(0.15, *LOCAL_PRIOR))
     for i in range(30):

@@ -5,17 +5,18 @@ import pytest
 from calibration_ledger.core.priors import Prior
 from calibration_ledger.core.state import State, learn_columns
 from calibration_ledger.core.values import confidence_of
-from calibration_ledger.rules import EMA, KALMAN, predict_ms
-from support import reference, reference_kalman
+from calibration_ledger.rules import EMA, KALMAN, KALMAN_1, RULES, predict_ms
+from support import reference, reference_kalman, reference_kalman_2
 from support.any_numbers import hexed
 from support.reference_kalman import NUMBERS
 
 CASES = [
     *((EMA, trace) for trace in reference.load_traces()),
-    *((KALMAN, trace) for trace in reference_kalman.load_traces()),
+    *((KALMAN_1, trace) for trace in reference_kalman.load_traces()),
+    *((KALMAN, trace) for trace in reference_kalman_2.load_traces()),
 ]
 each_trace = pytest.mark.parametrize(
-    ("rule", "trace"), CASES, ids=[f"{rule.name} {trace['name']}" for rule, trace in CASES]
+    ("rule", "trace"), CASES, ids=[f"{rule.version} {trace['name']}" for rule, trace in CASES]
 )
 
 
@@ -67,7 +68,7 @@ def test_a_trace_folded_in_one_column_ends_in_the_same_bits(rule, trace):
         assert hexed(state.numbers) == numbers_of(rule, steps[-1])
 
 
-@pytest.mark.parametrize("rule", [EMA, KALMAN], ids=lambda rule: rule.name)
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.version)
 def test_folding_no_call_changes_nothing(rule):
     before = start(rule, Prior(0.5, 8.0, 300.0))
     before[3:5] = [1.0, 2.0]

@@ -67,5 +67,5 @@ def ask(calibrator: AdaptiveCalibrator) -> None:
     for one in calibrator.suggest():
         calibrator.recalibrate(one.alpha, one.rule, model=one.model)
     calibrator.replay(rule=calibrator.rule)
-    calibrator.sweep(rules=["ema", "kalman.1"])
+    calibrator.sweep(rules=["ema", "kalman.1", "kalman.2"])
     calibrator.sweep(rules="emma")  # type: ignore[arg-type]

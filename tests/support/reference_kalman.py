@@ -1,4 +1,4 @@
-"""The rule `kalman`, written down a second time with lists and loops, as a textbook has it.
+"""The rule `kalman.1`, written down a second time with lists and loops, as a textbook has it.
 
     python tests/support/reference_kalman.py > tests/conformance/kalman_vectors.jsonl
 
@@ -158,8 +158,14 @@ def scenarios() -> dict[str, tuple[float, tuple[float, ...], list[tuple[int, int
     }
 
 
-def trace(name: str, alpha: float, prior: tuple[float, ...], calls: list[Any]) -> dict[str, Any]:
-    kalman = Kalman(alpha, list(prior))
+def trace(
+    name: str,
+    alpha: float,
+    prior: tuple[float, ...],
+    calls: list[Any],
+    rule: type[Kalman] = Kalman,
+) -> dict[str, Any]:
+    kalman = rule(alpha, list(prior))
     steps = []
     for p, c, y in calls:
         predicted, error = kalman.learn(p, c, y)

@@ -7,10 +7,15 @@ import pytest
 
 from calibration_ledger import AdaptiveCalibrator
 from calibration_ledger.errors import InvalidInputError, LedgerCorruptError, NotFiniteError
-from calibration_ledger.rules import EMA, KALMAN, RULES
-from support.reference_kalman import NUMBERS, load_traces
+from calibration_ledger.rules import EMA, KALMAN, KALMAN_1, RULES
+from support import reference_kalman, reference_kalman_2
+from support.reference_kalman import NUMBERS
 
-TRACES = {trace["name"]: trace for trace in load_traces()}
+TRACES = {
+    (rule.version, trace["name"]): trace
+    for rule, reference in ((KALMAN_1, reference_kalman), (KALMAN, reference_kalman_2))
+    for trace in reference.load_traces()
+}
 
 
 def hexed(calibration):
@@ -25,13 +30,13 @@ def hexed(calibration):
     return [float(number).hex() for number in numbers]
 
 
-@pytest.mark.parametrize("name", TRACES)
-def test_each_step_of_a_kalman_trace_is_lived_to_the_bit(ledger_path, name):
-    trace = TRACES[name]
+@pytest.mark.parametrize(("rule", "name"), TRACES)
+def test_each_step_of_a_kalman_trace_is_lived_to_the_bit(ledger_path, rule, name):
+    trace = TRACES[rule, name]
     prior = tuple(map(float.fromhex, trace["prior"]))
     alpha = float.fromhex(trace["alpha"])
     with AdaptiveCalibrator(
-        ledger_path, alpha, rule="kalman", prior=lambda _: prior, durability="normal"
+        ledger_path, alpha, rule=rule, prior=lambda _: prior, durability="normal"
     ) as calibrator:
         for step in trace["steps"]:
             p, c, y = step["prompt_tokens"], step["completion_tokens"], step["actual_ms"]
@@ -46,20 +51,20 @@ def test_each_step_of_a_kalman_trace_is_lived_to_the_bit(ledger_path, name):
 
 def test_a_rules_own_alpha_serves_where_none_is_given():
     for rule in RULES:
-        with AdaptiveCalibrator(":memory:", rule=rule.name) as calibrator:
+        with AdaptiveCalibrator(":memory:", rule=rule.version) as calibrator:
             assert (calibrator.rule, calibrator.alpha) == (rule.version, rule.default_alpha)
-        with AdaptiveCalibrator(":memory:", 0.15, rule=rule.name) as calibrator:
+        with AdaptiveCalibrator(":memory:", 0.15, rule=rule.version) as calibrator:
             assert calibrator.alpha == 0.15
 
 
-@pytest.mark.parametrize("rule", [rule.name for rule in RULES])
+@pytest.mark.parametrize("rule", [rule.version for rule in RULES])
 def test_a_model_lives_under_its_rule_whatever_others_open_theirs_with(ledger, make_call, rule):
     with AdaptiveCalibrator(ledger, rule=rule) as calibrator:
         calibrator.record_many(make_call(i, "mine") for i in range(30))
     with AdaptiveCalibrator(ledger) as other:
         other.record_many(make_call(i, "mine") for i in range(30, 40))
         other.record("mine", 10, 400.0, completion_tokens=5, request_id="r")
-        assert other.calibration("mine").rule.startswith(rule)
+        assert other.calibration("mine").rule == rule
         (replay,) = other.replay()
         assert replay.calibration == other.calibration("mine")
         assert other.audit() == []
@@ -83,6 +88,35 @@ def test_another_rule_is_tried_adopted_and_left_again(calibrator, make_call):
     assert calibrator.calibration("timmy:v0.1-q4").rule == EMA.version
     assert calibrator.calibration("timmy:v0.1-q4").alpha == EMA.default_alpha
     assert calibrator.calibration("timmy:v0.1-q4").rule_state == ()
+
+
+def test_a_ledger_keeps_the_first_version_of_a_rule_until_it_is_recalibrated(ledger, make_call):
+    with AdaptiveCalibrator(ledger, rule="kalman.1") as older:
+        older.record_many(make_call(i, "m") for i in range(40))
+        older.recalibrate(0.02)
+    with AdaptiveCalibrator(ledger, rule="kalman") as calibrator:
+        calibrator.record_many(make_call(i, "m") for i in range(40, 60))
+        live = calibrator.calibration("m")
+        assert (live.rule, live.alpha) == ("kalman.1", 0.02)
+        assert [one.calibration for one in calibrator.replay()] == [live]
+        assert calibrator.replay(0.05)[0].rule == "kalman.1", "an alpha alone keeps the version"
+        calibrator.recalibrate(0.03)
+        assert calibrator.calibration("m").rule == "kalman.1"
+        assert calibrator.audit() == []
+        heads = calibrator.heads()
+        calibrator.record("new", 10, 400.0, completion_tokens=5)
+        assert calibrator.calibration("new").rule == "kalman.2"
+        (moved, _) = calibrator.recalibrate(rule="kalman")
+        live = calibrator.calibration("m")
+        assert (live.rule, live.alpha) == ("kalman.2", 0.03)
+        assert live == moved.calibration
+        calibrator.record_many(make_call(i, "m") for i in range(60, 70))
+        (replayed,) = calibrator.replay(model="m")
+        assert replayed.calibration == calibrator.calibration("m")
+        assert calibrator.audit(heads=heads) == []
+        calibrator.recalibrate(rule="kalman.1", model="m")
+        assert calibrator.calibration("m").rule == "kalman.1"
+        assert calibrator.audit() == []
 
 
 def test_a_ledger_of_another_rule_moves_whole(ledger, tmp_path, make_call):
@@ -110,7 +144,7 @@ def test_the_state_is_told_and_taken_as_a_dict(calibrator):
 
 
 def test_what_cannot_stay_finite_is_refused_and_changes_nothing(ledger):
-    with AdaptiveCalibrator(ledger, rule="kalman", prior=lambda _: (1e150,) * 3) as calibrator:
+    with AdaptiveCalibrator(ledger, rule="kalman", prior=lambda _: (1e154,) * 3) as calibrator:
         with pytest.raises(NotFiniteError, match="would not stay finite"):
             calibrator.record("m", 1, 1.0, completion_tokens=1)
         assert calibrator.all_stats() == []
@@ -136,4 +170,4 @@ def test_an_alpha_out_of_range_is_refused_for_every_rule():
     for rule in RULES:
         for alpha in (0.0, 1.5, float("nan")):
             with pytest.raises(InvalidInputError):
-                AdaptiveCalibrator(":memory:", alpha, rule=rule.name)
+                AdaptiveCalibrator(":memory:", alpha, rule=rule.version)

@@ -147,7 +147,7 @@ def test_a_recalibration_that_is_voided_loses_its_rule_and_alpha(poisoned):
     assert numbers(poisoned.calibration("m")) == before
     poisoned.void("m", seq=32)
     found = poisoned.calibration("m")
-    assert (found.rule, found.alpha) == ("kalman.1", 0.6)
+    assert (found.rule, found.alpha) == ("kalman.2", 0.6)
 
 
 def test_a_recalibration_stays_adopted_when_calls_before_it_are_voided(poisoned, make_call):

@@ -11,8 +11,9 @@ from calibration_ledger.errors import NoSuchRuleError, StoredRuleError, shown
 from calibration_ledger.rules.base import Rule, RuleName, predict_ms
 from calibration_ledger.rules.ema import EMA
 from calibration_ledger.rules.kalman import KALMAN
+from calibration_ledger.rules.kalman_1 import KALMAN_1
 
-RULES: tuple[Rule, ...] = (EMA, KALMAN)
+RULES: tuple[Rule, ...] = (EMA, KALMAN_1, KALMAN)
 """Every rule version that this program knows; of one name, the newest is last."""
 
 KNOWN_RULES: dict[str, Rule] = {rule.version: rule for rule in RULES}
@@ -28,6 +29,7 @@ _KNOWN = ", ".join(sorted(_BY_NAME))
 __all__ = [
     "EMA",
     "KALMAN",
+    "KALMAN_1",
     "KNOWN_RULES",
     "NEWEST_RULES",
     "RULES",

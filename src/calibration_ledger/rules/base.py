@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     ]
 
 
-RuleName = Literal["ema", "kalman", "ema.1", "kalman.1"]
+RuleName = Literal["ema", "kalman", "ema.1", "kalman.1", "kalman.2"]
 """What names a rule: its name, which stands for its newest version, or a version."""
 
 COMMON_NUMBERS = (
