@@ -11,12 +11,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import wraps
-from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, get_args
+from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, cast, get_args
 
 from calibration_ledger.core.doubt import looks_usual
 from calibration_ledger.core.priors import check_prior, checked_prior, default_prior
 from calibration_ledger.core.replay import Window
-from calibration_ledger.core.state import State, calibration_of
+from calibration_ledger.core.settings import rule_of_new
+from calibration_ledger.core.state import calibration_of
 from calibration_ledger.core.validation import (
     check_alpha,
     check_durability,
@@ -53,6 +54,7 @@ from calibration_ledger.verbs import audit, calls, drift, rank, replay, stats, s
 from calibration_ledger.verbs.doubt import Recent, refuse_doubtful, warn_of_doubtful
 from calibration_ledger.verbs.forecast import Forecasts
 from calibration_ledger.verbs.record import (
+    Start,
     Unopened,
     checked_call,
     checked_calls,
@@ -63,6 +65,7 @@ from calibration_ledger.verbs.record import (
     reset_models,
     write_calls,
 )
+from calibration_ledger.verbs.rule import default_rule, set_default_rule
 from calibration_ledger.verbs.sweep import WARM_UP
 
 if TYPE_CHECKING:
@@ -75,7 +78,6 @@ if TYPE_CHECKING:
 
     from calibration_ledger.core.coverage import ForecastReplay
     from calibration_ledger.core.drift import ModelDrift
-    from calibration_ledger.core.entries import Adjustment
     from calibration_ledger.core.facts import Diagnosis
     from calibration_ledger.core.forecast import Forecast
     from calibration_ledger.core.rank import RankBy
@@ -83,6 +85,7 @@ if TYPE_CHECKING:
     from calibration_ledger.core.validation import Durability
     from calibration_ledger.core.values import (
         ArchiveReport,
+        DefaultRule,
         Distribution,
         ExportReport,
         Finding,
@@ -251,7 +254,7 @@ class AdaptiveCalibrator:
         ledger: str | os.PathLike[str] | None = None,
         alpha: float | None = None,
         *,
-        rule: RuleName = "ema",
+        rule: RuleName | None = None,
         prior: Callable[[str], tuple[float, float, float]] | None = None,
         durability: Durability = "full",
         timeout_s: float = 30.0,
@@ -261,9 +264,11 @@ class AdaptiveCalibrator:
         Args:
             ledger: a path, a URL or `":memory:"`; None: `$CALIBRATION_LEDGER`, else `ledger.db`
                 in the user's data folder.
-            alpha: the speed of adaptation in (0, 1] of models opened or reset from now on; None:
-                the rule's own, which is 0.15 for `ema` and 0.01 for `kalman`.
-            rule: the learning rule of models opened or reset from now on, such as `kalman`.
+            alpha: the speed of adaptation in (0, 1] of models that this calibrator opens or resets;
+                None: the ledger's (see `default_rule`), or where `rule` is another, that rule's
+                own, which is 0.15 for `ema` and 0.01 for `kalman`.
+            rule: the learning rule of models that this calibrator opens or resets, such as
+                `kalman`; None: the ledger's, which is `ema` in a fresh one.
             prior: from a model's name to (ms per prompt token, ms per completion token, base ms);
                 None: the built-in priors.
             durability: with `"full"`, recorded calls survive a power cut; with `"normal"`, they
@@ -275,8 +280,8 @@ class AdaptiveCalibrator:
             RemovedParameterError: `autosave` or `state_path`, which the predecessor took.
             LedgerError: what lies at the path cannot be used as a ledger.
         """
-        self._rule = (found := find_rule(rule)).version
-        self._alpha = found.default_alpha if alpha is None else check_alpha(alpha)
+        self._rule = None if rule is None else find_rule(rule)
+        self._alpha = None if alpha is None else check_alpha(alpha)
         check_durability(durability)
         self._timeout_s = check_seconds("timeout_s", timeout_s, _TIMEOUT_MAX_S)
         self._prior = default_prior if prior is None else check_prior(prior)
@@ -286,13 +291,25 @@ class AdaptiveCalibrator:
 
     @property
     def alpha(self) -> float:
-        """The speed of adaptation of models opened or reset by this calibrator."""
-        return self._alpha
+        """The speed of adaptation of models that this calibrator opens or resets.
+
+        What it was not given, it reads from the ledger each time.
+        """
+        return self._rule_of_new()[1]
 
     @property
     def rule(self) -> RuleName:
-        """The version of the learning rule of models opened or reset by this calibrator."""
-        return self._rule
+        """The version of the learning rule of models that this calibrator opens or resets.
+
+        What it was not given, it reads from the ledger each time.
+        """
+        version, _ = self._rule_of_new()
+        return cast("RuleName", version)  # a newer program may have set one of its own
+
+    def _rule_of_new(self) -> tuple[str, float]:
+        is_told = self._rule is not None and self._alpha is not None
+        setting = None if is_told else self._ledger.newest_setting()
+        return rule_of_new(setting, self._rule, self._alpha)
 
     @property
     def ledger(self) -> str:
@@ -300,8 +317,9 @@ class AdaptiveCalibrator:
         return self._ledger.shown
 
     def __repr__(self) -> str:
-        """The ledger and what new models start with."""
-        return f"AdaptiveCalibrator({self.ledger!r}, alpha={self.alpha!r}, rule={self.rule!r})"
+        """The ledger, and the alpha and rule that it was given: it does not read for that."""
+        rule = None if self._rule is None else self._rule.version
+        return f"AdaptiveCalibrator({self.ledger!r}, alpha={self._alpha!r}, rule={rule!r})"
 
     def __reduce__(self) -> NoReturn:
         """Refuse to be copied or pickled: connections and locks belong to one process.
@@ -601,11 +619,10 @@ class AdaptiveCalibrator:
         """
         return record_batches(self._ledger, self._opening, checked_calls(calls), strict=strict)
 
-    def _opening(self, model: str) -> Adjustment:
-        """The first entry of a model: its prior, under this calibrator's rule and alpha."""
-        now, prior = now_us(), checked_prior(self._prior, model)
-        state = State.from_prior(find_rule(self.rule), self.alpha, prior, now)
-        return state.adjustment(1, "opened", now)
+    def _opening(self, model: str) -> Start:
+        """What a model starts from: its prior, and the rule and alpha of this calibrator."""
+        prior = checked_prior(self._prior, model)
+        return Start(prior, now_us(), self._rule, self._alpha)
 
     def timed(self, model: str, prompt_tokens: int) -> AbstractContextManager[TimedCall]:
         """Measure how long a block takes, and record that as a call.
@@ -627,7 +644,7 @@ class AdaptiveCalibrator:
         if live is not None:
             return calibration_of(live.model, live.snapshot)
         prior = checked_prior(self._prior, model)
-        return ModelCalibration(model, self.rule, self.alpha, *prior)
+        return ModelCalibration(model, *self._rule_of_new(), *prior)
 
     def get_stats(self, model: str, *, rounded: bool = True) -> ModelStats:
         """A model's figures, as `ModelStats` defines them; only four of them at 0 calls.
@@ -718,13 +735,49 @@ class AdaptiveCalibrator:
     def reset(self, model: str | None = None) -> None:
         """Set one model, or all, back to this calibrator's prior, rule and alpha.
 
-        History stays. For a model never seen nothing happens.
+        Where this calibrator was given no rule or alpha, they are the ledger's (see
+        `default_rule`). History stays. For a model never seen nothing happens.
 
         Raises:
             InvalidInputError: the model is no name, such as "": only None means all.
+            StoredRuleError: the ledger's rule is one that this program does not know.
         """
         if model is None or self._ledger.find(model := check_model(model)) is not None:
             reset_models(self._ledger, self._opening, model)
+
+    # -- what new models learn by -----------------------------------------------------------
+
+    def default_rule(self) -> DefaultRule:
+        """The rule and alpha of models that are opened from now on, as the ledger says.
+
+        A fresh ledger, and one that is not there yet, say `ema` at 0.15. What a calibrator is
+        given itself goes before it: see `rule` and `alpha`.
+
+        Raises:
+            LedgerCorruptError: the settings of the ledger were damaged.
+        """
+        return default_rule(self._ledger)
+
+    def set_default_rule(self, rule: RuleName | None, alpha: float | None = None) -> DefaultRule:
+        """Set the rule and alpha of models that are opened, or reset, from now on.
+
+        Every program on the ledger follows, the command and imports too, unless it names a rule
+        itself. Models with history keep theirs (see `recalibrate`). It is an entry of the ledger's
+        own history, which `audit` checks; to set what is set already adds none.
+
+        Args:
+            rule: the rule, such as `kalman`; None: the ledger's stays.
+            alpha: its speed of adaptation in (0, 1]; None: the rule's own.
+
+        Returns:
+            What is in force now, with its history.
+
+        Raises:
+            InvalidInputError: there is no such rule or alpha, or neither is given.
+            StoredRuleError: only an alpha is given, for a rule that this program does not know.
+            LedgerError: as for `record`.
+        """
+        return set_default_rule(self._ledger, rule, alpha)
 
     # -- the whole history --------------------------------------------------------------------
 
@@ -999,7 +1052,8 @@ class AdaptiveCalibrator:
     def heads(self) -> list[Head]:
         """The running digest of every model as it is now, to save and to audit against later.
 
-        A ledger that is not there yet has none.
+        The first is that of the ledger's settings, under an empty name, if the rule of new models
+        was ever set. A ledger that is not there yet has none.
         """
         return audit.heads(self._ledger)
 
@@ -1079,7 +1133,7 @@ class AdaptiveCalibrator:
         if kind == "state":
             from calibration_ledger.verbs.import_state import import_state
 
-            return import_state(self._ledger, source)
+            return import_state(self._ledger, source, self._rule, self._alpha)
         from calibration_ledger.verbs.import_calls import import_rows
 
         return import_rows(

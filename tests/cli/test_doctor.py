@@ -59,7 +59,10 @@ def test_a_sound_ledger_needs_nothing(calib, filled):
     assert facts["journal mode"] == "wal; synchronous full"
     assert facts["engine"].startswith(f"SQLite {sqlite3.sqlite_version}")
     assert facts["engine's check"] == "ok"
-    assert facts["rows"] == "2 models, 28 calls, 0 call details, 2 adjustments, 2 calibrations"
+    assert facts["rows"] == (
+        "2 models, 28 calls, 0 call details, 2 adjustments, 2 calibrations, 0 settings, "
+        "0 setting heads"
+    )
     assert facts["last entry"] == "2026-01-02T03:04:29.678Z  timmy:v0.1-q4 #26"
     assert "needs action" not in advice.lower().replace("nothing needs action", "")
     assert result.stdout.endswith("\nok: nothing needs action.\n")
@@ -135,7 +138,7 @@ def test_a_revision_that_never_was_is_not_told_to_be_upgraded(run, filled, tmp_p
 def test_the_advice_for_a_damaged_ledger_can_be_followed(run, large, tmp_path, monkeypatch):
     odd = tmp_path / "it's mine; really.db"  # a name that needs quotes
     large.rename(odd)
-    overwrite(odd, 15)
+    overwrite(odd, 20)
     monkeypatch.chdir(tmp_path)
     result = run("--ledger", odd, "doctor")
     assert result.exit_code == 1
@@ -304,7 +307,7 @@ def test_nothing_is_left_beside_a_ledger_that_is_looked_at_in_a_terminal(filled)
 
 
 def test_an_export_of_a_damaged_ledger_says_how_to_salvage_it(run, large):
-    overwrite(large, 15)
+    overwrite(large, 20)
     result = run("--ledger", large, "export", "jsonl")
     assert result.exit_code == 1
     calib = f"calib --ledger {quoted(str(large))}"
@@ -316,7 +319,7 @@ def test_an_export_of_a_damaged_ledger_says_how_to_salvage_it(run, large):
 
 
 def test_salvage_tells_what_it_read_and_what_is_lost(run, large, tmp_path):
-    overwrite(large, 15)
+    overwrite(large, 20)
     file = tmp_path / "out.jsonl"
     result = run("--ledger", large, "export", "jsonl", file, "--salvage")
     assert (result.exit_code, result.stdout) == (0, "")
@@ -340,7 +343,7 @@ def test_salvage_of_a_sound_ledger_says_that_nothing_is_lost(calib, filled):
 
 
 def test_salvage_as_json(run, large, tmp_path):
-    overwrite(large, 1, 15)
+    overwrite(large, 1, 20)
     result = run("--ledger", large, "export", "csv", tmp_path / "out.csv", "--salvage", "--json")
     value = json.loads(result.stdout)
     assert result.stderr == ""

@@ -120,6 +120,7 @@ def test_a_file_is_written_and_not_overwritten(calib, filled, tmp_path):
         "models": 2,
         "calls": 28,
         "adjustments": 0,
+        "settings": 0,
     }
     before = file.read_bytes()
     calib("reset", "--all", "--yes")

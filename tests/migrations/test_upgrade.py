@@ -24,14 +24,14 @@ from calibration_ledger.storage.schema import REVISION
 from calibration_ledger.storage.sqlite.lock import locked_file
 from support.by_hand import edited
 from support.newer_program import TOMORROW
+from support.reference import TABLES
 
 ROOT = Path(__file__).parents[2]
 
 
 def rows_of(path):
     connection = sqlite3.connect(path)
-    tables = ("models", "calls", "call_details", "adjustments", "calibrations")
-    rows = {table: connection.execute(f"SELECT * FROM {table}").fetchall() for table in tables}
+    rows = {table: connection.execute(f"SELECT * FROM {table}").fetchall() for table in TABLES}
     connection.close()
     return rows
 

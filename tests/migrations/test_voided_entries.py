@@ -20,7 +20,8 @@ from calibration_ledger.storage.migrate import (
 from calibration_ledger.storage.place import find_place
 from calibration_ledger.storage.schema import REVISION
 from support.by_hand import edited
-from support.reference import dump, lived_history
+from support.reference import dump_first as dump
+from support.reference import lived_history
 
 CALL = ("seq", "called_at", "prompt_tokens", "completion_tokens", "actual_ms", "predicted_ms")
 STATE = (

@@ -110,6 +110,30 @@ def test_children_and_parent_all_go_on_with_an_open_calibrator(run):
     run(fork_two, ("before", 3), ("first", 30), ("second", 30), ("parent", 30))
 
 
+def set_in_children(ledger):
+    calibrator = AdaptiveCalibrator(ledger)
+    record(calibrator, "before", 1)
+    calibrator.set_default_rule("ema", 0.5)
+
+    def use(alpha):
+        calibrator.set_default_rule(None, alpha)
+        calibrator.record(f"of {alpha}", 1, 2.0)
+
+    children = [fork(use, alpha) for alpha in (0.1, 0.2, 0.3)]
+    calibrator.set_default_rule(None, 0.4)
+    wait(*children)
+    history = calibrator.default_rule().history
+    assert sorted(one.alpha for one in history) == [0.1, 0.2, 0.3, 0.4, 0.5]
+    assert calibrator.alpha == history[-1].alpha
+    for alpha in (0.1, 0.2, 0.3):
+        assert calibrator.calibration(f"of {alpha}").alpha in {0.1, 0.2, 0.3, 0.4}
+    calibrator.close()
+
+
+def test_children_and_parent_set_what_new_models_learn_by(run):
+    run(set_in_children, ("before", 1))
+
+
 def close_first(ledger):
     """SQLite would delete the log under the child, and its calls would be lost."""
     calibrator = AdaptiveCalibrator(ledger)

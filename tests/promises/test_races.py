@@ -65,6 +65,35 @@ def test_fresh_ledgers_are_made_by_sixteen_processes_again_and_again(quick, tmp_
             make_at_once(quick, postgres.url(name), 16)
 
 
+# -- setting what new models learn by -------------------------------------------------------
+
+
+def set_and_open(ledger, worker, barrier):
+    with AdaptiveCalibrator(ledger) as calibrator:
+        barrier.wait()
+        for i in range(4):
+            told = calibrator.set_default_rule(("ema", "kalman")[i % 2], (1 + worker) / 100)
+            assert told.history[-1].rule == told.rule
+            calibrator.record(f"{worker}-{i}", 1, 2.0)
+
+
+def test_settings_of_many_processes_are_all_kept_in_one_order_and_each_model_has_one(
+    quick, no_ledger
+):
+    barrier = quick.Barrier(6)
+    join(run_all(quick, *[(set_and_open, (no_ledger, w, barrier)) for w in range(6)]))
+    with AdaptiveCalibrator(no_ledger) as calibrator:
+        history = calibrator.default_rule().history
+        assert [one.seq for one in history] == [*range(1, len(history) + 1)]
+        # Two workers never set the same, so every call of each was a change.
+        assert len(history) == 24
+        told = {(one.rule, one.alpha) for one in history}
+        for stats in calibrator.all_stats():
+            assert (stats["rule"], stats["alpha"]) in told
+        assert len(calibrator.all_stats()) == 24
+        assert calibrator.audit(heads=calibrator.heads()) == []
+
+
 # -- upgrading it ---------------------------------------------------------------------------
 
 

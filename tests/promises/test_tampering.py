@@ -83,6 +83,8 @@ def template(tmp_path_factory):
             )
         calibrator.archive(LATER, folder / "gone.jsonl", model="gone")
         calibrator.void("old", seq=(3, 4))
+        calibrator.set_default_rule("kalman", 0.02)
+        calibrator.set_default_rule("ema")
         assert calibrator.audit() == []
     return folder / "calls.db"
 
@@ -159,6 +161,7 @@ def use_everything(path):
             lambda: calibrator.sweep([0.5]),
             calibrator.suggest,
             calibrator.heads,
+            calibrator.default_rule,
             calibrator.all_stats,
             lambda: calibrator.void("m", seq=[3, (5, 6)], request_id="r-0", dry_run=True),
             lambda: calibrator.void("m", seq=(10, 11), dry_run=True),
@@ -170,6 +173,8 @@ def use_everything(path):
             lambda: calibrator.record_many([Call("m", 1, 2, 3.0), Call("n", 1, 2, 3.0)]),
             lambda: calibrator.reset("m"),
             calibrator.reset,
+            lambda: calibrator.record("new", 1, 2.0),
+            lambda: calibrator.set_default_rule("kalman"),
         ):
             with contextlib.suppress(CalibrationLedgerError):
                 use()
@@ -199,6 +204,8 @@ ROWS = {
         ("model_id = 4 AND seq = 6", "gone", 6),
     ],
     "calibrations": [("model_id = 2", "m", 10), ("model_id = 4", "gone", 6)],
+    "settings": [("seq = 1", "", 1), ("seq = 2", "", 2)],
+    "setting_heads": [("last_seq = 2", "", 2)],
 }
 
 
@@ -411,7 +418,11 @@ def test_a_model_without_anything_is_found(edit):
 
 
 @pytest.mark.parametrize(
-    "lost", [*("calls", "adjustments", "calibrations", "models"), "models WHERE id = 2"]
+    "lost",
+    [
+        *("calls", "adjustments", "calibrations", "models", "models WHERE id = 2"),
+        *("settings", "settings WHERE seq = 1", "settings WHERE seq = 2", "setting_heads"),
+    ],
 )
 def test_rows_that_were_lost_are_found_and_crash_nothing(edit, lost):
     findings = use_everything(edit(f"DELETE FROM {lost}"))
@@ -544,7 +555,7 @@ def test_any_single_edit_is_found(template, tmp_path, data):
     new = data.draw(kinds.get(type(old), st.binary(max_size=16) if "_" in column else texts))
     if new == old:
         return
-    keys = [name for name in ("model_id", "seq", "id") if name in COLUMNS[table]]
+    keys = [name for name in ("model_id", "seq", "id", "last_seq") if name in COLUMNS[table]]
     where = " AND ".join(f"{name} = {row[name]}" for name in keys)
     try:
         path = edited(

@@ -25,7 +25,7 @@ from support.threads import together
 EMPTY = inspect.Parameter.empty
 
 SIGNATURES = {
-    "__init__": "ledger=None, alpha=None, *, rule='ema', prior=None, durability='full', "
+    "__init__": "ledger=None, alpha=None, *, rule=None, prior=None, durability='full', "
     "timeout_s=30.0",
     "predict": "model, prompt_tokens, completion_tokens=0",
     "rank": "prompt_tokens, models=None, *, completion_tokens=None, max_tokens=None, by='mean'",
@@ -41,6 +41,8 @@ SIGNATURES = {
     "stats": "model=None, *, since=None, until=None, by_day=False, progress=None",
     "drift": "model=None",
     "reset": "model=None",
+    "default_rule": "",
+    "set_default_rule": "rule, alpha=None",
     "calls": "model=None, *, since=None, until=None, last=None",
     "replay": "alpha=None, rule=None, *, model=None, since=None, until=None, progress=None",
     "replay_forecasts": "model=None, *, since=None, until=None, last=None, warm_up=20, "
@@ -188,7 +190,9 @@ def test_record_refuses_more_by_position_with_the_same_sentence(calibrator):
 def test_a_calibrator_says_what_it_is(ledger_path):
     with AdaptiveCalibrator(ledger_path, 0.3) as calibrator:
         path = repr(str(ledger_path))
-        assert repr(calibrator) == f"AdaptiveCalibrator({path}, alpha=0.3, rule='ema.1')"
+        assert repr(calibrator) == f"AdaptiveCalibrator({path}, alpha=0.3, rule=None)"
+        calibrator.close()
+        assert repr(calibrator) == f"AdaptiveCalibrator({path}, alpha=0.3, rule=None)"
         assert calibrator.ledger == str(ledger_path)
 
 
@@ -275,7 +279,6 @@ def test_both_durabilities_keep_the_same_history(ledger_path, make_call, durabil
         {"alpha": "0.15"},
         {"alpha": True},
         {"rule": "kalman.9"},
-        {"rule": None},
         {"rule": ""},
         {"durability": "fast"},
         {"durability": None},

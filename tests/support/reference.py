@@ -18,7 +18,8 @@ from typing import Any
 
 CONFORMANCE = Path(__file__).parents[1] / "conformance" / "ema_vectors.jsonl"
 
-TABLES = ("models", "calls", "call_details", "adjustments", "calibrations")
+FIRST_TABLES = ("models", "calls", "call_details", "adjustments", "calibrations")
+TABLES = (*FIRST_TABLES, "settings", "setting_heads")
 COEFFICIENTS = ("ms_per_prompt_token", "ms_per_completion_token", "base_overhead_ms")
 TOTALS = ("total_absolute_error_ms", "total_predicted_ms")
 NUMBERS = ("alpha", *COEFFICIENTS, "sample_count", *TOTALS)
@@ -202,13 +203,30 @@ def look_into(ledger: str | Path) -> closing[Any]:
     return closing(connection)
 
 
-def dump(ledger: str | Path) -> dict[str, list[tuple[Any, ...]]]:
-    """Every row of every table of a ledger, in a fixed order."""
+def dump(ledger: str | Path, tables: tuple[str, ...] = TABLES) -> dict[str, list[tuple[Any, ...]]]:
+    """Every row of every table of a ledger, in a fixed order; an older one has not all tables."""
     with look_into(ledger) as connection:
         return {
             table: sorted(map(tuple, connection.execute(f"SELECT * FROM {table}")), key=repr)
-            for table in TABLES
+            for table in tables
         }
+
+
+def dump_first(ledger: str | Path) -> dict[str, list[tuple[Any, ...]]]:
+    """The same of the tables that a ledger of any revision has."""
+    return dump(ledger, FIRST_TABLES)
+
+
+def settings_digest(ledger: str | Path) -> str:
+    """The head of a ledger's settings, worked out from their rows."""
+    with look_into(ledger) as connection:
+        rows = connection.execute("SELECT seq, recorded_at, rule, alpha FROM settings").fetchall()
+    head = hashlib.sha256(b"calibration-ledger/1\0settings").digest()
+    for seq, recorded_at, rule, alpha in sorted(map(tuple, rows)):
+        entry = struct.pack(">Bqqd", 1, seq, recorded_at, alpha)
+        text = struct.pack(">BI", 1, len(rule.encode())) + rule.encode()
+        head = hashlib.sha256(head + entry + text).digest()
+    return head.hex()
 
 
 def entries_of(ledger: str | Path, model: str) -> list[dict[str, Any]]:

@@ -48,6 +48,7 @@ def test_csv_holds_the_calls_alone(calibrator, tmp_path):
         "models": 2,
         "calls": 4,
         "adjustments": 0,
+        "settings": 0,
     }
     assert path.read_bytes().decode().splitlines() == [
         "model,seq,called_at,prompt_tokens,completion_tokens,actual_ms,predicted_ms,request_id,details,voided,outcome",

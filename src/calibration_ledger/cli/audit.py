@@ -52,9 +52,9 @@ def audit(
     """Check that the history explains the calibrations.
 
     Folds every entry again and compares: numbers without a gap, each stored prediction, each
-    recalibration, the live calibrations and the running digests, all to the bit. Prints what it
-    finds, one line each, and repairs nothing. A changed entry shows in the predictions after it,
-    so look at the entry before the first that differs, too. Exit code 3: there are findings.
+    recalibration, the live calibrations, the ledger's settings and the running digests, all to the
+    bit. Prints what it finds, one line each, and repairs nothing. A changed entry shows in the
+    predictions after it, so look at the entry before the first that differs. Exit code 3: findings.
 
     With --json: a report to file, of the models, entries, time, heads and findings.
     """
@@ -69,6 +69,7 @@ def audit(
     with session.existing() as calibrator:
         where = calibrator.ledger
         now = [head for head in calibrator.heads() if model in {None, head.model}]
+        models = sum(head.is_of_model for head in now)
         total = entries(calibrator, model)
         with progress("auditing", total) as done:
             findings = calibrator.audit(model, heads=heads, progress=done)
@@ -93,7 +94,7 @@ def audit(
                 "program": f"calibration-ledger {__version__}",
                 "audited_at": began,
                 "is_ok": not findings,
-                "models": len(now),
+                "models": models,
                 "entries": total,
                 "noted_heads": None if heads is None else len(of_model),
                 "heads": now,
@@ -104,7 +105,7 @@ def audit(
         for finding in findings:
             say(str(finding))
     else:
-        say(f"ok: {text.count(len(now), 'model')}, {text.count(total, 'entry', 'entries')}")
+        say(f"ok: {text.count(models, 'model')}, {text.count(total, 'entry', 'entries')}")
     if findings:
         count = sum(finding.count for finding in findings)
         note(f"{text.count(count, 'finding')}: nothing was changed.")

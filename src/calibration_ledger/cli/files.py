@@ -14,9 +14,10 @@ from calibration_ledger.cli.session import Session, entries, pass_session
 from calibration_ledger.core.command import calib
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from typing import TextIO
 
+    from calibration_ledger.calibrator import AdaptiveCalibrator
     from calibration_ledger.core.facts import LostRange
     from calibration_ledger.core.values import ExportKind, ImportKind, ImportReport
     from calibration_ledger.verbs.export import SalvageReport
@@ -83,9 +84,11 @@ def import_(
         report = calibrator.import_calls(
             kind, source, skip_bad=skip_bad, strict=strict, progress=done
         )
+        told = list(_told_of_settings(session, calibrator, report))
     if as_json:
         print_json(report)
-    note(_told(report))
+    for line in (_told(report), *told):
+        note(line)
     if report.import_id is not None:
         undo = session.command("void", "--import", report.import_id)
         note(f"`{undo}` takes this import out again.")
@@ -101,11 +104,7 @@ def import_(
             f"warning: {text.count(report.older, 'call')} made before the newest of its model "
             f"in the ledger: added after it, because the order is that of recording."
         )
-    for line, reason in report.skipped_lines[:SKIPPED_SHOWN]:
-        note(f"skipped line {line}: {reason}")
-    if report.skipped > SKIPPED_SHOWN:
-        reasons = "; ".join(f"{lines} x {reason}" for reason, lines in report.skipped_reasons)
-        note(f"skipped {report.skipped} in all: {reasons}")
+    _tell_skipped(report)
 
 
 def _told(report: ImportReport) -> str:
@@ -120,6 +119,30 @@ def _told(report: ImportReport) -> str:
         parts.append(f"{text.count(report.skipped, 'bad line')} skipped")
     opened = f" ({report.models_opened} new)" if report.models_opened else ""
     return f"{report.source}: {', '.join(parts)}; {text.count(report.models, 'model')}{opened}"
+
+
+def _tell_skipped(report: ImportReport) -> None:
+    for line, reason in report.skipped_lines[:SKIPPED_SHOWN]:
+        note(f"skipped line {line}: {reason}")
+    if report.skipped > SKIPPED_SHOWN:
+        reasons = "; ".join(f"{lines} x {reason}" for reason, lines in report.skipped_reasons)
+        note(f"skipped {report.skipped} in all: {reasons}")
+
+
+def _told_of_settings(
+    session: Session, calibrator: AdaptiveCalibrator, report: ImportReport
+) -> Iterator[str]:
+    """What to say where the file says what new models learn by."""
+    if not report.settings and not report.settings_left:
+        return
+    now = text.rule(calibrator.default_rule())
+    if report.settings:
+        yield f"new models learn by what the file says: {now}."
+    else:
+        yield (
+            f"new models go on to learn by {now}: the ledger has settings of its own, and the "
+            f"file's were left out. `{session.command('rule')}` shows them."
+        )
 
 
 @click.command(
@@ -180,9 +203,10 @@ def export(
         print_json(report, err=to_stdout)
     else:
         adjustments = f" and {text.count(report.adjustments, 'adjustment')}"
+        settings = f", {text.count(report.settings, 'setting')}" if report.settings else ""
         note(
             f"{text.count(report.calls, 'call')}{adjustments if kind == 'jsonl' else ''} of "
-            f"{text.count(report.models, 'model')} written to {report.target}"
+            f"{text.count(report.models, 'model')}{settings} written to {report.target}"
         )
 
 
@@ -229,6 +253,10 @@ def _tell(report: SalvageReport) -> None:
     file = report.target if report.target != "<stdout>" else "FILE"
     again = calib("import", report.kind, names=[file], ledger="NEW.db")
     note(f"import these calls into a new ledger, which learns from them again: {again}")
+    found = report.newest_setting
+    if found is not None:
+        words = ("rule", found.rule, "--alpha", repr(found.alpha))
+        note(f"before that, let its new models learn by the same: {calib(*words, ledger='NEW.db')}")
 
 
 def _tell_ranges(what: str, ranges: Sequence[LostRange]) -> None:

@@ -60,6 +60,7 @@ COMMANDS = {
     "replay": ("replay:replay", "Ask how another alpha or rule would have predicted."),
     "sweep": ("sweep:sweep", "Rank rules and alphas by how well they would have predicted."),
     "recalibrate": ("recalibrate:recalibrate", "Adopt an alpha or rule by replaying the history."),
+    "rule": ("rule:rule", "Show or set what new models learn by."),
     "void": ("void:void", "Void wrong calls, so that nothing learns from them."),
     "reset": ("reset:reset", "Set a model back to its prior; its history stays."),
     "audit": ("audit:audit", "Check that the history explains the calibrations."),
@@ -74,7 +75,7 @@ COMMANDS = {
 
 
 CHANGING = {
-    *(("record",), ("recalibrate",), ("void",), ("reset",), ("import",), ("archive",)),
+    *(("record",), ("recalibrate",), ("rule",), ("void",), ("reset",), ("import",), ("archive",)),
     *(("db", "upgrade"), ("db", "distribute"), ("db", "backup")),
 }
 """Commands whose work is in a ledger or a file: without a stdout they do it, and say nothing."""

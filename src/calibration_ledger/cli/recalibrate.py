@@ -72,7 +72,8 @@ def recalibrate(
             _explain(found)
         names = [sweep.model for sweep in found if sweep.model is not None and sweep.better]
         if not best:
-            names = [head.model for head in calibrator.heads() if model in {None, head.model}]
+            models = [head.model for head in calibrator.heads() if head.is_of_model]
+            names = [name for name in models if model in {None, name}]
         before = {name: calibrator.calibration(name) for name in names}
         work = entries(calibrator, before)
         if names and not dry_run and (best or model is None):

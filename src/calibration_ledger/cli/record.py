@@ -91,7 +91,8 @@ def record(
     """Record an observed call and learn from it.
 
     The first record makes the ledger. --alpha and --rule apply only to a model that is new to the
-    ledger; a model with history keeps its own until it is reset or recalibrated.
+    ledger (without them, `calib rule` says what it learns by); a model with history keeps its own
+    until it is reset or recalibrated.
 
     A call looks wrong if it took 0 ms though it has tokens, more than 24 h, or more than 2,000
     times as long as any call of its model before, or if it was made in the future (by more than a

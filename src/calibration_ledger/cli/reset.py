@@ -38,14 +38,14 @@ def reset(
 ) -> None:
     """Set a model back to its prior; its history stays.
 
-    Predictions start from the prior again, under --alpha and --rule (default: ema, at 0.15). The
-    calls stay in the ledger, and their request ids stay known.
+    Predictions start from the prior again, under --alpha and --rule, or the ledger's (see
+    `calib rule`). The calls stay in the ledger, and their request ids stay known.
     """
     if everything == (model is not None):
         raise click.UsageError("name one MODEL, or give --all: one of the two.")
     with session.existing(alpha, rule) as calibrator:
         if model is None:
-            names = [head.model for head in calibrator.heads()]
+            names = [head.model for head in calibrator.heads() if head.is_of_model]
             if names:
                 what = f"reset {text.count(len(names), 'model')} in {calibrator.ledger}"
                 confirm(what, "name one MODEL, or give --yes", yes=yes)

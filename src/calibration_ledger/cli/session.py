@@ -47,7 +47,6 @@ class Session:
         """Open the ledger; if there is none, the first write makes it."""
         from calibration_ledger.calibrator import AdaptiveCalibrator
 
-        rule = "ema" if rule is None else rule
         with AdaptiveCalibrator(self.ledger, alpha, rule=rule) as calibrator:
             yield calibrator
 
@@ -72,7 +71,7 @@ def entries(calibrator: AdaptiveCalibrator, model: str | Collection[str] | None)
     return sum(
         head.seq - max(0, archived.get(head.model, 0) - 1)
         for head in calibrator.heads()
-        if some is None or head.model in some
+        if head.is_of_model and (some is None or head.model in some)
     )
 
 

@@ -27,6 +27,10 @@ that is noted comes with the digest of the calibration behind its entry (`state_
 the audit sees whether the archived entry sets another. And since a reset wipes out what came before
 it, and other adjustments may, the note of each, which is a part of the chain, is the digest of the
 calibration before it, unless it is the user's own.
+
+The settings of the ledger, which are no model's, have a chain of their own. It begins with
+SHA-256("calibration-ledger/1" || a byte 0 || "settings"): no model's begins so, for no name holds a
+NUL. A setting is its kind byte, seq, recorded_at and alpha; then rule, written as above.
 """
 
 from __future__ import annotations
@@ -68,6 +72,7 @@ request_id, details: a call without its model, in the order of the digest."""
 
 _TEXT = (str, type(None))
 _BYTES = (bytes, type(None))
+SETTING_KIND = 1
 _CALL_TYPES = (int, int, int, int, float, float, _TEXT, _TEXT, _TEXT)
 
 
@@ -149,6 +154,21 @@ ADJUSTMENT_TYPES = (
 )
 
 
+class Setting(NamedTuple):
+    """An entry of the ledger's own: the rule and alpha of models that are opened from then on.
+
+    `recorded_at` is in integer microseconds since the epoch (UTC).
+    """
+
+    seq: int
+    recorded_at: int
+    rule: str
+    alpha: float
+
+
+SETTING_TYPES = (int, int, str, float)
+
+
 def is_typed(row: Sequence[object], types: Sequence[Any]) -> bool:
     """Whether each value of a row is of its column's type.
 
@@ -165,6 +185,7 @@ def is_call(row: CallRow) -> bool:
 
 _CALL = struct.Struct(">Bqqqqdd")
 _ADJUSTMENT = struct.Struct(">Bqqddddddqq")
+_SETTING = struct.Struct(">Bqqd")
 _SEQ = struct.Struct(">q")
 _LENGTH = struct.Struct(">BI")
 _NO_TEXTS = b"\0\0"
@@ -204,6 +225,17 @@ def call_head(head: bytes, row: Sequence[Any]) -> bytes:
 def adjustment_head(head: bytes, entry: Adjustment) -> bytes:
     """The head after an adjustment, of every kind but `archived`."""
     return hashlib.sha256(head + _packed(entry)).digest()
+
+
+def first_settings_head() -> bytes:
+    """The head of a ledger's settings before the first."""
+    return hashlib.sha256(b"calibration-ledger/1\0settings").digest()
+
+
+def setting_head(head: bytes, entry: Setting) -> bytes:
+    """The head after a setting."""
+    fixed = _SETTING.pack(SETTING_KIND, entry.seq, entry.recorded_at, entry.alpha)
+    return hashlib.sha256(head + fixed + _optional(entry.rule)).digest()
 
 
 def archived_digest(model: str, entry: Adjustment) -> bytes:

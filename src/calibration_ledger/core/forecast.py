@@ -18,6 +18,7 @@ from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from calibration_ledger.core.drift import Drift, drift_of
@@ -93,13 +94,11 @@ class Order:
 
     __slots__ = ("befores", "middles", "total", "values", "weights")
 
-    def __init__(self, values: Sequence[float], weights: Sequence[float]) -> None:
-        """Take values in any order, and the weight of each; there must be one."""
-        # By value, then by weight: sorting is stable, and numbers sort much faster than pairs.
-        places = sorted(range(len(values)), key=weights.__getitem__)
-        places.sort(key=values.__getitem__)
-        self.values = [values[place] for place in places]
-        self.weights = [weights[place] for place in places]
+    def __init__(self, pairs: Iterable[tuple[float, float]]) -> None:
+        """Take (value, weight) in any order; there must be one."""
+        ordered = sorted(pairs)
+        self.values = [value for value, _ in ordered]
+        self.weights = [weight for _, weight in ordered]
         self.befores = list(accumulate(self.weights, initial=0.0))
         marks = zip(self.befores, self.weights, strict=False)
         self.middles = [before + 0.5 * weight for before, weight in marks]
@@ -115,7 +114,7 @@ class Sample(NamedTuple):
     @classmethod
     def of(cls, pairs: Iterable[tuple[float, float]]) -> Sample:
         """A sample of (value, weight) in any order; there must be one."""
-        return cls(Order(*zip(*pairs, strict=True)))
+        return cls(Order(pairs))
 
     @property
     def edge(self) -> float:
@@ -171,28 +170,27 @@ def _sum(numbers: Iterable[float]) -> float:
 
 
 def to_the_right(
-    values: Sequence[float], weights: Sequence[float], given_up: Sequence[bool]
-) -> Order:
+    pairs: Sequence[tuple[float, float]], given_up: Sequence[bool]
+) -> list[tuple[float, float]]:
     """Give the weight of each value that is known from below only to the larger ones.
 
     In proportion to theirs; where there is none, it stays (Efron, 1967).
     """
-    order = sorted(range(len(values)), key=lambda i: (values[i], given_up[i]))
-    left, grown = _sum(weights[i] for i in order), 1.0
-    kept: list[float] = []
-    kept_weights: list[float] = []
+    order = sorted(range(len(pairs)), key=lambda i: (pairs[i][0], given_up[i]))
+    left, grown, found = _sum(pairs[i][1] for i in order), 1.0, []
     for place, i in enumerate(order, 1):
-        left -= weights[i]
+        value, weight = pairs[i]
+        left -= weight
         if given_up[i] and place < len(order):
-            grown *= 1.0 + weights[i] / left
+            grown *= 1.0 + weight / left
         else:
-            kept.append(values[i])
-            kept_weights.append(weights[i] * grown)
-    return Order(kept, kept_weights)
+            found.append((value, weight * grown))
+    return found
 
 
 # -- the newest calls of one model ----------------------------------------------------------
 
+_PROMPT_TOKENS, _COMPLETION_TOKENS, _, _RATIO, _IS_TIMEOUT = map(itemgetter, range(5))
 _RAMP = [place / WINDOW for place in range(1, WINDOW + 1)]
 _LONGEST = float(TOKENS_LIMIT)
 
@@ -234,10 +232,13 @@ class Basis:
         window = calls[-WINDOW:]
         window = window[max(0, min(FIRST_LEFT_OUT, count // 2) - (count - len(window))) :]
         self.n = len(window)
-        columns = list(zip(*window, strict=True)) or [()] * len(Observed._fields)
-        if True in columns[4] or None in columns[3]:
-            columns = list(zip(*self._whole(window), strict=True))
-        self._prompts, self._lengths, _, self._ratios, self._given_up = columns
+        given_up, ratios = list(map(_IS_TIMEOUT, window)), list(map(_RATIO, window))
+        if True in given_up or None in ratios:
+            window = self._whole(window)
+            ratios = list(map(_RATIO, window))
+        self._given_up, self._ratios = given_up, ratios
+        self._prompts = list(map(_PROMPT_TOKENS, window))
+        self._lengths = list(map(_COMPLETION_TOKENS, window))
         self._weights = _RAMP[WINDOW - self.n :]
         self._seed_weight = 1.0 - count / SEEDED
 
@@ -265,20 +266,17 @@ class Basis:
         """The (upper) median of the completions of the window."""
         return _middle(self._lengths)
 
-    def _order(self, values: Sequence[float], weights: Sequence[float], seeded_ms: float) -> Order:
+    def _order(self, pairs: list[tuple[float, float]], seeded_ms: float) -> Order:
         given_up = self._given_up
         if self._seed_weight > 0.0:
-            values = [*values, *(seeded_ms * seed for seed in SEEDS)]
-            weights = [*weights, *[self._seed_weight] * len(SEEDS)]
-            given_up = (*given_up, *[False] * len(SEEDS))
-        return (
-            to_the_right(values, weights, given_up) if True in given_up else Order(values, weights)
-        )
+            pairs = pairs + [(seeded_ms * seed, self._seed_weight) for seed in SEEDS]
+            given_up = given_up + [False] * len(SEEDS)
+        return Order(to_the_right(pairs, given_up) if True in given_up else pairs)
 
     @cached_property
     def ratios(self) -> Order:
         """The ratios of actual over predicted."""
-        return self._order(self._ratios, self._weights, 1.0)
+        return self._order(list(zip(self._ratios, self._weights, strict=True)), 1.0)
 
     def known(self, prompt_tokens: int, completion_tokens: int) -> Sample:
         """How long a call of these tokens may take."""
@@ -295,9 +293,10 @@ class Basis:
         ]
         middle = _middle(lengths)
         seeded = max(LEAST_MS, start + b * (middle if cap is None else min(middle, cap)))
-        return Sample(self._order(values, self.likeness(prompt_tokens), seeded))
+        pairs = list(zip(values, self.likeness(prompt_tokens), strict=True))
+        return Sample(self._order(pairs, seeded))
 
-    def lengths(self, cap: int | None) -> Sequence[int]:
+    def lengths(self, cap: int | None) -> list[int]:
         """The completions of the window, as they would be under a cap."""
         if cap is None:
             return self._lengths
@@ -476,7 +475,7 @@ class Forecast(Latencies):
             cap = self.max_tokens
             return Completion(is_given=False, median=middle if cap is None else min(middle, cap))
         weights = self.basis.likeness(self.prompt_tokens)
-        sample = Sample(Order([float(length) for length in lengths], weights))
+        sample = Sample.of((float(d), w) for d, w in zip(lengths, weights, strict=True))
         return Completion(is_given=False, median=round(sample.quantile(0.5)), _sample=sample)
 
     @property

@@ -448,6 +448,43 @@ class CostPrediction(Value):
         )
 
 
+# -- what new models learn by ---------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class RuleSetting(Value):
+    """One time that the rule of new models was set.
+
+    Attributes:
+        seq: its number among the settings of the ledger.
+        rule: the version of the rule, such as `ema.1`.
+        alpha: its speed of adaptation.
+        recorded_at: when it was set, with a time zone (UTC).
+    """
+
+    seq: int
+    rule: str
+    alpha: float
+    recorded_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class DefaultRule(Value):
+    """The rule and alpha of models that are opened from now on, where a program names none.
+
+    Attributes:
+        rule: the version of the rule in force, such as `ema.1`.
+        alpha: its speed of adaptation.
+        since: since when, with a time zone (UTC); None if nothing was ever set.
+        history: every time that it was set, in order; the last is in force.
+    """
+
+    rule: str
+    alpha: float
+    since: datetime | None = None
+    history: tuple[RuleSetting, ...] = ()
+
+
 # -- the calls, and their history -----------------------------------------------------------
 
 
@@ -556,10 +593,10 @@ class Voiding(Value):
 
 
 class Head(NamedTuple):
-    """The running digest over one model's entries, up to `seq`.
+    """The running digest over one model's entries, or over the ledger's settings, up to `seq`.
 
     Attributes:
-        model: the model's name.
+        model: the model's name; empty for the settings of the ledger (see `DefaultRule`).
         seq: the number of the newest entry it covers.
         digest: SHA-256 as 64 hexadecimal digits.
         state: the digest of the calibration behind that entry, another 64 digits. Empty in heads
@@ -572,10 +609,18 @@ class Head(NamedTuple):
     digest: str
     state: str = ""
 
+    @property
+    def is_of_model(self) -> bool:
+        """Whether it is a model's, not that of the ledger's settings."""
+        return self.model != SETTINGS
+
     def to_dict(self) -> dict[str, Any]:
         """The fields by their names."""
         return self._asdict()
 
+
+SETTINGS = ""
+"""What stands for a model's name in the head of the ledger's settings: no model is called so."""
 
 NO_MORE = "no more than these"
 """What a finding expects that counts the further findings of its check, which are not listed."""
@@ -586,7 +631,8 @@ class Finding(Value):
     """One way in which the ledger does not explain itself.
 
     Attributes:
-        model: the model it concerns; None where the rows do not say.
+        model: the model it concerns; None where the rows do not say, and empty where it is about
+            the settings of the ledger (see `DefaultRule`).
         seq: the entry it concerns, where that is knowable.
         check: the name of the check that failed, one of `audit.CHECKS`.
         expected: what follows from the history.
@@ -606,7 +652,7 @@ class Finding(Value):
 
     def __str__(self) -> str:
         """One line for people."""
-        where = "the ledger" if self.model is None else self.model
+        where = "the ledger" if self.model is None else self.model or "the settings"
         if self.seq is not None:
             where += f" #{self.seq}"
         if self.expected == NO_MORE:
@@ -807,6 +853,8 @@ class ImportReport(Value):
         doubtful_reasons: why, most frequent first, as (reason, calls).
         doubtful_lines: the first of them, in the order of recording.
         unit_doubt: why `actual_ms` seems to be in another unit; None if it does not.
+        settings: how many settings of the rule of new models were added (`ledger`).
+        settings_left: how many the file has that were not, because the ledger has others.
     """
 
     kind: ImportKind
@@ -831,6 +879,8 @@ class ImportReport(Value):
     doubtful_reasons: tuple[tuple[str, int], ...] = ()
     doubtful_lines: tuple[SkippedLine, ...] = ()
     unit_doubt: str | None = None
+    settings: int = 0
+    settings_left: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON can hold them; the reasons as objects."""
@@ -851,6 +901,7 @@ class ExportReport(Value):
         models: how many models it holds.
         calls: how many calls.
         adjustments: how many adjustments (`jsonl` only).
+        settings: how many settings of the rule of new models (`jsonl` of all models only).
     """
 
     kind: ExportKind
@@ -858,6 +909,7 @@ class ExportReport(Value):
     models: int
     calls: int
     adjustments: int
+    settings: int = 0
 
 
 class ArchivedModel(NamedTuple):

@@ -1,24 +1,34 @@
 """A whole ledger as JSON lines: every entry of every model, with the heads.
 
     {"ledger":"calibration-ledger/1"}
+    {"setting":"rule","seq":1,"recorded_at":"2025-01-31T12:00:00.000000Z","rule":"ema.1", ...}
+    {"head":"<64 hexadecimal digits>","settings":1}
     {"entry":"opened","model":"m","seq":1,"recorded_at":"2025-01-31T12:00:00.000000Z", ...}
     {"entry":"call","model":"m","seq":2,"called_at":"2025-01-31T12:00:00.000000Z", ...}
     {"head":"<64 hexadecimal digits>","model":"m","seq":2}
-    {"end":{"models":1,"entries":2}}
+    {"end":{"models":1,"entries":2,"settings":1}}
 
-Models are sorted by name; each has its entries by seq, then its head. The last line shows that the
-file was not cut short. A model whose beginning was archived begins with its `archived` entry,
-whatever its seq. The file holds no time of the export: the same ledger gives the same bytes. Floats
-come back exact to the bit.
+The settings of the ledger come first, with their head; a ledger without any has no such lines, and
+no count of them at the end. Models are sorted by name; each has its entries by seq, then its head.
+The last line shows that the file was not cut short. A model whose beginning was archived begins
+with its `archived` entry, whatever its seq. The file holds no time of the export: the same ledger
+gives the same bytes. Floats come back exact to the bit.
 """
 
 from __future__ import annotations
 
 import re
 from itertools import chain
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeAlias
 
-from calibration_ledger.core.entries import ADJUSTMENT_KINDS, DIGEST_SIZE, Adjustment
+from calibration_ledger.core.entries import (
+    ADJUSTMENT_KINDS,
+    DIGEST_SIZE,
+    Adjustment,
+    Setting,
+    first_settings_head,
+    setting_head,
+)
 from calibration_ledger.core.history import VOIDS_LENGTH_MAX, voids_ranges
 from calibration_ledger.core.validation import (
     DETAILS_BYTES_MAX,
@@ -33,6 +43,7 @@ from calibration_ledger.core.validation import (
     check_tokens,
     iso_from_us,
 )
+from calibration_ledger.core.values import SETTINGS
 from calibration_ledger.errors import ImportRefusedError, InvalidInputError, UnknownRuleError, shown
 from calibration_ledger.formats.json_text import encode, parse_json, parse_object
 from calibration_ledger.formats.row import parse_time
@@ -72,6 +83,7 @@ _ONLY_OF = {
 _NOT_OF_ALL = {"kind", *_ADJUSTMENT_OPTIONAL, *chain(*_ONLY_OF.values())}
 _OF_ALL = [name for name in Adjustment._fields if name not in _NOT_OF_ALL]
 _ADJUSTMENT_REQUIRED = ("entry", "model", *_OF_ALL)
+_SETTING_REQUIRED = ("setting", *Setting._fields)
 
 # -- from entries to lines ------------------------------------------------------------------
 
@@ -137,9 +149,27 @@ def head_line(model: str, seq: int, head: bytes) -> str:
     return encode({"head": head.hex(), "model": model, "seq": seq})
 
 
-def end_line(models: int, entries: int) -> str:
+def setting_line(entry: Setting) -> str:
+    """The line of a setting."""
+    values = {"setting": "rule", **entry._asdict()}
+    values["recorded_at"] = iso_from_us(entry.recorded_at)
+    return encode(values)
+
+
+def settings_head_line(seq: int, head: bytes) -> str:
+    """The line behind the settings."""
+    return encode({"head": head.hex(), "settings": seq})
+
+
+def end_line(models: int, entries: int, settings: int = 0) -> str:
     """The last line."""
-    return encode({"end": {"models": models, "entries": entries}})
+    return encode({"end": end_counts(models, entries, settings)})
+
+
+def end_counts(models: int, entries: int, settings: int) -> dict[str, int]:
+    """What the last line counts."""
+    counts = {"models": models, "entries": entries}
+    return {**counts, "settings": settings} if settings else counts
 
 
 # -- from lines to entries, the same to the bit ---------------------------------------------
@@ -187,7 +217,7 @@ def adjustment_of(values: Mapping[str, Any]) -> tuple[str, Adjustment]:
     if not isinstance(kind, str) or kind not in ADJUSTMENT_KINDS:
         raise InvalidInputError(
             f"entry must be call, {', '.join(ADJUSTMENT_KINDS)}, not {kind!r}; other lines are "
-            f"a head and the end"
+            f"a setting, a head and the end"
         )
     check_keys(values, _ADJUSTMENT_REQUIRED + _ONLY_OF.get(kind, ()), _ADJUSTMENT_OPTIONAL)
     rule = check_text("rule", values["rule"], _RULE_LENGTH_MAX)
@@ -221,6 +251,30 @@ def adjustment_of(values: Mapping[str, Any]) -> tuple[str, Adjustment]:
     elif kind == "voided":
         entry = entry._replace(voids=_voids_of(seq, values["voids"]))
     return check_model(values["model"]), entry
+
+
+def setting_of(values: Mapping[str, Any]) -> Setting:
+    """A setting, every value checked.
+
+    Raises:
+        InvalidInputError: one is missing, unknown or not what it must be.
+        NoSuchRuleError: this program does not know its rule.
+    """
+    check_keys(values, _SETTING_REQUIRED, ())
+    if values["setting"] != "rule":
+        raise InvalidInputError(f"setting must be rule, not {shown(values['setting'])}")
+    return Setting(
+        _whole("seq", values["seq"]),
+        parse_time("recorded_at", values["recorded_at"]),
+        _version(check_text("rule", values["rule"], _RULE_LENGTH_MAX)),
+        check_alpha(values["alpha"]),
+    )
+
+
+def _version(rule: str) -> str:
+    if find_rule(rule).version != rule:
+        raise InvalidInputError(f"rule must be a version, such as ema.1, not {rule!r}")
+    return rule
 
 
 def _voids_of(seq: int, value: object) -> str:
@@ -293,6 +347,9 @@ class ModelEnd(NamedTuple):
     digest: bytes
 
 
+Item: TypeAlias = "Adjustment | CallRow | ModelEnd | Setting"
+
+
 class LedgerReader:
     """Reads the lines, and refuses them where they are not in the order that they must have."""
 
@@ -304,10 +361,12 @@ class LedgerReader:
         self._newest_model = ""
         self._seq = 0
         self._models = self._entries = 0
+        self._settings = 0
+        self._settings_head: bytes | None = None
         self._ended = False
 
-    def items(self) -> Iterator[tuple[int, str, Adjustment | CallRow | ModelEnd]]:
-        """Each entry and head, as (line, model, item).
+    def items(self) -> Iterator[tuple[int, str, Item]]:
+        """Each entry and head, as (line, model, item); of a setting, the model is empty.
 
         Raises:
             ImportRefusedError: the file is not what the export writes, or not all of it.
@@ -337,7 +396,7 @@ class LedgerReader:
             f"{reason.rstrip('.')}. Nothing was recorded: export the ledger again.",
         )
 
-    def _take(self, values: dict[str, Any]) -> tuple[str, Adjustment | CallRow | ModelEnd] | None:
+    def _take(self, values: dict[str, Any]) -> tuple[str, Item] | None:
         if self._line == 1 or values.keys() == {"ledger"}:
             self._take_header(values)
             return None
@@ -346,6 +405,13 @@ class LedgerReader:
         if "end" in values:
             self._take_end(values)
             return None
+        if "setting" in values:
+            return SETTINGS, self._take_setting(setting_of(values))
+        if "settings" in values:
+            self._take_settings_head(values)
+            return None
+        if self._settings_head is not None:
+            self._refuse("the head of the settings is missing")
         if "head" in values:
             return self._take_head(values)
         taken = call_of(values) if values.get("entry") == "call" else adjustment_of(values)
@@ -359,6 +425,23 @@ class LedgerReader:
                 f"a ledger file begins with {HEADER}, once; rows of calls are imported as the kind "
                 f"`jsonl` or `csv`"
             )
+
+    def _take_setting(self, entry: Setting) -> Setting:
+        """A setting stands behind the one before it, and all of them before the first model."""
+        if self._entries or (self._settings and self._settings_head is None):
+            self._refuse("a setting must stand before the models, and before the settings' head")
+        if entry.seq != self._settings + 1:
+            self._refuse(f"setting {entry.seq} where setting {self._settings + 1} must be")
+        self._settings = entry.seq
+        self._settings_head = setting_head(self._settings_head or first_settings_head(), entry)
+        return entry
+
+    def _take_settings_head(self, values: dict[str, Any]) -> None:
+        check_keys(values, ("head", "settings"), ())
+        digest = digest_of(values["head"])
+        if values["settings"] != self._settings or digest != self._settings_head:
+            self._refuse("this is not the head of the settings above")
+        self._settings_head = None
 
     def _follow(self, model: str, entry: Adjustment | CallRow) -> None:
         """An entry stands behind the one before it, or begins the next model.
@@ -393,9 +476,10 @@ class LedgerReader:
     def _take_end(self, values: dict[str, Any]) -> None:
         if self._model is not None:
             self._refuse(f"the head of the model {self._model!r} is missing")
-        if values != {"end": {"models": self._models, "entries": self._entries}}:
-            self._refuse(
-                f"the end counts {values['end']!r}, and the file has {self._models} models and "
-                f"{self._entries} entries"
-            )
+        if self._settings_head is not None:
+            self._refuse("the head of the settings is missing")
+        counts = end_counts(self._models, self._entries, self._settings)
+        if values != {"end": counts}:
+            found = ", ".join(f"{count} {what}" for what, count in counts.items())
+            self._refuse(f"the end counts {values['end']!r}, and the file has {found}")
         self._ended = True

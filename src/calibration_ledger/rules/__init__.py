@@ -56,8 +56,8 @@ def find_rule(rule: object) -> Rule:
     return found
 
 
-def stored_rule(version: str) -> Rule:
-    """The rule of a version that a ledger holds.
+def stored_rule(version: str, user: str = "a model of this ledger learns by") -> Rule:
+    """The rule of a version that a ledger holds; `user` is who uses it, for the error.
 
     Raises:
         StoredRuleError: this program has no such rule.
@@ -65,8 +65,8 @@ def stored_rule(version: str) -> Rule:
     found = KNOWN_RULES.get(version)
     if found is None:
         raise StoredRuleError(
-            f"a model of this ledger learns by the rule {shown(version)}, which this program does "
-            f"not know; it knows {_KNOWN}",
+            f"{user} the rule {shown(version)}, which this program does not know; it knows "
+            f"{_KNOWN}",
             stayed="nothing was changed",
             advice="a newer calibration-ledger wrote it, so upgrade this one",
         )

@@ -16,7 +16,13 @@ from calibration_ledger.errors import (
     LedgerTooNewError,
     NotALedgerError,
 )
-from calibration_ledger.storage.schema import LEDGER_TABLES, REVISION, TABLES, VERSION_TABLE
+from calibration_ledger.storage.schema import (
+    ADDED_TABLES,
+    LEDGER_TABLES,
+    REVISION,
+    TABLES,
+    VERSION_TABLE,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
@@ -102,9 +108,7 @@ def contents_of(tables: AbstractSet[str], revisions: Sequence[object]) -> Conten
     if tables <= {VERSION_TABLE} and not revisions:
         return Contents("empty")
     found = of_revision(revisions[0]) if len(revisions) == 1 else None
-    # A ledger of tomorrow need not have every table of today.
-    is_later = found is not None and found.state == "newer" and _number_of(found.revision)
-    if not tables >= TABLES and not (is_later and tables >= CORE_TABLES):
+    if not tables >= _least_tables(found):
         names = ", ".join(sorted(tables)[:5])
         return _foreign(
             f"is a database of something else (its tables: {names})", "name another one"
@@ -112,6 +116,15 @@ def contents_of(tables: AbstractSet[str], revisions: Sequence[object]) -> Conten
     if found is None:
         return _foreign("has no revision, so it is not a whole ledger", "restore a backup")
     return found
+
+
+def _least_tables(found: Contents | None) -> AbstractSet[str]:
+    """What a ledger of this revision has at least."""
+    if found is not None and found.state == "older":
+        return TABLES.difference(ADDED_TABLES)
+    # A ledger of tomorrow need not have every table of today.
+    is_later = found is not None and found.state == "newer" and _number_of(found.revision)
+    return CORE_TABLES if is_later else TABLES
 
 
 def of_revision(revision: object) -> Contents:
@@ -138,6 +151,21 @@ def _number_of(revision: object) -> int | None:
 
 
 # -- what the doctor counts ------------------------------------------------------------------
+
+
+_NEWEST_RULE = "SELECT settings.rule FROM settings ORDER BY settings.seq DESC LIMIT 1"
+
+
+def unknown_rule(ask: Callable[[str], list[Any]]) -> list[str]:
+    """What keeps models from being opened: a rule that a newer program set for them."""
+    from calibration_ledger.rules import KNOWN_RULES
+
+    return [
+        f"no model can be opened, for the rule of new models is {rule!r}, which this program does "
+        f"not know"
+        for (rule,) in ask(_NEWEST_RULE)
+        if rule not in KNOWN_RULES
+    ]
 
 
 _LAST_ENTRY = (

@@ -22,6 +22,7 @@ from calibration_ledger.core.entries import (
     is_typed,
 )
 from calibration_ledger.core.history import Page, covers, end_of, left_of, voided_ranges
+from calibration_ledger.core.settings import Settings
 from calibration_ledger.core.validation import TIME_LIMIT_US, check_model, request_key
 from calibration_ledger.errors import (
     HistoryArchivedError,
@@ -39,6 +40,8 @@ from calibration_ledger.storage.transaction import (
     Stored,
     known_calls,
     learnt_columns,
+    newest_of,
+    settings_of,
 )
 
 if TYPE_CHECKING:
@@ -46,6 +49,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
+    from calibration_ledger.core.entries import Setting
     from calibration_ledger.core.history import Ranges
     from calibration_ledger.core.replay import Columns, Window
     from calibration_ledger.storage.backend import Backend, Result, Source
@@ -179,6 +183,26 @@ class Ledger:
         except LedgerNotFoundError:
             return []
         return [name for *_, name in rows if isinstance(name, str)]
+
+    # -- settings ---------------------------------------------------------------------------
+
+    def settings(self) -> Settings:
+        """The settings as they are stored; where there is no ledger there are none."""
+        try:
+            return settings_of(self.backend.read(self.backend.sql.settings))
+        except LedgerNotFoundError:
+            return Settings()
+
+    def newest_setting(self) -> Setting | None:
+        """The newest setting, which holds; None for none.
+
+        Raises:
+            LedgerCorruptError: it is not what a program of ours wrote.
+        """
+        try:
+            return newest_of(self.backend.read(self.backend.sql.newest_setting))
+        except LedgerNotFoundError:
+            return None
 
     # -- histories --------------------------------------------------------------------------
 

@@ -4,12 +4,18 @@
 which takes longer than all else that a program starts with.
 """
 
-REVISION = "0003"
+REVISION = "0004"
 """The revision of the migrations that this module describes; tested against Alembic's head."""
 
 VERSION_TABLE = "alembic_version"
 
-LEDGER_TABLES = ("models", "calls", "call_details", "adjustments", "calibrations")
+ADDED_TABLES = ("settings", "setting_heads")
+"""Those that ledgers of revision 0003 do not have yet."""
+
+LEDGER_TABLES = (
+    *("models", "calls", "call_details", "adjustments", "calibrations"),
+    *ADDED_TABLES,
+)
 """The tables that hold the ledger, in the order in which they are made."""
 
 TABLES = frozenset({*LEDGER_TABLES, VERSION_TABLE})

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from typing import Self
 
-    from calibration_ledger.core.entries import CallRow
+    from calibration_ledger.core.entries import CallRow, Setting
     from calibration_ledger.storage.backend import Result
 
 _CACHE_KIB = 16 * 1024
@@ -218,7 +218,11 @@ class StagedCalls(_Temporary):
 
 
 class StagedEntries(_Temporary):
-    """The entries of a ledger file, verbatim."""
+    """The entries of a ledger file, verbatim.
+
+    Attributes:
+        settings: the settings of the ledger, in order; there are few.
+    """
 
     _SCHEMA = """
         CREATE TABLE calls (model INTEGER, seq INTEGER, line INTEGER, called_at INTEGER,
@@ -232,6 +236,11 @@ class StagedEntries(_Temporary):
         CREATE TABLE models (number INTEGER PRIMARY KEY, model TEXT, seq INTEGER, head BLOB,
             line INTEGER);
     """
+
+    def __init__(self) -> None:
+        """Start with none."""
+        super().__init__()
+        self.settings: list[Setting] = []
 
     def add_calls(self, rows: Sequence[tuple[int, int, CallRow]]) -> None:
         """Add calls: (model number, line, call)."""

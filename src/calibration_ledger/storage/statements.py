@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
 
-from calibration_ledger.core.entries import TIMEOUT, Adjustment, Snapshot
+from calibration_ledger.core.entries import TIMEOUT, Adjustment, Setting, Snapshot
 
 CALIBRATION_NAMES = (*Snapshot._fields, "last_seq", "head")
 """rule, alpha, five numbers, sample_count, rule_state, updated_at, last_seq, head."""
@@ -78,6 +78,11 @@ class Statements:
     remove_details: str
     remove_calls: str
     remove_adjustments: str
+    settings: str
+    newest_setting: str
+    add_setting: str
+    add_settings_head: str
+    save_settings_head: str
 
 
 LONG = (
@@ -103,6 +108,8 @@ INSERTED = {
     "call_details": ("model_id", "seq", "request_key", "request_id", "details"),
     "adjustments": ("model_id", *Adjustment._fields),
     "calibrations": ("model_id", *CALIBRATION_NAMES),
+    "settings": Setting._fields,
+    "setting_heads": ("last_seq", "head"),
 }
 """The columns of the tables whose rows are added whole, in the order in which they are bound."""
 
@@ -146,6 +153,7 @@ def statements(marks: Marks) -> Statements:
         **_lookups(marks),
         **_strays(),
         **_removals(marks),
+        **_settings(marks),
     )
 
 
@@ -280,7 +288,8 @@ def _strays() -> dict[str, str]:
         f"SELECT '{table}', {table}.model_id, count(*) FROM {table}"
         f" WHERE ({table}.model_id NOT IN (SELECT models.id FROM models))"
         f" GROUP BY {table}.model_id"
-        for table in INSERTED
+        for table, names in INSERTED.items()
+        if "model_id" in names
     )
     return {
         "unknown_models": unknown,
@@ -293,6 +302,28 @@ def _strays() -> dict[str, str]:
         "uncalibrated_models": (
             "SELECT models.id, models.model FROM models"
             " WHERE (models.id NOT IN (SELECT calibrations.model_id FROM calibrations))"
+        ),
+    }
+
+
+def _settings(marks: Marks) -> dict[str, str]:
+    columns = _listed("settings", Setting._fields)
+    return {
+        # One statement is one snapshot: a setting that is added meanwhile is not taken for one
+        # behind the end.
+        "settings": (
+            f"SELECT 0, {columns}, NULL FROM settings UNION ALL"
+            " SELECT 1, setting_heads.last_seq, NULL, NULL, NULL, setting_heads.head"
+            " FROM setting_heads ORDER BY 1, 2"
+        ),
+        "newest_setting": (
+            f"SELECT {columns} FROM settings ORDER BY settings.seq DESC LIMIT 1 OFFSET 0"
+        ),
+        "add_setting": _insert(marks, "settings"),
+        "add_settings_head": _insert(marks, "setting_heads"),
+        "save_settings_head": (
+            f"UPDATE setting_heads SET last_seq={marks.big}, head={marks.other}"
+            f" WHERE setting_heads.last_seq = {marks.big}"
         ),
     }
 

@@ -178,6 +178,36 @@ calibrations = sa.Table(
     sqlite_strict=True,
 )
 
+# The ledger's own history, which belongs to no model.
+settings = sa.Table(
+    "settings",
+    metadata,
+    sa.Column("seq", Whole, autoincrement=False, nullable=False),
+    sa.Column("recorded_at", Whole, nullable=False),
+    sa.Column("rule", sa.Text, nullable=False),
+    sa.Column("alpha", Number, nullable=False),
+    sa.PrimaryKeyConstraint("seq", name="pk_settings"),
+    *_named(
+        "settings",
+        seq="seq >= 1",
+        recorded_at=_within("recorded_at", TIME_LIMIT_US - 1),
+        rule="length(rule) >= 1 AND length(rule) <= 64",
+        alpha="alpha > 0 AND alpha <= 1",
+    ),
+    **_CLUSTERED,
+)
+
+# Where it ends, in one row: a setting that was removed there would not be missed otherwise.
+setting_heads = sa.Table(
+    "setting_heads",
+    metadata,
+    sa.Column("last_seq", Whole, autoincrement=False, nullable=False),
+    sa.Column("head", sa.LargeBinary, nullable=False),
+    sa.PrimaryKeyConstraint("last_seq", name="pk_setting_heads"),
+    *_named("setting_heads", last_seq="last_seq >= 1", head="length(head) = 32"),
+    **_CLUSTERED,
+)
+
 version = sa.Table(
     VERSION_TABLE,
     sa.MetaData(),

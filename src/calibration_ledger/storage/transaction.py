@@ -1,7 +1,7 @@
 """What a transaction can do to a ledger. Nothing here commits: the backend does.
 
-Rows of `calls`, `call_details` and `adjustments` are only ever inserted, but for what `archive`
-moves to a file and `import ledger` brings back.
+Rows of `calls`, `call_details`, `adjustments` and `settings` are only ever inserted, but for what
+`archive` moves to a file and `import ledger` brings back.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ from __future__ import annotations
 from itertools import compress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from calibration_ledger.core.entries import OUTCOMES, Adjustment, Snapshot
+from calibration_ledger.core.entries import OUTCOMES, Adjustment, Setting, Snapshot
 from calibration_ledger.core.replay import Columns
+from calibration_ledger.core.settings import Settings, check_setting, damaged_settings
 from calibration_ledger.errors import COUNT_LIMIT, IMPOSSIBLE, damaged, impossible
 from calibration_ledger.storage.contents import contents_of, of_revision
 from calibration_ledger.storage.schema import REVISION, TABLES
@@ -95,6 +96,28 @@ def learnt_columns(model: str, rows: Sequence[Any]) -> Columns | None:
         learnt = [outcome is None for outcome in outcomes]
         columns = [tuple(compress(column, learnt)) for column in columns]
     return Columns(*columns) if columns[0] else None
+
+
+def settings_of(rows: Sequence[Any]) -> Settings:
+    """The settings in the rows of `Statements.settings`.
+
+    Raises:
+        LedgerCorruptError: they end in several places.
+    """
+    entries = tuple(Setting(*row[1:5]) for row in rows if row[0] == 0)
+    ends = [(row[1], row[5]) for row in rows if row[0] == 1]
+    if len(ends) > 1:
+        raise damaged_settings(f"there are {len(ends)} ends")
+    return Settings(entries, *ends[0]) if ends else Settings(entries)
+
+
+def newest_of(rows: Sequence[Any]) -> Setting | None:
+    """The setting in the rows of `Statements.newest_setting`; None for none.
+
+    Raises:
+        LedgerCorruptError: it is not what a program of ours wrote.
+    """
+    return check_setting(Setting(*rows[0])) if rows else None
 
 
 class Transaction:
@@ -195,6 +218,40 @@ class Transaction:
     def save(self, row: tuple[Any, ...]) -> None:
         """Replace a model's calibration: `(*CALIBRATION_NAMES, model_id)`."""
         self._execute(self._sql.save, row)
+
+    def settings(self) -> Settings:
+        """The settings of the ledger, with none missing.
+
+        Raises:
+            LedgerRevisionError: the ledger was upgraded since it was opened.
+            LedgerCorruptError: they were damaged.
+        """
+        self.check_revision()
+        settings = settings_of(self._ask(self._sql.settings, ()))
+        settings.check()
+        return settings
+
+    def newest_setting(self) -> Setting | None:
+        """The newest setting, which holds; None for none.
+
+        Raises:
+            LedgerCorruptError: it is not what a program of ours wrote.
+        """
+        return newest_of(self._ask(self._sql.newest_setting, ()))
+
+    def add_settings(self, entries: Sequence[Setting], head: bytes) -> None:
+        """Append settings behind those that `settings` gave; `head` is the digest over all.
+
+        Raises:
+            Raced: another transaction added some in the same moment.
+        """
+        for entry in entries:
+            self._execute(self._sql.add_setting, entry)
+        before, end = entries[0].seq - 1, (entries[-1].seq, head)
+        if before:
+            self._execute(self._sql.save_settings_head, (*end, before))
+        else:
+            self._execute(self._sql.add_settings_head, end)
 
     def calls_of(self, model_id: int, request_keys: Sequence[bytes]) -> dict[bytes, Known]:
         """Which of these the model has."""

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from calibration_ledger.core.audit import ModelAudit, whole
 from calibration_ledger.core.entries import Adjustment, Snapshot, is_head, state_digest
 from calibration_ledger.core.history import walk
-from calibration_ledger.core.values import Finding, Head
+from calibration_ledger.core.settings import settings_findings
+from calibration_ledger.core.values import SETTINGS, Finding, Head
 from calibration_ledger.errors import InvalidInputError, LedgerCorruptError, damage_told, shown
 
 if TYPE_CHECKING:
@@ -31,7 +32,10 @@ if TYPE_CHECKING:
 
 def heads(ledger: Ledger) -> list[Head]:
     """See `AdaptiveCalibrator.heads`."""
-    return [_head(live.model, live.last_seq, live.head, live.snapshot) for live in ledger.models()]
+    of_models = [
+        _head(live.model, live.last_seq, live.head, live.snapshot) for live in ledger.models()
+    ]
+    return [*ledger.settings().noted(), *of_models]
 
 
 def _head(model: str, seq: int, head: bytes, state: Snapshot) -> Head:
@@ -55,9 +59,12 @@ def audit(
     except LedgerCorruptError as error:
         finding = Finding(model, None, "storage", "a readable ledger", str(error))
         return [finding, *([] if model is not None else _audit_whole(ledger))]
-    findings = [] if model is not None else _audit_whole(ledger)
+    findings = []
     if model is None:
-        findings += missing_models(noted, (live.model for live in found))
+        findings += _audit_whole(ledger)
+        findings += _audit_settings(ledger, [head for head in noted if not head.is_of_model])
+        of_models = [head for head in noted if head.is_of_model]
+        findings += missing_models(of_models, (live.model for live in found))
     findings += contradictions(noted)
     for live in found:
         of_model = [head for head in noted if head.model == live.model]
@@ -105,6 +112,13 @@ def _findings(
         fold.report("sequence", lowest, "entries from 1 on", f"entry {lowest}")
     behind = max(newest - last_seq, 0)
     return fold.finish(live.snapshot, live.last_seq, live.head, live.last_seq + behind)
+
+
+def _audit_settings(ledger: Ledger, noted: list[Head]) -> list[Finding]:
+    try:
+        return settings_findings(ledger.settings(), noted)
+    except LedgerCorruptError as error:
+        return [Finding(SETTINGS, None, "storage", "readable settings", str(error))]
 
 
 def _audit_whole(ledger: Ledger) -> list[Finding]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from calibration_ledger.core.entries import Adjustment
 from calibration_ledger.core.history import walk
+from calibration_ledger.core.settings import Settings, told
 from calibration_ledger.core.validation import check_model, iso_from_us
 from calibration_ledger.core.values import ExportReport
 from calibration_ledger.errors import (
@@ -33,6 +34,8 @@ from calibration_ledger.formats.ledger import (
     call_values,
     end_line,
     head_line,
+    setting_line,
+    settings_head_line,
 )
 from calibration_ledger.formats.source import shown_name
 from calibration_ledger.formats.target import open_target
@@ -46,7 +49,7 @@ if TYPE_CHECKING:
     from calibration_ledger.core.entries import CallRow
     from calibration_ledger.core.facts import LostRange
     from calibration_ledger.core.replay import Progress
-    from calibration_ledger.core.values import ExportKind
+    from calibration_ledger.core.values import ExportKind, RuleSetting
     from calibration_ledger.storage.ledger import Ledger, ModelHistory
     from calibration_ledger.storage.place import Place
     from calibration_ledger.storage.sqlite.salvage import Found, Salvage
@@ -78,7 +81,7 @@ class Written:
 
     def __init__(self, progress: Progress | None) -> None:
         """Begin with none."""
-        self.calls = self.adjustments = 0
+        self.calls = self.adjustments = self.settings = 0
         self._progress = progress
 
     def add(self, calls: int, adjustments: int) -> None:
@@ -103,16 +106,18 @@ def export(
     texts = _ledger_texts if kind == "jsonl" else _csv_texts
     is_done = False
     while not is_done:
+        settings = ledger.settings() if model is None and kind == "jsonl" else Settings()
         models, written = ledger.models(model), Written(progress)
         try:
             with open_target(target, ledger.path, overwrite=overwrite) as write:
-                for text in texts(ledger, models, written):
+                for text in texts(ledger, settings, models, written):
                     write(text)
             is_done = True
         except HistoryArchivedError:
             if not isinstance(target, str | os.PathLike):  # what was written cannot be taken back
                 raise
-    return ExportReport(kind, shown_name(target), len(models), written.calls, written.adjustments)
+    counts = written.calls, written.adjustments, written.settings
+    return ExportReport(kind, shown_name(target), len(models), *counts)
 
 
 @contextmanager
@@ -152,14 +157,22 @@ def entry_texts(
         written.add(len(part.rows), 0)
 
 
-def _ledger_texts(ledger: Ledger, models: list[Stored], written: Written) -> Iterator[str]:
+def _ledger_texts(
+    ledger: Ledger, settings: Settings, models: list[Stored], written: Written
+) -> Iterator[str]:
     """The lines of a ledger file, in pieces."""
     yield HEADER + "\n"
+    settings.check()
+    if settings.entries:
+        yield "".join(setting_line(entry) + "\n" for entry in settings.entries)
+        yield settings_head_line(settings.last_seq, settings.head) + "\n"
+        written.settings = settings.last_seq
     for live in models:
         history = ledger.history(live)
         yield from entry_texts(ledger, history, live.last_seq, written)
         yield head_line(live.model, live.last_seq, live.head) + "\n"
-    yield end_line(len(models), written.calls + written.adjustments) + "\n"
+    entries = written.calls + written.adjustments
+    yield end_line(len(models), entries, written.settings) + "\n"
 
 
 def csv_lines(model: str, rows: Iterable[Sequence[Any]], is_voided: Callable[[int], bool]) -> str:
@@ -177,7 +190,9 @@ def csv_lines(model: str, rows: Iterable[Sequence[Any]], is_voided: Callable[[in
     return buffer.getvalue()
 
 
-def _csv_texts(ledger: Ledger, models: list[Stored], written: Written) -> Iterator[str]:
+def _csv_texts(
+    ledger: Ledger, _settings: Settings, models: list[Stored], written: Written
+) -> Iterator[str]:
     """The calls as CSV, some lines at once."""
     yield ",".join(CSV_COLUMNS) + "\n"
     for live in models:
@@ -203,11 +218,14 @@ class SalvageReport(ExportReport):
         incomplete: the calls whose request ids and details may be missing, for some of them could
             not be read.
         stand_ins: the names that stand for those of models whose own could not be read.
+        newest_setting: the newest setting of the rule of new models that could be read; it is not
+            in the file.
     """
 
     lost: tuple[LostRange, ...] = ()
     incomplete: tuple[LostRange, ...] = ()
     stand_ins: tuple[str, ...] = ()
+    newest_setting: RuleSetting | None = None
 
 
 def salvage(
@@ -241,6 +259,7 @@ def salvage(
                     written.add(len(rows), 0)
                 lost += history.lost
                 incomplete += history.incomplete
+        newest = source.newest_setting()
     return SalvageReport(
         kind,
         shown_name(target),
@@ -250,6 +269,7 @@ def salvage(
         lost=tuple(lost),
         incomplete=tuple(incomplete),
         stand_ins=tuple(found.model for found in models if not found.is_named),
+        newest_setting=None if newest is None else told(newest),
     )
 
 

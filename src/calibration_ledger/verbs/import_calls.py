@@ -43,11 +43,10 @@ from calibration_ledger.verbs.record import NewCall, now_us, write_calls
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from typing import TextIO
 
     from calibration_ledger.core.doubt import Kind, Worst
-    from calibration_ledger.core.entries import Adjustment
     from calibration_ledger.core.replay import Progress
     from calibration_ledger.core.values import ImportKind
     from calibration_ledger.formats.row import Row
@@ -55,6 +54,7 @@ if TYPE_CHECKING:
     from calibration_ledger.storage.ledger import Ledger
     from calibration_ledger.storage.stage import StagedCall
     from calibration_ledger.storage.transaction import Known, Stored
+    from calibration_ledger.verbs.record import Opening
 
 
 # -- the import -----------------------------------------------------------------------------
@@ -64,7 +64,7 @@ _PARSERS = {"jsonl": jsonl_rows, "csv": csv_rows}
 
 def import_rows(
     ledger: Ledger,
-    opening: Callable[[str], Adjustment],
+    opening: Opening,
     kind: ImportKind,
     source: str | os.PathLike[str] | TextIO | None,
     *,
@@ -225,7 +225,7 @@ def _settle(staged: StagedCalls, skips: Skips, file: str) -> None:
 class _Trial:
     """One model of the file, learnt on trial from its state in the ledger."""
 
-    def __init__(self, ledger: Ledger, opening: Callable[[str], Adjustment], model: str) -> None:
+    def __init__(self, ledger: Ledger, opening: Opening, model: str) -> None:
         self.ledger = ledger
         self.model = model
         self.model_id: int | None = None
@@ -234,7 +234,7 @@ class _Trial:
         self.new = self.present = self.older = self.voided = self.timeouts = 0
         live = ledger.find(model)
         if live is None:
-            entry = opening(model)
+            entry = opening(model).entry(ledger.newest_setting())
             self.state = State.from_snapshot(entry.snapshot)
             return
         self.model_id = live.model_id
@@ -322,7 +322,7 @@ def _columns(rows: Sequence[StagedCall]) -> tuple[Any, ...]:
 
 def _check(
     ledger: Ledger,
-    opening: Callable[[str], Adjustment],
+    opening: Opening,
     staged: StagedCalls,
     skips: Skips,
     doubts: Doubts,
@@ -348,7 +348,7 @@ BATCH = 1_000
 
 def record_staged(
     ledger: Ledger,
-    opening: Callable[[str], Adjustment],
+    opening: Opening,
     staged: StagedCalls,
     name: str,
     import_id: str,

@@ -8,10 +8,11 @@ that come back from an archive go in in one transaction for each model.
 from __future__ import annotations
 
 from collections import Counter
+from itertools import takewhile
 from typing import TYPE_CHECKING, NamedTuple
 
 from calibration_ledger.core.audit import ModelAudit
-from calibration_ledger.core.entries import Adjustment
+from calibration_ledger.core.entries import Adjustment, Setting
 from calibration_ledger.core.history import Page, walk
 from calibration_ledger.core.validation import request_key
 from calibration_ledger.core.values import ImportReport
@@ -21,6 +22,7 @@ from calibration_ledger.formats.source import open_source, shown_name
 from calibration_ledger.storage.stage import StagedEntries
 from calibration_ledger.verbs.import_calls import begin, keep_recorded
 from calibration_ledger.verbs.record import NewCall, OpenModel
+from calibration_ledger.verbs.rule import append
 
 if TYPE_CHECKING:
     import os
@@ -55,6 +57,9 @@ def import_entries(
             plans = plan_import(ledger, staged, file)
         begin(report, "entries recorded")
         done: Counter[str] = Counter()
+        added = left = 0
+        if staged.settings:
+            added, left = ledger.write(_take_settings, staged.settings)
         for plan in plans:
             try:
                 if plan.restored:
@@ -77,7 +82,26 @@ def import_entries(
         models_opened=opened,
         models_extended=len(plans) - opened - unchanged,
         models_unchanged=unchanged,
+        settings=added,
+        settings_left=left,
     )
+
+
+def _take_settings(transaction: Transaction, entries: Sequence[Setting]) -> tuple[int, int]:
+    """Add the settings that the ledger lacks; gives how many, and how many of the file are left.
+
+    They are, where the ledger has others of its own: models of several ledgers may come together
+    in one, and it is the user's to say what its new models learn by.
+    """
+    here = transaction.settings()
+    pairs = zip(here.entries, entries, strict=False)
+    common = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+    new = entries[common:]
+    if common < len(here.entries):
+        return 0, len(new)
+    if new:
+        append(transaction, here, new)
+    return len(new), 0
 
 
 # -- is the file sound? ---------------------------------------------------------------------
@@ -98,6 +122,8 @@ def stage(file: Source, staged: StagedEntries, progress: Progress) -> int:
             number += 1
         elif isinstance(item, Adjustment):
             staged.add_adjustment(number, line, item)
+        elif isinstance(item, Setting):
+            staged.settings.append(item)
         else:
             batch.append((number, line, item))
             calls += 1

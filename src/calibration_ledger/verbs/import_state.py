@@ -9,6 +9,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from calibration_ledger.core.settings import opening_rule, rule_of_new
+from calibration_ledger.core.state import State
 from calibration_ledger.core.values import ImportReport
 from calibration_ledger.errors import ImportRefusedError, InvalidInputError, named
 from calibration_ledger.formats.predecessor import parse_state
@@ -18,6 +20,7 @@ from calibration_ledger.verbs.record import OpenModel, now_us
 if TYPE_CHECKING:
     from typing import TextIO
 
+    from calibration_ledger.rules import Rule
     from calibration_ledger.storage.ledger import Ledger
     from calibration_ledger.storage.transaction import Transaction
 
@@ -29,8 +32,16 @@ def default_state() -> str:
     return os.path.expanduser("~/.nexus/calibrator_state.json")  # noqa: PTH111 - knows no error
 
 
-def import_state(ledger: Ledger, source: str | os.PathLike[str] | TextIO | None) -> ImportReport:
-    """Import the predecessor's state; see `AdaptiveCalibrator.import_calls`."""
+def import_state(
+    ledger: Ledger,
+    source: str | os.PathLike[str] | TextIO | None,
+    rule: Rule | None,
+    alpha: float | None,
+) -> ImportReport:
+    """Import the predecessor's state; see `AdaptiveCalibrator.import_calls`.
+
+    `rule` and `alpha` are what the program names for new models.
+    """
     given = default_state() if source is None else source
     now = now_us()
     name = shown_name(given)
@@ -56,8 +67,14 @@ def import_state(ledger: Ledger, source: str | os.PathLike[str] | TextIO | None)
                 f"opening balance stands before all history. Nothing was changed: import into "
                 f"a fresh ledger, or remove {it} from the file.",
             )
+        setting = transaction.newest_setting()
+        is_told = any(one is not None for one in (setting, rule, alpha))
+        version, speed = rule_of_new(setting, rule, alpha)
         for model in there:
-            entry = states[model].adjustment(1, "imported", now, note)
+            state = states[model]
+            if is_told:  # else they go on as they were: by `ema`, at the alpha of the file
+                state = State.from_snapshot(state.snapshot(), opening_rule(version), speed)
+            entry = state.adjustment(1, "imported", now, note)
             OpenModel.create(transaction, model, entry).save()
 
     if states:

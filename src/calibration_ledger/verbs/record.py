@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from calibration_ledger.core.doubt import mean_at_least, worst_at_least
 from calibration_ledger.core.entries import adjustment_head, call_head, ending, first_head
+from calibration_ledger.core.settings import opening_rule, rule_of_new
 from calibration_ledger.core.state import State
 from calibration_ledger.core.validation import (
     check_details,
@@ -42,12 +43,14 @@ from calibration_ledger.verbs.doubt import Recent, refuse_doubtful, warn_of_doub
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from calibration_ledger.core.entries import Adjustment
+    from calibration_ledger.core.entries import Adjustment, Setting
+    from calibration_ledger.core.priors import Prior
+    from calibration_ledger.rules import Rule
     from calibration_ledger.storage.ledger import Ledger
     from calibration_ledger.storage.transaction import Known, Stored, Transaction
 
-    Opening = Callable[[str], Adjustment]
-    """Gives the first entry of a model that has no history yet."""
+    Opening = Callable[[str], "Start"]
+    """Gives what a model starts from that has no history yet."""
 
 
 # -- one transaction, or several ------------------------------------------------------------
@@ -124,7 +127,7 @@ def _keep(error: BaseException, errors_ms: Sequence[float]) -> None:
 
 def reset_models(ledger: Ledger, opening: Opening, model: str | None) -> None:
     """See `AdaptiveCalibrator.reset`; a model that is named has history."""
-    openings: dict[str, Adjustment] = {}
+    openings: dict[str, Start] = {}
 
     def work(transaction: Transaction) -> list[str]:
         names = transaction.models() if model is None else [model]
@@ -134,7 +137,8 @@ def reset_models(ledger: Ledger, opening: Opening, model: str | None) -> None:
         for name in sorted(names):
             with damage_told(name):
                 opened = OpenModel.load(transaction, name)
-                opened.end(openings[name]._replace(kind="reset"))
+                setting = transaction.newest_setting()
+                opened.end(openings[name].entry(setting, "reset"))
             opened.save()
         return []
 
@@ -146,6 +150,32 @@ def reset_models(ledger: Ledger, opening: Opening, model: str | None) -> None:
 
 
 # -- inside a transaction -------------------------------------------------------------------
+
+
+class Start(NamedTuple):
+    """What a program has new models start from; the ledger says what the program does not.
+
+    Attributes:
+        prior: the coefficients.
+        at: when, in microseconds.
+        rule: the rule that the program names; None: the ledger's.
+        alpha: the alpha that the program names; None: the ledger's, or the rule's own.
+    """
+
+    prior: Prior
+    at: int
+    rule: Rule | None
+    alpha: float | None
+
+    def entry(self, setting: Setting | None, kind: str = "opened") -> Adjustment:
+        """The entry that sets a model to it; `setting` is the ledger's newest.
+
+        Raises:
+            StoredRuleError: this program does not know the ledger's rule.
+        """
+        version, alpha = rule_of_new(setting, self.rule, self.alpha)
+        state = State.from_prior(opening_rule(version), alpha, self.prior, self.at)
+        return state.adjustment(1, kind, self.at)
 
 
 class Unopened(Exception):  # noqa: N818 - a signal inside the package, not an error
@@ -305,15 +335,17 @@ def record_calls(
     transaction: Transaction,
     model: str,
     calls: Sequence[NewCall],
-    opening: Adjustment | None = None,
+    opening: Start | None = None,
 ) -> Recorded:
     """Record calls of one model in order.
 
     A call whose request id the model has already, with the same numbers and outcome, adds no row
-    and gives its first error. `opening` is the first entry of a model without history.
+    and gives its first error. `opening` is what a model without history starts from.
 
     Raises:
         Unopened: the model has no history, and no opening was given.
+        StoredRuleError: this program does not know the rule that it learns by, or that the ledger
+            opens models under.
         RequestConflictError: a request id is there with other numbers, or another outcome.
         NotFiniteError: the calibration would not stay finite.
     """
@@ -324,7 +356,9 @@ def record_calls(
             opened = OpenModel(transaction, live)
             least_ms = worst_at_least(live.snapshot)
         elif opening is not None:
-            opened = OpenModel.create(transaction, model, opening)
+            # The setting is read in the transaction that opens the model: none comes between.
+            entry = opening.entry(transaction.newest_setting())
+            opened = OpenModel.create(transaction, model, entry)
         else:
             raise Unopened
         before = opened.seq

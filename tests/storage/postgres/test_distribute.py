@@ -20,7 +20,8 @@ from calibration_ledger.storage.place import find_place
 from calibration_ledger.storage.schema import TABLES
 from support.reference import dump
 
-ORDER = ("models", "alembic_version", "calibrations", "adjustments", "calls", "call_details")
+COPIED = ("models", "alembic_version", "settings", "setting_heads")
+ORDER = (*COPIED, "calibrations", "adjustments", "calls", "call_details")
 
 CATALOG = """
 SET allow_system_table_mods = on;
@@ -118,10 +119,8 @@ def test_a_filled_ledger_is_distributed_in_one_transaction_and_checks_clean(citu
         assert calibrator.audit(heads=heads) == []
     assert placed(run) == [(table,) for table in ORDER]
     assert len(dump(url)["calls"]) == len(rows["calls"]) + 2
-    assert [what for (what,) in run("SELECT what FROM said ORDER BY n")] == [
-        "truncate models",
-        "truncate alembic_version",
-    ]
+    said = [what for (what,) in run("SELECT what FROM said ORDER BY n")]
+    assert said == [f"truncate {table}" for table in COPIED]
     place = find_place(url)
     assert schema_differences(place, 5.0) == []  # the key that was taken away is there again
     assert distribution_of(place, 5.0) == Distribution(place.shown, machines, 4)
@@ -131,7 +130,7 @@ def test_what_is_distributed_stays_as_it_is(citus, run, url):
     with AdaptiveCalibrator(url) as calibrator:
         calibrator.distribute()
         assert calibrator.distribute().done == ()
-        assert run("SELECT count(*) FROM said") == [(2,)]
+        assert run("SELECT count(*) FROM said") == [(len(COPIED),)]
         assert calibrator.audit() == []
 
 
@@ -145,18 +144,20 @@ def test_a_ledger_that_is_not_there_is_made(postgres, empty):
 
 
 def test_what_others_left_half_done_is_found_and_finished(citus, run, url):
+    """So is what a later migration added: here, the settings."""
     fill(url)
     run(
         "SELECT create_reference_table('models'), create_reference_table('alembic_version')",
         "SELECT create_distributed_table('calibrations', 'model_id', 'default')",
     )
     place = find_place(url)
+    copied, spread = ("settings", "setting_heads"), ("adjustments", "calls", "call_details")
     assert schema_differences(place, 5.0) == [
-        f"table {table} is local on Citus, not by model_id"
-        for table in ("adjustments", "calls", "call_details")
+        *(f"table {table} is local on Citus, not copied" for table in copied),
+        *(f"table {table} is local on Citus, not by model_id" for table in spread),
     ]
     with AdaptiveCalibrator(url) as calibrator:
-        assert calibrator.distribute().done == ("adjustments", "calls", "call_details")
+        assert calibrator.distribute().done == (*copied, *spread)
         assert calibrator.audit() == []
     assert schema_differences(place, 5.0) == []
 

@@ -19,7 +19,7 @@ READING = ("alembic_version", *TABLES, "readable_calls")
 WRITER = [
     *(("SELECT", table) for table in READING),
     *(("INSERT", table) for table in TABLES),
-    ("UPDATE", "calibrations"),
+    *(("UPDATE", table) for table in ("calibrations", "setting_heads")),
 ]
 READER = [("SELECT", table) for table in READING]
 NEEDED_TO_WRITE = [grant for grant in WRITER if grant[1] != "readable_calls"]
@@ -67,6 +67,8 @@ def write_in_every_way(calibrator, exported=None):
     calibrator.reset()
     with calibrator.timed("m", 5) as call:
         call.completion_tokens = 1
+    calibrator.set_default_rule("kalman")
+    calibrator.set_default_rule("ema")
     if exported is not None:
         calibrator.import_calls("ledger", io.StringIO(exported))
 

@@ -14,7 +14,12 @@ import sqlalchemy as sa
 
 from calibration_ledger.core.facts import Blocked, Facts, ServerFacts
 from calibration_ledger.errors import LedgerCorruptError, NotALedgerError
-from calibration_ledger.storage.contents import count_rows, find_last_entry, look
+from calibration_ledger.storage.contents import (
+    count_rows,
+    find_last_entry,
+    look,
+    unknown_rule,
+)
 from calibration_ledger.storage.latest import OpenSource, with_drifts
 from calibration_ledger.storage.postgres.connections import (
     ANSWER_S,
@@ -77,10 +82,12 @@ _NEEDED = {
     "call_details": ("SELECT", "INSERT"),
     "adjustments": ("SELECT", "INSERT"),
     "calibrations": ("SELECT", "INSERT", "UPDATE"),
+    "settings": ("SELECT",),
+    "setting_heads": ("SELECT",),
 }
 """What a role that records must be allowed."""
 
-# A trigger for updates is in the way of calibrations alone: nothing else is ever updated. (Bits 4
+# A trigger for updates is in the way of two tables alone: nothing else is ever updated. (Bits 4
 # and 16 of its type are INSERT and UPDATE; of rules, '2' is UPDATE and '3' INSERT.)
 _FOREIGN = """
     WITH ledger AS (
@@ -90,12 +97,12 @@ _FOREIGN = """
     SELECT 'the trigger ' || tgname || ' of ' || relname
     FROM ledger JOIN pg_catalog.pg_trigger ON tgrelid = ledger.oid
     WHERE NOT tgisinternal AND tgenabled IN ('O', 'A')
-    AND (tgtype & 4 > 0 OR (tgtype & 16 > 0 AND relname = 'calibrations'))
+    AND (tgtype & 4 > 0 OR (tgtype & 16 > 0 AND relname IN ('calibrations', 'setting_heads')))
     UNION ALL
     SELECT 'the rule ' || rulename || ' of ' || relname
     FROM ledger JOIN pg_catalog.pg_rewrite ON ev_class = ledger.oid
     WHERE ev_enabled IN ('O', 'A')
-    AND (ev_type = '3' OR (ev_type = '2' AND relname = 'calibrations'))
+    AND (ev_type = '3' OR (ev_type = '2' AND relname IN ('calibrations', 'setting_heads')))
     UNION ALL
     SELECT 'the column ' || attname || ' of ' || relname
     FROM ledger JOIN pg_catalog.pg_attribute ON attrelid = ledger.oid
@@ -155,6 +162,7 @@ class _Examination:
         self._place = place
         self._cursor = cursor
         self._deadline = time.monotonic() + ANSWERS_S
+        self._tables: set[str] = set()
         self._damage: list[str] = []
         self._unanswered: list[str] = []
 
@@ -169,7 +177,7 @@ class _Examination:
         if facts.state in {"current", "older", "newer"} and facts.server is not None:
             facts = replace(
                 facts,
-                rows=count_rows(self._ask),
+                rows=count_rows(self._ask, self._tables),
                 last_entry=find_last_entry(self._ask),
                 server=replace(
                     facts.server, missing_grants=self._missing_grants(), **self._on_machines(facts)
@@ -243,6 +251,7 @@ class _Examination:
         """What there is, from its tables: fields of `Facts`."""
         try:
             found = check_tables(ledger, self._insist(FIND_TABLES, sorted(TABLES)))
+            self._tables = found.names
             contents = look(found.names, self._insist)
         except NotALedgerError as error:
             return {"state": "foreign", "trouble": str(error)}
@@ -291,4 +300,4 @@ class _Examination:
             for constraint in part.constraints
         ]
         found = self._ask(_FOREIGN, sorted(metadata.tables), columns, constraints)
-        return tuple(what for (what,) in found)
+        return (*(what for (what,) in found), *unknown_rule(self._ask))

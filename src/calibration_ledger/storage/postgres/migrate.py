@@ -103,7 +103,10 @@ def keep_others_out(connection: sa.Connection, timeout_s: float) -> None:
     Raises:
         sqlalchemy.exc.DBAPIError: others held the tables until the deadline.
     """
-    names = ", ".join(["models", *sorted(TABLES - {"models"})])
+    # An older ledger has not all of them.
+    rows = connection.exec_driver_sql(FIND_TABLES, (sorted(TABLES),)).fetchall()
+    found = sorted({table for table, *_ in rows} - {"models"})
+    names = ", ".join(["models", *found])
     deadline = time.monotonic() + timeout_s
     while True:
         # All others wait behind this request: withdraw it now and then to let them pass.

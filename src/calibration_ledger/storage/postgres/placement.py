@@ -1,8 +1,9 @@
 """How Citus keeps the tables of a ledger: on one machine, or distributed over several.
 
-A ledger is distributed by `model_id`: `models` and the revision are copied to every machine, and
-each row of the other tables goes to the machine that its `model_id` says, so that all of a model
-lies together. Or its whole schema lies on one machine of several, as any other ledger does.
+A ledger is distributed by `model_id`: `models`, the settings and the revision are copied to every
+machine, and each row of the other tables goes to the machine that its `model_id` says, so that all
+of a model lies together. Or its whole schema lies on one machine of several, as any other ledger
+does.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from calibration_ledger.core.values import Distribution
-from calibration_ledger.storage.schema import TABLES, VERSION_TABLE
+from calibration_ledger.storage.schema import ADDED_TABLES, TABLES, VERSION_TABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     Ask = Callable[..., Sequence[Any]]
     """Runs a query with its parameters, and gives the rows."""
 
-COPIED = ("models", VERSION_TABLE)
+COPIED = ("models", VERSION_TABLE, *ADDED_TABLES)
 SPREAD = ("calibrations", "adjustments", "calls", "call_details")
 """Each refers only to tables before it, which must lie on the machines by then."""
 ALL = (*COPIED, *SPREAD)

@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from calibration_ledger.core.entries import Setting
     from calibration_ledger.storage.backend import Result
     from calibration_ledger.storage.place import Server
     from calibration_ledger.storage.postgres.connections import Held
@@ -388,6 +389,13 @@ class PostgresTransaction(Transaction):
     def add_details(self, rows: Sequence[tuple[Any, ...]]) -> None:
         """See `Transaction.add_details`."""
         self._add(self._sql.add_detail, rows)
+
+    def add_settings(self, entries: Sequence[Setting], head: bytes) -> None:
+        """See `Transaction.add_settings`: what another transaction added has the same numbers."""
+        try:
+            super().add_settings(entries, head)
+        except psycopg.errors.UniqueViolation as error:
+            raise Raced(entries[0].seq) from error
 
     def _add(self, text: str, rows: Sequence[tuple[Any, ...]]) -> None:
         for start in range(0, len(rows), _ROWS_AT_ONCE):

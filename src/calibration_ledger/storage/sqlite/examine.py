@@ -16,10 +16,15 @@ from typing import TYPE_CHECKING, Any
 
 from calibration_ledger.core.facts import Facts, Readable
 from calibration_ledger.errors import LedgerError, NotALedgerError
-from calibration_ledger.storage.contents import count_rows, find_last_entry, look
+from calibration_ledger.storage.contents import (
+    count_rows,
+    find_last_entry,
+    look,
+    unknown_rule,
+)
 from calibration_ledger.storage.latest import OpenSource, with_drifts
 from calibration_ledger.storage.place import check_file
-from calibration_ledger.storage.schema import REVISION
+from calibration_ledger.storage.schema import LEDGER_TABLES, REVISION
 from calibration_ledger.storage.sqlite.connections import (
     StillConnection,
     connect_reader,
@@ -134,7 +139,9 @@ class _Examination:
             # Its tables may be others; those that it shares with today's can be counted.
             facts = replace(facts, rows=count_rows(self._ask, tables))
         else:
-            rows, last_entry = count_rows(self._ask), find_last_entry(self._ask)
+            # An older one has fewer; and where damage hides one, it is told by its missing count.
+            there = tables if facts.state == "older" else LEDGER_TABLES
+            rows, last_entry = count_rows(self._ask, there), find_last_entry(self._ask)
             facts = replace(facts, rows=rows, last_entry=last_entry)
         if facts.state == "current" and not self._damage:
             facts = replace(facts, obstacles=tuple(self._obstacles()[:DAMAGE_SHOWN]))
@@ -154,7 +161,8 @@ class _Examination:
         ((pages,),) = self._ask("PRAGMA page_count")
         ((size,),) = self._ask("PRAGMA page_size")
         is_small = pages * size <= TRIED_BYTES
-        return [*parts, *unreadable_models(self._connection), *self._refused() * is_small]
+        there = [*unreadable_models(self._connection), *unknown_rule(self._ask)]
+        return [*parts, *there, *self._refused() * is_small]
 
     def _refused(self) -> list[str]:
         """What recording in a copy in memory meets: whatever else may be in its way."""

@@ -17,9 +17,10 @@ from itertools import islice
 from math import isfinite
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from calibration_ledger.core.entries import TIMEOUT
+from calibration_ledger.core.entries import TIMEOUT, Setting
 from calibration_ledger.core.facts import LostRange
 from calibration_ledger.core.history import covers, ranges_in_force, voids_ranges
+from calibration_ledger.core.settings import check_setting
 from calibration_ledger.core.validation import (
     TIME_LIMIT_US,
     TOKENS_LIMIT,
@@ -27,7 +28,7 @@ from calibration_ledger.core.validation import (
     check_model,
     check_request_id,
 )
-from calibration_ledger.errors import LedgerNotFoundError, NotALedgerError
+from calibration_ledger.errors import LedgerCorruptError, LedgerNotFoundError, NotALedgerError
 from calibration_ledger.storage.place import check_file
 from calibration_ledger.storage.sqlite.connections import connect_reader
 from calibration_ledger.storage.sqlite.faults import DRIVER_ERRORS, code_of, faults_of
@@ -238,6 +239,12 @@ _ENDS = (
 )
 
 
+_SETTINGS = (
+    "SELECT seq, recorded_at, rule, alpha FROM settings"
+    " WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?"
+)
+
+
 class Found(NamedTuple):
     """A model of which there are traces; `last_seq` is None where its calibration is lost."""
 
@@ -316,6 +323,16 @@ class Salvage:
             ids |= more_ids
         models = [Found(i, names.get(i, STAND_IN.format(i)), i in names, ends.get(i)) for i in ids]
         return sorted(models, key=lambda one: (one.model, one.model_id))
+
+    def newest_setting(self) -> Setting | None:
+        """The newest setting of the ledger that can be read; None for none."""
+        if self.is_harvest:
+            return None  # what was found page by page has none
+        found = None
+        for seq, recorded_at, rule, alpha in _Walk(self.connection, _SETTINGS, 0, self.limit):
+            with suppress(AttributeError, UnicodeDecodeError, LedgerCorruptError):
+                found = check_setting(Setting(seq, recorded_at, rule.decode(), alpha))
+        return found
 
     def _traces(self) -> tuple[dict[int, str], dict[int, int], set[int]]:
         """The names of models, the ends of their histories, and the ids of all of them."""

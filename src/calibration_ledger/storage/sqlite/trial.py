@@ -41,13 +41,14 @@ def unreadable_models(connection: sqlite3.Connection) -> list[str]:
 
 
 def refused_writes(copy: sqlite3.Connection) -> list[str]:
-    """What recording a call, opening a model and adjusting one meet in a copy of a ledger."""
+    """What recording a call, opening a model, adjusting one and a setting meet in a copy."""
     found = []
     steps = {
         "a call": _call,
         "a call with a request id": _call_with_id,
         "a model": _model,
         "an adjustment": _adjustment,
+        "a setting": _setting,
     }
     for name, step in steps.items():
         copy.execute("BEGIN")
@@ -82,6 +83,18 @@ def _call_with_id(copy: sqlite3.Connection) -> bool:
 
 def _adjustment(copy: sqlite3.Connection) -> bool:
     return _appended(copy, "adjustments", {"kind": "reset"})
+
+
+def _setting(copy: sqlite3.Connection) -> bool:
+    newest = copy.execute("SELECT max(seq) FROM settings").fetchone()
+    row = ((newest[0] or 0) + 1, 0, "ema.1", 0.5)
+    copy.execute("INSERT INTO settings VALUES (?, ?, ?, ?)", row)
+    end = (row[0], bytes(32))
+    is_first = copy.execute("SELECT 1 FROM setting_heads").fetchone() is None
+    save = "INSERT INTO setting_heads VALUES (?, ?)"
+    copy.execute(save if is_first else "UPDATE setting_heads SET (last_seq, head) = (?, ?)", end)
+    there = copy.execute("SELECT * FROM settings WHERE seq = ?", row[:1]).fetchall()
+    return bool(there == [row] and copy.execute("SELECT * FROM setting_heads").fetchall() == [end])
 
 
 def _model(copy: sqlite3.Connection) -> bool:

@@ -1,0 +1,64 @@
+"""`calib rule`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from calibration_ledger.cli import text
+from calibration_ledger.cli.options import examples, json_option
+from calibration_ledger.cli.output import note, print_json, print_table, say
+from calibration_ledger.cli.session import Session, pass_session
+from calibration_ledger.cli.table import Column
+
+if TYPE_CHECKING:
+    from calibration_ledger.core.values import DefaultRule
+    from calibration_ledger.rules import RuleName
+
+COLUMNS = (
+    Column("setting"),
+    Column("since", left=True),
+    Column("rule", left=True),
+    Column("alpha"),
+)
+
+
+@click.command(epilog=examples("calib rule", "calib rule kalman", "calib rule ema --alpha 0.05"))
+@click.argument("rule", required=False)
+@click.option("--alpha", type=click.FLOAT, help="The speed of adaptation. Default: the rule's own.")
+@json_option
+@pass_session
+def rule(session: Session, rule: RuleName | None, *, alpha: float | None, as_json: bool) -> None:
+    """Show or set what new models learn by.
+
+    RULE and --alpha are a setting of the ledger: every program on it opens models under them,
+    unless it names a rule itself. Models with history keep theirs (see `calib recalibrate`). With
+    --alpha alone, the rule stays. Without both, what is in force is shown, and all that ever was.
+    """
+    if rule is None and alpha is None:
+        with session.existing() as calibrator:
+            found = calibrator.default_rule()
+        if as_json:
+            print_json(found)
+            return
+        say(f"new models learn by {text.rule(found)}")
+        print_table(COLUMNS, [_row(found, at) for at in range(len(found.history))])
+        return
+    with session.writing() as calibrator:
+        before = calibrator.default_rule()
+        found = calibrator.set_default_rule(rule, alpha)
+    if as_json:
+        print_json(found)
+        return
+    say(f"new models learn by {text.rule(found)}")
+    if found == before:
+        note("nothing was changed: it was set before.")
+    else:
+        adopt = session.command("recalibrate", "--rule", found.rule.partition(".")[0])
+        note(f"models with history keep their own rule: `{adopt}` adopts it for all.")
+
+
+def _row(found: DefaultRule, at: int) -> list[str]:
+    one = found.history[at]
+    return [str(one.seq), text.time(one.recorded_at), one.rule, f"{one.alpha:g}"]
