@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from calibration_ledger.core.forecast import Completion, Forecast, Remaining
     from calibration_ledger.core.priors import Prior, default_prior
     from calibration_ledger.core.rank import RankBy
+    from calibration_ledger.core.tokens import TokenCount, count_tokens
     from calibration_ledger.core.validation import Durability
     from calibration_ledger.core.values import (
         DEFAULT_ALPHA,
@@ -169,9 +170,11 @@ __all__ = [
     "Suggestion",
     "Sweep",
     "TimedCall",
+    "TokenCount",
     "UnknownRuleError",
     "Voiding",
     "__version__",
+    "count_tokens",
     "default_prior",
 ]
 
@@ -197,6 +200,8 @@ _HOMES = {
     "ForecastScore": "core.coverage",
     "Remaining": "core.forecast",
     "RankBy": "core.rank",
+    "TokenCount": "core.tokens",
+    "count_tokens": "core.tokens",
 }
 """Where a name lives that is neither an error nor one of `core.values`."""
 

@@ -11,6 +11,7 @@ import pytest
 
 RECORD = ("record", "tiny", "--prompt-tokens", 5, "--actual-ms", 5)
 PREDICT = ("predict", "tiny", "--prompt-tokens")
+PACE = ("forecast", "tiny", "-p", 1, "--elapsed", 5)
 HEAVY = "1.7e308"
 
 WRONG = [
@@ -25,6 +26,48 @@ WRONG = [
     ((*PREDICT, "nan"), "'nan' is not a valid integer"),
     ((*PREDICT, 1, "--completion-tokens", -1), "completion_tokens must be at least 0"),
     ((*RECORD, "--completion-tokens", 2**31), "completion_tokens must be at least 0"),
+    # forecasts
+    *[
+        ((*command, "-p", -1), "prompt_tokens must be at least 0 and below 2**31")
+        for command in (("forecast", "tiny"), ("timeout", "tiny"), ("compare",))
+    ],
+    *[
+        (command, "Missing option '--prompt-tokens' / '-p' or '--text'")
+        for command in (PREDICT[:2], ("forecast", "tiny"), ("timeout", "tiny"), ("compare",))
+    ],
+    ((*PREDICT, 1, "--max-tokens", -1), "max_tokens must be at least 0"),
+    (("forecast", "tiny", "-p", 1, "-c", 2**31), "completion_tokens must be at least 0"),
+    (("forecast", "", "-p", 1), "model must not be empty"),
+    (("compare", "", "-p", 1), "model must not be empty"),
+    (("forecast", "tiny", "-p", 1, "--elapsed", "nan"), "elapsed_ms must be finite"),
+    (("forecast", "tiny", "-p", 1, "--elapsed", -1), "elapsed_ms must be finite"),
+    (("forecast", "tiny", "-p", 1, "--as-of", "yesterday"), "'yesterday' is no time"),
+    *[
+        (("forecast", "tiny", "-p", 1, *alone), "go together, and with --elapsed")
+        for alone in (
+            ("--tokens-so-far", 1),
+            ("--ttft-ms", 1),
+            ("--elapsed", 5, "--ttft-ms", 1),
+            ("--tokens-so-far", 1, "--ttft-ms", 1),
+        )
+    ],
+    ((*PACE, "--tokens-so-far", -1, "--ttft-ms", 1), "tokens_so_far must be at least 0"),
+    ((*PACE, "--tokens-so-far", 1, "--ttft-ms", 9), "later than elapsed_ms"),
+    ((*PACE, "--tokens-so-far", 1, "--ttft-ms", 1, "-c", 5), "leave out --completion-tokens"),
+    ((*PACE, "--tokens-so-far", 1, "--ttft-ms", 1, "--ttft"), "has nothing to forecast"),
+    ((*PACE, "--ttft", "-c", 5), "--completion-tokens tells nothing about the first token"),
+    ((*PACE, "--ttft", "--max-tokens", 5), "--max-tokens tells nothing about the first token"),
+    *[
+        (("timeout", "tiny", "-p", 1, "--chance", bad), "chance must be a number above 0 and below")
+        for bad in (0, 1, 99, "nan", -0.5)
+    ],
+    (("compare", "-p", 1, "--by", "slowest"), "neither mean nor median nor a level"),
+    (("compare", "-p", 1, "--by", 2), "by must be a number above 0 and below 1"),
+    # texts
+    ((*PREDICT, 1, "--text", "x"), "give --prompt-tokens or --text, not both"),
+    (("forecast", "tiny", "--text", "missing.txt"), "missing.txt: the file cannot be opened"),
+    (("timeout", "tiny", "--text", "."), "the file cannot be opened: Is a directory"),
+    (("compare", "--text", ""), "name the file, or `-` for what comes on stdin"),
     # milliseconds
     *[
         ((*RECORD[:-1], bad), "actual_ms must be finite and not negative")

@@ -25,7 +25,16 @@ EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", settings.default.max_examples))
 TIMES = ["2026-01-02T03:04:05Z", "9999-12-31T23:59:59.999999Z", "1970-01-01T00:00:00+00:00"]
 FITTING = {
     "model": ["tiny", "new", "größe", "x" * 512, "a\nb", "\x1b[2J"],
+    "models": ["tiny", "new", "timmy:v0.1-q4"],
     "prompt_tokens": ["0", "5", str(2**31 - 1)],
+    "text": ["calls.csv", "empty", "binary", "-", "calls.db"],
+    "max_tokens": ["0", "7"],
+    "chance": ["0.5", "0.999999"],
+    "by": ["mean", "median", "0.95"],
+    "as_of": TIMES,
+    "elapsed": ["0", "2500.5", "1e300"],
+    "tokens_so_far": ["0", "3"],
+    "ttft_ms": ["0", "180"],
     "completion_tokens": ["0", "7", str(2**31 - 1)],
     "actual_ms": ["0", "-0.0", "3.5", "1e-300", "1.7e308"],
     "alpha": ["0.3", "1", "5e-324"],

@@ -28,7 +28,8 @@ LEAVES = [path for path, command in ALL.items() if not isinstance(command, click
 
 def test_the_commands_of_the_design_are_there():
     assert set(LEAVES) >= {
-        *[("predict",), ("record",), ("stats",), ("history",), ("replay",), ("recalibrate",)],
+        *[("predict",), ("forecast",), ("compare",), ("timeout",)],
+        *[("record",), ("stats",), ("history",), ("replay",), ("recalibrate",)],
         *[("sweep",), ("drift",)],
         *[("reset",), ("audit",), ("import",), ("export",), ("demo",)],
         *[

@@ -13,19 +13,22 @@ def test_a_learnt_model_is_predicted_with_its_confidence(calib, ledger_path):
     with AdaptiveCalibrator(ledger_path) as calibrator:
         calibrator.record("timmy", 512, 3400.0, completion_tokens=128)
         predicted_ms = calibrator.predict("timmy", 512, 128).predicted_ms
+        low, high = calibrator.forecast("timmy", 512, 128).interval(0.9)
     result = calib("predict", "timmy", "--prompt-tokens", 512, "--completion-tokens", 128)
     assert f"{predicted_ms:.1f}" == "1989.5"
     assert result.stdout == (
         "timmy: 2.0 s (1989.5 ms) for 512 prompt tokens and 128 completion tokens\n"
+        f"9 of 10 such calls take {low / 1000:.1f} to {high / 1000:.1f} s (few calls: 1 so far)\n"
         "confidence 0.10 from 1 call: warming up\n"
     )
     assert result.stderr == ""
 
 
 def test_a_model_never_seen_is_predicted_from_its_prior_and_says_so(calib, filled):
-    result = calib("predict", "llama3-8b-8192", "--prompt-tokens", 1)
+    result = calib("predict", "llama3-8b-8192", "-p", 1, "-c", 1)
     assert result.stdout == (
-        "llama3-8b-8192: 150 ms (150.1 ms) for 1 prompt token and 0 completion tokens\n"
+        "llama3-8b-8192: 150 ms (150.4 ms) for 1 prompt token and 1 completion token\n"
+        "9 of 10 such calls take 117 to 192 ms (no history: a guess)\n"
         "confidence 0.00: no call of this model was learnt yet, this is its prior\n"
     )
 
@@ -44,7 +47,7 @@ def test_a_mistyped_model_is_predicted_from_its_prior_and_the_nearest_is_named(c
 def test_a_model_after_a_reset_is_predicted_from_its_prior_and_says_so(calib, filled):
     calib("reset", "tiny")
     result = calib("predict", "tiny", "--prompt-tokens", 10)
-    assert result.stdout.splitlines()[1] == (
+    assert result.stdout.splitlines()[-1] == (
         "confidence 0.00: no call was learnt since its reset, this is its prior"
     )
 
@@ -52,9 +55,10 @@ def test_a_model_after_a_reset_is_predicted_from_its_prior_and_says_so(calib, fi
 def test_a_model_imported_without_calls_is_predicted_from_what_came_in(calib, ledger_path):
     state = {"version": 1, "saved_at": 1.0, "models": [{**PRIOR, "model": "old"}]}
     calib("import", "state", "-", input=json.dumps(state))
-    result = calib("predict", "old", "--prompt-tokens", 40)
+    result = calib("predict", "old", "--prompt-tokens", 40, "--completion-tokens", 0)
     assert result.stdout == (
         "old: 20 ms (20.0 ms) for 40 prompt tokens and 0 completion tokens\n"
+        "9 of 10 such calls take 16 to 26 ms (no history: a guess)\n"
         "confidence 0.00: no call was learnt since this state was imported\n"
     )
 
@@ -72,7 +76,7 @@ def test_prediction_and_status_are_of_one_moment(calib, ledger_path, monkeypatch
 
     monkeypatch.setattr(AdaptiveCalibrator, "predict", predict_then_others_record)
     result = calib("predict", "busy", "--prompt-tokens", 512, "--completion-tokens", 128)
-    assert result.stdout.splitlines()[1] == "confidence 0.59 from 9 calls: warming up"
+    assert result.stdout.splitlines()[-1] == "confidence 0.59 from 9 calls: warming up"
 
 
 def test_json_holds_the_fields_of_a_prediction(calib, filled):
@@ -80,6 +84,7 @@ def test_json_holds_the_fields_of_a_prediction(calib, filled):
     fields = json.loads(result.stdout)
     with AdaptiveCalibrator(filled) as calibrator:
         expected = calibrator.predict("tiny", 10, 5)
+        forecast = calibrator.forecast("tiny", 10, 5)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", fields.pop("predicted_at"))
     assert fields == {
         "model": "tiny",
@@ -88,7 +93,31 @@ def test_json_holds_the_fields_of_a_prediction(calib, filled):
         "predicted_ms": expected.predicted_ms,
         "confidence": expected.confidence,
         "sample_count": 3,
+        "counted_by": None,
+        "forecast": forecast.to_dict(),
     }
+
+
+def test_without_a_completion_it_says_what_it_assumed(calib, filled):
+    with AdaptiveCalibrator(filled) as calibrator:
+        forecast = calibrator.forecast("timmy:v0.1-q4", 512)
+        capped = calibrator.forecast("timmy:v0.1-q4", 512, max_tokens=50)
+        expected = calibrator.predict("timmy:v0.1-q4", 512, forecast.completion_tokens.median)
+    first, second, _ = calib("predict", "timmy:v0.1-q4", "-p", 512).stdout.splitlines()
+    assert forecast.completion_tokens.median == 198
+    assert first.endswith("for 512 prompt tokens and an assumed 198 completion tokens")
+    assert f"({expected.predicted_ms:.1f} ms)" in first
+    assert re.fullmatch(
+        r"9 of 10 such calls take \d\.\d to \d\.\d s; typical completion 198 tokens "
+        r"\(few calls: 25 so far\)",
+        second,
+    )
+    fields = json.loads(calib("predict", "timmy:v0.1-q4", "-p", 512, "--json").stdout)
+    assert fields["predicted_ms"] == expected.predicted_ms
+    assert fields["completion_tokens"] == 198
+    assert fields["forecast"]["completion_tokens"]["is_given"] is False
+    most = calib("predict", "timmy:v0.1-q4", "-p", 512, "--max-tokens", 50, "--json")
+    assert json.loads(most.stdout)["completion_tokens"] == capped.completion_tokens.median == 50
 
 
 def test_predict_writes_nothing(calib, filled):
@@ -105,7 +134,7 @@ def test_prompt_tokens_are_required(calib, filled):
 @pytest.mark.parametrize("name", ["\x1b[2Jgone", "line\nbreak", "\u202eright to left", "bell\x07"])
 def test_a_model_name_cannot_command_the_terminal(calib, filled, name):
     result = calib("predict", name, "--prompt-tokens", 10)
-    assert result.stdout.count("\n") == 2
+    assert result.stdout.count("\n") == 3
     assert all(char.isprintable() or char == "\n" for char in result.stdout)
     as_json = calib("predict", name, "--prompt-tokens", 10, "--json").stdout
     assert as_json.isascii()

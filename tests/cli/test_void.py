@@ -61,7 +61,7 @@ def test_taking_it_back_makes_them_count_again(calib, poisoned):
 
 def test_a_model_without_a_call_that_counts_says_why(calib, poisoned):
     calib("void", "x y", "--seq", "2..13")
-    shown = calib("predict", "x y", "--prompt-tokens", 1).stdout.splitlines()[1]
+    shown = calib("predict", "x y", "--prompt-tokens", 1).stdout.splitlines()[-1]
     assert shown == "confidence 0.00: all calls of this model were voided"
 
 

@@ -411,19 +411,17 @@ def test_the_status_says_that_a_model_drifts_and_since_when():
 def test_a_sentence_explains_a_forecast():
     told = forecast_of(some(200), c=80).explain()
     assert told == (
-        "what kalman.1 predicts, times how far the newest 150 of 200 calls of m were off their "
-        "predictions, for 80 completion tokens"
+        "the newest 150 of 200 calls of m: what kalman.1 predicts for 80 completion tokens, times "
+        "how far each was off"
     )
-    assert (
-        forecast_of(some(20), c=80)
-        .explain()
-        .endswith("for 80 completion tokens, and a usual spread until there are 30")
-    )
+    few = forecast_of(some(20), c=1).explain()
+    assert "for 1 completion token," in few
+    assert few.endswith("; until there are 30, a usual spread is mixed in")
     unknown = forecast_of(some(200)).explain()
-    assert "half of them at most" in unknown
-    assert unknown.endswith("those of a like prompt length first")
+    assert "what kalman.1 predicts for the completion length of each" in unknown
+    assert unknown.endswith("those of a like prompt length weigh more")
     assert forecast_of([], cap=64).explain() == (
-        "m has no history, so this is its prior, for 64 completion tokens, and a usual spread"
+        "m has no history: this is a guess for 64 completion tokens"
     )
 
 

@@ -182,6 +182,12 @@ def test_what_compiles_is_imported_in_one_folder_and_only_when_it_is_used():
     assert early == set()
 
 
+def test_what_counts_tokens_is_imported_in_one_module_and_only_when_it_is_used():
+    assert offenders(lambda m: m != "core.tokens" and outside(m) & {"tiktoken"}) == {}
+    early = imported_by(ast.Module(at_import(tree_of("core.tokens")), []))
+    assert "tiktoken" not in {name.split(".")[0] for name in early}
+
+
 def room_of(module):
     return module.split(".")[0]
 

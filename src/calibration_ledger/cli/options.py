@@ -119,19 +119,43 @@ def rule_options(command: Command) -> Command:
     return alpha(rule(command))
 
 
-def token_options(go_in: str, come_out: str) -> Callable[[Command], Command]:
-    """`--prompt-tokens` and `--completion-tokens`: what happens to the tokens of a call."""
+def token_options(command: Command) -> Command:
+    """`--prompt-tokens` and `--completion-tokens` of a call that was made."""
     prompt = click.option(
-        "--prompt-tokens", type=click.INT, required=True, help=f"The tokens that {go_in}."
+        "-p", "--prompt-tokens", type=click.INT, required=True, help="The tokens that went in."
     )
     completion = click.option(
+        "-c",
         "--completion-tokens",
         type=click.INT,
         default=0,
         show_default=True,
-        help=f"The tokens that {come_out}.",
+        help="The tokens that came out.",
     )
-    return lambda command: prompt(completion(command))
+    return prompt(completion(command))
+
+
+def coming_options(command: Command) -> Command:
+    """The tokens of a call to come: the prompt's or its text, and what is known of the answer's."""
+    options = [
+        click.option("-p", "--prompt-tokens", type=click.INT, help="The tokens that go in."),
+        click.option(
+            "--text",
+            type=FilePath(readable=False, allow_dash=True),
+            metavar="FILE|-",
+            help="Count the tokens of this prompt instead; - is stdin.",
+        ),
+        click.option(
+            "-c",
+            "--completion-tokens",
+            type=click.INT,
+            help="The tokens that will come out. Default: as in the newest calls.",
+        ),
+        click.option("--max-tokens", type=click.INT, help="The most that may come out."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
 
 
 def model_argument(*, required: bool = False) -> Callable[[Command], Command]:

@@ -4,42 +4,56 @@ from __future__ import annotations
 
 import click
 
-from calibration_ledger.cli.options import examples, json_option, model_argument, token_options
-from calibration_ledger.cli.output import note, print_json, say
-from calibration_ledger.cli.prediction import describe, ground_of
+from calibration_ledger.cli.options import coming_options, examples, json_option, model_argument
+from calibration_ledger.cli.output import print_json, say
+from calibration_ledger.cli.prediction import describe, ground_of, note_unknown, outlook
+from calibration_ledger.cli.prompt import prompt_of
 from calibration_ledger.cli.session import Session, pass_session
-from calibration_ledger.errors import LedgerNotFoundError, ModelNotFoundError
 
 
 @click.command(
     epilog=examples(
-        "calib predict llama3:8b --prompt-tokens 512 --completion-tokens 128",
-        "calib predict llama3:8b --prompt-tokens 512 --json",
+        "calib predict llama3:8b -p 512 -c 128",
+        "calib predict llama3:8b --text prompt.txt --json",
     )
 )
 @model_argument(required=True)
-@token_options("go in", "are expected to come out")
+@coming_options
 @json_option
 @pass_session
 def predict(
-    session: Session, model: str, prompt_tokens: int, completion_tokens: int, *, as_json: bool
+    session: Session,
+    model: str,
+    prompt_tokens: int | None,
+    text: str | None,
+    completion_tokens: int | None,
+    max_tokens: int | None,
+    *,
+    as_json: bool,
 ) -> None:
     """Predict how long a call will take.
+
+    The first line is what the calibration says for these tokens, exact and auditable. The second
+    is what to act on, the forecast: it rests on the newest calls and on the rule kalman, whichever
+    rule is live, so that the two may differ. Without --completion-tokens, the first line is for
+    the typical completion of those calls.
 
     A model that the ledger has never seen is predicted from its prior, with confidence 0. So is
     every model where there is no ledger yet.
     """
+    prompt = prompt_of(session, prompt_tokens, text)
     with session.writing() as calibrator:
-        prediction = calibrator.predict(model, prompt_tokens, completion_tokens)
+        forecast = calibrator.forecast(
+            model, prompt.tokens, completion_tokens, max_tokens=max_tokens
+        )
+        assumed = forecast.completion_tokens
+        prediction = calibrator.predict(model, prompt.tokens, assumed.median)
         ground = ground_of(calibrator, prediction)
-        try:
-            calibrator.check_exists(model)
-        except LedgerNotFoundError:
-            pass  # nothing was recorded yet, so no name can be wrong
-        except ModelNotFoundError as error:
-            note(f"note: {error}")
+        note_unknown(calibrator, model)
     if as_json:
-        print_json(prediction)
+        more = {"counted_by": prompt.counted_by, "forecast": forecast}
+        print_json({**prediction.to_dict(), **more})
     else:
-        say(f"{model}: {describe(prediction)}")
+        say(f"{model}: {describe(prediction, is_assumed=not assumed.is_given)}")
+        say(outlook(forecast))
         say(ground)

@@ -1,22 +1,26 @@
-"""A prediction as `calib predict` and `calib record` print it."""
+"""A prediction and a forecast as the commands print them."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from calibration_ledger.cli import text
+from calibration_ledger.cli.output import note
 from calibration_ledger.core.values import WARM_UP_CALLS, standing_of, status_of
+from calibration_ledger.errors import LedgerNotFoundError, ModelNotFoundError
 
 if TYPE_CHECKING:
     from calibration_ledger.calibrator import AdaptiveCalibrator
+    from calibration_ledger.core.forecast import Forecast
     from calibration_ledger.core.values import CostPrediction
 
 
-def describe(prediction: CostPrediction) -> str:
+def describe(prediction: CostPrediction, *, is_assumed: bool = False) -> str:
     """The predicted time and what it is for."""
     return (
         f"{text.duration(prediction.predicted_ms)} ({text.number(prediction.predicted_ms)} ms) "
         f"for {text.count(prediction.prompt_tokens, 'prompt token')} and "
+        f"{'an assumed ' * is_assumed}"
         f"{text.count(prediction.completion_tokens, 'completion token')}"
     )
 
@@ -46,3 +50,37 @@ def _reason(calibrator: AdaptiveCalibrator, model: str) -> str:
     if newest.voided:
         return "all calls of this model were voided"
     return "no call was learnt since its reset, this is its prior"
+
+
+def outlook(forecast: Forecast) -> str:
+    """What to expect of such calls, on one line."""
+    span = text.span(*forecast.interval(0.9))
+    tokens = text.count(forecast.completion_tokens.median, "token")
+    typical = "" if forecast.completion_tokens.is_given else f"; typical completion {tokens}"
+    told = f"9 of 10 such calls take {span}{typical}"
+    if forecast.status == "ok":
+        return told
+    return f"{told} ({standing(forecast)})"
+
+
+def standing(forecast: Forecast) -> str:
+    """The status of a forecast, and what it means."""
+    status, drift = forecast.status, forecast.drift
+    if status == "no history":
+        return f"{status}: a guess"
+    if drift is not None and status == "drifting":
+        change = f"{drift.factor:.1f} times as long as those before"
+        return f"{status}: the newest {drift.since} calls took {change}"
+    if status == "few calls":
+        return f"{status}: {forecast.basis.count} so far"
+    return status
+
+
+def note_unknown(calibrator: AdaptiveCalibrator, model: str) -> None:
+    """Say on stderr that the ledger has no such model, and which was probably meant."""
+    try:
+        calibrator.check_exists(model)
+    except LedgerNotFoundError:
+        pass  # nothing was recorded yet, so no name can be wrong
+    except ModelNotFoundError as error:
+        note(f"note: {error}")

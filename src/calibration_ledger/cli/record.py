@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     )
 )
 @model_argument(required=True)
-@token_options("went in", "came out")
+@token_options
 @click.option(
     "--actual-ms", type=click.FLOAT, required=True, help="The measured wall-clock time in ms."
 )

@@ -68,7 +68,7 @@ def signed_percent(value: float) -> str:
     return text if text.startswith("-") else f"+{text}"
 
 
-def duration(milliseconds: float) -> str:
+def duration(milliseconds: float) -> str:  # noqa: PLR0911 - one for each unit
     """A duration for people: `850 ms`, `3.4 s`, `2 min 5 s`, `3 h 20 min`."""
     if milliseconds < 9.95:  # noqa: PLR2004 - what would round to 10.0
         return f"{milliseconds:.1f} ms"
@@ -78,11 +78,35 @@ def duration(milliseconds: float) -> str:
         return f"{milliseconds / 1000:.1f} s"
     if milliseconds >= _FIXED_BELOW:
         return f"{milliseconds / 3_600_000:.3g} h"
+    if math.isnan(milliseconds):
+        return "-"
     seconds = round(milliseconds / 1000)
     if seconds < 3600:  # noqa: PLR2004 - an hour
         return f"{seconds // 60} min {seconds % 60} s"
     minutes = round(seconds / 60)
     return f"{minutes // 60} h {minutes % 60} min"
+
+
+def span(low_ms: float, high_ms: float) -> str:
+    """A range of durations: `1.9 to 4.1 s`; `about 2.0 s` where both look the same."""
+    low, high = duration(low_ms), duration(high_ms)
+    if low == high:
+        return f"about {low}"
+    if high.endswith(" s") and " min " not in high and low_ms >= 50.0:  # noqa: PLR2004 - 0.1 s
+        return f"{low_ms / 1000:.1f} to {high}"
+    if high.endswith(" ms"):
+        low = low.removesuffix(" ms")
+    return f"{low} to {high}"
+
+
+def age(seconds: float) -> str:
+    """How long ago something was: `5 min ago`."""
+    if seconds < 0.0:
+        return "in the future"
+    for size, unit in ((86_400, "days"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit} ago"
+    return f"{seconds:.0f} s ago"
 
 
 def count(n: int, noun: str, plural: str | None = None) -> str:

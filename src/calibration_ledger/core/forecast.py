@@ -390,6 +390,10 @@ class Latencies(Value):
         }
 
 
+def _tokens(count: int) -> str:
+    return f"{count} completion token{'' if count == 1 else 's'}"
+
+
 def check_level(name: str, level: object) -> float:
     """A number above 0 and below 1.
 
@@ -449,6 +453,7 @@ class Forecast(Latencies):
         prompt_tokens: the tokens that go in.
         max_tokens: the most that may come out; None for no such bound.
         basis: the newest calls of the model.
+        is_ttft: whether it is of the time to the first token alone.
     """
 
     model: str
@@ -456,6 +461,7 @@ class Forecast(Latencies):
     max_tokens: int | None
     basis: Basis = field(repr=False, compare=False)
     _given: int | None = None
+    is_ttft: bool = False
 
     @cached_property
     def sample(self) -> Sample:
@@ -496,6 +502,20 @@ class Forecast(Latencies):
         if self.basis.count < SEEDED:
             return "few calls"
         return "ok" if self.basis.drift is None else "drifting"
+
+    @property
+    def drift(self) -> Drift | None:
+        """How the model has changed of late; None if it has not."""
+        return self.basis.drift
+
+    @property
+    def tokens_per_second(self) -> float:
+        """The completion tokens per second of a usual call: their median over the median time.
+
+        0 where either is 0.
+        """
+        median_ms = self.median_ms
+        return self.completion_tokens.median / median_ms * 1000.0 if median_ms else 0.0
 
     def quantile(self, level: float) -> float:  # noqa: D102 - as in `Latencies`
         return self.sample.quantile(check_level("level", level))
@@ -562,41 +582,40 @@ class Forecast(Latencies):
 
     def explain(self) -> str:
         """One sentence: from which calls, and by which method."""
-        basis, given = self.basis, self._given
-        if given is not None:
-            length = f"for {given} completion tokens"
-        else:
-            low, high = self.completion_tokens.interval()
-            length = (
-                f"for as many completion tokens as they had (half of them at most "
-                f"{self.completion_tokens.median}, 9 of 10 from {low:.0f} to {high:.0f}), those of "
-                f"a like prompt length first"
-            )
+        basis, model, length = self.basis, self.model, self.completion_tokens.median
         if not basis.count:
-            return (
-                f"{self.model} has no history, so this is its prior, "
-                f"for {self.completion_tokens.median} completion tokens, and a usual spread"
-            )
-        calls = f"the newest {basis.n} of {basis.count} calls of {self.model}"
-        borrowed = ", and a usual spread until there are 30" if basis.count < SEEDED else ""
+            if self.is_ttft:
+                return f"no call of {model} tells its time to the first token: this is a guess"
+            return f"{model} has no history: this is a guess for {_tokens(length)}"
+        telling = more = ""
+        if self.is_ttft:
+            telling, what = " that tell their time to the first token", "for the prompt"
+        elif self._given is not None:
+            what = f"for {_tokens(length)}"
+        else:
+            what = "for the completion length of each"
+            more = "; those of a like prompt length weigh more"
+        if basis.count < SEEDED:
+            more += f"; until there are {SEEDED}, a usual spread is mixed in"
         return (
-            f"what {basis.rule} predicts, times how far {calls} were off their predictions, "
-            f"{length}{borrowed}"
+            f"the newest {basis.n} of {basis.count} calls of {model}{telling}: what "
+            f"{basis.rule} predicts {what}, times how far each was off{more}"
         )
 
     def to_dict(self) -> dict[str, Any]:
         """The figures, as `--json` prints them."""
-        drift = self.basis.drift
         return {
             "model": self.model,
+            "is_ttft": self.is_ttft,
             "prompt_tokens": self.prompt_tokens,
             "completion_tokens": self.completion_tokens.to_dict(),
             "max_tokens": self.max_tokens,
             **self.figures(),
+            "tokens_per_second": self.tokens_per_second,
             "n": self.n,
             "newest": as_json(self.newest),
             "status": self.status,
-            "drift": None if drift is None else drift.to_dict(),
+            "drift": as_json(self.drift),
             "rule": self.basis.rule,
             "explanation": self.explain(),
         }

@@ -99,12 +99,12 @@ class Source:
                 line, f"the file cannot be read from here on ({error}). Nothing was recorded."
             )
 
-    def whole(self) -> str:
-        """The whole text of a file that is one document."""
+    def whole(self, what: str = "state") -> str:
+        """The whole text of a file that is one document; `what` is what it should be."""
         try:
             data = self._file.read(WHOLE_MAX + 1)
             if len(data) > WHOLE_MAX:
-                self.refuse(None, f"the file is larger than {WHOLE_MAX} bytes: it is no state.")
+                self.refuse(None, f"the file is larger than {WHOLE_MAX} bytes: it is no {what}.")
             text: str = data.decode() if isinstance(data, bytes) else data
         except ImportRefusedError:  # a ValueError, too
             raise
@@ -131,13 +131,11 @@ def open_source(
         InvalidInputError: nothing is named, or a name in a current folder that was removed.
     """
     if source is None or (isinstance(source, str) and not source):
-        raise InvalidInputError("name the file to import, or `-` for what comes on stdin.")
+        raise InvalidInputError("name the file, or `-` for what comes on stdin.")
     name = shown_name(source)
     if not isinstance(source, str | os.PathLike):
         if not hasattr(source, "readline"):
-            raise InvalidInputError(
-                f"a file to import is a path or an open file, not {shown(source)}."
-            )
+            raise InvalidInputError(f"a file is a path or an open file, not {shown(source)}.")
         yield Source(name, _undo_gzip(_bytes_of(source)))
         return
     full_path(source)

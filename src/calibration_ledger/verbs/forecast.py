@@ -130,7 +130,8 @@ class Forecasts:
         """See `AdaptiveCalibrator.forecast_ttft`."""
         model = check_model(model)
         prompt_tokens = check_tokens("prompt_tokens", prompt_tokens)
-        return Forecast(model, prompt_tokens, None, self.basis(model, as_of=as_of, ttft=True), 0)
+        basis = self.basis(model, as_of=as_of, ttft=True)
+        return Forecast(model, prompt_tokens, None, basis, 0, is_ttft=True)
 
     def basis(self, model: str, *, as_of: datetime | None = None, ttft: bool = False) -> Basis:
         """What the forecasts of a model rest on, now or at some time.
@@ -208,7 +209,7 @@ def kept_at(ledger: Ledger, history: ModelHistory, *, time: int, ttft: bool = Fa
             f"the entries of the model {history.model!r} up to {history.archived} were archived, "
             f"and what came before {iso_from_us(time)} is among them",
             stayed="nothing was changed",
-            advice="bring them back first with `calib import ledger`",
+            advice=f"bring them back first with `{history.command('import', 'ledger', 'ARCHIVE')}`",
         )
     return kept_through(ledger, history, through, ttft=ttft)
 

@@ -1,0 +1,182 @@
+"""`calib forecast`."""
+
+from __future__ import annotations
+
+import textwrap
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import click
+
+from calibration_ledger.cli import text
+from calibration_ledger.cli.options import (
+    coming_options,
+    examples,
+    json_option,
+    model_argument,
+    time_or_date,
+)
+from calibration_ledger.cli.output import print_json, say
+from calibration_ledger.cli.prediction import note_unknown, standing
+from calibration_ledger.cli.prompt import prompt_of
+from calibration_ledger.cli.session import Session, pass_session
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from calibration_ledger.core.forecast import Forecast, Remaining
+
+WIDTH = 80
+"""The width at which the explanation is wrapped."""
+
+
+@click.command(
+    epilog=examples(
+        "calib forecast llama3:8b -p 512",
+        "calib forecast llama3:8b --text prompt.txt --max-tokens 300",
+        "calib forecast llama3:8b -p 512 --elapsed 2500",
+        "calib forecast m -p 512 --elapsed 2500 --tokens-so-far 60 --ttft-ms 180",
+        "calib forecast llama3:8b -p 512 --ttft --json",
+    )
+)
+@model_argument(required=True)
+@coming_options
+@click.option("--ttft", is_flag=True, help="Forecast the time to the first token instead.")
+@click.option(
+    "--as-of",
+    type=time_or_date,
+    metavar="TIME",
+    help="Forecast as it would have been then: 2026-11-24 or 2026-11-24T08:30:00Z.",
+)
+@click.option("--elapsed", type=click.FLOAT, metavar="MS", help="The call has run for so long.")
+@click.option("--tokens-so-far", type=click.INT, help="The tokens that came, with --elapsed.")
+@click.option("--ttft-ms", type=click.FLOAT, help="When the first came, with --tokens-so-far.")
+@json_option
+@pass_session
+def forecast(
+    session: Session,
+    *,
+    model: str,
+    prompt_tokens: int | None,
+    text: str | None,
+    completion_tokens: int | None,
+    max_tokens: int | None,
+    ttft: bool,
+    as_of: datetime | None,
+    elapsed: float | None,
+    tokens_so_far: int | None,
+    ttft_ms: float | None,
+    as_json: bool,
+) -> None:
+    """Forecast how long a call may take, with honest ranges.
+
+    It rests on the newest 150 calls of the model: how long such calls are predicted to take, and
+    how far each of those was off. Where you do not know how many tokens will come out, it takes
+    the lengths that they had. `calib predict` has the number of the calibration itself.
+
+    With --elapsed, it is of what is left of a call that is running. The tokens that came so far,
+    and when the first came, tell its pace. --ttft rests on the calls whose details hold ttft_ms.
+
+    A model without calls is forecast from its prior, and its status says `no history`.
+    """
+    given = {"--completion-tokens": completion_tokens, "--max-tokens": max_tokens}
+    check_options(given, tokens_so_far, ttft_ms, elapsed, ttft=ttft)
+    prompt = prompt_of(session, prompt_tokens, text)
+    with session.writing() as calibrator:
+        if ttft:
+            found = calibrator.forecast_ttft(model, prompt.tokens, as_of=as_of)
+        else:
+            found = calibrator.forecast(
+                model, prompt.tokens, completion_tokens, max_tokens=max_tokens, as_of=as_of
+            )
+        left = None if elapsed is None else found.remaining(elapsed, tokens_so_far, ttft_ms)
+        note_unknown(calibrator, model)
+    if as_json:
+        more = {"counted_by": prompt.counted_by, "as_of": as_of, "remaining": left}
+        print_json({**found.to_dict(), **more})
+    else:
+        show(found, left, as_of)
+
+
+def check_options(
+    given: dict[str, int | None],
+    tokens_so_far: int | None,
+    ttft_ms: float | None,
+    elapsed: float | None,
+    *,
+    ttft: bool,
+) -> None:
+    """Refuse options of which one would be ignored beside the others."""
+    if (tokens_so_far is None) != (ttft_ms is None) or (ttft_ms is not None and elapsed is None):
+        raise click.UsageError("--tokens-so-far and --ttft-ms go together, and with --elapsed.")
+    if tokens_so_far is not None:
+        if ttft:
+            raise click.UsageError("once the first token came, --ttft has nothing to forecast.")
+        if given["--completion-tokens"] is not None:
+            raise click.UsageError(
+                "the pace so far is of use where the completion is not known: leave out "
+                "--completion-tokens, or --tokens-so-far and --ttft-ms."
+            )
+    for option, value in given.items():
+        if ttft and value is not None:
+            raise click.UsageError(f"{option} tells nothing about the first token (--ttft).")
+
+
+def show(found: Forecast, left: Remaining | None, as_of: datetime | None) -> None:
+    """Print a forecast for people: what to expect first, then what it rests on."""
+    say(f"{found.model}: {headline(found, left)}")
+    rows = list(_rows(found, left, as_of))
+    width = max(len(name) for name, _ in rows)
+    for name, value in rows:
+        for line in textwrap.wrap(
+            text.escape(value),  # first, for a line break in a name is none to wrap at
+            WIDTH,
+            initial_indent=f"{name:<{width}}  ",
+            subsequent_indent=" " * (width + 2),
+            break_long_words=False,
+            break_on_hyphens=False,
+        ):
+            say(line)
+
+
+def headline(found: Forecast, left: Remaining | None) -> str:
+    """What to expect, in one sentence."""
+    what = "such first tokens come after" if found.is_ttft else "such calls take"
+    if left is None:
+        return f"9 of 10 {what} {text.span(*found.interval(0.9))}"
+    what = "come after" if found.is_ttft else "take"
+    return (
+        f"after {text.duration(left.elapsed_ms)}, 9 of 10 {what} "
+        f"{text.span(*left.interval(0.9))} more"
+    )
+
+
+def _rows(
+    found: Forecast, left: Remaining | None, as_of: datetime | None
+) -> Iterator[tuple[str, str]]:
+    of = found if left is None else left
+    yield "half within", text.duration(of.median_ms)
+    yield "95 % within", text.duration(of.timeout_ms(0.95))
+    yield "99 % within", text.duration(of.timeout_ms(0.99))
+    yield "mean", text.duration(of.mean_ms)
+    yield "prompt", text.count(found.prompt_tokens, "token")
+    if not found.is_ttft:
+        yield "completion", completion_of(found)
+    yield "status", standing(found)
+    if found.newest is not None:
+        now = datetime.now(UTC) if as_of is None else as_of
+        yield "newest call", text.age((now - found.newest).total_seconds())
+    yield "rests on", found.explain()
+
+
+def completion_of(found: Forecast) -> str:
+    """The completion length that was given or assumed."""
+    assumed = found.completion_tokens
+    usual = text.count(assumed.median, "token")
+    most = "" if found.max_tokens is None else f", at most {found.max_tokens}"
+    if assumed.is_given:
+        return f"{usual}, as given{most}"
+    if not found.n:
+        return f"{usual}, assumed{most}"
+    low, high = assumed.interval(0.9)
+    return f"typically {usual}, 9 of 10 have {low:.0f} to {high:.0f}{most}"
