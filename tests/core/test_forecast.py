@@ -382,6 +382,14 @@ def test_the_time_left_of_a_call_that_outlasts_all_others_grows_with_how_long_it
     assert forecast.remaining(1e6).mean_ms == pytest.approx(5e5)
 
 
+def test_a_call_that_has_run_for_as_long_as_others_took_is_taken_to_outlast_them():
+    exact = [call._replace(ratio=1.0) for call in some(200)]
+    forecast = forecast_of(exact, c=100)
+    assert forecast.quantile(0.5) == 1450.0
+    assert forecast.remaining(1449.0).quantile(0.5) == 1.0
+    assert forecast.remaining(1450.0).quantile(0.5) == pytest.approx(1450.0 * (2 ** (1 / 3) - 1))
+
+
 def test_the_chance_that_a_call_is_over_soon_comes_close_to_one():
     forecast = forecast_of(some(200))
     for left in (forecast.remaining(0.0), forecast.remaining(500.0), forecast.remaining(1e6)):
