@@ -138,9 +138,9 @@ def test_long_work_shows_its_progress_to_a_terminal_only(run, filled, monkeypatc
         "main(prog_name='calib')\n"
     )
     monkeypatch.setattr(conftest, "PROGRAM", (sys.executable, "-c", script))
-    for verb in ("replay", "sweep", "audit"):
-        assert "0%\r" in run_in_terminal("--ledger", filled, verb).out
-        assert "\r" not in run("--ledger", filled, verb).stderr
+    for words in (("replay",), ("replay", "--forecast"), ("sweep",), ("audit",)):
+        assert "0%\r" in run_in_terminal("--ledger", filled, *words).out
+        assert "\r" not in run("--ledger", filled, *words).stderr
     file = filled.with_name("calls.csv")
     run("--ledger", filled, "export", "csv", file)
     shown = run_in_terminal("--ledger", filled, "import", "csv", file)
@@ -162,6 +162,7 @@ def test_an_interrupt_at_a_question_aborts(filled):
 def test_json_of_every_reading_command_is_one_document(calib, filled):
     for args in (
         *(("stats",), ("replay",), ("sweep",), ("audit",), ("db", "current"), ("db", "check")),
+        ("replay", "--forecast"),
         ("recalibrate", "--rule", "kalman", "--dry-run"),
         ("recalibrate", "--best", "--dry-run"),
         ("void", "tiny", "--seq", "2", "--dry-run"),

@@ -19,6 +19,7 @@ from calibration_ledger.core.history import (
     ranges_in_force,
     rule_in_force,
     setting,
+    start_of,
     voided_ranges,
     voids_ranges,
     voids_text,
@@ -91,6 +92,13 @@ def test_the_end_of_what_is_held_is_the_last_in_a_row(seqs, after):
     end = end_of(merged((seq, seq) for seq in seqs), after)
     assert all(seq in seqs for seq in range(after + 1, end + 1))
     assert end + 1 not in seqs
+
+
+@given(SEQS, st.integers(0, 61))
+def test_the_start_of_what_is_held_is_before_the_first_in_a_row(seqs, through):
+    start = start_of(merged((seq, seq) for seq in seqs), through)
+    assert all(seq in seqs for seq in range(start + 1, through + 1))
+    assert start not in seqs
 
 
 def test_the_work_on_many_voidings_grows_as_their_number():

@@ -85,3 +85,22 @@ def test_a_ledger_that_is_not_there_is_empty_unless_it_must_exist(calibrator):
             ledger.models(asked, must_exist=True)
     with pytest.raises(LedgerNotFoundError):
         ledger.check_exists()
+
+
+@pytest.mark.parametrize("voided", [range(3, 200, 2), range(2, 120), range(90, 202), [150], []])
+def test_the_newest_calls_are_read_in_pages_however_many_between_them_are_voided(
+    calibrator, make_call, monkeypatch, voided
+):
+    calibrator.record_many(make_call(i, "m") for i in range(200))
+    if voided:
+        calibrator.void("m", seq=list(voided))
+    ledger, asked = calibrator._ledger, []
+    history = ledger.history(ledger.find("m"))
+    read = history._backend.read
+    left = [seq for seq in range(201, 1, -1) if seq not in voided]
+    assert history.voided is not None
+    monkeypatch.setattr(history._backend, "read", lambda *a: asked.append(a) or read(*a))
+    for n, after in ((1, 0), (40, 0), (60, 100), (500, 0), (0, 0)):
+        found = [seq for seq, *_ in history.newest(n, after)]
+        assert found == [seq for seq in left if seq > after][:n]
+    assert len(asked) <= 12

@@ -1,5 +1,6 @@
 """replay_forecasts(): how honest past forecasts were, each as it would have been given then."""
 
+import json
 import random
 from datetime import UTC, datetime, timedelta
 from statistics import median
@@ -151,6 +152,17 @@ def test_another_rule_counts_from_its_recalibration_on(ledger, rule, other):
         calibrator.recalibrate(0.05, other)
         calibrator.record_many(some(25, seed=2))
         assert agrees(calibrator).n == 45
+
+
+@pytest.mark.parametrize("rule", ["ema", "kalman"])
+def test_what_follows_an_imported_state_rests_on_it_as_it_did_then(ledger_path, tmp_path, rule):
+    learnt = {"ms_per_prompt_token": 0.3, "ms_per_completion_token": 9.0, "base_overhead_ms": 99.0}
+    state = {"version": 1, "models": [{"model": "m", "sample_count": 5} | learnt]}
+    with AdaptiveCalibrator(ledger_path, rule=rule) as calibrator:
+        (tmp_path / "state.json").write_text(json.dumps(state))
+        calibrator.import_calls("state", tmp_path / "state.json")
+        calibrator.record_many(some(15, seed=2))
+        assert agrees(calibrator, warm_up=0).n == 15
 
 
 @pytest.mark.parametrize("rule", ["ema", "kalman"])

@@ -148,6 +148,12 @@ def end_of(ranges: Ranges, seq: int) -> int:
     return max(seq, ranges[place - 1][1]) if place else seq
 
 
+def start_of(ranges: Ranges, seq: int) -> int:
+    """The entry before the range that holds this one; the entry itself for none."""
+    place = bisect_right(ranges, (seq, _BEHIND))
+    return ranges[place - 1][0] - 1 if place and seq <= ranges[place - 1][1] else seq
+
+
 def left_of(ranges: Ranges, after: int, through: int) -> Iterator[tuple[int, int]]:
     """The rest of after < seq <= through without these ranges, as pairs (after, through)."""
     for first, last in ranges:

@@ -21,7 +21,7 @@ from calibration_ledger.core.entries import (
     Snapshot,
     is_typed,
 )
-from calibration_ledger.core.history import Page, covers, end_of, left_of, voided_ranges
+from calibration_ledger.core.history import Page, covers, end_of, left_of, start_of, voided_ranges
 from calibration_ledger.core.settings import Settings
 from calibration_ledger.core.validation import TIME_LIMIT_US, check_model, request_key
 from calibration_ledger.errors import (
@@ -526,17 +526,18 @@ class ModelHistory:
         """
         found: list[Any] = []
         sql = self._backend.sql
-        for pair in reversed([*left_of(self.voided, after, self.live.last_seq)]):
-            due = min(n - len(found), self.count_calls(*pair))
-            if due > 0:
-                parameters = (self.live.model_id, *pair, due)
-                rows = self._backend.read(
-                    sql.newest_calls if timeouts else sql.newest_learnt, parameters
-                )
-                if len(rows) < due:
-                    self.check_beginning()
-                found += rows
-        return found
+        text = sql.newest_calls if timeouts else sql.newest_learnt
+        through = start_of(self.voided, self.live.last_seq)
+        while len(found) < n and after < through:
+            rows = self._backend.read(text, (self.live.model_id, after, through, n))
+            if len(rows) < min(n, self.count_calls(after, through)):
+                self.check_beginning()
+            found += [row for row in rows if not self.is_voided(self._number(row[0]))]
+            if len(rows) < n:
+                break
+            # Within a long range, there is nothing to read before its start.
+            through = start_of(self.voided, rows[-1][0] - 1)
+        return found[:n]
 
     def observed(self, after: int, through: int) -> Iterator[list[Any]]:
         """The calls with after < seq <= through in bounded pages, as rows like those of `newest`.
