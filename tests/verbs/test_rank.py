@@ -107,7 +107,7 @@ def test_the_order_is_by_the_mean_the_median_or_a_level(calibrator):
 @pytest.mark.both
 def test_a_deadline_that_none_keeps_is_told_with_the_one_that_comes_nearest(known):
     with pytest.raises(DeadlineError, match=r"'quick to begin' comes nearest, with 0\.\d\d"):
-        known.soonest(50, deadline_ms=150)
+        known.soonest(50, deadline_ms=230)
     least = known.forecast("quick to read", 1900).chance_within(1800)
     assert 0.5 < known.soonest(1900, deadline_ms=1800, chance=0.5).chance_within(1800) == least
 
