@@ -43,6 +43,7 @@ def test_without_a_home_the_library_says_what_to_name(homeless):
         ("stats",),
         ("doctor",),
         ("predict", "m", "--prompt-tokens=1"),
+        ("forecast", "m", "--text=-"),
         ("record", "m", "--prompt-tokens=1", "--actual-ms=5"),
         ("db", "upgrade"),
         ("export", "csv", "--salvage"),
@@ -127,6 +128,7 @@ def test_in_a_folder_that_is_gone_a_relative_path_is_refused(gone, run, command)
         ("import", "state", "b.db"),
         ("audit", "--save-heads", "b.db"),
         ("audit", "--heads", "b.db"),
+        ("forecast", "tiny", "--text", "b.db"),
         ("archive", "--before=2100-01-01", "--yes", "b.db"),
     ],
     ids=" ".join,
@@ -206,6 +208,7 @@ def test_with_closed_streams_a_call_is_recorded_all_the_same(ledger_path, closed
 @pytest.mark.parametrize(
     "words",
     [
+        *("forecast tiny -p 1", "timeout tiny -p 1", "compare -p 1"),
         *("stats tiny", "stats --json", "history --all", "audit", "doctor", "export csv"),
         *("db check", "--help"),
     ],
@@ -261,3 +264,10 @@ def test_a_command_that_is_suggested_quotes_a_folder_with_blanks(run, tmp_path):
     path = tmp_path / "a b" / "calls.db"
     result = run("--ledger", path, "record", "m", "--prompt-tokens=1", "--actual-ms=5")
     assert f"mkdir -p '{path.parent}'" in result.stderr
+
+
+@pytest.mark.parametrize("command", ["forecast tiny", "timeout tiny", "predict tiny", "compare"])
+def test_a_text_on_a_closed_stdin_is_refused(filled, command):
+    done = shell("<&-", "--ledger", filled, *command.split(), "--text", "-")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "Error: name the file, or `-` for what comes on stdin.\n"
