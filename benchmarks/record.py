@@ -73,7 +73,7 @@ class ByHand:
             entry = ENTRY.pack(0, seq, now, p, c, y, predicted)
             head = hashlib.sha256(head + entry).digest()
             execute(
-                "INSERT INTO calls VALUES (?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO calls VALUES (?, ?, ?, ?, ?, ?, ?, NULL)",
                 (id_, seq, now, p, c, y, predicted),
             )
             execute(

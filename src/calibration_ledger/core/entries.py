@@ -57,9 +57,10 @@ ADJUSTMENT_KINDS = {
 
 TIMEOUT_KIND = 7
 
-TIMEOUT = "timeout"
+OK, TIMEOUT = "ok", "timeout"
 OUTCOMES = (None, TIMEOUT)
-"""How a call ended: as it should, or given up after `actual_ms`, so that it takes at least that."""
+"""How a call ended, as it is stored: as it should, which goes without saying (`OK`), or given up
+after `actual_ms`, so that it takes at least that."""
 
 OPENINGS = frozenset({"opened", "imported", "archived"})
 """What a model's first entry may be."""

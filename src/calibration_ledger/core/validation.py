@@ -19,7 +19,7 @@ from math import inf
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from calibration_ledger.core.entries import TIMEOUT
+from calibration_ledger.core.entries import OK, TIMEOUT
 from calibration_ledger.errors import InvalidInputError, shown
 
 TOKENS_LIMIT = 2**31
@@ -190,7 +190,7 @@ def check_outcome(value: object) -> str | None:
         InvalidInputError: it is neither.
     """
     if isinstance(value, str):
-        if value == "ok":
+        if value == OK:
             return None
         if value == TIMEOUT:
             return TIMEOUT

@@ -48,6 +48,7 @@ class Statements:
     list_calibrations: str
     add_model: str
     add_call: str
+    add_timeout: str
     add_detail: str
     add_adjustment: str
     add_calibration: str
@@ -120,7 +121,7 @@ _BIG = frozenset(
     }
 )
 _WHOLE = frozenset({"completion_tokens", "prompt_tokens"})
-_TEXT = frozenset({"details", "kind", "note", "outcome", "request_id", "rule", "voids"})
+_TEXT = frozenset({"details", "kind", "note", "request_id", "rule", "voids"})
 
 
 def _mark(marks: Marks, column: str) -> str:
@@ -135,10 +136,11 @@ def _listed(table: str, names: tuple[str, ...]) -> str:
     return ", ".join(f"{table}.{name}" for name in names)
 
 
-def _insert(marks: Marks, table: str) -> str:
-    names = INSERTED[table]
-    values = ", ".join(_mark(marks, name) for name in names)
-    return f"INSERT INTO {table} ({', '.join(names)}) VALUES ({values})"
+def _insert(marks: Marks, table: str, names: tuple[str, ...] = (), **literal: str) -> str:
+    """An INSERT that binds these columns, or all; the others are NULL or have literal values."""
+    bound = names or INSERTED[table]
+    values = ", ".join([*(_mark(marks, name) for name in bound), *literal.values()])
+    return f"INSERT INTO {table} ({', '.join((*bound, *literal))}) VALUES ({values})"
 
 
 @cache
@@ -183,7 +185,9 @@ def _writes(marks: Marks) -> dict[str, str]:
     values = ", ".join(f"{name}={_mark(marks, name)}" for name in CALIBRATION_NAMES)
     return {
         "add_model": f"INSERT INTO models (model) VALUES ({marks.text}) RETURNING id",
-        "add_call": _insert(marks, "calls"),
+        "add_call": _insert(marks, "calls", ("model_id", *_CALL)),
+        # Their outcome is not bound, so that ordinary calls need not say that they have none.
+        "add_timeout": _insert(marks, "calls", ("model_id", *_CALL), outcome=f"'{TIMEOUT}'"),
         "add_detail": _insert(marks, "call_details"),
         "add_adjustment": _insert(marks, "adjustments"),
         "add_calibration": _insert(marks, "calibrations"),

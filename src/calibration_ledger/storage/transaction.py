@@ -195,17 +195,24 @@ class Transaction:
         return int(self._execute(self._sql.add_model, (model,)).fetchone()[0])
 
     def add_call(self, row: tuple[Any, ...]) -> None:
-        """Append a call: `model_id`, then its columns in the order of a `CallRow`."""
+        """Append a call: `(model_id, seq, called_at, prompt, completion, actual, predicted)`."""
         self._execute(self._sql.add_call, row)
 
-    def add_calls(self, rows: Sequence[tuple[Any, ...]]) -> None:
-        """Append calls; see `add_call`."""
-        self._cursor.executemany(self._sql.add_call, rows)
+    def add_calls(
+        self, rows: Sequence[tuple[Any, ...]], timeouts: Sequence[tuple[Any, ...]] = ()
+    ) -> None:
+        """Append calls, and time-outs among them; see `add_call`."""
+        for text, some in ((self._sql.add_call, rows), (self._sql.add_timeout, timeouts)):
+            if some:
+                self._add(text, some)
+
+    def _add(self, text: str, rows: Sequence[tuple[Any, ...]]) -> None:
+        self._cursor.executemany(text, rows)
 
     def add_details(self, rows: Sequence[tuple[Any, ...]]) -> None:
         """Append details: `(model_id, seq, request_key, request_id, details)`."""
         if rows:
-            self._cursor.executemany(self._sql.add_detail, rows)
+            self._add(self._sql.add_detail, rows)
 
     def add_adjustment(self, model_id: int, entry: Adjustment) -> None:
         """Append an adjustment."""

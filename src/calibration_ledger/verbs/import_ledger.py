@@ -12,7 +12,7 @@ from itertools import takewhile
 from typing import TYPE_CHECKING, NamedTuple
 
 from calibration_ledger.core.audit import ModelAudit
-from calibration_ledger.core.entries import Adjustment, Setting
+from calibration_ledger.core.entries import OUTCOMES, Adjustment, Setting
 from calibration_ledger.core.history import Page, walk
 from calibration_ledger.core.validation import request_key
 from calibration_ledger.core.values import ImportReport
@@ -387,7 +387,10 @@ def _timeouts(page: Page) -> int:
 
 
 def _put_back(transaction: Transaction, model_id: int, rows: Sequence[CallRow]) -> None:
-    transaction.add_calls([(model_id, *call) for *call, _, _ in rows])
+    ordinary, timeouts = (
+        [(model_id, *call) for *call, outcome, _, _ in rows if outcome == kind] for kind in OUTCOMES
+    )
+    transaction.add_calls(ordinary, timeouts)
     transaction.add_details(
         [
             (model_id, seq, None if rid is None else request_key(rid), rid, text)

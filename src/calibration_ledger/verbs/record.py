@@ -13,7 +13,7 @@ from math import isfinite
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from calibration_ledger.core.doubt import mean_at_least, worst_at_least
-from calibration_ledger.core.entries import adjustment_head, call_head, ending, first_head
+from calibration_ledger.core.entries import OK, adjustment_head, call_head, ending, first_head
 from calibration_ledger.core.settings import opening_rule, rule_of_new
 from calibration_ledger.core.state import State
 from calibration_ledger.core.validation import (
@@ -261,16 +261,18 @@ class OpenModel:
         predicted = self.state.follow(called_at, prompts, completions, actual, outcomes)
         model_id, seq, head = self.model_id, self.seq, self.head
         rows: list[tuple[Any, ...]] = []
+        timeouts: list[tuple[Any, ...]] = []
         details: list[tuple[Any, ...]] = []
         for call, prediction in zip(calls, predicted, strict=True):
             seq += 1
             at, p, c, y, outcome, request_id, text = call
             head = call_head(head, (seq, at, p, c, y, prediction, outcome, request_id, text))
-            rows.append((model_id, seq, at, p, c, y, prediction, outcome))
+            kept = rows if outcome is None else timeouts
+            kept.append((model_id, seq, at, p, c, y, prediction))
             if request_id is not None or text is not None:
                 key = None if request_id is None else request_key(request_id)
                 details.append((model_id, seq, key, request_id, text))
-        self.transaction.add_calls(rows)
+        self.transaction.add_calls(rows, timeouts)
         if details:
             self.transaction.add_details(details)
         self.seq, self.head = seq, head
@@ -310,7 +312,7 @@ def record_call(
             except IMPOSSIBLE as error:
                 raise impossible(model, error) from error
             if isfinite(sum(numbers)):
-                transaction.add_call((model_id, seq, at, p, c, y, predicted[0], None))
+                transaction.add_call((model_id, seq, at, p, c, y, predicted[0]))
                 transaction.save((rule, alpha, *numbers, count + 1, None, at, seq, head, model_id))
                 return y - predicted[0], seq, least_ms
     recorded = record_calls(transaction, model, (call,))
@@ -464,7 +466,7 @@ def new_call(
     called_at: object,
     request_id: object,
     details: Mapping[str, Any] | None,
-    outcome: object = "ok",
+    outcome: object = OK,
 ) -> NewCall:
     """Check the parts of a call; InvalidInputError says which is wrong."""
     return NewCall(
@@ -472,7 +474,7 @@ def new_call(
         check_tokens("prompt_tokens", prompt_tokens),
         check_tokens("completion_tokens", completion_tokens),
         check_milliseconds("actual_ms", actual_ms),
-        check_outcome(outcome),
+        None if outcome is OK else check_outcome(outcome),
         None if request_id is None else check_request_id(request_id),
         None if details is None else check_details(details),
     )

@@ -382,14 +382,6 @@ class PostgresTransaction(Transaction):
         except psycopg.errors.UniqueViolation as error:
             raise Raced(model) from error
 
-    def add_calls(self, rows: Sequence[tuple[Any, ...]]) -> None:
-        """See `Transaction.add_calls`."""
-        self._add(self._sql.add_call, rows)
-
-    def add_details(self, rows: Sequence[tuple[Any, ...]]) -> None:
-        """See `Transaction.add_details`."""
-        self._add(self._sql.add_detail, rows)
-
     def add_settings(self, entries: Sequence[Setting], head: bytes) -> None:
         """See `Transaction.add_settings`: what another transaction added has the same numbers."""
         try:
@@ -398,6 +390,7 @@ class PostgresTransaction(Transaction):
             raise Raced(entries[0].seq) from error
 
     def _add(self, text: str, rows: Sequence[tuple[Any, ...]]) -> None:
+        """See `Transaction._add`."""
         for start in range(0, len(rows), _ROWS_AT_ONCE):
             some = rows[start : start + _ROWS_AT_ONCE]
             if len(some) == 1:
