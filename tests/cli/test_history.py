@@ -142,3 +142,17 @@ def test_archived_calls_are_said_to_be_archived(calib, filled, tmp_path):
     assert "archived" not in calib("history", "timmy:v0.1-q4").stderr
     calib(*before, tmp_path / "more.jsonl", "--model", "timmy:v0.1-q4")
     assert calib("history").stderr.startswith("older entries of 2 models are archived")
+
+
+def test_time_outs_are_marked_voided_or_not(calib, ledger_path):
+    with AdaptiveCalibrator(ledger_path) as calibrator:
+        calibrator.record("m", 1, 900.0)
+        calibrator.record("m", 1, 5000.0, outcome="timeout")
+        calibrator.record("m", 1, 6000.0, outcome="timeout")
+        calibrator.void("m", seq=4)
+    lines = calib("history", "m").stdout.splitlines()
+    assert lines[1].endswith("900.0         300.5    +599.5")
+    assert lines[2].endswith("  time-out")
+    assert lines[3].endswith("  voided, time-out")
+    told = [json.loads(line) for line in calib("history", "m", "--json").stdout.splitlines()]
+    assert [call.get("outcome") for call in told] == [None, "timeout", "timeout"]

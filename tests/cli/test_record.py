@@ -53,6 +53,23 @@ def test_json_gives_the_error_and_the_new_prediction(calib, ledger_path):
     assert fields["prediction"]["predicted_ms"] == expected
 
 
+def test_a_time_out_is_told_and_not_learnt(calib, ledger_path):
+    calib("record", "timmy", *CALL)
+    given_up = ("--prompt-tokens", 512, "--actual-ms", 30_000, "--outcome", "timeout")
+    result = calib("record", "timmy", *given_up)
+    assert result.stdout == (
+        "timmy: given up after 30000.0 ms (910.9 predicted), kept and not learnt, entry 3\n"
+        "now predicts 911 ms (910.9 ms) for 512 prompt tokens and 0 completion tokens\n"
+        "confidence 0.10 from 1 call: warming up\n"
+    )
+    told = json.loads(calib("record", "timmy", *given_up, "--json").stdout)
+    assert (told["outcome"], told["seq"]) == ("timeout", 4)
+    with AdaptiveCalibrator(ledger_path) as calibrator:
+        assert [call.outcome for call in calibrator.calls()] == ["ok", "timeout", "timeout"]
+    refused = calib("record", "timmy", *given_up[:-1], "error", exit_code=2)
+    assert "'error' is not one of 'ok', 'timeout'" in refused.stderr
+
+
 def test_the_same_request_id_again_adds_nothing_and_gives_the_first_error(calib, ledger_path):
     first = json.loads(calib("record", "timmy", *CALL, "--request-id", "r", "--json").stdout)
     again = json.loads(calib("record", "timmy", *CALL, "--request-id", "r", "--json").stdout)

@@ -202,3 +202,30 @@ def test_several_models_are_one_hint(calib, ledger_path):
     result = calib("stats")
     assert "would have predicted 2 models clearly better" in result.stderr
     assert result.stderr.endswith(f": calib --ledger {ledger_path} recalibrate --best\n")
+
+
+def test_time_outs_have_a_column_where_there_are_any(calib, filled):
+    assert "time-outs" not in calib("stats").stdout
+    with AdaptiveCalibrator(filled) as calibrator:
+        calibrator.record("tiny", 1, 60_000.0, outcome="timeout")
+        calibrator.record("new", 1, 60_000.0, outcome="timeout")
+    header, *lines = [line.split() for line in calib("stats").stdout.splitlines()]
+    assert header[:3] == ["model", "calls", "time-outs"]
+    assert [line[:3] for line in lines] == [
+        ["new", "0", "1"],
+        ["timmy:v0.1-q4", "25", "0"],
+        ["tiny", "3", "1"],
+    ]
+    assert json.loads(calib("stats", "tiny", "--json").stdout)["timeouts"] == 1
+    assert json.loads(calib("stats", "timmy:v0.1-q4", "--json").stdout)["timeouts"] == 0
+
+
+def test_an_import_says_how_many_calls_are_time_outs(calib, tmp_path):
+    file = tmp_path / "calls.csv"
+    file.write_text(
+        "model,prompt_tokens,completion_tokens,actual_ms,outcome\nm,1,1,300,\nm,1,,9000,timeout\n"
+    )
+    assert (
+        "2 calls recorded (1 of them time-outs); 1 model (1 new)"
+        in calib("import", "csv", file).stderr
+    )

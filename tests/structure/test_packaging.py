@@ -63,6 +63,7 @@ def test_the_wheel_holds_the_migrations_the_sample_and_the_types(built):
         "migrations/script.py.mako",
         "migrations/versions/0001_create_the_ledger.py",
         "migrations/versions/0002_add_voided_entries.py",
+        "migrations/versions/0003_add_timeouts.py",
         "data/sample_calls.csv",
         "data/README.md",
         "py.typed",
