@@ -67,5 +67,6 @@ def ask(calibrator: AdaptiveCalibrator) -> None:
     for one in calibrator.suggest():
         calibrator.recalibrate(one.alpha, one.rule, model=one.model)
     calibrator.replay(rule=calibrator.rule)
+    calibrator.replay_forecasts(last=5)[0].known.coverage_90.is_integer()
     calibrator.sweep(rules=["ema", "kalman.1", "kalman.2"])
     calibrator.sweep(rules="emma")  # type: ignore[arg-type]

@@ -2,6 +2,8 @@
 
 import json
 import random
+import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from statistics import median
 
@@ -10,6 +12,7 @@ import pytest
 from calibration_ledger import AdaptiveCalibrator, Call
 from calibration_ledger.errors import (
     InvalidInputError,
+    LedgerCorruptError,
     LedgerNotFoundError,
     ModelNotFoundError,
     NotFiniteError,
@@ -325,3 +328,25 @@ def test_what_is_not_there_is_told(ledger_path):
         with pytest.raises(ModelNotFoundError, match="'nobody'"):
             calibrator.replay_forecasts("nobody")
         assert calibrator.audit() == []
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "DELETE FROM adjustments",
+        "UPDATE adjustments SET rule_state = X'00', rule = 'kalman.1'",
+        "UPDATE calls SET called_at = -9e18 WHERE seq = 30",
+    ],
+)
+def test_a_damaged_ledger_is_told_as_that(ledger_path, damage):
+    with AdaptiveCalibrator(ledger_path) as calibrator:
+        calls = some(60)
+        calibrator.record_many(calls)
+    with closing(sqlite3.connect(ledger_path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA ignore_check_constraints = 1")
+        connection.execute(damage)
+    with AdaptiveCalibrator(ledger_path) as calibrator:
+        with pytest.raises(LedgerCorruptError):
+            calibrator.replay_forecasts()
+        with pytest.raises(LedgerCorruptError):
+            calibrator.forecast("m", 1, as_of=calls[29].called_at)

@@ -219,7 +219,10 @@ def kept_through(
 ) -> Kept:
     """The same behind some entry of a model, as it was then."""
     with damage_told(history.model):
-        entry = [one for one in history.adjustments if one.seq <= through][-1]
+        found = [entry for entry in history.adjustments if entry.seq <= through]
+        if not found:
+            raise TypeError("no opening is left")
+        entry = found[-1]
         state = State.from_snapshot(entry.snapshot)
         if state.rule.name == FOLD.name:  # else it is not asked for
             for columns in history.columns(entry.seq, through):
