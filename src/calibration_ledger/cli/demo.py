@@ -1,7 +1,7 @@
 """`calib demo`: the packaged sample in a ledger of its own, looked at from all sides.
 
-The sample was measured, so the figures are what it gives, flattering or not. Every learnt
-prediction in them was made before the ledger knew the call that it is compared with.
+The sample was measured, so the figures are what it gives, flattering or not. Every forecast in them
+was made before the ledger knew the call that it is compared with.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from calibration_ledger.cli import text
 from calibration_ledger.cli.main import EXIT_FINDINGS
 from calibration_ledger.cli.options import FilePath, examples, json_option
 from calibration_ledger.cli.output import heading, print_json, print_table, say
-from calibration_ledger.cli.session import Session, adopting, pass_session
+from calibration_ledger.cli.session import Session, pass_session
 from calibration_ledger.cli.table import MODEL, Cell, Column
 from calibration_ledger.core.command import calib, quoted
 from calibration_ledger.core.files import full_path
@@ -35,7 +35,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from calibration_ledger.calibrator import AdaptiveCalibrator
-    from calibration_ledger.core.values import Call, Finding, ImportReport, Suggestion
+    from calibration_ledger.core.coverage import ForecastReplay
+    from calibration_ledger.core.forecast import Forecast
+    from calibration_ledger.core.values import Call, Finding, ImportReport, Replay, Sweep
 
     Command = Callable[..., str]
     """`calib` with the program and perhaps the ledger filled in."""
@@ -47,9 +49,6 @@ SAMPLE = files("calibration_ledger") / "data" / "sample_calls.csv"
 ALPHAS = (0.005, 0.01, 0.05, 0.15, 0.5)
 """From very slow to very fast, with the default among them."""
 
-WORTH_ADOPTING = 0.01
-"""The part of the error that another alpha must save to be worth a mention."""
-
 
 @dataclass(frozen=True)
 class ModelTour:
@@ -57,37 +56,34 @@ class ModelTour:
 
     Attributes:
         model: its name.
-        calls: how many it has; all figures are over all of them.
+        calls: how many it has.
         mean_actual_ms: how long they took on average.
-        prior_error_ms: the error of its prior.
-        learnt_error_ms: the error of the ledger's predictions.
-        example: a typical call: both errors, its prior's and the ledger's, are near their medians.
-        example_prior_ms: what the prior predicts for that one.
-        live_alpha: the alpha that it learns with.
+        newest: the newest of them.
+        forecast: how long that might take, by the calls before it.
+        told: the same, told how many tokens come out.
+        ranges: how often the ranges of such forecasts held over all calls.
+        prior_error_ms: the error of its prior, over all calls.
+        live_alpha: the alpha that it learnt with.
         errors_ms: the error by alpha.
+        sweep: which rule and alpha would have predicted best.
     """
 
     model: str
     calls: int
     mean_actual_ms: float
+    newest: Call
+    forecast: Forecast
+    told: Forecast
+    ranges: ForecastReplay
     prior_error_ms: float
-    learnt_error_ms: float
-    example: Call
-    example_prior_ms: float
     live_alpha: float
     errors_ms: dict[float, float]
-
-    @property
-    def best_alpha(self) -> float:
-        """The alpha that would have predicted best."""
-        return min(self.errors_ms, key=lambda alpha: self.errors_ms[alpha])
+    sweep: Sweep
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields, and the best alpha, as JSON can hold them; the example with its prior's."""
-        told = fields_of(self)
-        told["example"]["prior_ms"] = told.pop("example_prior_ms")
-        told["errors_ms"] = {f"{alpha:g}": error for alpha, error in self.errors_ms.items()}
-        return {**told, "best_alpha": self.best_alpha}
+        """The fields as JSON can hold them."""
+        errors = {f"{alpha:g}": error for alpha, error in self.errors_ms.items()}
+        return {**fields_of(self), "errors_ms": errors}
 
 
 @dataclass(frozen=True)
@@ -97,10 +93,10 @@ class Tour:
     ledger: str
     report: ImportReport
     models: Sequence[ModelTour]
+    adopted: Sequence[Replay]
+    """The replays that the models adopted: those of the rule and alpha that is clearly better."""
     entries: int
     findings: Sequence[Finding]
-    better: Sequence[Suggestion]
-    """Where another rule or alpha would have predicted clearly better."""
 
 
 def take_tour(calibrator: AdaptiveCalibrator) -> Tour:
@@ -111,55 +107,48 @@ def take_tour(calibrator: AdaptiveCalibrator) -> Tour:
     for alpha in ALPHAS:
         for replay in calibrator.replay(alpha):
             replays.setdefault(replay.model, {})[alpha] = replay.mean_absolute_error_ms
-    heads = calibrator.heads()
-    models = [_model_tour(calibrator, head.model, replays[head.model]) for head in heads]
-    entries = sum(head.seq for head in heads)
-    return Tour(
-        calibrator.ledger, report, models, entries, calibrator.audit(), calibrator.suggest()
-    )
+    sweeps = calibrator.sweep()
+    ranges = {one.model: one for one in calibrator.replay_forecasts()}
+    models = [
+        _model_tour(calibrator, one, replays[one.model], ranges[one.model])
+        for one in sweeps
+        if one.model is not None  # the last is of all models together
+    ]
+    adopted = calibrator.recalibrate(best=sweeps)
+    entries = sum(head.seq for head in calibrator.heads())
+    return Tour(calibrator.ledger, report, models, adopted, entries, calibrator.audit())
 
 
 def _model_tour(
-    calibrator: AdaptiveCalibrator, model: str, errors_ms: dict[float, float]
+    calibrator: AdaptiveCalibrator,
+    sweep: Sweep,
+    errors_ms: dict[float, float],
+    ranges: ForecastReplay,
 ) -> ModelTour:
-    calls = list(calibrator.calls(model))
-    example = _typical(calls)
+    calls = list(calibrator.calls(ranges.model))
+    newest = calls[-1]
+    before = partial(
+        calibrator.forecast, ranges.model, newest.prompt_tokens, as_of=newest.called_at
+    )
     return ModelTour(
-        model=model,
+        model=ranges.model,
         calls=len(calls),
         mean_actual_ms=statistics.fmean(call.actual_ms for call in calls),
+        newest=newest,
+        forecast=before(),
+        told=before(completion_tokens=newest.completion_tokens),
+        ranges=ranges,
         prior_error_ms=statistics.fmean(map(_prior_error_ms, calls)),
-        learnt_error_ms=statistics.fmean(map(_error_ms, calls)),
-        example=example,
-        example_prior_ms=_prior_ms(example),
-        live_alpha=calibrator.calibration(model).alpha,
+        live_alpha=calibrator.calibration(ranges.model).alpha,
         errors_ms=errors_ms,
+        sweep=sweep,
     )
 
 
-def _typical(calls: Sequence[Call]) -> Call:
-    """The call whose place among all, by either error, is nearest to the middle."""
-    middle = (len(calls) - 1) / 2
-    farthest = dict.fromkeys((call.seq for call in calls), 0.0)
-    for error_ms in (_error_ms, _prior_error_ms):
-        for place, call in enumerate(sorted(calls, key=error_ms)):
-            farthest[call.seq] = max(farthest[call.seq], abs(place - middle))
-    return min(calls, key=lambda call: farthest[call.seq])
-
-
-def _error_ms(call: Call) -> float:
-    """How far off the ledger's prediction was."""
-    assert call.predicted_ms is not None  # noqa: S101 - it was recorded
-    return abs(call.actual_ms - call.predicted_ms)
-
-
 def _prior_error_ms(call: Call) -> float:
-    return abs(call.actual_ms - _prior_ms(call))
-
-
-def _prior_ms(call: Call) -> float:
-    """What would have been predicted if nothing had ever been learnt."""
-    return predict_ms(default_prior(call.model), call.prompt_tokens, call.completion_tokens)
+    """How far off it would have been if nothing had ever been learnt."""
+    prior = default_prior(call.model)
+    return abs(call.actual_ms - predict_ms(prior, call.prompt_tokens, call.completion_tokens))
 
 
 # -- the command and its output -------------------------------------------------------------
@@ -178,9 +167,9 @@ def _prior_ms(call: Call) -> float:
 def demo(session: Session, ctx: click.Context, at: Path | None, *, as_json: bool) -> None:
     """Try everything on measured calls, in a ledger of its own.
 
-    Loads the packaged sample, compares predictions before and after learning with what was
-    measured, replays under other alphas, and audits. Your own ledger is not touched; the demo's
-    stays for you to experiment with.
+    Loads the packaged sample, shows forecasts beside what was measured and how often their ranges
+    held, replays under other alphas, sweeps, adopts what is better, and audits. Your own ledger is
+    not touched; the demo's stays for you to experiment with.
     """
     if session.ledger is not None:
         raise click.UsageError("the demo uses a ledger of its own: name its place with --at PATH.")
@@ -214,32 +203,18 @@ def program() -> str:
     return "calib" if found is not None and Path(found).samefile(called) else called
 
 
-def better_alphas(models: Sequence[ModelTour], command: Command) -> list[str]:
-    """The commands that adopt a better alpha, for each model that has one."""
-    return [
-        command(*adopting(one.best_alpha), names=[one.model])
-        for one in models
-        if _gain(one) >= WORTH_ADOPTING
-    ]
-
-
 def trying(tour: Tour, command: Command) -> list[str]:
     """Some commands to try next."""
     model = [tour.models[0].model]
-    tokens = ("--prompt-tokens", "64", "--completion-tokens", "8")
+    tokens = ("--prompt-tokens", "64")
     return [
+        command("forecast", *tokens, names=model),
+        command("timeout", *tokens, names=model),
+        command("compare", *tokens),
         command("stats"),
-        command("predict", *tokens, names=model),
         command("history", "--last", "5", names=model),
-        command("replay", "--alpha", "0.05"),
-        command("sweep", names=model),
+        command("replay", "--forecast"),
     ]
-
-
-def _gain(model: ModelTour) -> float:
-    """The part of the live error that the best alpha would have saved."""
-    live = model.errors_ms[model.live_alpha]
-    return (live - model.errors_ms[model.best_alpha]) / live if live else 0.0
 
 
 def _dict(tour: Tour, command: Command) -> dict[str, object]:
@@ -247,10 +222,9 @@ def _dict(tour: Tour, command: Command) -> dict[str, object]:
         "ledger": tour.ledger,
         "import": tour.report,
         "models": tour.models,
+        "adopted": tour.adopted,
         "entries": tour.entries,
         "findings": tour.findings,
-        "better": tour.better,
-        "adopt": better_alphas(tour.models, command),
         "next": trying(tour, command),
     }
 
@@ -258,47 +232,34 @@ def _dict(tour: Tour, command: Command) -> dict[str, object]:
 def _show(tour: Tour) -> None:
     calls = text.count(tour.report.recorded, "measured call")
     models = text.count(tour.report.models, "model")
-    say(f"Recorded {calls} of {models}. Each is predicted, then learnt.")
-    heading("Before and after learning: mean error over all calls of a model")
-    print_table(
-        columns("calls", "mean latency", "prior's error", "ledger's", "change"),
-        map(_error_row, tour.models),
-    )
-    heading("A typical call of each: both errors are near their medians")
-    print_table(
-        columns("prompt", "compl", "measured", "prior said", "ledger said"),
-        map(_example_row, tour.models),
-    )
+    say(f"Recorded {calls} of {models}.")
+    heading("The newest call of each: forecast before it was recorded, then measured")
+    print_table(columns("prompt", *FORECAST), map(_forecast_row, tour.models))
+    heading("The same, where it is known how many tokens come out")
+    print_table(columns("prompt", "compl", *FORECAST), map(_told_row, tour.models))
+    warm_up = tour.models[0].ranges.warm_up
+    heading(f"How often the first ranges held, of all calls but each model's first {warm_up}")
+    print_table(columns("calls", "50 %", "80 %", "90 %", "95 %"), map(_range_row, tour.models))
     live = tour.models[0].live_alpha
     heading(f"Replayed under other alphas: mean error in ms (live: {live:g})")
-    alphas = [f"{alpha:g}" for alpha in tour.models[0].errors_ms]
-    print_table(columns("prior", *alphas, "best", "saves"), map(_alpha_row, tour.models))
-    if any(one.learnt_error_ms > one.prior_error_ms for one in tour.models):
-        say("Where learning did worse than the prior, it followed single calls too closely:")
-        say("a smaller alpha follows them less.")
+    alphas = [f"{alpha:g}" for alpha in ALPHAS]
+    print_table(columns("mean latency", "prior", *alphas), map(_alpha_row, tour.models))
+    heading("Swept: the rule and alpha that would have predicted best")
+    print_table(columns("rule", "alpha", "mean error", "live error"), map(_sweep_row, tour.models))
+    heading("Adopted, where that is clearly better")
+    print_table(columns("rule", "alpha", "mean error"), map(_adopted_row, tour.adopted))
     heading("Audit: does the history explain the calibrations, to the last bit?")
     for finding in tour.findings:
         say(str(finding))
     if not tour.findings:
         say(f"ok: {models}, {text.count(tour.entries, 'entry', 'entries')}")
-    _show_next(tour)
-
-
-def _show_next(tour: Tour) -> None:
-    command = partial(calib, program=program())
     heading("The ledger stays: go on in it")
     say(f"  export CALIBRATION_LEDGER={quoted(tour.ledger)}")
-    for one in trying(tour, command):
+    for one in trying(tour, partial(calib, program=program())):
         say(f"  {one}")
-    commands = better_alphas(tour.models, command)
-    if commands:
-        heading("Adopt what would have predicted better")
-        for one in commands:
-            say(f"  {one}")
-    if tour.better:
-        models = text.count(len(tour.better), "model")
-        say(f"Another rule would have done clearly better on {models}. Each its own best:")
-        say(f"  {command('recalibrate', '--best', '--yes')}")
+
+
+FORECAST = ("forecast", "9 of 10 take", "measured")
 
 
 def columns(*titles: str) -> list[Column]:
@@ -306,40 +267,56 @@ def columns(*titles: str) -> list[Column]:
     return [MODEL, *map(Column, titles)]
 
 
-def _example_row(one: ModelTour) -> list[str | Cell]:
-    call = one.example
+def _forecast_row(one: ModelTour) -> list[str | Cell]:
+    return [one.model, str(one.newest.prompt_tokens), *_held(one.forecast, one.newest)]
+
+
+def _told_row(one: ModelTour) -> list[str | Cell]:
+    tokens = (one.newest.prompt_tokens, one.newest.completion_tokens)
+    return [one.model, *map(str, tokens), *_held(one.told, one.newest)]
+
+
+def _held(forecast: Forecast, call: Call) -> list[str | Cell]:
+    """A forecast beside what was measured."""
+    low, high = forecast.interval(0.9)
     return [
-        one.model,
-        str(call.prompt_tokens),
-        str(call.completion_tokens),
-        _ms(call.actual_ms),
-        _ms(one.example_prior_ms),
-        _ms(call.predicted_ms),
+        text.duration(forecast.median_ms),
+        f"{text.duration(low)} to {text.duration(high)}",
+        Cell(text.duration(call.actual_ms), "good" if low <= call.actual_ms <= high else "bad"),
     ]
 
 
-def _error_row(one: ModelTour) -> list[str | Cell]:
-    change = 100 * (one.learnt_error_ms - one.prior_error_ms) / one.prior_error_ms
-    return [
-        one.model,
-        str(one.calls),
-        _ms(one.mean_actual_ms),
-        _ms(one.prior_error_ms),
-        _ms(one.learnt_error_ms),
-        Cell(text.signed_percent(change), "good" if change < 0 else "bad"),
-    ]
+def _range_row(one: ModelTour) -> list[str | Cell]:
+    found = one.ranges.unknown
+    held = (found.coverage_50, found.coverage_80, found.coverage_90, found.coverage_95)
+    return [one.model, str(one.ranges.n), *(text.percent(100.0 * share) for share in held)]
 
 
 def _alpha_row(one: ModelTour) -> list[str | Cell]:
+    least = min(one.errors_ms.values())
     errors: list[str | Cell] = [
-        Cell(text.number(error, 0), "good" if alpha == one.best_alpha else "")
-        for alpha, error in one.errors_ms.items()
+        Cell(text.number(error, 0), "good" if error == least else "")
+        for error in one.errors_ms.values()
     ]
-    gain = _gain(one)
-    saves = text.percent(100 * gain) if gain >= WORTH_ADOPTING else "-"
     prior = text.number(one.prior_error_ms, 0)
-    return [one.model, prior, *errors, f"{one.best_alpha:g}", saves]
+    return [one.model, _ms(one.mean_actual_ms), prior, *errors]
 
 
-def _ms(value: float | None) -> str:
+def _sweep_row(one: ModelTour) -> list[str | Cell]:
+    best, live = one.sweep.winner, one.sweep.live
+    assert best is not None  # noqa: S101 - every model of the sample has calls enough
+    return [
+        one.model,
+        str(best.rule),
+        f"{best.alpha:g}",
+        _ms(best.mean_absolute_error_ms),
+        _ms(live.mean_absolute_error_ms),
+    ]
+
+
+def _adopted_row(one: Replay) -> list[str | Cell]:
+    return [one.model, one.rule, f"{one.alpha:g}", _ms(one.mean_absolute_error_ms)]
+
+
+def _ms(value: float) -> str:
     return f"{text.number(value, 0)} ms"

@@ -179,4 +179,5 @@ def completion_of(found: Forecast) -> str:
     if not found.n:
         return f"{usual}, assumed{most}"
     low, high = assumed.interval(0.9)
-    return f"typically {usual}, 9 of 10 have {low:.0f} to {high:.0f}{most}"
+    spread = "" if low == high else f", 9 of 10 have {low:.0f} to {high:.0f}"
+    return f"typically {usual}{spread}{most}"

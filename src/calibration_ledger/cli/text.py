@@ -100,13 +100,13 @@ def span(low_ms: float, high_ms: float) -> str:
 
 
 def age(seconds: float) -> str:
-    """How long ago something was: `5 min ago`."""
+    """How long ago something was: `just now`, `40 s ago`, `5 min ago`."""
     if seconds < 0.0:
         return "in the future"
     for size, unit in ((86_400, "days"), (3600, "h"), (60, "min")):
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit} ago"
-    return f"{seconds:.0f} s ago"
+    return "just now" if seconds < 10.0 else f"{seconds:.0f} s ago"  # noqa: PLR2004 - seconds
 
 
 def count(n: int, noun: str, plural: str | None = None) -> str:
