@@ -21,12 +21,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from calibration_ledger import AdaptiveCalibrator, fast
 from calibration_ledger.core.replay import fold_history
 from calibration_ledger.rules import find_rule
 
+START, DAYS = datetime(2026, 1, 1, tzinfo=UTC), timedelta(days=100)
 ALPHAS = [(i + 1) / 200 for i in range(100)]
 TARGETS_S = {
     "plain, ema, bare rebuild": 0.9,
@@ -52,8 +54,9 @@ def fill(path, calls, models):
                     "prompt_tokens": rng.randrange(1, 4096),
                     "completion_tokens": rng.randrange(1, 1024),
                     "actual_ms": rng.uniform(100, 9000),
+                    "called_at": START + place * (DAYS / calls),
                 }
-                for _ in range(min(50_000, calls - done))
+                for place in range(done, min(done + 50_000, calls))
             )
     return calls / (time.perf_counter() - start)
 
@@ -150,6 +153,7 @@ def works_of(calibrator, path, calls, slow_calls):
         "plain, ema, all figures": lambda: calibrator.replay(rule="ema"),
         "plain, kalman, bare rebuild": lambda: rebuild(calibrator, "kalman"),
         "plain, kalman, all figures": lambda: calibrator.replay(rule="kalman"),
+        "stats, by day": lambda: calibrator.stats(by_day=True),
     }
     works = {"bare read (sqlite3)": (lambda: bare_read(path, calls), calls)}
     works |= {name: (in_way(False, work), calls) for name, work in plain.items()}
@@ -236,6 +240,8 @@ with AdaptiveCalibrator(sys.argv[1]) as calibrator:
     before = peak()
     if sys.argv[3] == "replay":
         calibrator.replay()
+    elif sys.argv[3] == "stats":
+        calibrator.stats(by_day=True)
     else:
         calibrator.sweep([(i + 1) / 200 for i in range(int(sys.argv[3]))], ["ema"])
     print((peak() - before) / 1024)
@@ -246,7 +252,7 @@ def measure_memory(paths):
     if not Path("/proc/self/status").exists():
         print("memory: not measured, there is no /proc here")
         return
-    works = {"plain, replay": (2**60, "replay")}
+    works = {"plain, replay": (2**60, "replay"), "stats, by day": (2**60, "stats")}
     if importlib.util.find_spec("numba") is not None:
         works["compiled, replay"] = (0, "replay")
         works["compiled, sweep of 100 alphas"] = (0, 100)

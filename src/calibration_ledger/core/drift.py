@@ -6,13 +6,15 @@ as likely as any other, and the mean rank of the newest m would lie near the mid
 is, in standard deviations, needs no distribution of the latencies (F. Wilcoxon, 1945). The fewer
 they are, the less often their mean lies far off, for a rank has no tails; what is asked of them is
 less (E. A. Cornish and R. A. Fisher, 1938). The most telling of nine m speaks where it is far
-enough off, and the newest m differ from those before by 15 % or more.
+enough off, and the newest calls differ from those before by 15 % or more. Where it began is looked
+for near that m.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
+from itertools import accumulate
 from math import sqrt
 from statistics import median
 from typing import TYPE_CHECKING
@@ -30,7 +32,7 @@ LEAST_CALLS = 40
 """With fewer, nothing is said."""
 
 NEWEST = (5, 7, 10, 14, 20, 28, 40, 56, 80)
-"""How many of the newest may be those that changed; half of all at the most."""
+"""How many of the newest are looked at as those that changed; half of all at the most."""
 
 DEVIATIONS, FEWER = 4.15, 2.6
 """So far off must the mean of many ranks be, and that of m ranks `FEWER / m` less: a mean of m
@@ -96,21 +98,36 @@ def drift_of(calls: Sequence[tuple[float, float]]) -> Drift | None:
     n, ordered = len(ratios), sorted(ratios)
     if n < LEAST_CALLS:
         return None
-    most, since, total, seen = 0.0, 0, 0, 0
-    for m in NEWEST:
-        if m > n // 2:
-            break
+    most, telling, total, seen = 0.0, 0, 0, 0
+    looked_at = [m for m in NEWEST if m <= n // 2]
+    for m in looked_at:
         for ratio in ratios[n - m : n - seen]:
             total += bisect_left(ordered, ratio) + bisect_right(ordered, ratio)
         seen = m
         mean = total / (2 * n * m)
         deviations = abs(mean - 0.5) / sqrt((1.0 / m - 1.0 / n) / 12.0)
         if deviations + FEWER / m > most:
-            most, since = deviations + FEWER / m, m
+            most, telling = deviations + FEWER / m, m
     if most < DEVIATIONS:
         return None
+    place = looked_at.index(telling)
+    fewest = looked_at[place - 1] + 1 if place else telling
+    below = looked_at[place + 1] if telling < looked_at[-1] else n // 2 + 1
+    since = _began(ratios, telling, range(fewest, below))
     before = median(ratios[:-since])
     if not before:
         return None  # half of the calls before took no time at all: there is no factor
     factor = median(ratios[-since:]) / before
     return Drift(since, factor) if not 1.0 / LEAST_FACTOR < factor < LEAST_FACTOR else None
+
+
+def _began(ratios: Sequence[float], telling: int, some: Sequence[int]) -> int:
+    """With how many of the newest the change began, of some numbers near the telling one.
+
+    Behind the change, most calls lie nearer to its median than to the one before.
+    """
+    before, after = median(ratios[:-telling]), median(ratios[-telling:])
+    middle, is_slower = sqrt(before) * sqrt(after), after > before
+    sides = (1 if (ratio > middle) is is_slower else -1 for ratio in reversed(ratios))
+    excess = [0, *accumulate(sides)]
+    return max(some, key=excess.__getitem__)
