@@ -60,6 +60,8 @@ def test_every_number_arrives_to_the_bit(take, calibrator):
         "mean_actual_ms": None,
         "median_absolute_percentage_error": None,
         "is_calibrated": False,
+        "timeouts": 0,
+        "drift": None,
         "status": "calibrated",
     }
 
