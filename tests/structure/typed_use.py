@@ -12,11 +12,13 @@ from calibration_ledger import (
     ArchiveReport,
     Call,
     Diagnosis,
+    Drift,
     Durability,
     ExportReport,
     ImportKind,
     ImportReport,
     ModelStats,
+    PeriodStats,
     RuleName,
     SalvageReport,
     TimedCall,
@@ -66,6 +68,11 @@ def ask(calibrator: AdaptiveCalibrator) -> None:
     assert_type(calibrator.archive(datetime.now(UTC), "old.jsonl"), ArchiveReport)
     for one in calibrator.suggest():
         calibrator.recalibrate(one.alpha, one.rule, model=one.model)
+    for found in calibrator.drift(["m"]):
+        if found.drift is not None:
+            assert_type(found.drift.factor, float)
+    assert_type(calibrator.get_stats("m").get("drift"), Drift | None)
+    assert_type(calibrator.stats("m", by_day=True)[0], PeriodStats)
     calibrator.replay(rule=calibrator.rule)
     calibrator.replay_forecasts(last=5)[0].known.coverage_90.is_integer()
     calibrator.sweep(rules=["ema", "kalman.1", "kalman.2"])

@@ -164,6 +164,8 @@ VERBS = {
     "timed": lambda c, _: time_a_call(c),
     "calibration": lambda c, _: c.calibration(MODEL),
     "get_stats": lambda c, _: c.get_stats(MODEL),
+    "stats": lambda c, _: [c.stats(MODEL), c.stats(MODEL, since=START, until=LATER, by_day=True)],
+    "drift": lambda c, _: c.drift(MODEL),
     "check_exists": lambda c, _: [c.check_exists(), c.check_exists(MODEL)],
     "reset": lambda c, _: c.reset(MODEL),
     "calls": lambda c, _: [
