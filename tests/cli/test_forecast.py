@@ -128,7 +128,8 @@ def test_a_forecast_of_the_past_is_as_it_was_then(calib, learnt):
 
 def test_drift_is_told_with_its_size(calib, learnt):
     status = rows_of(calib("forecast", "worse", "-p", 512))["status"]
-    assert status == "drifting: the newest 10 calls took 2.0 times as long as those before"
+    assert status.startswith("drifting: the newest 10 calls took 2.0")
+    assert status.endswith(" times as long as those before, for the same tokens")
     outlook = calib("predict", "worse", "-p", 512).stdout.splitlines()[1]
     assert outlook.endswith(f" tokens ({status})")
 
@@ -158,6 +159,41 @@ def test_a_name_like_an_option_and_one_that_commands_terminals(calib, ledger_pat
     assert result.stdout.startswith("--json \\x1b[2J\\n: 9 of 10 such calls take ")
     assert "\x1b" not in result.stdout
     assert "1 of 1 calls of --json \\x1b[2J\\n:" in rows_of(result)["rests on"]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "told"),
+    [
+        (1.0, 4.0, "1.0 to 4.0 ms"),
+        (812.0, 951.0, "812 to 951 ms"),
+        (812.0, 3840.0, "0.8 to 3.8 s"),
+        (12.0, 3840.0, "12 ms to 3.8 s"),
+        (1900.0, 4100.0, "1.9 to 4.1 s"),
+        (1960.0, 2040.0, "about 2.0 s"),
+        (9900.0, 125_000.0, "9.9 s to 2 min 5 s"),
+        (125_000.0, 185_000.0, "2 min 5 s to 3 min 5 s"),
+        (185_000.0, 12_000_000.0, "3 min 5 s to 3 h 20 min"),
+    ],
+)
+def test_a_range_is_told_in_seconds_where_it_reaches_them(low, high, told):
+    assert text.span(low, high) == told
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [
+        (-1, "in the future"),
+        (0, "just now"),
+        (10, "10 s ago"),
+        (119, "119 s ago"),
+        (120, "2 min ago"),
+        (7199, "120 min ago"),
+        (7200, "2 h ago"),
+        (172_800, "2 days ago"),
+    ],
+)
+def test_an_age_is_told_in_one_unit(seconds, told):
+    assert text.age(seconds) == told
 
 
 # -- the tokens of a text -------------------------------------------------------------------

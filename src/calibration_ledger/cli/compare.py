@@ -126,4 +126,4 @@ def _row(found: Forecast) -> list[str | Cell]:
 def _status(found: Forecast) -> str:
     if found.drift is None or found.status != "drifting":
         return found.status
-    return f"drifting: {found.drift.factor:.1f} x"
+    return f"drifting: {texts.times(found.drift.factor)}"

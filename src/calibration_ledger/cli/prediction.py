@@ -69,8 +69,7 @@ def standing(forecast: Forecast) -> str:
     if status == "no history":
         return f"{status}: a guess"
     if drift is not None and status == "drifting":
-        change = f"{drift.factor:.1f} times as long as those before"
-        return f"{status}: the newest {drift.since} calls took {change}"
+        return f"{status}: {drift}"
     if status == "few calls":
         return f"{status}: {forecast.basis.count} so far"
     return status
