@@ -116,14 +116,14 @@ def looks_usual(actual_ms: float, least_ms: float | None) -> bool:
 def look_usual(calls: Sequence[Measured], least_ms: float | None, now: int) -> bool:
     """Whether several calls of one model, made at any time, need no further look."""
     worst_ms, latest = least_ms, now + AHEAD_US
+    if worst_ms is None:
+        worst_ms = next((call.actual_ms for call in calls if call.outcome is None), 0.0)
     for call in calls:
         actual_ms = call.actual_ms
         if call.outcome is not None:
             if call.called_at > latest:
                 return False
             continue
-        if worst_ms is None:
-            worst_ms = actual_ms
         if not 0.0 < actual_ms <= WORST_TIMES * worst_ms:
             return False
         if actual_ms > DAY_MS or call.called_at > latest:

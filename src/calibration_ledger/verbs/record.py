@@ -261,18 +261,21 @@ class OpenModel:
         predicted = self.state.follow(called_at, prompts, completions, actual, outcomes)
         model_id, seq, head = self.model_id, self.seq, self.head
         rows: list[tuple[Any, ...]] = []
-        timeouts: list[tuple[Any, ...]] = []
         details: list[tuple[Any, ...]] = []
         for call, prediction in zip(calls, predicted, strict=True):
             seq += 1
             at, p, c, y, outcome, request_id, text = call
             head = call_head(head, (seq, at, p, c, y, prediction, outcome, request_id, text))
-            kept = rows if outcome is None else timeouts
-            kept.append((model_id, seq, at, p, c, y, prediction))
+            rows.append((model_id, seq, at, p, c, y, prediction))
             if request_id is not None or text is not None:
                 key = None if request_id is None else request_key(request_id)
                 details.append((model_id, seq, key, request_id, text))
-        self.transaction.add_calls(rows, timeouts)
+        if outcomes.count(None) == len(outcomes):
+            self.transaction.add_calls(rows)
+        else:
+            ordinary = [row for row, one in zip(rows, outcomes, strict=True) if one is None]
+            timeouts = [row for row, one in zip(rows, outcomes, strict=True) if one is not None]
+            self.transaction.add_calls(ordinary, timeouts)
         if details:
             self.transaction.add_details(details)
         self.seq, self.head = seq, head
