@@ -78,6 +78,14 @@ def test_a_table_that_was_never_fetched_is_not_fetched_by_a_count(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.skipif(find_spec("tiktoken") is None, reason="the extra `tokens` is not here")
+def test_a_damaged_table_is_neither_used_nor_fetched_anew(tmp_path):
+    damaged = tmp_path / "fb374d419588a4632f3f557e76b4b70aebbca790"  # o200k_base
+    damaged.write_text("half a table")
+    assert "counted_by='rule of thumb'" in printed(WAY, tmp_path)
+    assert damaged.read_text() == "half a table"
+
+
 # -- where a table is -----------------------------------------------------------------------
 
 

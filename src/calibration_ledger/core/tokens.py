@@ -11,7 +11,7 @@ import os
 import tempfile
 import unicodedata
 from dataclasses import dataclass
-from hashlib import sha1
+from hashlib import sha1, sha256
 from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,14 +34,20 @@ high at the most for programs, and half of what it should be for tables of numbe
 LATIN_ENDS = 0x250
 """The first character beyond Latin script, as far as most languages use it."""
 
-ENCODINGS = ("o200k_base", "cl100k_base")
-"""The encodings that may be used; the first one that is there is."""
+ENCODINGS = {
+    "o200k_base": "446a9538cb6c348e3516120d7c08b09f57c36495e2acfffe59a5bf8b0cfb1a2d",
+    "cl100k_base": "223921b76ee99bde995b7ff738513eef100fb51d18c93597a113bcffe865b2a7",
+}
+"""The encodings that may be used, with the digests of their tables; the first that is there is."""
 
 TABLES = "https://openaipublic.blob.core.windows.net/encodings/{}.tiktoken"
 """Where tiktoken fetches them. A table lies in a folder, and its name is the digest of this."""
 
 FOLDERS = ("TIKTOKEN_CACHE_DIR", "DATA_GYM_CACHE_DIR")
 """The variables that name the folder."""
+
+_encodings: dict[Path | None, Any] = {}
+"""Those that were read, by their tables."""
 
 PIECE = 20_000
 """Characters that are encoded at a time: a million blanks at once are too many for tiktoken."""
@@ -103,19 +109,33 @@ def _encoding() -> tuple[Any, str]:
         import tiktoken
 
         for name in ENCODINGS:
-            if is_fetched(name):
-                return tiktoken.get_encoding(name), ""
+            table = table_of(name)
+            if table not in _encodings and is_fetched(name):
+                _encodings[table] = tiktoken.get_encoding(name)
+            if table in _encodings:
+                return _encodings[table], ""
     except ModuleNotFoundError:
         return None, "`pip install tiktoken` counts them"
     except Exception as error:  # noqa: BLE001 - a tiktoken that does not work counts as none
         return None, f"tiktoken failed ({error})"
-    fetch = f"python -c 'import tiktoken; tiktoken.get_encoding(\"{ENCODINGS[0]}\")'"
+    fetch = f"python -c 'import tiktoken; tiktoken.get_encoding(\"{next(iter(ENCODINGS))}\")'"
     return None, f"tiktoken has no table of an encoding yet: `{fetch}` fetches one, once"
 
 
 def is_fetched(name: str) -> bool:
-    """Whether the table of an encoding is in the folder where tiktoken keeps it."""
+    """Whether the table of an encoding is where tiktoken keeps it, and is whole.
+
+    One that is damaged tiktoken would fetch anew.
+    """
+    table = table_of(name)
+    if table is None or not table.is_file():
+        return False
+    return sha256(table.read_bytes()).hexdigest() == ENCODINGS[name]
+
+
+def table_of(name: str) -> Path | None:
+    """Where tiktoken keeps the table of an encoding; None where it was told to keep none."""
     named = [os.environ[variable] for variable in FOLDERS if variable in os.environ]
     folder = named[0] if named else str(Path(tempfile.gettempdir(), "data-gym-cache"))
-    table = sha1(TABLES.format(name).encode(), usedforsecurity=False).hexdigest()
-    return bool(folder) and Path(folder, table).is_file()
+    key = sha1(TABLES.format(name).encode(), usedforsecurity=False).hexdigest()
+    return Path(folder, key) if folder else None
