@@ -10,7 +10,7 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import wraps
+from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, cast, get_args
 
 from calibration_ledger.core.doubt import looks_usual
@@ -287,7 +287,7 @@ class AdaptiveCalibrator:
         self._prior = default_prior if prior is None else check_prior(prior)
         self._ledger = open_ledger(find_place(ledger), durability, self._timeout_s)
         self._is_made = False
-        self._forecasts = Forecasts(self._ledger, lambda model: checked_prior(self._prior, model))
+        self._forecasts = Forecasts(self._ledger, partial(checked_prior, self._prior))
 
     @property
     def alpha(self) -> float:

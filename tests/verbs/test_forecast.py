@@ -1,6 +1,7 @@
 """forecast() on real ledgers: what it rests on, and that it is the same however it is asked."""
 
 import random
+import weakref
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -220,3 +221,13 @@ def test_a_forecast_does_not_make_a_ledger(ledger_path):
     with AdaptiveCalibrator(ledger_path) as calibrator:
         calibrator.forecast("m", 3)
     assert not ledger_path.exists()
+
+
+def test_a_calibrator_that_forecasts_goes_with_its_last_name(ledger_path):
+    """In a cycle, it would keep its files open until the garbage collector comes by."""
+    calibrator = AdaptiveCalibrator(ledger_path)
+    calibrator.record_many(some(3))
+    calibrator.forecast("m", 5)
+    dropped = weakref.ref(calibrator)
+    del calibrator
+    assert dropped() is None
