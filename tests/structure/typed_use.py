@@ -38,6 +38,8 @@ def use(calibrator: AdaptiveCalibrator) -> None:
     calibrator.record("m", 512)  # type: ignore[call-arg]
     calibrator.record("m", 512, 3400.0, compltion_tokens=1)  # type: ignore[call-arg]
     calibrator.record_many([Call("m", 512, 128, 3400.0)])
+    calibrator.record("m", 512, 3400.0, outcome="timeout")
+    calibrator.record("m", 512, 3400.0, outcome="error")  # type: ignore[arg-type]
     with calibrator.timed("m", 512) as call:
         assert_type(call, TimedCall)
         call.completion_tokens = 5

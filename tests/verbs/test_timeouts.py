@@ -310,6 +310,22 @@ def test_a_ledger_moves_with_its_time_outs(calibrator, tmp_path):
         assert moved.audit() == []
 
 
+@pytest.mark.parametrize(
+    "forged", ["", '"outcome":"ok",', '"outcome":"error",', '"outcome":"timeout\\u0000",',
+               '"outcome":1,', '"outcome":null,', '"outcome":"timeout","outcome":"timeout",']
+)  # fmt: skip
+def test_a_ledger_file_whose_time_out_was_changed_is_refused(calibrator, tmp_path, forged):
+    calibrator.record_many(calls(20))
+    out = io.StringIO()
+    calibrator.export_ledger("jsonl", out)
+    text = out.getvalue().replace('"outcome":"timeout",', forged, 1)
+    assert text != out.getvalue()
+    with AdaptiveCalibrator(tmp_path / "other.db") as other:
+        with pytest.raises(InvalidInputError, match="Nothing was recorded"):
+            other.import_calls("ledger", io.StringIO(text))
+        assert other.heads() == []
+
+
 @pytest.mark.both
 @pytest.mark.parametrize("kind", ["csv", "jsonl"])
 def test_calls_in_files_keep_their_outcome(calibrator, tmp_path, kind):
