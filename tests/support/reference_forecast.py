@@ -42,8 +42,8 @@ class Straight:
     def likeness(self, p):
         found = []
         for weight, (q, *_) in self.window:
-            far = 2 * (q - p) / (q + p + 40) / 0.25
-            found.append(weight * (0.5 + 1.0 / (1.0 + far * far)))
+            far = 2 / 0.2 * (q - p) / (q + p + 40)
+            found.append(weight * (0.6 + 1.25 / (1.0 + far * far)))
         return found
 
     def sample(self, p, c=None, cap=None):

@@ -48,9 +48,11 @@ of sigma 0.15, rounded."""
 FIRST_COMPLETION = 128
 """Completion tokens that are assumed where no call tells of any."""
 
-NEAR, NEAR_LEAST, ANYWHERE = 0.25, 40, 0.5
-"""How a call weighs by its prompt length: `ANYWHERE` for any; 1 more for the same length, and half
-of that for one that differs by the share `NEAR` of the mean (of 20 tokens at the least)."""
+NEAR, NEAR_LEAST, ALIKE, ANYWHERE = 0.2, 40, 1.25, 0.6
+"""How a call weighs by its prompt length: `ANYWHERE` for any; `ALIKE` more for the same length, and
+half of that for one that differs by the share `NEAR` of the mean (of 20 tokens at the least).
+Measured: with less weight in all, the one still unseen makes the ranges too wide; with more, those
+of calls that run late become too narrow."""
 
 LEAST_MS = 1.0
 """What is divided by is at least that long."""
@@ -307,7 +309,7 @@ class Basis:
         scale, added = 2.0 / NEAR, prompt_tokens + NEAR_LEAST
         fars = [scale * (other - prompt_tokens) / (other + added) for other in self._prompts]
         return [
-            weight * (ANYWHERE + 1.0 / (1.0 + far * far))
+            weight * (ANYWHERE + ALIKE / (1.0 + far * far))
             for weight, far in zip(self._weights, fars, strict=True)
         ]
 
