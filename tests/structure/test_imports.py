@@ -48,6 +48,7 @@ ROOMS = [
     {"formats", "fast", "storage"},
     {"verbs"},
     {"calibrator"},
+    {"live"},
     {"cli"},
 ]
 """The rooms of the house, from the ground up: each may import those below it and no others."""
@@ -58,6 +59,9 @@ PURE = {"_version", "errors", "rules", "core", "formats", "fast"}
 """The folders and modules that know no database and no command line."""
 
 DATABASE = {"sqlalchemy", "alembic", "sqlite3", "psycopg"}
+FRAMEWORKS = {"litellm"}
+"""What programs call models with; each is an extra."""
+
 HISTORY = ("models", "calls", "call_details", "adjustments", "settings")
 """Tables whose rows are never changed and never removed."""
 
@@ -142,7 +146,7 @@ def test_databases_are_spoken_to_in_one_folder():
 
 def test_verbs_speak_to_the_ledger_and_never_to_its_database():
     spoken = re.compile(r"\bbackend\b|\.sql\b", re.IGNORECASE)
-    above = {"verbs", "calibrator", "cli"}
+    above = {"verbs", "calibrator", "live", "cli"}
     assert offenders(lambda m: is_in(m, above) and spoken.findall(MODULES[m].read_text())) == {}
 
 
@@ -186,6 +190,11 @@ def test_what_counts_tokens_is_imported_in_one_module_and_only_when_it_is_used()
     assert offenders(lambda m: m != "core.tokens" and outside(m) & {"tiktoken"}) == {}
     early = imported_by(ast.Module(at_import(tree_of("core.tokens")), []))
     assert "tiktoken" not in {name.split(".")[0] for name in early}
+
+
+def test_a_framework_is_imported_in_the_module_of_its_name_alone():
+    homes = {f"live.{name}": {name} for name in FRAMEWORKS}
+    assert offenders(lambda m: outside(m) & FRAMEWORKS) == homes
 
 
 def room_of(module):
@@ -452,7 +461,12 @@ def test_only_making_a_ledger_needs_alembic(tmp_path):
 
 def test_every_module_can_be_imported_first():
     """No module counts on another one of the package having been imported before it."""
-    names = [f"{PACKAGE}.{m}" for m in MODULES if m not in {"", "__main__"} and "postgres" not in m]
+    extras = ("postgres", *(f"live.{name}" for name in FRAMEWORKS))
+    names = [
+        f"{PACKAGE}.{m}"
+        for m in MODULES
+        if m not in {"", "__main__"} and not any(extra in m for extra in extras)
+    ]
     run(
         "import sys, importlib\n"
         f"for name in {names!r}:\n"
