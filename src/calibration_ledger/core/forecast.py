@@ -22,13 +22,18 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from calibration_ledger.core.drift import Drift, drift_of
-from calibration_ledger.core.validation import TOKENS_LIMIT, check_milliseconds, check_tokens
+from calibration_ledger.core.validation import (
+    TOKENS_LIMIT,
+    check_level,
+    check_milliseconds,
+    check_tokens,
+)
 from calibration_ledger.core.values import Value, as_json
-from calibration_ledger.errors import InvalidInputError, shown
+from calibration_ledger.errors import InvalidInputError
 from calibration_ledger.rules.base import predict_ms
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from datetime import datetime
 
 WINDOW = 150
@@ -379,8 +384,7 @@ class Latencies(Value):
         Raises:
             InvalidInputError: the share is no number above 0 and below 1.
         """
-        share = check_level("share", share)
-        return self.quantile((1.0 - share) / 2.0), self.quantile((1.0 + share) / 2.0)
+        return _central(self.quantile, share)
 
     def figures(self) -> dict[str, Any]:
         """The figures that `--json` prints."""
@@ -392,21 +396,14 @@ class Latencies(Value):
         }
 
 
+def _central(quantile: Callable[[float], float], share: float) -> tuple[float, float]:
+    """The quantiles between which this share lies, as much of the rest below as above."""
+    share = check_level("share", share)
+    return quantile((1.0 - share) / 2.0), quantile((1.0 + share) / 2.0)
+
+
 def _tokens(count: int) -> str:
     return f"{count} completion token{'' if count == 1 else 's'}"
-
-
-def check_level(name: str, level: object) -> float:
-    """A number above 0 and below 1.
-
-    Raises:
-        InvalidInputError: it is not.
-    """
-    if isinstance(level, bool) or not isinstance(level, int | float) or not 0.0 < level < 1.0:
-        raise InvalidInputError(
-            f"{name} must be a number above 0 and below 1, such as 0.9, not {shown(level)}."
-        )
-    return float(level)
 
 
 @dataclass(frozen=True)
@@ -437,8 +434,7 @@ class Completion(Value):
         Raises:
             InvalidInputError: the share is no number above 0 and below 1.
         """
-        share = check_level("share", share)
-        return self.quantile((1.0 - share) / 2.0), self.quantile((1.0 + share) / 2.0)
+        return _central(self.quantile, share)
 
     def to_dict(self) -> dict[str, Any]:
         """The fields and the range of 9 in 10, as `--json` prints them."""

@@ -9,8 +9,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from calibration_ledger.core.forecast import check_level
-from calibration_ledger.core.validation import canonical_json
+from calibration_ledger.core.validation import canonical_json, check_level
 from calibration_ledger.errors import (
     DeadlineError,
     InvalidInputError,

@@ -173,6 +173,32 @@ def check_alpha(value: object) -> float:
     return alpha
 
 
+def check_level(name: str, level: object) -> float:
+    """A number above 0 and below 1.
+
+    Raises:
+        InvalidInputError: it is not.
+    """
+    if isinstance(level, bool) or not isinstance(level, int | float) or not 0.0 < level < 1.0:
+        raise InvalidInputError(
+            f"{name} must be a number above 0 and below 1, such as 0.9, not {shown(level)}."
+        )
+    return float(level)
+
+
+def check_share(name: str, share: object) -> float:
+    """A number from 0 to 1.
+
+    Raises:
+        InvalidInputError: it is not.
+    """
+    if isinstance(share, bool) or not isinstance(share, int | float) or not 0.0 <= share <= 1.0:
+        raise InvalidInputError(
+            f"{name} must be a number from 0 to 1, such as 0.05, not {shown(share)}."
+        )
+    return float(share)
+
+
 Durability = Literal["full", "normal"]
 """What survives: with `full`, recorded calls survive a power cut; with `normal`, a crash."""
 

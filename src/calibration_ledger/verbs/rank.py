@@ -6,9 +6,14 @@ import secrets
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from calibration_ledger.core.forecast import check_level
 from calibration_ledger.core.rank import RankBy, check_by, drawn, in_time, ranked, with_history
-from calibration_ledger.core.validation import check_milliseconds, check_model, check_tokens
+from calibration_ledger.core.validation import (
+    check_level,
+    check_milliseconds,
+    check_model,
+    check_share,
+    check_tokens,
+)
 from calibration_ledger.errors import InvalidInputError, NoHistoryError, shown
 
 if TYPE_CHECKING:
@@ -90,19 +95,6 @@ def check_lengths(completion_tokens: object) -> int | Mapping[str, int] | None:
             for model, tokens in completion_tokens.items()
         }
     return check_tokens("completion_tokens", completion_tokens)
-
-
-def check_share(name: str, share: object) -> float:
-    """A number from 0 to 1.
-
-    Raises:
-        InvalidInputError: it is not.
-    """
-    if isinstance(share, bool) or not isinstance(share, int | float) or not 0.0 <= share <= 1.0:
-        raise InvalidInputError(
-            f"{name} must be a number from 0 to 1, such as 0.05, not {shown(share)}."
-        )
-    return float(share)
 
 
 def check_seed(seed: object) -> int | str:
