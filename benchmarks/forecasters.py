@@ -23,8 +23,8 @@ from math import sqrt
 from statistics import NormalDist
 
 from calibration_ledger import AdaptiveCalibrator
-from calibration_ledger.core.drift import DRIFT_CALLS
-from calibration_ledger.core.forecast import Basis, Forecast, Observed, ratio_of
+from calibration_ledger.core.drift import DRIFT_CALLS, ratio_of
+from calibration_ledger.core.forecast import Basis, Forecast, Observed
 from calibration_ledger.core.priors import default_prior
 from calibration_ledger.core.state import State
 from calibration_ledger.rules import find_rule, predict_ms

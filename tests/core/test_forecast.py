@@ -13,13 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from calibration_ledger.core.drift import ratio_of
 from calibration_ledger.core.forecast import (
     Basis,
     Forecast,
     Observed,
     Sample,
     quantile_of_left,
-    ratio_of,
 )
 from calibration_ledger.core.state import State
 from calibration_ledger.errors import InvalidInputError

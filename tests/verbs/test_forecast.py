@@ -7,7 +7,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from calibration_ledger import AdaptiveCalibrator, Call
-from calibration_ledger.core.forecast import Basis, Observed, ratio_of
+from calibration_ledger.core.drift import ratio_of
+from calibration_ledger.core.forecast import Basis, Observed
 from calibration_ledger.core.priors import default_prior
 from calibration_ledger.core.state import State
 from calibration_ledger.errors import HistoryArchivedError, InvalidInputError

@@ -39,6 +39,9 @@ DEVIATIONS, FEWER = 4.15, 2.6
 uniform numbers has a kurtosis of -1.2 / m, which at 4 deviations makes 1.2 / 24 * (4**3 - 3 * 4)
 of these. Whatever the latencies, calls in a random order give one false alarm in 16,000."""
 
+LEAST_MS = 1.0
+"""What is divided by is at least that long."""
+
 LEAST_FACTOR = 1.15
 """A smaller change is none to act on."""
 
@@ -88,13 +91,18 @@ class ModelDrift(Value):
         return self.calls >= LEAST_CALLS
 
 
+def ratio_of(actual_ms: float, predicted_ms: float) -> float:
+    """Actual over predicted, of which no less than `LEAST_MS` counts."""
+    return actual_ms / max(LEAST_MS, predicted_ms)
+
+
 def drift_of(calls: Sequence[tuple[float, float]]) -> Drift | None:
     """The change among a model's newest calls; None for none.
 
     Args:
         calls: (actual ms, what the coefficients of now predict, in ms), oldest first.
     """
-    ratios = [actual / max(predicted, 1.0) for actual, predicted in calls[-DRIFT_CALLS:]]
+    ratios = [ratio_of(actual, predicted) for actual, predicted in calls[-DRIFT_CALLS:]]
     n, ordered = len(ratios), sorted(ratios)
     if n < LEAST_CALLS:
         return None

@@ -21,7 +21,7 @@ from itertools import accumulate
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from calibration_ledger.core.drift import Drift, drift_of
+from calibration_ledger.core.drift import LEAST_MS, Drift, drift_of, ratio_of
 from calibration_ledger.core.validation import (
     TOKENS_LIMIT,
     check_level,
@@ -59,9 +59,6 @@ half of that for one that differs by the share `NEAR` of the mean (of 20 tokens 
 Measured: with less weight in all, the one still unseen makes the ranges too wide; with more, those
 of calls that run late become too narrow."""
 
-LEAST_MS = 1.0
-"""What is divided by is at least that long."""
-
 TAIL = 3.0
 """Beyond all that was seen, the chance to take longer than t falls as t ** -3 (V. Pareto)."""
 
@@ -86,11 +83,6 @@ class Observed(NamedTuple):
     actual_ms: float
     ratio: float | None
     is_timeout: bool = False
-
-
-def ratio_of(actual_ms: float, predicted_ms: float) -> float:
-    """Actual over predicted, of which no less than `LEAST_MS` counts."""
-    return actual_ms / max(LEAST_MS, predicted_ms)
 
 
 # -- weighted values ------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from collections import defaultdict
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from calibration_ledger.core.drift import ratio_of
 from calibration_ledger.core.figures import Accuracy, Histogram
 from calibration_ledger.core.validation import EPOCH
 from calibration_ledger.core.values import PeriodStats
@@ -109,7 +110,7 @@ class Periods:
             waiting[0].append(actual)
             waiting[1].append(predicted)
             now = predict_ms(self._coefficients, prompt, completion)
-            waiting[2].append(actual / max(1.0, now))
+            waiting[2].append(ratio_of(actual, now))
         self._waits += len(rows)
         if self._waits >= WAITING:
             self._count()

@@ -14,8 +14,8 @@ from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from calibration_ledger.core.drift import DRIFT_CALLS
-from calibration_ledger.core.forecast import Basis, Forecast, Observed, ratio_of
+from calibration_ledger.core.drift import DRIFT_CALLS, ratio_of
+from calibration_ledger.core.forecast import Basis, Forecast, Observed
 from calibration_ledger.core.history import CLAIMS, left_of, setting
 from calibration_ledger.core.priors import Prior
 from calibration_ledger.core.state import State
