@@ -218,6 +218,27 @@ def _setting(counted: Iterable[Adjustment]) -> list[Adjustment]:
     return found
 
 
+def last_beginning(adjustments: Iterable[Adjustment], voided: Ranges = ()) -> Adjustment:
+    """The newest entry with which a model began: its opening, the import of a state, or a reset.
+
+    Raises:
+        TypeError: there is none.
+    """
+    found = [entry for entry in setting(adjustments, voided) if entry.kind not in CLAIMS]
+    if not found:
+        raise TypeError("no opening is left")
+    return found[-1]
+
+
+def newest_claim(adjustments: Iterable[Adjustment], voided: Ranges = ()) -> Adjustment | None:
+    """The newest recalibration or voiding that counts; None for none.
+
+    What was predicted before it came of a calibration that is no more.
+    """
+    found = [entry for entry in adjustments if entry.kind in CLAIMS and _counts(entry, voided)]
+    return found[-1] if found else None
+
+
 def _counts(entry: Adjustment, voided: Ranges) -> bool:
     # An archived one shares its seq with the last entry that it stands for, which may be voided.
     return entry.kind == "archived" or not covers(voided, entry.seq)

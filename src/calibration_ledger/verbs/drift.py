@@ -6,9 +6,10 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from calibration_ledger.core.drift import ModelDrift
+from calibration_ledger.core.history import last_beginning
 from calibration_ledger.core.validation import check_model, time_from_us
 from calibration_ledger.errors import InvalidInputError, damage_told, shown
-from calibration_ledger.verbs.forecast import beginning, kept_of
+from calibration_ledger.verbs.forecast import kept_of
 
 if TYPE_CHECKING:
     from calibration_ledger.storage.ledger import Ledger, ModelHistory
@@ -39,7 +40,8 @@ def drift_of_model(history: ModelHistory) -> ModelDrift:
     if found is None:
         return ModelDrift(history.model, looked_at)
     with damage_told(history.model):
-        rows = history.newest(len(basis.calls), beginning(history).seq)
+        began = last_beginning(history.adjustments, history.voided)
+        rows = history.newest(len(basis.calls), began.seq)
         # A call that was given up has an outcome.
         counted = [row for row in rows if row[-1] is None]
         seq, called_at, *_ = counted[found.since - 1]

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from calibration_ledger.core.drift import DRIFT_CALLS, ratio_of
 from calibration_ledger.core.forecast import Basis, Forecast, Observed
-from calibration_ledger.core.history import CLAIMS, left_of, setting
+from calibration_ledger.core.history import last_beginning, left_of, newest_claim
 from calibration_ledger.core.priors import Prior
 from calibration_ledger.core.state import State
 from calibration_ledger.core.validation import (
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from datetime import datetime
 
-    from calibration_ledger.core.entries import Adjustment
     from calibration_ledger.storage.ledger import Ledger, ModelHistory
     from calibration_ledger.storage.transaction import Stored
 
@@ -182,7 +181,7 @@ def basis_of_none(model: str, prior: Prior) -> Basis:
 def kept_of(history: ModelHistory, *, ttft: bool = False) -> Kept:
     """Read the newest calls of a model, and fold them where `kalman` is not live."""
     with damage_told(history.model):
-        began = beginning(history)
+        began = last_beginning(history.adjustments, history.voided)
         count = count_of(history, began.seq)
         if is_fold_live(history.live) and not ttft:
             rows = history.newest(min(count, DRIFT_CALLS), began.seq)
@@ -234,14 +233,6 @@ def kept_through(
 def is_fold_live(live: Stored) -> bool:
     """Whether a model learns by the rule under a forecast, of any version."""
     return live.snapshot.rule.partition(".")[0] == FOLD.name
-
-
-def beginning(history: ModelHistory) -> Adjustment:
-    """The newest entry with which the model began: its opening, the import of a state, a reset."""
-    found = [e for e in setting(history.adjustments, history.voided) if e.kind not in CLAIMS]
-    if not found:
-        raise TypeError("no opening is left")
-    return found[-1]
 
 
 def count_of(history: ModelHistory, began: int) -> int:
@@ -301,17 +292,20 @@ def ttft_of(details: str) -> float | None:
 def live_calls(history: ModelHistory, rows: Iterable[Any]) -> list[Observed]:
     """Calls as the live calibration had predicted them, oldest first; `rows` begin with the newest.
 
-    What was predicted before the newest recalibration or voiding came of a calibration that is no
-    more.
+    Those from before the newest claim have no ratio: see `newest_claim`.
     """
-    claims = [entry for entry in history.adjustments if entry.kind in CLAIMS]
-    anew = next((one for one in reversed(claims) if not history.is_voided(one.seq)), None)
-    calls = []
-    for seq, _, prompt, completion, actual, predicted, outcome in rows:
-        is_old = anew is not None and seq < anew.seq
-        ratio = None if is_old else ratio_of(actual, predicted)
-        calls.append(Observed(prompt, completion, actual, ratio, outcome is not None))
+    anew = newest_claim(history.adjustments, history.voided)
+    after = 0 if anew is None else anew.seq
+    calls = [
+        observed(row) if row[0] > after else observed(row)._replace(ratio=None) for row in rows
+    ]
     return calls[::-1]
+
+
+def observed(row: Any) -> Observed:
+    """A call as it was predicted before it was learnt."""
+    _, _, prompt, completion, actual, predicted, outcome = row
+    return Observed(prompt, completion, actual, ratio_of(actual, predicted), outcome is not None)
 
 
 def learn(model: str, state: State, rows: Sequence[Any]) -> list[Observed]:
@@ -376,9 +370,7 @@ def followed(before: Kept, live: Stored, rows: Sequence[Any], came: int) -> Kept
     calls = list(before.basis.calls)
     if before.state is None:
         state = None
-        for _, _, prompt, completion, actual, predicted, outcome in reversed(rows):
-            ratio = ratio_of(actual, predicted)
-            calls.append(Observed(prompt, completion, actual, ratio, outcome is not None))
+        calls += map(observed, reversed(rows))
     else:
         state = before.state.copy()
         calls += learn(live.model, state, rows[::-1])

@@ -12,7 +12,7 @@ from statistics import median
 from typing import TYPE_CHECKING, cast
 
 from calibration_ledger.core.drift import LEAST_CALLS, Drift
-from calibration_ledger.core.history import CLAIMS, setting
+from calibration_ledger.core.history import last_beginning, newest_claim
 from calibration_ledger.core.periods import Periods
 from calibration_ledger.core.replay import Window
 from calibration_ledger.core.state import calibration_of
@@ -70,14 +70,8 @@ def newest_calls(history: ModelHistory) -> NewestCalls:
     latencies: list[float] = []
     shares: list[float] = []
     with damage_told(history.model):
-        began = [
-            one.seq
-            for one in setting(history.adjustments, history.voided)
-            if one.kind not in CLAIMS
-        ]
-        claims = [one for one in history.adjustments if one.kind in CLAIMS]
-        anew = next((one for one in reversed(claims) if not history.is_voided(one.seq)), None)
-        after = max(began, default=0)
+        after = last_beginning(history.adjustments, history.voided).seq
+        anew = newest_claim(history.adjustments, history.voided)
         for seq, _, prompt, completion, actual, predicted, _ in history.newest(
             NEWEST, after, timeouts=False
         ):
