@@ -124,6 +124,8 @@ def test_stats_are_rounded_and_sorted_by_model(calibrator):
         "mean_actual_ms": round(1234.567 * 5.5, 1),
         "median_absolute_percentage_error": 37.6,
         "is_calibrated": False,
+        "timeouts": 0,
+        "drift": None,
         "status": "calibrated",
     }
 
