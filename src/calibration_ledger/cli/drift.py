@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import click
 
 from calibration_ledger.cli import text
-from calibration_ledger.cli.drifts import cell_of, hint
 from calibration_ledger.cli.main import EXIT_FINDINGS
 from calibration_ledger.cli.options import examples, json_option
 from calibration_ledger.cli.output import note, print_json, print_table
+from calibration_ledger.cli.prediction import drift_cell, drift_hint
 from calibration_ledger.cli.session import Session, pass_session
 from calibration_ledger.cli.table import MODEL, Cell, Column
 
@@ -99,7 +99,7 @@ def drift(
         note("no models to look at yet.")
     told = {one.model: one.drift for one in found if one.drift is not None}
     if told and not as_json:
-        note(hint(told, session))
+        note(drift_hint(told, session))
     above, below = fail_above or inf, fail_below or 0.0
     failed = [name for name, one in told.items() if not below <= one.factor <= above]
     if failed:
@@ -114,7 +114,7 @@ def _row(one: ModelDrift) -> list[str | Cell]:
     return [
         one.model,
         str(one.calls),
-        cell_of(one.drift),
+        drift_cell(one.drift),
         str(one.drift.since),
         text.time(one.first_at),
     ]

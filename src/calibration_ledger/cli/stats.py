@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from calibration_ledger.cli import text
-from calibration_ledger.cli.drifts import cell_of
-from calibration_ledger.cli.drifts import hint as hint_of_drift
 from calibration_ledger.cli.options import examples, json_option, model_argument, window_options
 from calibration_ledger.cli.output import note, print_json, print_table, progress
+from calibration_ledger.cli.prediction import drift_cell, drift_hint
 from calibration_ledger.cli.session import Session, adopting, entries, pass_session
 from calibration_ledger.cli.table import MODEL, Cell, Column
 from calibration_ledger.core.values import iso_from_seconds, standing_of
@@ -111,7 +110,7 @@ def stats(
         drifts = {one["model"]: drift for one in rows if (drift := one.get("drift")) is not None}
         _print(rows, has_drifts=bool(drifts))
         if drifts:
-            note(hint_of_drift(drifts, session))
+            note(drift_hint(drifts, session))
         else:
             advice = advice or patience(rows, session)
         if advice:
@@ -210,7 +209,7 @@ def _row(figures: ModelStats) -> list[str | Cell]:
 
 def _drift(figures: ModelStats) -> list[str | Cell]:
     drift = figures.get("drift")
-    return ["", ""] if drift is None else [cell_of(drift), str(drift.since)]
+    return ["", ""] if drift is None else [drift_cell(drift), str(drift.since)]
 
 
 def _show_periods(
