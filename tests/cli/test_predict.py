@@ -52,6 +52,15 @@ def test_a_model_after_a_reset_is_predicted_from_its_prior_and_says_so(calib, fi
     )
 
 
+def test_a_model_of_which_all_was_given_up_is_predicted_from_its_prior_and_says_so(calib):
+    given_up = ("--prompt-tokens", 10, "--actual-ms", 5000, "--outcome", "timeout")
+    for result in (calib("record", "hung", *given_up), calib("predict", "hung", "-p", 10)):
+        assert result.stdout.splitlines()[-1] == (
+            "confidence 0.00: the newest call was given up, and no other was learnt, "
+            "this is its prior"
+        )
+
+
 def test_a_model_imported_without_calls_is_predicted_from_what_came_in(calib, ledger_path):
     state = {"version": 1, "saved_at": 1.0, "models": [{**PRIOR, "model": "old"}]}
     calib("import", "state", "-", input=json.dumps(state))

@@ -112,6 +112,17 @@ def test_a_deadline_that_none_keeps_is_told_with_the_one_that_comes_nearest(know
     assert 0.5 < known.soonest(1900, deadline_ms=1800, chance=0.5).chance_within(1800) == least
 
 
+@pytest.mark.parametrize("count", [12, 200])
+def test_a_deadline_of_the_timeout_is_kept_however_few_calls_tell_of_it(calibrator, count):
+    calibrator.record_many(calls_of("slow", count))
+    for chance in (0.5, 0.9, 0.99, 0.9999):
+        deadline_ms = calibrator.forecast("slow", 50).timeout_ms(chance)
+        asked = {"deadline_ms": deadline_ms, "chance": chance}
+        assert calibrator.soonest(50, **asked).model == "slow"
+    with pytest.raises(DeadlineError):
+        calibrator.soonest(50, deadline_ms=0.9 * deadline_ms, chance=chance)
+
+
 def test_completion_tokens_may_differ_by_model(known):
     lengths = {"quick to begin": 900, "quick to read": 10, "of none": 7}
     found = {one.model: one for one in known.rank(50, completion_tokens=lengths, max_tokens=800)}

@@ -55,6 +55,8 @@ def _reason(calibrator: AdaptiveCalibrator, model: str) -> str:
         return "no call was learnt since this state was imported"
     if newest.voided:
         return "all calls of this model were voided"
+    if newest.outcome == "timeout":
+        return "the newest call was given up, and no other was learnt, this is its prior"
     return "no call was learnt since its reset, this is its prior"
 
 

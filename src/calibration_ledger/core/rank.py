@@ -82,11 +82,17 @@ def with_history(forecasts: Sequence[Forecast]) -> list[Forecast]:
 def in_time(forecasts: Sequence[Forecast], deadline_ms: float, chance: float) -> list[Forecast]:
     """Those that keep a deadline with a chance.
 
+    A high chance may be beyond what a few calls tell of: then the timeout for it decides.
+
     Raises:
         DeadlineError: none does.
     """
     chances = [one.chance_within(deadline_ms) for one in forecasts]
-    found = [one for one, its in zip(forecasts, chances, strict=True) if its >= chance]
+    found = [
+        one
+        for one, its in zip(forecasts, chances, strict=True)
+        if its >= chance or one.timeout_ms(chance) <= deadline_ms
+    ]
     if not found:
         best = max(range(len(chances)), key=chances.__getitem__)
         raise DeadlineError(
