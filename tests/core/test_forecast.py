@@ -518,3 +518,21 @@ def test_other_kinds_of_numbers_are_taken():
     assert left.median_ms == forecast.remaining(100.0, 5, 50.0).median_ms
     with pytest.raises(InvalidInputError):
         forecast.quantile(Decimal("0.9"))
+
+
+def test_the_highest_level_that_there_is_has_a_time():
+    rng = random.Random(1)
+    level = math.nextafter(1.0, 0.0)
+    for _ in range(1000):
+        left = Sample.of([(100.0, rng.random() * 100.0)])
+        assert quantile_of_left(left, 50.0, 0.99999) < quantile_of_left(left, 50.0, level) < 1e9
+
+
+def test_between_two_values_beyond_all_numbers_lies_no_nan():
+    calls = [Observed(10, 5, 1e308, 1e308)] * 2 + [Observed(10, 5, 100.0, 1.0)] * 38
+    basis = Basis("m", (1.0, 1.0, 1.0), calls[::-1], 40, rule="r")
+    found = Forecast("m", 10_000, None, basis, 5)
+    asked = [found.quantile(level) for level in LEVELS]
+    asked += [found.remaining(1e300).quantile(level) for level in LEVELS]
+    assert math.inf in asked
+    assert not any(map(math.isnan, asked))

@@ -107,7 +107,7 @@ def quantile(sample, level):
                 return sample[0][0]
             low, high = sample[place - 1][0], sample[place][0]
             share = (wanted - places[place - 1]) / (places[place] - places[place - 1])
-            return low + share * (high - low)
+            return min(high, low + share * (high - low))
     return sample[-1][0]
 
 

@@ -1,7 +1,10 @@
 """forecast() on real ledgers: what it rests on, and that it is the same however it is asked."""
 
 import random
+import sqlite3
 import weakref
+from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -232,3 +235,39 @@ def test_a_calibrator_that_forecasts_goes_with_its_last_name(ledger_path):
     dropped = weakref.ref(calibrator)
     del calibrator
     assert dropped() is None
+
+
+@pytest.mark.parametrize("rule", ["ema", "kalman"])
+@pytest.mark.parametrize("ttft", [False, True])
+def test_a_restored_backup_that_has_grown_again_is_read_anew(ledger_path, tmp_path, rule, ttft):
+    def asked(calibrator):
+        found = calibrator.forecast_ttft("m", 700) if ttft else calibrator.forecast("m", 700, 120)
+        return quantiles(found), found.n
+
+    calls = [replace(call, details={"ttft_ms": call.actual_ms / 9}) for call in some(90)]
+    with AdaptiveCalibrator(ledger_path, rule=rule) as calibrator:
+        calibrator.record_many(calls[:60])
+        backup = calibrator.backup(tmp_path / "backup.db")
+        calibrator.record_many(calls[60:])
+        before = asked(calibrator)
+        with AdaptiveCalibrator(backup) as other:
+            others = {"actual_ms": 7_000.0, "details": {"ttft_ms": 70.0}}
+            other.record_many([replace(call, **others) for call in calls[60:]])
+            other.record_many(some(5, begin=90, details={"ttft_ms": 70.0}))
+        with closing(sqlite3.connect(backup)) as grown, closing(sqlite3.connect(ledger_path)) as to:
+            grown.backup(to)
+        with AdaptiveCalibrator(ledger_path) as new:
+            assert asked(calibrator) == asked(new) != before
+        assert calibrator.audit() == []
+
+
+@pytest.mark.parametrize("rule", ["ema", "kalman"])
+def test_a_time_to_the_first_token_beyond_all_numbers_is_none(ledger_path, rule):
+    with AdaptiveCalibrator(ledger_path, rule=rule) as calibrator:
+        calibrator.record_many(some(20, details={"ttft_ms": 50.0}))
+        assert calibrator.forecast_ttft("m", 100).n == 10
+        calibrator.record_many(some(1, begin=20, details={"ttft_ms": 10**400}))
+        assert calibrator.forecast_ttft("m", 100).n == 10
+        with AdaptiveCalibrator(ledger_path) as new:
+            assert new.forecast_ttft("m", 100).n == 10
+        assert calibrator.audit() == []

@@ -18,6 +18,7 @@ from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate
+from math import nextafter
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -61,6 +62,9 @@ of calls that run late become too narrow."""
 
 TAIL = 3.0
 """Beyond all that was seen, the chance to take longer than t falls as t ** -3 (V. Pareto)."""
+
+HIGHEST = nextafter(1.0, 0.0)
+"""The highest level that there is."""
 
 LEVELS = (0.5, 0.8, 0.9, 0.95)
 """The ranges that are shown."""
@@ -134,7 +138,7 @@ class Sample(NamedTuple):
             return factor * values[-1]
         low, high = factor * values[i - 1], factor * values[i]
         share = (wanted - middles[i - 1]) / (middles[i] - middles[i - 1])
-        return low + share * (high - low)
+        return min(high, low + share * (high - low))  # else rounded up, or NaN of two infinite ones
 
     def span(self) -> tuple[float, float]:
         """The lowest and the highest level that the values themselves tell of."""
@@ -663,5 +667,6 @@ def quantile_of_left(left: Sample | None, elapsed_ms: float, level: float) -> fl
     if left is not None and level <= seen:
         return left.quantile(level)
     edge = 0.0 if left is None else left.edge
-    beyond = (level - seen) / (1.0 - seen)
+    # The highest level that is below 1 may be rounded to it, where the tail has no end.
+    beyond = min((level - seen) / (1.0 - seen), HIGHEST)
     return (elapsed_ms + edge) * float((1.0 - beyond) ** (-1.0 / TAIL)) - elapsed_ms

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from functools import partial
-from math import inf
+from sys import float_info
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from calibration_ledger.core.drift import DRIFT_CALLS, ratio_of
@@ -285,8 +285,9 @@ def ttft_of(details: str) -> float | None:
     if "ttft_ms" not in details:
         return None
     found = json.loads(details).get("ttft_ms")
-    is_time = isinstance(found, int | float) and not isinstance(found, bool) and 0.0 < found < inf
-    return float(found) if is_time else None
+    is_number = isinstance(found, int | float) and not isinstance(found, bool)
+    # An int may be larger than any float.
+    return float(found) if is_number and 0.0 < found <= float_info.max else None
 
 
 def live_calls(history: ModelHistory, rows: Iterable[Any]) -> list[Observed]:
@@ -342,7 +343,9 @@ def _learnt(state: State, rows: Sequence[Any]) -> list[Observed]:
 def carried(ledger: Ledger, before: Kept, live: Stored, *, ttft: bool) -> Kept | None:
     """What is known of a model now, from what was known before; None where that cannot be.
 
-    It can where nothing but calls came since, and the fold begins where it began.
+    It can where nothing but calls came since, and the fold begins where it began. In a restored
+    backup that has grown again, the calls follow other ones: then the first had been predicted by
+    other coefficients.
     """
     came = live.last_seq - before.live.last_seq
     if live.model_id != before.live.model_id or not 0 < came < BLOCK:
@@ -350,6 +353,9 @@ def carried(ledger: Ledger, before: Kept, live: Stored, *, ttft: bool) -> Kept |
     rows = ledger.recent(live, before.live.last_seq)
     if len(rows) != came:
         return None  # an adjustment is among them
+    _, _, prompt, completion, _, predicted, _ = rows[-1]
+    if predicted != predict_ms(before.live.snapshot.numbers, prompt, completion):
+        return None
     if ttft:
         rows = ttft_rows(ledger.history(live), before.live.last_seq)
     return followed(before, live, rows, came)
