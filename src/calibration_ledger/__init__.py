@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from calibration_ledger._version import __version__
 
 if TYPE_CHECKING:
-    from calibration_ledger.calibrator import AdaptiveCalibrator, TimedCall
+    from calibration_ledger.calibrator import AdaptiveCalibrator
     from calibration_ledger.core.coverage import ForecastReplay, ForecastScore
     from calibration_ledger.core.drift import Drift, ModelDrift
     from calibration_ledger.core.facts import (
@@ -93,6 +93,7 @@ if TYPE_CHECKING:
     )
     from calibration_ledger.rules import RuleName
     from calibration_ledger.verbs.export import SalvageReport
+    from calibration_ledger.verbs.timed import TimedCall
 
 __all__ = [
     "DEFAULT_ALPHA",
@@ -184,7 +185,7 @@ __all__ = [
 _HOMES = {
     "AdaptiveCalibrator": "calibrator",
     "DoubtfulCallWarning": "errors",
-    "TimedCall": "calibrator",
+    "TimedCall": "verbs.timed",
     "Prior": "core.priors",
     "default_prior": "core.priors",
     "Durability": "core.validation",

@@ -6,9 +6,6 @@ live elsewhere.
 
 from __future__ import annotations
 
-import time
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, cast, get_args
@@ -38,8 +35,6 @@ from calibration_ledger.core.values import (
 )
 from calibration_ledger.errors import (
     IMPOSSIBLE,
-    CalibrationLedgerError,
-    CompletionTokensMissingError,
     InvalidInputError,
     NotCopiableError,
     RemovedParameterError,
@@ -67,6 +62,7 @@ from calibration_ledger.verbs.record import (
 )
 from calibration_ledger.verbs.rule import default_rule, set_default_rule
 from calibration_ledger.verbs.sweep import WARM_UP
+from calibration_ledger.verbs.timed import timed
 
 if TYPE_CHECKING:
     import os
@@ -100,6 +96,7 @@ if TYPE_CHECKING:
         Voiding,
     )
     from calibration_ledger.rules.base import RuleName
+    from calibration_ledger.verbs.timed import TimedCall
     from calibration_ledger.verbs.void import Seqs
 
 
@@ -162,75 +159,6 @@ def refusing_fourth(record: Callable[Given, float]) -> Callable[Given, float]:
         return record(*arguments, **keywords)
 
     return checked
-
-
-# -- timed: measure a call around a block of code -------------------------------------------
-
-
-@dataclass(slots=True)
-class TimedCall:
-    """What `timed` yields. The block sets the first four; the others are set at its end.
-
-    If recording fails, `actual_ms` is set nevertheless, and `error_ms` stays None.
-
-    Attributes:
-        completion_tokens: the tokens that came out; must be set, 0 included, but for a time-out.
-        request_id: the caller's id for the call, if there is one.
-        details: what else was measured.
-        outcome: to be set to `timeout` where the block gives the call up; see
-            `AdaptiveCalibrator.record`. Then it is recorded, even if the block ends in an
-            exception.
-        actual_ms: the measured wall-clock time of the block in ms.
-        error_ms: actual minus predicted, in ms.
-    """
-
-    completion_tokens: int | None = None
-    request_id: str | None = None
-    details: dict[str, Any] = field(default_factory=dict)
-    outcome: Outcome = "ok"
-    actual_ms: float | None = None
-    error_ms: float | None = None
-
-
-@contextmanager
-def timed_call(
-    calibrator: AdaptiveCalibrator, model: str, prompt_tokens: int
-) -> Iterator[TimedCall]:
-    """See `AdaptiveCalibrator.timed`."""
-    call = TimedCall()
-    called_at = datetime.now(UTC)
-    start = time.perf_counter()
-
-    def record() -> None:
-        # Set first, so that the measurement is not lost if recording it is refused.
-        call.actual_ms = (time.perf_counter() - start) * 1000.0
-        if call.completion_tokens is None and call.outcome == "ok":
-            raise CompletionTokensMissingError(
-                f"the timed call of {model!r} was not recorded, because its completion_tokens were "
-                f"not set: set them inside the block, on what timed() yields, to what the server "
-                f"reported."
-            )
-        call.error_ms = calibrator.record(
-            model,
-            prompt_tokens,
-            call.actual_ms,
-            completion_tokens=0 if call.completion_tokens is None else call.completion_tokens,
-            request_id=call.request_id,
-            called_at=called_at,
-            details=call.details or None,
-            outcome=call.outcome,
-        )
-
-    try:
-        yield call
-    except BaseException as error:
-        if call.outcome != "ok":
-            try:
-                record()
-            except CalibrationLedgerError as failure:  # the block's own error comes first
-                error.add_note(f"Its call is not in the ledger: {failure}")
-        raise
-    record()
 
 
 # -- the front door -------------------------------------------------------------------------
@@ -634,7 +562,7 @@ class AdaptiveCalibrator:
         Raises:
             CompletionTokensMissingError: the block ended without `completion_tokens`.
         """
-        return timed_call(self, check_model(model), check_tokens("prompt_tokens", prompt_tokens))
+        return timed(self.record, check_model(model), check_tokens("prompt_tokens", prompt_tokens))
 
     # -- the live state ---------------------------------------------------------------------
 
