@@ -90,10 +90,8 @@ class Forecasts:
             completion_tokens = check_tokens("completion_tokens", completion_tokens)
         if max_tokens is not None:
             max_tokens = check_tokens("max_tokens", max_tokens)
-            if completion_tokens is not None:
-                completion_tokens = min(completion_tokens, max_tokens)
         basis = self.basis(model, as_of=as_of)
-        return Forecast(model, prompt_tokens, max_tokens, basis, completion_tokens)
+        return forecast_of(basis, prompt_tokens, completion_tokens, max_tokens)
 
     def of_models(
         self,
@@ -115,13 +113,11 @@ class Forecasts:
         else:
             bases = [self.basis(model) for model in models]
         given = completion_tokens
-        found = []
-        for basis in bases:
-            length = given.get(basis.model) if isinstance(given, Mapping) else given
-            if length is not None and max_tokens is not None:
-                length = min(length, max_tokens)
-            found.append(Forecast(basis.model, prompt_tokens, max_tokens, basis, length))
-        return found
+        lengths = [given.get(one.model) if isinstance(given, Mapping) else given for one in bases]
+        return [
+            forecast_of(basis, prompt_tokens, length, max_tokens)
+            for basis, length in zip(bases, lengths, strict=True)
+        ]
 
     def forecast_ttft(
         self, model: str, prompt_tokens: int, *, as_of: datetime | None = None
@@ -168,6 +164,15 @@ class Forecasts:
             self._kept.pop(next(iter(self._kept)), None)
         self._kept[model, ttft] = kept
         return kept.basis
+
+
+def forecast_of(
+    basis: Basis, prompt_tokens: int, completion_tokens: int | None, max_tokens: int | None
+) -> Forecast:
+    """The forecast of a call of these tokens, all checked; no more come out than the most."""
+    if completion_tokens is not None and max_tokens is not None:
+        completion_tokens = min(completion_tokens, max_tokens)
+    return Forecast(basis.model, prompt_tokens, max_tokens, basis, completion_tokens)
 
 
 def basis_of_none(model: str, prior: Prior) -> Basis:
