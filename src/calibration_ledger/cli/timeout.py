@@ -10,7 +10,7 @@ from calibration_ledger.cli.options import coming_options, examples, json_option
 from calibration_ledger.cli.output import print_json
 from calibration_ledger.cli.prompt import prompt_of
 from calibration_ledger.cli.session import Session, pass_session
-from calibration_ledger.errors import ModelNotFoundError, NotFiniteError
+from calibration_ledger.errors import NoHistoryError, NotFiniteError
 
 
 @click.command(
@@ -55,9 +55,10 @@ def timeout(
         found = calibrator.forecast(model, prompt.tokens, completion_tokens, max_tokens=max_tokens)
         timeout_ms = found.timeout_ms(chance)
     if not found.n:
-        raise ModelNotFoundError(
+        raise NoHistoryError(
             f"there are no calls of {model!r} since it began or was reset, and a guess from its "
-            f"prior is no timeout: record some calls, or name a time of your own."
+            f"prior is no timeout",
+            advice="record some calls, or name a time of your own",
         )
     if not isfinite(timeout_ms):
         raise NotFiniteError(
