@@ -40,7 +40,7 @@ THIRD_LEAST = 15
 """A third of fewer calls says nothing."""
 
 TIMEOUT_CHANCE = 0.99
-"""The time-out that is looked at is to be long enough with this chance."""
+"""The timeout that is looked at is to be long enough with this chance."""
 
 _BATCH = 1_000
 

@@ -162,11 +162,10 @@ class ModelStats(TypedDict):
 
     The newest calls, of which three figures tell, are the newest 100 that the ledger holds since
     the model was opened, a state of it was imported or it was reset. Voided calls are not among
-    them, and archived ones are not in the ledger any more; time-outs
-    are counted apart. The first calls of a model count like
-    all others. A call's error is that of the prediction made before it was learnt, as
-    `calls()` gives it; but calls from before the newest recalibration or voiding are held against
-    the calibration that it set, because what had predicted them is gone.
+    them, archived ones are not in the ledger any more, and time-outs are counted apart. The first
+    calls of a model count like all others. A call's error is that of the prediction made before it
+    was learnt, as `calls()` gives it; but calls from before the newest recalibration or voiding are
+    held against the calibration that it set, because what had predicted them is gone.
 
     Attributes:
         model: the model's name.
