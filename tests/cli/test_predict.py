@@ -113,17 +113,17 @@ def test_without_a_completion_it_says_what_it_assumed(calib, filled):
         capped = calibrator.forecast("timmy:v0.1-q4", 512, max_tokens=50)
         expected = calibrator.predict("timmy:v0.1-q4", 512, forecast.completion_tokens.median)
     first, second, _ = calib("predict", "timmy:v0.1-q4", "-p", 512).stdout.splitlines()
-    assert forecast.completion_tokens.median == 198
-    assert first.endswith("for 512 prompt tokens and an assumed 198 completion tokens")
+    assert forecast.completion_tokens.median == 199
+    assert first.endswith("for 512 prompt tokens and an assumed 199 completion tokens")
     assert f"({expected.predicted_ms:.1f} ms)" in first
     assert re.fullmatch(
-        r"9 of 10 such calls take \d\.\d to \d\.\d s; typical completion 198 tokens "
+        r"9 of 10 such calls take \d\.\d to \d\.\d s; typical completion 199 tokens "
         r"\(few calls: 25 so far\)",
         second,
     )
     fields = json.loads(calib("predict", "timmy:v0.1-q4", "-p", 512, "--json").stdout)
     assert fields["predicted_ms"] == expected.predicted_ms
-    assert fields["completion_tokens"] == 198
+    assert fields["completion_tokens"] == 199
     assert fields["forecast"]["completion_tokens"]["is_given"] is False
     most = calib("predict", "timmy:v0.1-q4", "-p", 512, "--max-tokens", 50, "--json")
     assert json.loads(most.stdout)["completion_tokens"] == capped.completion_tokens.median == 50
