@@ -127,6 +127,19 @@ def test_a_forecast_as_of_a_moment_is_the_one_that_was_given_then(ledger, rule):
 
 @pytest.mark.both
 @pytest.mark.parametrize("rule", ["ema", "kalman"])
+def test_calls_that_came_later_and_were_voided_change_no_past_forecast(ledger, rule):
+    with AdaptiveCalibrator(ledger, rule=rule) as calibrator:
+        calibrator.record_many(some(40))
+        expected = told(calibrator)
+        calibrator.record_many(some(20, begin=40))
+        calibrator.void("m", last=20)
+        calibrator.record_many(some(5, begin=70))
+        assert told(calibrator, as_of=NOON + timedelta(seconds=40)) == expected
+        assert calibrator.audit() == []
+
+
+@pytest.mark.both
+@pytest.mark.parametrize("rule", ["ema", "kalman"])
 def test_voided_calls_count_no_longer_and_a_reset_begins_anew(ledger, rule):
     with AdaptiveCalibrator(ledger, rule=rule) as calibrator:
         calls = some(60)

@@ -473,6 +473,17 @@ class ModelHistory:
                 return seq
             after = next(last for first, last in self.voided if first <= seq <= last)
 
+    def last_before(self, stop: int, time: int) -> int:
+        """The seq of the last entry before an entry that was made before a time (us).
+
+        The time of the first entry does not count, as in `first_from`.
+        """
+        found = [e.seq for e in self.adjustments if e.seq < stop and e.recorded_at < time]
+        parameters = (self.live.model_id, stop - 1, 0, time)
+        [(seq,)] = self._backend.read(self._backend.sql.last_scored, parameters)
+        self.check_beginning()
+        return max([*self._seqs[:1], *found, self._number(seq or 0)])
+
     def made_at(self, seq: int) -> int:
         """When an entry that is there was made, in microseconds."""
         for entry in self.adjustments:

@@ -207,7 +207,8 @@ def kept_at(ledger: Ledger, history: ModelHistory, *, time: int, ttft: bool = Fa
     Raises:
         HistoryArchivedError: the calls before that time were archived.
     """
-    through = history.first_from(time) - 1
+    # Entries made since may lie before the first that counts, if they were voided later.
+    through = history.last_before(history.first_from(time), time)
     if history.archived >= through:
         raise HistoryArchivedError(
             f"the entries of the model {history.model!r} up to {history.archived} were archived, "
