@@ -17,7 +17,7 @@ from calibration_ledger.cli.options import (
     time_or_date,
 )
 from calibration_ledger.cli.output import print_json, say
-from calibration_ledger.cli.prediction import note_unknown, standing
+from calibration_ledger.cli.prediction import expectation, note_unknown, standing
 from calibration_ledger.cli.prompt import prompt_of
 from calibration_ledger.cli.session import Session, pass_session
 
@@ -141,9 +141,8 @@ def show(found: Forecast, left: Remaining | None, as_of: datetime | None) -> Non
 
 def headline(found: Forecast, left: Remaining | None) -> str:
     """What to expect, in one sentence."""
-    what = "such first tokens come after" if found.is_ttft else "such calls take"
     if left is None:
-        return f"9 of 10 {what} {text.span(*found.interval(0.9))}"
+        return expectation(found)
     what = "come after" if found.is_ttft else "take"
     return (
         f"after {text.duration(left.elapsed_ms)}, 9 of 10 {what} "

@@ -60,12 +60,17 @@ def _reason(calibrator: AdaptiveCalibrator, model: str) -> str:
     return "no call was learnt since its reset, this is its prior"
 
 
+def expectation(forecast: Forecast) -> str:
+    """What to expect of such calls, in a few words."""
+    what = "such first tokens come after" if forecast.is_ttft else "such calls take"
+    return f"9 of 10 {what} {text.span(*forecast.interval(0.9))}"
+
+
 def outlook(forecast: Forecast) -> str:
-    """What to expect of such calls, on one line."""
-    span = text.span(*forecast.interval(0.9))
+    """The same, and what it assumes, on one line."""
     tokens = text.count(forecast.completion_tokens.median, "token")
     typical = "" if forecast.completion_tokens.is_given else f"; typical completion {tokens}"
-    told = f"9 of 10 such calls take {span}{typical}"
+    told = f"{expectation(forecast)}{typical}"
     if forecast.status == "ok":
         return told
     return f"{told} ({standing(forecast)})"
