@@ -9,6 +9,7 @@ from click.testing import CliRunner
 from calibration_ledger import __version__
 from calibration_ledger.calibrator import EXPORT_KINDS, IMPORT_KINDS
 from calibration_ledger.cli.main import COMMANDS, main
+from calibration_ledger.formats.row import OPTIONAL
 
 from .conftest import run_process
 
@@ -24,6 +25,11 @@ def walk(command, path=()):
 
 ALL = dict(walk(main))
 LEAVES = [path for path, command in ALL.items() if not isinstance(command, click.Group)]
+
+
+def test_the_help_of_import_names_all_columns(calib):
+    told = calib("import", "--help").stdout
+    assert [name for name in OPTIONAL if name not in told] == []
 
 
 def test_the_commands_of_the_design_are_there():

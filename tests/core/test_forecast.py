@@ -509,6 +509,17 @@ def test_a_first_token_that_comes_after_now_is_refused():
         forecast_of(some(50)).remaining(100.0, 5, 100.5)
 
 
+def test_one_that_is_printed_tells_its_figures():
+    forecast = forecast_of([Observed(700, 100, 1500.0, 1.0)] * 60, c=100)
+    assert repr(forecast) == (
+        "Forecast(model='m', prompt_tokens=700, median_ms=1450, interval_ms=(1450, 1450), n=50, "
+        "status='ok')"
+    )
+    assert repr(forecast.remaining(450.0)) == (
+        "Remaining(model='m', elapsed_ms=450, median_ms=1000, interval_ms=(1000, 1000))"
+    )
+
+
 def test_other_kinds_of_numbers_are_taken():
     numpy = pytest.importorskip("numpy")
     forecast = forecast_of(some(50))

@@ -66,7 +66,8 @@ def import_(
     Without FILE, or with -, stdin is read; `state` without FILE reads
     ~/.nexus/calibrator_state.json. A file compressed with gzip, such as calls.csv.gz, is read
     directly. Calls have the columns model, prompt_tokens, completion_tokens and actual_ms, and
-    may have called_at, request_id, details and voided. Calls marked as voided are left out.
+    may have called_at, request_id, details, voided and outcome. Calls marked as voided are left
+    out; the outcome of those that were given up is `timeout`.
 
     The whole file is checked before anything is recorded: a bad line stops the import with exit
     code 2, unless you give --skip-bad. If an import is interrupted, run it again: it adds the

@@ -52,10 +52,10 @@ class WrongInput(Failure):
 
 
 COMMANDS = {
-    "predict": ("predict:predict", "Predict how long a call will take."),
     "forecast": ("forecast:forecast", "Forecast how long a call may take, with honest ranges."),
     "compare": ("compare:compare", "Compare models by forecast, the soonest first."),
     "timeout": ("timeout:timeout", "Print a timeout in seconds, for scripts."),
+    "predict": ("predict:predict", "Predict how long a call will take."),
     "record": ("record:record", "Record an observed call and learn from it."),
     "stats": ("stats:stats", "Show what each model has learnt."),
     "history": ("history:history", "List the calls as they were recorded."),

@@ -438,7 +438,7 @@ class Completion(Value):
         return {"is_given": self.is_given, "median": self.median, "interval_0.9": interval}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Forecast(Latencies):
     """How long a call may take, by its model's newest calls.
 
@@ -596,6 +596,15 @@ class Forecast(Latencies):
             f"{basis.rule} predicts {what}, times how far each was off{more}"
         )
 
+    def __repr__(self) -> str:
+        """The figures that people look for."""
+        low_ms, high_ms = self.interval(0.9)
+        return (
+            f"Forecast(model={self.model!r}, prompt_tokens={self.prompt_tokens}, "
+            f"median_ms={self.median_ms:.0f}, interval_ms=({low_ms:.0f}, {high_ms:.0f}), "
+            f"n={self.n}, status={self.status!r})"
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """The figures, as `--json` prints them."""
         return {
@@ -615,7 +624,7 @@ class Forecast(Latencies):
         }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Remaining(Latencies):
     """How long a call that is running may still take.
 
@@ -650,6 +659,14 @@ class Remaining(Latencies):
         edge = 0.0 if self._left is None else self._left.edge
         unseen = (self.elapsed_ms + edge) * TAIL / (TAIL - 1.0) - self.elapsed_ms
         return (0.0 if self._left is None else seen * self._left.mean()) + (1.0 - seen) * unseen
+
+    def __repr__(self) -> str:
+        """The figures that people look for."""
+        low_ms, high_ms = self.interval(0.9)
+        return (
+            f"Remaining(model={self.model!r}, elapsed_ms={self.elapsed_ms:.0f}, "
+            f"median_ms={self.median_ms:.0f}, interval_ms=({low_ms:.0f}, {high_ms:.0f}))"
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """The figures, as `--json` prints them."""
