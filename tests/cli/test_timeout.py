@@ -65,6 +65,13 @@ def test_no_absurd_call_makes_an_endless_timeout(calib, ledger_path):
     assert "void it, or reset the model" in result.stderr
 
 
+def test_no_timeout_is_0_which_means_none_to_other_programs(calib, ledger_path):
+    with AdaptiveCalibrator(ledger_path) as calibrator:
+        for _ in range(60):
+            calibrator.record("cached", 1, 0.0)
+    assert calib("timeout", "cached", "-p", 1, "-c", 0).stdout == "0.001\n"
+
+
 def test_a_long_timeout_has_no_exponent(calib, ledger_path):
     calib("record", "m", "-p", 1, "--actual-ms", "1e25")
     assert re.fullmatch(r"[0-9]{20,}\.[0-9]{3}\n", calib("timeout", "m", "-p", 1).stdout)

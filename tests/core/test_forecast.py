@@ -510,13 +510,13 @@ def test_a_first_token_that_comes_after_now_is_refused():
 
 
 def test_one_that_is_printed_tells_its_figures():
-    forecast = forecast_of([Observed(700, 100, 1500.0, 1.0)] * 60, c=100)
+    forecast = forecast_of([Observed(700, 100, 3.625, 0.0025)] * 60, c=100)
     assert repr(forecast) == (
-        "Forecast(model='m', prompt_tokens=700, median_ms=1450, interval_ms=(1450, 1450), n=50, "
+        "Forecast(model='m', prompt_tokens=700, median_ms=3.625, interval_ms=(3.625, 3.625), n=50, "
         "status='ok')"
     )
-    assert repr(forecast.remaining(450.0)) == (
-        "Remaining(model='m', elapsed_ms=450, median_ms=1000, interval_ms=(1000, 1000))"
+    assert repr(forecast.remaining(1.125)) == (
+        "Remaining(model='m', elapsed_ms=1.125, median_ms=2.5, interval_ms=(2.5, 2.5))"
     )
 
 

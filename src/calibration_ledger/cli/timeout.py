@@ -65,7 +65,7 @@ def timeout(
             f"no timeout is long enough for {model!r}, for an absurd call is among its newest: "
             f"void it, or reset the model; its history stays."
         )
-    seconds = ceil(timeout_ms) / 1000
+    seconds = max(1, ceil(timeout_ms)) / 1000  # 0 means none to curl, to timeout(1) and others
     if not as_json:
         click.echo(f"{seconds:.3f}")
         return

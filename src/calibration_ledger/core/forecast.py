@@ -601,7 +601,7 @@ class Forecast(Latencies):
         low_ms, high_ms = self.interval(0.9)
         return (
             f"Forecast(model={self.model!r}, prompt_tokens={self.prompt_tokens}, "
-            f"median_ms={self.median_ms:.0f}, interval_ms=({low_ms:.0f}, {high_ms:.0f}), "
+            f"median_ms={self.median_ms:.6g}, interval_ms=({low_ms:.6g}, {high_ms:.6g}), "
             f"n={self.n}, status={self.status!r})"
         )
 
@@ -664,8 +664,8 @@ class Remaining(Latencies):
         """The figures that people look for."""
         low_ms, high_ms = self.interval(0.9)
         return (
-            f"Remaining(model={self.model!r}, elapsed_ms={self.elapsed_ms:.0f}, "
-            f"median_ms={self.median_ms:.0f}, interval_ms=({low_ms:.0f}, {high_ms:.0f}))"
+            f"Remaining(model={self.model!r}, elapsed_ms={self.elapsed_ms:.6g}, "
+            f"median_ms={self.median_ms:.6g}, interval_ms=({low_ms:.6g}, {high_ms:.6g}))"
         )
 
     def to_dict(self) -> dict[str, Any]:
