@@ -83,9 +83,9 @@ def drift(
 
     Looks at the newest 200 calls of each model (of the ones named, or all): what they took over
     what is predicted of their tokens now. "1.52 x" means that the calls since the change took 1.52
-    times as long as those before, whatever was asked of the model. It is told where chance alone
-    would hardly do it, from some ten calls after the change to some hundred; of fewer than 40
-    calls, nothing is said. Changes nothing.
+    times as long as those before, whatever was asked of the model. Drift is told where chance alone
+    would hardly bring it about: from about ten calls after the change until about a hundred have
+    come. Of fewer than 40 calls, nothing is said. Changes nothing.
 
     Without --fail-above and --fail-below, drift is no failure; 1 takes every drift for one.
     """

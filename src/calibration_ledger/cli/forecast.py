@@ -74,8 +74,9 @@ def forecast(
     how far each of those was off. Where you do not know how many tokens will come out, it takes
     the lengths that they had. `calib predict` has the number of the calibration itself.
 
-    With --elapsed, it is of what is left of a call that is running. The tokens that came so far,
-    and when the first came, tell its pace. --ttft rests on the calls whose details hold ttft_ms.
+    With --elapsed, it says how much longer a call takes that is running. The tokens that came so
+    far, and when the first came, tell its pace. --ttft rests on the calls whose details hold
+    ttft_ms.
 
     A model without calls is forecast from its prior, and its status says `no history`.
     """
