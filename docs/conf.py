@@ -25,7 +25,7 @@ nitpicky = True
 nitpick_ignore_regex = [
     # Of Python's own library, whose list of names would have to be fetched.
     ("py:.*", r"(datetime|os|pathlib|collections\.abc|types|typing)\..*"),
-    ("py:.*", r"datetime|timedelta|Path|Self|TextIO|TracebackType"),
+    ("py:.*", r"datetime|date|timedelta|Path|Self|TextIO|TracebackType"),
     ("py:.*", "Callable|Iterable|Iterator|Mapping|Sequence|AbstractContextManager"),
 ]
 add_module_names = False

@@ -446,7 +446,6 @@ class Forecast(Latencies):
         model: the model's name.
         prompt_tokens: the tokens that go in.
         max_tokens: the most that may come out; None for no such bound.
-        basis: the newest calls of the model.
         is_ttft: whether it is of the time to the first token alone.
     """
 
@@ -454,6 +453,7 @@ class Forecast(Latencies):
     prompt_tokens: int
     max_tokens: int | None
     basis: Basis = field(repr=False, compare=False)
+    """What it rests on. It is no public value, so the reference leaves it out."""
     _given: int | None = None
     is_ttft: bool = False
 
@@ -466,7 +466,7 @@ class Forecast(Latencies):
 
     @cached_property
     def completion_tokens(self) -> Completion:
-        """The completion length: as given, or as assumed, with its own quantiles."""
+        """The completion length as given, or as assumed, with its own quantiles."""
         if self._given is not None:
             return Completion(is_given=True, median=self._given)
         lengths = self.basis.lengths(self.max_tokens)
@@ -480,7 +480,7 @@ class Forecast(Latencies):
 
     @property
     def n(self) -> int:
-        """The calls that it rests on: of the newest 150, those that count."""
+        """How many calls it rests on, which are those of the newest 150 that count."""
         return self.basis.n
 
     @property
@@ -490,7 +490,7 @@ class Forecast(Latencies):
 
     @property
     def status(self) -> str:
-        """One of four: `no history`, `few calls` (fewer than 30), `drifting`, `ok`."""
+        """One of `no history`, `few calls` (fewer than 30), `drifting` and `ok`."""
         if not self.basis.count:
             return "no history"
         if self.basis.count < SEEDED:
@@ -504,7 +504,7 @@ class Forecast(Latencies):
 
     @property
     def tokens_per_second(self) -> float:
-        """The completion tokens per second of a usual call: their median over the median time.
+        """The completion tokens per second of a usual call, as their median over the median time.
 
         0 where either is 0.
         """
