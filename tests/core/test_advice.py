@@ -230,7 +230,9 @@ def test_each_fact_has_its_advice(facts, needs_action, said, commands):
 
 def test_of_many_models_that_have_drifted_some_are_named_and_the_others_counted():
     drifts = tuple(ModelDrift(name, 200, Drift(14, 1.5)) for name in "abcde")
-    text = only(dataclasses.replace(SERVER, drifts=drifts)).text
+    advice = only(dataclasses.replace(SERVER, drifts=drifts))
+    assert advice.commands[0].endswith(" drift")  # which lists all
+    text = advice.text
     assert text.startswith("5 models became slower or faster: a (the newest 14 calls")
     assert "; c (the newest 14 calls took 1.50 times as long" in text
     assert ", and 2 others. See" in text

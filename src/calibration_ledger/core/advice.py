@@ -313,6 +313,7 @@ def check_drift(facts: Facts) -> Iterator[Advice]:
     yield _know(
         f"{_count(len(facts.drifts), 'model')} became slower or faster: {'; '.join(told)}{more}. "
         f"See since when; if it stays so, see which rule follows best.",
+        *([_calib(facts, "drift")] if left_out else []),
         _calib(facts, "stats", "--by-day", names=(facts.drifts[0].model,)),
         _calib(facts, "sweep", names=(facts.drifts[0].model,)),
     )
