@@ -547,3 +547,13 @@ def test_between_two_values_beyond_all_numbers_lies_no_nan():
     asked += [found.remaining(1e300).quantile(level) for level in LEVELS]
     assert math.inf in asked
     assert not any(map(math.isnan, asked))
+
+
+@pytest.mark.parametrize("price", [5e-324, 1e-310, 0.0])
+@pytest.mark.parametrize("waited_ms", [5.0, 50_000.0])
+def test_a_call_that_was_given_up_explains_itself_under_the_least_price_of_a_token(
+    price, waited_ms
+):
+    calls = [Observed(10, 0, waited_ms, 1.0, is_timeout=True)] * 40
+    found = Forecast("m", 10, None, Basis("m", (0.0, price, 1000.0), calls, 40, rule="r"))
+    assert math.isfinite(found.median_ms)

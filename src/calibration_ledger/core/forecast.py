@@ -257,7 +257,8 @@ class Basis:
         for call in window:
             start, length, ratio = base + a * call.prompt_tokens, call.completion_tokens, call.ratio
             if call.is_timeout and not length:
-                most = int(min((call.actual_ms - start) / b, _LONGEST)) if b > 0.0 else 0
+                most = (call.actual_ms - start) / b if b > 0.0 else 0.0
+                most = int(min(max(most, 0.0), _LONGEST))  # it may be infinite, on either side
                 length, ratio = max(usual, most), None
             if ratio is None:
                 ratio = ratio_of(call.actual_ms, start + b * length)
