@@ -14,7 +14,7 @@ from calibration_ledger.core.drift import ratio_of
 from calibration_ledger.core.forecast import Basis, Observed
 from calibration_ledger.core.priors import default_prior
 from calibration_ledger.core.state import State
-from calibration_ledger.errors import HistoryArchivedError, InvalidInputError
+from calibration_ledger.errors import HistoryArchivedError, InvalidInputError, LedgerCorruptError
 from calibration_ledger.rules import find_rule
 from calibration_ledger.verbs.forecast import BLOCK
 
@@ -284,3 +284,25 @@ def test_a_time_to_the_first_token_beyond_all_numbers_is_none(ledger_path, rule)
         with AdaptiveCalibrator(ledger_path) as new:
             assert new.forecast_ttft("m", 100).n == 10
         assert calibrator.audit() == []
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE call_details SET details = '{\"ttft_ms\": ' WHERE seq = 22",
+        "UPDATE call_details SET details = '[\"ttft_ms\"]' WHERE seq = 22",
+        "UPDATE call_details SET details = '[1, \"ttft_ms' WHERE seq = 22",
+    ],
+)
+@pytest.mark.parametrize("rule", ["ema", "kalman"])
+def test_damage_is_told_by_who_carries_on_as_by_who_reads_anew(ledger_path, rule, statement):
+    with AdaptiveCalibrator(ledger_path, rule=rule) as calibrator:
+        calibrator.record_many(some(20, details={"ttft_ms": 50.0}))
+        calibrator.forecast_ttft("m", 100)
+        calibrator.record_many(some(3, begin=20, details={"ttft_ms": 50.0}))
+        with closing(sqlite3.connect(ledger_path)) as connection, connection:
+            connection.execute(statement)
+        with pytest.raises(LedgerCorruptError):
+            calibrator.forecast_ttft("m", 100)
+        with AdaptiveCalibrator(ledger_path) as new, pytest.raises(LedgerCorruptError):
+            new.forecast_ttft("m", 100)

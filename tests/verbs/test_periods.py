@@ -1,6 +1,8 @@
 """stats(): the calls of a time, or of each day of it, in figures."""
 
 import random
+import sqlite3
+from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
 from math import isnan
 from statistics import fmean, median
@@ -13,7 +15,7 @@ from calibration_ledger import AdaptiveCalibrator, Call
 from calibration_ledger.core import periods
 from calibration_ledger.core.periods import Periods
 from calibration_ledger.core.replay import Window
-from calibration_ledger.errors import InvalidInputError, ModelNotFoundError
+from calibration_ledger.errors import InvalidInputError, LedgerCorruptError, ModelNotFoundError
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -183,3 +185,13 @@ def test_neither_where_a_page_ends_nor_what_waits_changes_a_figure(found, page, 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(periods, "WAITING", waiting)
         assert told(page) == expected
+
+
+def test_a_time_that_no_calendar_has_is_told_as_damage(ledger_path):
+    with AdaptiveCalibrator(ledger_path) as calibrator:
+        calibrator.record("m", 10, 100.0, completion_tokens=5)
+        with closing(sqlite3.connect(ledger_path)) as connection, connection:
+            connection.execute("PRAGMA ignore_check_constraints = ON")
+            connection.execute("UPDATE calls SET called_at = 9000000000000000000")
+        with pytest.raises(LedgerCorruptError):
+            calibrator.stats("m", by_day=True)

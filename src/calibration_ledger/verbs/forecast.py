@@ -157,7 +157,12 @@ class Forecasts:
         before = self._kept.get((model, ttft))
         if before is not None and before.live.head == live.head:
             return before.basis
-        kept = None if before is None else carried(self._ledger, before, live, ttft=ttft)
+        kept = None
+        try:
+            if before is not None:
+                kept = carried(self._ledger, before, live, ttft=ttft)
+        except (*IMPOSSIBLE, HistoryArchivedError):
+            pass  # read anew, which tells what is damaged, or begins where the archive ends
         if kept is None:
             kept = self._ledger.whole(live, partial(kept_of, ttft=ttft))
         while len(self._kept) >= KEPT_MODELS and (model, ttft) not in self._kept:
@@ -287,10 +292,17 @@ def ttft_rows(history: ModelHistory, after: int) -> list[Any]:
 
 
 def ttft_of(details: str) -> float | None:
-    """The time to the first token that the details of a call hold, in ms; None for none."""
+    """The time to the first token that the details of a call hold, in ms; None for none.
+
+    Raises:
+        TypeError, AttributeError: they are not what `record` writes.
+    """
     if "ttft_ms" not in details:
         return None
-    found = json.loads(details).get("ttft_ms")
+    try:
+        found = json.loads(details).get("ttft_ms")
+    except ValueError as error:
+        raise TypeError(f"its details are no JSON: {error}") from error
     is_number = isinstance(found, int | float) and not isinstance(found, bool)
     # An int may be larger than any float.
     return float(found) if is_number and 0.0 < found <= float_info.max else None

@@ -107,7 +107,9 @@ def stats_of_periods(
     for live in ledger.models(model):
         now = forecasts.basis(live.model).coefficients
         read = partial(_periods, window=window, coefficients=now, by_day=by_day, progress=progress)
-        found += ledger.whole(live, read).stats(live.model)
+        periods = ledger.whole(live, read)
+        with damage_told(live.model):  # a time that no calendar has
+            found += periods.stats(live.model)
     return found
 
 
