@@ -383,7 +383,7 @@ class Latencies(Value):
         """
         return _central(self.quantile, share)
 
-    def figures(self) -> dict[str, Any]:
+    def _figures(self) -> dict[str, Any]:
         """The figures that `--json` prints."""
         return {
             "median_ms": self.median_ms,
@@ -453,13 +453,13 @@ class Forecast(Latencies):
     model: str
     prompt_tokens: int
     max_tokens: int | None
-    basis: Basis = field(repr=False, compare=False)
+    basis: Basis = field(compare=False)
     """What it rests on. It is no public value, so the reference leaves it out."""
     _given: int | None = None
     is_ttft: bool = False
 
     @cached_property
-    def sample(self) -> Sample:
+    def _sample(self) -> Sample:
         """The latencies that the newest calls tell of."""
         if self._given is not None:
             return self.basis.known(self.prompt_tokens, self._given)
@@ -513,22 +513,22 @@ class Forecast(Latencies):
         return self.completion_tokens.median / median_ms * 1000.0 if median_ms else 0.0
 
     def quantile(self, level: float) -> float:  # noqa: D102 - as in `Latencies`
-        return self.sample.quantile(check_level("level", level))
+        return self._sample.quantile(check_level("level", level))
 
     @property
     def span(self) -> tuple[float, float]:
         """The lowest and the highest level that the history can tell of."""
-        return self.sample.span()
+        return self._sample.span()
 
     def timeout_ms(self, chance: float = 0.99) -> float:  # noqa: D102 - as in `Latencies`
-        return quantile_of_left(self.sample, 0.0, check_level("chance", chance))
+        return quantile_of_left(self._sample, 0.0, check_level("chance", chance))
 
     def chance_within(self, ms: float) -> float:  # noqa: D102 - as in `Latencies`
-        return self.sample.share_up_to(check_milliseconds("ms", ms))
+        return self._sample.share_up_to(check_milliseconds("ms", ms))
 
     @cached_property
     def mean_ms(self) -> float:  # noqa: D102 - as in `Latencies`
-        return self.sample.mean()
+        return self._sample.mean()
 
     def remaining(
         self, elapsed_ms: float, tokens_so_far: int | None = None, ttft_ms: float | None = None
@@ -558,7 +558,7 @@ class Forecast(Latencies):
         if tokens and first_ms is not None and self._given is None:
             left = self._left_by_pace(elapsed_ms, tokens, first_ms)
         else:
-            above = self.sample.above(elapsed_ms)
+            above = self._sample.above(elapsed_ms)
             left = [(value - elapsed_ms, weight) for value, weight in above]
         return Remaining(self.model, elapsed_ms, Sample.of(left) if left else None)
 
@@ -614,7 +614,7 @@ class Forecast(Latencies):
             "prompt_tokens": self.prompt_tokens,
             "completion_tokens": self.completion_tokens.to_dict(),
             "max_tokens": self.max_tokens,
-            **self.figures(),
+            **self._figures(),
             "tokens_per_second": self.tokens_per_second,
             "n": self.n,
             "newest": as_json(self.newest),
@@ -636,7 +636,7 @@ class Remaining(Latencies):
 
     model: str
     elapsed_ms: float
-    _left: Sample | None = field(repr=False, compare=False)
+    _left: Sample | None = field(compare=False)
 
     def quantile(self, level: float) -> float:  # noqa: D102 - as in `Latencies`
         return quantile_of_left(self._left, self.elapsed_ms, check_level("level", level))
@@ -671,7 +671,7 @@ class Remaining(Latencies):
 
     def to_dict(self) -> dict[str, Any]:
         """The figures, as `--json` prints them."""
-        return {"model": self.model, "elapsed_ms": self.elapsed_ms, **self.figures()}
+        return {"model": self.model, "elapsed_ms": self.elapsed_ms, **self._figures()}
 
 
 def share_seen(left: Sample | None) -> float:
