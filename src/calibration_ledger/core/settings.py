@@ -124,7 +124,7 @@ def damaged_settings(what: str) -> LedgerCorruptError:
     return LedgerCorruptError(
         f"the ledger was damaged or edited by hand: of its settings, {what}",
         stayed="nothing was changed",
-        advice="`calib audit` finds all that is wrong; restore a backup",
+        advice="an audit finds all that is wrong; restore a backup",
     )
 
 
