@@ -53,6 +53,16 @@ def test_it_is_set_shown_and_followed(calib, filled):
     assert told["since"] == told["history"][-1]["recorded_at"]
 
 
+def test_the_command_that_is_told_adopts_what_was_set(calib, filled):
+    for setting in (("kalman.1",), ("kalman", "--alpha", "0.25")):
+        told = calib("rule", *setting).stderr
+        [command] = re.findall(r"`calib --ledger \S+ (recalibrate .*)`", told)
+        calib(*command.split(), "--yes")
+        with AdaptiveCalibrator(filled) as calibrator:
+            adopted, default = calibrator.calibration("tiny"), calibrator.default_rule()
+            assert (adopted.rule, adopted.alpha) == (default.rule, default.alpha)
+
+
 def test_what_is_set_already_is_told(calib, ledger_path):
     calib("rule", "kalman")
     again = calib("rule", "kalman", "--json")

@@ -55,7 +55,8 @@ def rule(session: Session, rule: RuleName | None, *, alpha: float | None, as_jso
     if found == before:
         note("nothing was changed: it was set before.")
     else:
-        adopt = session.command("recalibrate", "--rule", found.rule.partition(".")[0])
+        settings = ("--rule", found.rule, "--alpha", repr(found.alpha))
+        adopt = session.command("recalibrate", *settings)
         note(f"models with history keep their own rule: `{adopt}` adopts it for all.")
 
 
