@@ -189,9 +189,10 @@ def test_neither_where_a_page_ends_nor_what_waits_changes_a_figure(found, page, 
 
 def test_a_time_that_no_calendar_has_is_told_as_damage(ledger_path):
     with AdaptiveCalibrator(ledger_path) as calibrator:
-        calibrator.record("m", 10, 100.0, completion_tokens=5)
+        for _ in range(2):
+            calibrator.record("m", 10, 100.0, completion_tokens=5)
         with closing(sqlite3.connect(ledger_path)) as connection, connection:
             connection.execute("PRAGMA ignore_check_constraints = ON")
-            connection.execute("UPDATE calls SET called_at = 9000000000000000000")
+            connection.execute("UPDATE calls SET called_at = 9000000000000000000 WHERE seq = 2")
         with pytest.raises(LedgerCorruptError):
             calibrator.stats("m", by_day=True)
