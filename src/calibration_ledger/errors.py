@@ -208,7 +208,12 @@ class HistoryArchivedError(LedgerError):
     """Entries were archived, or brought back, while they were read. Nothing was changed.
 
     What was read so far does not fit what comes next: start again.
+
+    Attributes:
+        is_passing: whether it was while they were read; else what was asked for is archived.
     """
+
+    is_passing: bool = False
 
 
 class StoredRuleError(UnknownRuleError, LedgerError):

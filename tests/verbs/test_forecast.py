@@ -306,3 +306,23 @@ def test_damage_is_told_by_who_carries_on_as_by_who_reads_anew(ledger_path, rule
             calibrator.forecast_ttft("m", 100)
         with AdaptiveCalibrator(ledger_path) as new, pytest.raises(LedgerCorruptError):
             new.forecast_ttft("m", 100)
+
+
+@pytest.mark.parametrize("rule", ["ema", "kalman"])
+def test_what_is_archived_while_a_past_moment_is_read_is_read_anew(ledger_path, tmp_path, rule):
+    with AdaptiveCalibrator(ledger_path, rule=rule) as calibrator:
+        calibrator.record_many(some(90))
+        ledger, opened = calibrator._ledger, []
+
+        def history(live):
+            opened.append(type(ledger).history(ledger, live))
+            if len(opened) == 2:  # the history up to that moment is read next
+                with AdaptiveCalibrator(ledger_path) as other:
+                    other.archive(NOON + timedelta(seconds=20), tmp_path / "old.jsonl")
+            return opened[-1]
+
+        ledger.history = history
+        found = calibrator.forecast("m", 700, as_of=NOON + timedelta(seconds=60))
+        assert len(opened) == 4
+        assert found.basis.count == 40
+        assert calibrator.audit() == []

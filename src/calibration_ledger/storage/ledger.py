@@ -217,12 +217,10 @@ class Ledger:
         `work` begins anew, so it must have no other effects.
         """
         while True:
-            history = None
             try:
-                history = self.history(live)
-                return work(history)
-            except HistoryArchivedError:
-                if history is not None and not history.is_outdated:  # work's own error
+                return work(self.history(live))
+            except HistoryArchivedError as error:
+                if not error.is_passing:
                     raise
                 (live,) = self.models(live.model, must_exist=True)
 
@@ -298,7 +296,6 @@ class ModelHistory:
 
     Attributes:
         live: the calibration.
-        is_outdated: whether a read found that the beginning has changed.
         model: the model's name.
         adjustments: all its adjustments by seq; there are few.
         beginning: the first of them.
@@ -310,7 +307,6 @@ class ModelHistory:
         self._backend = backend
         self.live = live
         self.model = live.model
-        self.is_outdated = False
         rows = backend.read(backend.sql.adjustments, (live.model_id,))
         entries = [Adjustment(*row) for row in rows]
         for entry in entries:
@@ -350,13 +346,14 @@ class ModelHistory:
             raise self._changed()
 
     def _changed(self) -> HistoryArchivedError:
-        self.is_outdated = True
-        return HistoryArchivedError(
+        error = HistoryArchivedError(
             f"entries of the model {self.model!r} were archived, or brought back, while they were "
             f"read",
             stayed="nothing was changed",
             advice="do the same again",
         )
+        error.is_passing = True
+        return error
 
     def _page(self, text: str, after: int, through: int) -> list[Any]:
         """The rows of a page, of which none is missing that the ledger has."""
