@@ -442,7 +442,9 @@ def test_settings_that_were_damaged_are_a_finding_and_a_typed_error(told, tmp_pa
             lambda: calibrator.set_default_rule("kalman"),
             lambda: calibrator.export_ledger("jsonl", tmp_path / "bad.jsonl"),
         ):
-            with pytest.raises(LedgerCorruptError, match=r"of its settings.*an audit finds all that is wrong"):
+            with pytest.raises(
+                LedgerCorruptError, match=r"of its settings.*an audit finds all that is wrong"
+            ):
                 use()
         assert dump(path) == before
         assert not (tmp_path / "bad.jsonl").exists()
