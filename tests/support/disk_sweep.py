@@ -231,7 +231,7 @@ def main() -> None:
         nth = 1
         while sweep.run(failure, 1, nth):
             # Ever fewer of a long row, unless all are asked for.
-            nth += 1 if which == "all" else 1 + nth // 2
+            nth += 1 if which == "all" else 1 + nth // 4
         nth = 1
         while sweep.run(failure, FOREVER, nth) and which == "all":
             nth += 1

@@ -111,7 +111,7 @@ def test_a_ledger_lives_its_whole_life_through_a_pooler(postgres, pooler, empty,
         calibrator.export_ledger("jsonl", exported)
         heads = calibrator.heads()
         assert calibrator.audit(heads=heads) == []
-    for head in heads:
+    for head in (one for one in heads if one.is_of_model):
         assert digest_of(postgres.url(empty), head.model) == head.digest
     place = find_place(url)
     assert upgrade(place, 5.0).before == TODAY

@@ -139,3 +139,11 @@ def test_an_audit_imports_no_alembic(ledger_path):
         done = ran(program)
         assert (done.stdout, done.stderr) == ("[]\n", "")
         assert calibrator.audit() == []
+
+
+def test_a_constraint_may_stand_with_its_column_or_by_itself():
+    """SQLite adds a column with its CHECK; whoever rebuilds the table writes it behind."""
+    beside = part("CREATE TABLE t (a INTEGER, b TEXT CONSTRAINT ck CHECK (b = 'x'))")
+    behind = part("CREATE TABLE t (a INTEGER, b TEXT, CONSTRAINT ck CHECK (b = 'x'))")
+    assert beside == behind
+    assert part("CREATE TABLE t (a INTEGER, b TEXT)") != behind

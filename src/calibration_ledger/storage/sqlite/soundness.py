@@ -74,7 +74,7 @@ def _copy_check(place: File, timeout_s: float) -> list[str]:
 # -- are the tables as expected? ------------------------------------------------------------
 # What SQLite keeps of a table or a view is the statement that made it, and a bit that flips there
 # can take a CHECK away without harming a row. The statements are compared word by word. Layout,
-# quotes around names and the order of constraints may differ: a table that a migration rebuilt, or
+# quotes around names and the place of a constraint may differ: a table that a migration rebuilt, or
 # that another version of SQLAlchemy wrote, is none the worse for that. Alembic is not needed.
 
 LIST_SCHEMA = "SELECT type, name, tbl_name, sql FROM sqlite_master"
@@ -121,6 +121,8 @@ def _clauses(statement: str) -> tuple[str, ...]:
         depth -= word == ")"
         if (word == "," and depth == 1) or (word in "()" and depth == 0):
             clauses.append([])
+        elif word == "CONSTRAINT" and clauses[-1]:  # written with its column
+            clauses.append([word])
         else:
             clauses[-1].append(word)
         depth += word == "("
