@@ -78,6 +78,10 @@ def forecast(
     far, and when the first came, tell its pace. --ttft rests on the calls whose details hold
     ttft_ms.
 
+    The range of 9 in 10 ends with the longest call that was seen at the latest. "95 % within" and
+    "99 % within" are what `calib timeout` prints: beyond that call, they leave room for a longer
+    one. So with few calls, 95 % may be beyond the range.
+
     A model without calls is forecast from its prior, and its status says `no history`.
     """
     given = {"--completion-tokens": completion_tokens, "--max-tokens": max_tokens}
