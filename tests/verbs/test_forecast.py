@@ -1,5 +1,6 @@
 """forecast() on real ledgers: what it rests on, and that it is the same however it is asked."""
 
+import json
 import random
 import sqlite3
 import weakref
@@ -14,7 +15,12 @@ from calibration_ledger.core.drift import ratio_of
 from calibration_ledger.core.forecast import Basis, Observed
 from calibration_ledger.core.priors import default_prior
 from calibration_ledger.core.state import State
-from calibration_ledger.errors import HistoryArchivedError, InvalidInputError, LedgerCorruptError
+from calibration_ledger.errors import (
+    HistoryArchivedError,
+    InvalidInputError,
+    LedgerCorruptError,
+    NotFiniteError,
+)
 from calibration_ledger.rules import find_rule
 from calibration_ledger.verbs.forecast import BLOCK
 
@@ -325,4 +331,20 @@ def test_what_is_archived_while_a_past_moment_is_read_is_read_anew(ledger_path, 
         found = calibrator.forecast("m", 700, as_of=NOON + timedelta(seconds=60))
         assert len(opened) == 4
         assert found.basis.count == 40
+        assert calibrator.audit() == []
+
+
+def test_a_model_that_cannot_be_forecast_is_named_and_a_reset_helps(ledger_path, tmp_path):
+    numbers = {"ms_per_prompt_token": 1.0, "ms_per_completion_token": 1e200}
+    numbers |= {"total_absolute_error_ms": 1.0, "total_predicted_ms": 1.0}
+    state = {"model": "absurd", "alpha": 0.2, "sample_count": 9, "base_overhead_ms": 1.0}
+    (tmp_path / "state.json").write_text(json.dumps({"version": 1, "models": [state | numbers]}))
+    with AdaptiveCalibrator(ledger_path) as calibrator:
+        calibrator.import_calls("state", tmp_path / "state.json")
+        calibrator.record_many([*some(40), *some(3, model="absurd")])
+        for ask in (calibrator.rank, lambda p: calibrator.forecast("absurd", p)):
+            with pytest.raises(NotFiniteError, match=r"of the model 'absurd'.*or reset the model"):
+                ask(100)
+        calibrator.reset("absurd")
+        assert [one.model for one in calibrator.rank(100)] == ["m", "absurd"]
         assert calibrator.audit() == []

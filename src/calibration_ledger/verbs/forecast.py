@@ -26,7 +26,13 @@ from calibration_ledger.core.validation import (
     iso_from_us,
     time_from_us,
 )
-from calibration_ledger.errors import IMPOSSIBLE, HistoryArchivedError, damage_told, impossible
+from calibration_ledger.errors import (
+    IMPOSSIBLE,
+    HistoryArchivedError,
+    NotFiniteError,
+    damage_told,
+    impossible,
+)
 from calibration_ledger.rules import find_rule, predict_ms
 
 if TYPE_CHECKING:
@@ -339,6 +345,12 @@ def learn(model: str, state: State, rows: Sequence[Any]) -> list[Observed]:
                 ratio = ratio_of(actual, predict_ms(state.numbers, prompt, completion))
                 found.append(Observed(prompt, completion, actual, ratio, is_timeout=True))
         return found + _learnt(state, rows[start:])
+    except NotFiniteError as error:
+        raise NotFiniteError(
+            f"there is no forecast of the model {model!r}, for its newest calls cannot be folded: "
+            f"one is absurd, or what it began with",
+            advice="void that call, or reset the model; its history stays",
+        ) from error
     except IMPOSSIBLE as error:
         raise impossible(model, error) from error
 
