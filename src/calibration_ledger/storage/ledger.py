@@ -541,7 +541,10 @@ class ModelHistory:
             rows = self._backend.read(text, (self.live.model_id, after, through, n))
             if len(rows) < min(n, self.count_calls(after, through)):
                 self.check_beginning()
-            found += [row for row in rows if not self.is_voided(self._number(row[0]))]
+            counted = rows
+            if self.voided:
+                counted = [row for row in rows if not self.is_voided(self._number(row[0]))]
+            found += counted
             if len(rows) < n:
                 break
             # Within a long range, there is nothing to read before its start.

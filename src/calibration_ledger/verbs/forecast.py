@@ -208,7 +208,7 @@ def kept_of(history: ModelHistory, *, ttft: bool = False) -> Kept:
             rows = ttft_rows(history, rows[-1][0] - 1 if rows else history.live.last_seq)
         state = State.from_prior(FOLD, FOLD.default_alpha, Prior(*began.snapshot.numbers[:3]), 0)
         calls = learn(history.model, state, rows[::-1])
-        basis = basis_of(history.live, state, calls, len(calls) if ttft else count, rows)
+        basis = basis_of(history.live, state, calls, len(rows) if ttft else count, rows)
         return Kept(history.live, count, state, basis)
 
 
@@ -334,37 +334,27 @@ def observed(row: Any) -> Observed:
 
 
 def learn(model: str, state: State, rows: Sequence[Any]) -> list[Observed]:
-    """Fold calls, oldest first, into a state. Those that were given up are predicted only."""
-    found: list[Observed] = []
-    start = 0
-    try:
-        for place, (_, _, prompt, completion, actual, _, outcome) in enumerate(rows):
-            if outcome is not None:
-                found += _learnt(state, rows[start:place])
-                start = place + 1
-                ratio = ratio_of(actual, predict_ms(state.numbers, prompt, completion))
-                found.append(Observed(prompt, completion, actual, ratio, is_timeout=True))
-        return found + _learnt(state, rows[start:])
-    except NotFiniteError as error:
-        raise NotFiniteError(
-            f"there is no forecast of the model {model!r}, for its newest calls cannot be folded: "
-            f"one is absurd, or what it began with",
-            advice="void that call, or reset the model; its history stays",
-        ) from error
-    except IMPOSSIBLE as error:
-        raise impossible(model, error) from error
+    """Fold calls, oldest first, into a state. Those that were given up are predicted only.
 
-
-def _learnt(state: State, rows: Sequence[Any]) -> list[Observed]:
+    Returns:
+        The newest of them, as many as forecasts and drift look at.
+    """
     if not rows:
         return []
-    _, called_at, prompts, completions, actual, *_ = zip(*rows, strict=True)
-    predicted = state.learn(called_at, prompts, completions, actual)
-    ratios = map(ratio_of, actual, predicted)
-    return [
-        Observed(*one, is_timeout=False)
-        for one in zip(prompts, completions, actual, ratios, strict=True)
-    ]
+    try:
+        _, called_at, prompts, completions, actual_ms, _, outcomes = zip(*rows, strict=True)
+        predicted = state.follow(called_at, prompts, completions, actual_ms, outcomes)
+        columns = (prompts, completions, actual_ms, predicted, outcomes)
+        newest = [column[-DRIFT_CALLS:] for column in columns]
+        return [
+            Observed(prompt, completion, actual, ratio_of(actual, told), outcome is not None)
+            for prompt, completion, actual, told, outcome in zip(*newest, strict=True)
+        ]
+    except NotFiniteError as error:
+        matter = f"there is no forecast of the model {model!r}: {error.matter}"
+        raise NotFiniteError(matter) from error
+    except IMPOSSIBLE as error:
+        raise impossible(model, error) from error
 
 
 # -- carried on -----------------------------------------------------------------------------
