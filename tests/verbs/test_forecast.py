@@ -22,7 +22,6 @@ from calibration_ledger.errors import (
     NotFiniteError,
 )
 from calibration_ledger.rules import find_rule
-from calibration_ledger.verbs.forecast import BLOCK
 
 LEVELS = (0.025, 0.1, 0.5, 0.9, 0.975)
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
@@ -93,7 +92,7 @@ def test_a_model_never_seen_is_forecast_from_its_prior(ledger):
 
 
 @pytest.mark.parametrize("rule", ["ema", "kalman"])
-@pytest.mark.parametrize("steps", [[1] * 40, [30, 1, 7, 500, 2, 499, 3], [1100, 1, 399, 1, 1]])
+@pytest.mark.parametrize("steps", [[1] * 40, [30, 1, 7, 500, 2, 209, 3], [1100, 1, 148, 1, 1]])
 def test_what_a_process_carries_on_is_what_a_new_one_reads(ledger_path, rule, steps):
     with AdaptiveCalibrator(ledger_path, rule=rule, durability="normal") as calibrator:
         begin = 0
@@ -105,12 +104,13 @@ def test_what_a_process_carries_on_is_what_a_new_one_reads(ledger_path, rule, st
         assert calibrator.audit() == []
 
 
-@pytest.mark.parametrize("count", [BLOCK, 2 * BLOCK - 1, 2 * BLOCK, 3 * BLOCK + 20])
-def test_the_fold_begins_at_a_multiple_of_500_calls(ledger_path, count):
+@pytest.mark.parametrize(
+    ("count", "skipped"), [(500, 0), (749, 0), (750, 500), (1249, 500), (1250, 1000), (1520, 1000)]
+)
+def test_the_fold_begins_at_a_multiple_of_500_calls(ledger_path, count, skipped):
     calls = some(count)
     with AdaptiveCalibrator(ledger_path, durability="normal") as calibrator:
         calibrator.record_many(calls)
-        skipped = 0 if count < 2 * BLOCK else (count // BLOCK - 1) * BLOCK
         expected = worked_out(calls, skipped=skipped).known(700, 120)
         assert quantiles(calibrator.forecast("m", 700, 120)) == quantiles(expected)
         assert calibrator.audit() == []

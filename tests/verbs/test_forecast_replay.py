@@ -17,7 +17,7 @@ from calibration_ledger.errors import (
     ModelNotFoundError,
     NotFiniteError,
 )
-from calibration_ledger.verbs.forecast import BLOCK
+from calibration_ledger.verbs.forecast import BLOCK, LEAST_FOLDED
 
 SHARES = (0.5, 0.8, 0.9, 0.95)
 LEVELS = sorted([0.5, *((1 - s) / 2 for s in SHARES), *((1 + s) / 2 for s in SHARES)])
@@ -179,7 +179,7 @@ def test_the_calls_that_an_archive_left_are_scored(ledger_path, tmp_path, rule):
         assert found.n == 60
 
 
-@pytest.mark.parametrize("count", [2 * BLOCK, 3 * BLOCK])
+@pytest.mark.parametrize("count", [BLOCK + LEAST_FOLDED, 2 * BLOCK + LEAST_FOLDED])
 def test_the_fold_begins_anew_where_that_of_a_forecast_does(ledger_path, count):
     calls = some(count + 12, step_us=1_000_000, begin=NOON)
     with AdaptiveCalibrator(ledger_path, durability="normal") as calibrator:

@@ -19,7 +19,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate
 from math import nextafter
-from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from calibration_ledger.core.drift import LEAST_MS, Drift, drift_of, ratio_of
@@ -95,17 +94,21 @@ class Observed(NamedTuple):
 class Order:
     """Values in order, and where each stands among the weights."""
 
-    __slots__ = ("befores", "middles", "total", "values", "weights")
+    __slots__ = ("befores", "total", "values", "weights")
 
-    def __init__(self, pairs: Iterable[tuple[float, float]]) -> None:
-        """Take (value, weight) in any order; there must be one."""
-        ordered = sorted(pairs)
-        self.values = [value for value, _ in ordered]
-        self.weights = [weight for _, weight in ordered]
+    def __init__(self, values: Sequence[float], weights: Sequence[float]) -> None:
+        """Take values in any order, and the weight of each; there must be one."""
+        # By value, then by weight: sorting is stable, and numbers sort much faster than pairs.
+        places = sorted(range(len(values)), key=weights.__getitem__)
+        places.sort(key=values.__getitem__)
+        self.values = [values[place] for place in places]
+        self.weights = [weights[place] for place in places]
         self.befores = list(accumulate(self.weights, initial=0.0))
-        marks = zip(self.befores, self.weights, strict=False)
-        self.middles = [before + 0.5 * weight for before, weight in marks]
         self.total = self.befores[-1] + 1.0
+
+    def middle(self, place: int) -> float:
+        """Where a value stands among the weights: in the middle of its own."""
+        return self.befores[place] + 0.5 * self.weights[place]
 
 
 class Sample(NamedTuple):
@@ -117,7 +120,7 @@ class Sample(NamedTuple):
     @classmethod
     def of(cls, pairs: Iterable[tuple[float, float]]) -> Sample:
         """A sample of (value, weight) in any order; there must be one."""
-        return cls(Order(pairs))
+        return cls(Order(*zip(*pairs, strict=True)))
 
     @property
     def edge(self) -> float:
@@ -130,19 +133,23 @@ class Sample(NamedTuple):
         With weights of 1, the i-th of n stands at i / (n + 1); between two places, a straight line.
         """
         order, factor = self
-        values, middles, wanted = order.values, order.middles, level * order.total - 0.5
-        i = bisect_left(middles, wanted)
+        values, wanted = order.values, level * order.total - 0.5
+        # The first value whose middle is not below: it stands between its ends among the weights.
+        i = max(0, bisect_left(order.befores, wanted) - 1)
+        if i < len(values) and order.middle(i) < wanted:
+            i += 1
         if i == 0:
             return factor * values[0]
-        if i == len(middles):
+        if i == len(values):
             return factor * values[-1]
         low, high = factor * values[i - 1], factor * values[i]
-        share = (wanted - middles[i - 1]) / (middles[i] - middles[i - 1])
+        before = order.middle(i - 1)
+        share = (wanted - before) / (order.middle(i) - before)
         return min(high, low + share * (high - low))  # else rounded up, or NaN of two infinite ones
 
     def span(self) -> tuple[float, float]:
         """The lowest and the highest level that the values themselves tell of."""
-        first, last = self.order.middles[0], self.order.middles[-1]
+        first, last = self.order.middle(0), self.order.middle(-1 + len(self.order.values))
         return (first + 0.5) / self.order.total, (last + 0.5) / self.order.total
 
     def share_up_to(self, value: float) -> float:
@@ -173,27 +180,28 @@ def _sum(numbers: Iterable[float]) -> float:
 
 
 def to_the_right(
-    pairs: Sequence[tuple[float, float]], given_up: Sequence[bool]
-) -> list[tuple[float, float]]:
+    values: Sequence[float], weights: Sequence[float], given_up: Sequence[bool]
+) -> Order:
     """Give the weight of each value that is known from below only to the larger ones.
 
     In proportion to theirs; where there is none, it stays (Efron, 1967).
     """
-    order = sorted(range(len(pairs)), key=lambda i: (pairs[i][0], given_up[i]))
-    left, grown, found = _sum(pairs[i][1] for i in order), 1.0, []
+    order = sorted(range(len(values)), key=lambda i: (values[i], given_up[i]))
+    left, grown = _sum(weights[i] for i in order), 1.0
+    kept: list[float] = []
+    kept_weights: list[float] = []
     for place, i in enumerate(order, 1):
-        value, weight = pairs[i]
-        left -= weight
+        left -= weights[i]
         if given_up[i] and place < len(order):
-            grown *= 1.0 + weight / left
+            grown *= 1.0 + weights[i] / left
         else:
-            found.append((value, weight * grown))
-    return found
+            kept.append(values[i])
+            kept_weights.append(weights[i] * grown)
+    return Order(kept, kept_weights)
 
 
 # -- the newest calls of one model ----------------------------------------------------------
 
-_PROMPT_TOKENS, _COMPLETION_TOKENS, _, _RATIO, _IS_TIMEOUT = map(itemgetter, range(5))
 _RAMP = [place / WINDOW for place in range(1, WINDOW + 1)]
 _LONGEST = float(TOKENS_LIMIT)
 
@@ -235,13 +243,10 @@ class Basis:
         window = calls[-WINDOW:]
         window = window[max(0, min(FIRST_LEFT_OUT, count // 2) - (count - len(window))) :]
         self.n = len(window)
-        given_up, ratios = list(map(_IS_TIMEOUT, window)), list(map(_RATIO, window))
-        if True in given_up or None in ratios:
-            window = self._whole(window)
-            ratios = list(map(_RATIO, window))
-        self._given_up, self._ratios = given_up, ratios
-        self._prompts = list(map(_PROMPT_TOKENS, window))
-        self._lengths = list(map(_COMPLETION_TOKENS, window))
+        columns = list(zip(*window, strict=True)) or [()] * len(Observed._fields)
+        if True in columns[4] or None in columns[3]:
+            columns = list(zip(*self._whole(window), strict=True))
+        self._prompts, self._lengths, _, self._ratios, self._given_up = columns
         self._weights = _RAMP[WINDOW - self.n :]
         self._seed_weight = 1.0 - count / SEEDED
 
@@ -270,17 +275,20 @@ class Basis:
         """The (upper) median of the completions of the window."""
         return _middle(self._lengths)
 
-    def _order(self, pairs: list[tuple[float, float]], seeded_ms: float) -> Order:
+    def _order(self, values: Sequence[float], weights: Sequence[float], seeded_ms: float) -> Order:
         given_up = self._given_up
         if self._seed_weight > 0.0:
-            pairs = pairs + [(seeded_ms * seed, self._seed_weight) for seed in SEEDS]
-            given_up = given_up + [False] * len(SEEDS)
-        return Order(to_the_right(pairs, given_up) if True in given_up else pairs)
+            values = [*values, *(seeded_ms * seed for seed in SEEDS)]
+            weights = [*weights, *[self._seed_weight] * len(SEEDS)]
+            given_up = (*given_up, *[False] * len(SEEDS))
+        if True in given_up:
+            return to_the_right(values, weights, given_up)
+        return Order(values, weights)
 
     @cached_property
     def ratios(self) -> Order:
         """The ratios of actual over predicted."""
-        return self._order(list(zip(self._ratios, self._weights, strict=True)), 1.0)
+        return self._order(self._ratios, self._weights, 1.0)
 
     def known(self, prompt_tokens: int, completion_tokens: int) -> Sample:
         """How long a call of these tokens may take."""
@@ -297,10 +305,9 @@ class Basis:
         ]
         middle = _middle(lengths)
         seeded = max(LEAST_MS, start + b * (middle if cap is None else min(middle, cap)))
-        pairs = list(zip(values, self.likeness(prompt_tokens), strict=True))
-        return Sample(self._order(pairs, seeded))
+        return Sample(self._order(values, self.likeness(prompt_tokens), seeded))
 
-    def lengths(self, cap: int | None) -> list[int]:
+    def lengths(self, cap: int | None) -> Sequence[int]:
         """The completions of the window, as they would be under a cap."""
         if cap is None:
             return self._lengths

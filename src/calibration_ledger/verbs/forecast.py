@@ -2,7 +2,7 @@
 
 The prediction under a forecast is that of `kalman`, whatever rule is live: where it is, its own
 state and stored predictions; else a fold of the newest calls. That fold begins at a multiple of 500
-calls, with 500 to 999 behind it (or all, while there are fewer), so it is a function of the newest
+calls, with 250 to 749 behind it (or all, while there are fewer), so it is a function of the newest
 calls alone, and can still be carried on from one call to the next.
 """
 
@@ -47,6 +47,10 @@ FOLD = find_rule("kalman")
 
 BLOCK = 500
 """A fold begins at a multiple of this many calls."""
+
+LEAST_FOLDED = 250
+"""And with so many behind it: enough that nothing is left of where it began in the 150 that count.
+With more, the first forecast of a process would take longer."""
 
 KEPT_MODELS = 1_000
 """A process keeps what it knows of so many models; of others it reads anew."""
@@ -260,7 +264,7 @@ def count_of(history: ModelHistory, began: int) -> int:
 
 def skipped_of(count: int) -> int:
     """How many of a model's calls lie before the fold."""
-    return max(0, count // BLOCK - 1) * BLOCK
+    return max(0, count - LEAST_FOLDED) // BLOCK * BLOCK
 
 
 def basis_of(
