@@ -476,8 +476,9 @@ class ModelHistory:
         The time of the first entry does not count, as in `first_from`.
         """
         found = [e.seq for e in self.adjustments if e.seq < stop and e.recorded_at < time]
-        # From the least number on, so that a time of a damaged entry is found as that.
-        parameters = (self.live.model_id, stop - 1, -(2**63), time)
+        # From a number below all times on, so that that of a damaged entry is found as damage. Not
+        # the least there is: written into a statement, PostgreSQL cannot read it before its sign.
+        parameters = (self.live.model_id, stop - 1, 1 - 2**63, time)
         [(seq,)] = self._backend.read(self._backend.sql.last_scored, parameters)
         self.check_beginning()
         return max([*self._seqs[:1], *found, self._number(seq or 0)])
