@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     )
     from calibration_ledger.errors import (
         CalibrationLedgerError,
+        CallsDroppedError,
         CompletionTokensMissingError,
         DeadlineError,
         DoubtfulCallError,
@@ -84,6 +85,7 @@ if TYPE_CHECKING:
         NotCopiableError,
         NotFiniteError,
         NotRecordedError,
+        NotRecordedWarning,
         OutcomeUnknownError,
         ReentrantCallError,
         RemovedParameterError,
@@ -93,6 +95,7 @@ if TYPE_CHECKING:
     )
     from calibration_ledger.rules import RuleName
     from calibration_ledger.verbs.export import SalvageReport
+    from calibration_ledger.verbs.recorder import OnError, Recorder
     from calibration_ledger.verbs.timed import TimedCall
 
 __all__ = [
@@ -103,6 +106,7 @@ __all__ = [
     "ArchivedModel",
     "CalibrationLedgerError",
     "Call",
+    "CallsDroppedError",
     "Completion",
     "CompletionTokensMissingError",
     "CostPrediction",
@@ -152,13 +156,16 @@ __all__ = [
     "NotCopiableError",
     "NotFiniteError",
     "NotRecordedError",
+    "NotRecordedWarning",
     "Obstacle",
+    "OnError",
     "Outcome",
     "OutcomeUnknownError",
     "PeriodStats",
     "Prior",
     "RankBy",
     "RecordedCall",
+    "Recorder",
     "ReentrantCallError",
     "Remaining",
     "RemovedParameterError",
@@ -185,6 +192,9 @@ __all__ = [
 _HOMES = {
     "AdaptiveCalibrator": "calibrator",
     "DoubtfulCallWarning": "errors",
+    "NotRecordedWarning": "errors",
+    "OnError": "verbs.recorder",
+    "Recorder": "verbs.recorder",
     "TimedCall": "verbs.timed",
     "Prior": "core.priors",
     "default_prior": "core.priors",

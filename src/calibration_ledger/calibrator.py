@@ -6,6 +6,7 @@ live elsewhere.
 
 from __future__ import annotations
 
+import weakref
 from datetime import UTC, datetime
 from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, cast, get_args
@@ -43,7 +44,7 @@ from calibration_ledger.errors import (
     shown,
 )
 from calibration_ledger.rules import find_rule
-from calibration_ledger.storage.engines import distribute, open_ledger
+from calibration_ledger.storage.engines import distribute, open_beside, open_ledger
 from calibration_ledger.storage.place import find_place
 from calibration_ledger.verbs import audit, calls, drift, rank, replay, stats, sweep, void
 from calibration_ledger.verbs.doubt import Recent, refuse_doubtful, warn_of_doubtful
@@ -60,6 +61,7 @@ from calibration_ledger.verbs.record import (
     reset_models,
     write_calls,
 )
+from calibration_ledger.verbs.recorder import SIZE, Recorder, Source, close_all
 from calibration_ledger.verbs.rule import default_rule, set_default_rule
 from calibration_ledger.verbs.sweep import WARM_UP
 from calibration_ledger.verbs.timed import timed
@@ -96,6 +98,7 @@ if TYPE_CHECKING:
         Voiding,
     )
     from calibration_ledger.rules.base import RuleName
+    from calibration_ledger.verbs.recorder import OnError
     from calibration_ledger.verbs.timed import TimedCall
     from calibration_ledger.verbs.void import Seqs
 
@@ -215,6 +218,7 @@ class AdaptiveCalibrator:
         self._prior = default_prior if prior is None else check_prior(prior)
         self._ledger = open_ledger(find_place(ledger), durability, self._timeout_s)
         self._is_made = False
+        self._recorders: weakref.WeakSet[Recorder] = weakref.WeakSet()
         self._forecasts = Forecasts(self._ledger, partial(checked_prior, self._prior))
 
     @property
@@ -563,6 +567,24 @@ class AdaptiveCalibrator:
             CompletionTokensMissingError: the block ended without `completion_tokens`.
         """
         return timed(self.record, check_model(model), check_tokens("prompt_tokens", prompt_tokens))
+
+    def recorder(self, *, size: int = SIZE, on_error: OnError = "warn") -> Recorder:
+        """Record calls without waiting for the ledger: a queue, and a thread that empties it.
+
+        Args:
+            size: the most calls that wait; further ones are dropped, and counted.
+            on_error: what becomes of errors, none of which reaches `put()`. `"warn"`: the first of
+                a kind is a `NotRecordedWarning`, the others are counted. `"raise"`: `flush()` and
+                `close()` raise the first one. A function: it is called with each, in the recorder's
+                thread. A `DoubtfulCallWarning` of a call that was recorded goes the same way.
+
+        Raises:
+            InvalidInputError: an argument is not what it must be.
+        """
+        source = Source(open_beside, self._ledger, self._opening, self._timeout_s)
+        made = Recorder(source, size, on_error)
+        self._recorders.add(made)
+        return made
 
     # -- the live state ---------------------------------------------------------------------
 
@@ -1225,8 +1247,15 @@ class AdaptiveCalibrator:
     # -- the end -----------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Close every connection. Using the calibrator afterwards is an error."""
-        self._ledger.close()
+        """Close its recorders, and every connection. Using the calibrator afterwards is an error.
+
+        Raises:
+            CalibrationLedgerError: what `Recorder.close` raises. All is closed nevertheless.
+        """
+        try:
+            close_all(self._recorders)
+        finally:
+            self._ledger.close()
 
     def __enter__(self) -> Self:
         """`with AdaptiveCalibrator() as calibrator:` closes it at the end."""

@@ -124,6 +124,10 @@ class DoubtfulCallWarning(UserWarning):
     """A call was recorded that looks wrong: the sentence says why, and how to void it."""
 
 
+class NotRecordedWarning(UserWarning):
+    """Calls of the program are not recorded; the sentence says why. The program goes on."""
+
+
 class ModelNotFoundError(CalibrationLedgerError, LookupError):
     """The ledger holds no entry of this model."""
 
@@ -295,6 +299,16 @@ class NotRecordedError(LedgerError):
 
 class LedgerBusyError(NotRecordedError, TimeoutError):
     """Others held the ledger until the deadline. Nothing was written."""
+
+
+class CallsDroppedError(NotRecordedError):
+    """A recorder lost calls: its queue was full, or it was closed before it could record them.
+
+    Its `__cause__` is what kept it from that, where something did.
+    """
+
+    stayed = "they were not recorded"
+    advice = "see that the ledger can be written; what is dropped is counted in `dropped`"
 
 
 class OutcomeUnknownError(LedgerError):

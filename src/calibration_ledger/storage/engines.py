@@ -41,6 +41,19 @@ def open_ledger(place: Place, durability: str, timeout_s: float) -> Ledger:
     return Ledger(PostgresBackend(place, durability, timeout_s))
 
 
+def open_beside(ledger: Ledger, timeout_s: float) -> Ledger:
+    """The ledger once more, with connections and a time-out of its own.
+
+    One in memory lies in its only connection, and so is the same.
+
+    Raises:
+        LedgerError: it cannot be used any more.
+    """
+    if isinstance(ledger.place, Memory):
+        return ledger
+    return open_ledger(ledger.place, ledger.backend.durability, timeout_s)
+
+
 def examine(place: Place, ledger: Ledger | None, drifts_of: DriftsOf) -> Facts:
     """Everything that can be found out about the ledger at a place, whatever state it is in.
 

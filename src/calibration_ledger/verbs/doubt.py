@@ -77,16 +77,22 @@ def warn_of_doubtful(ledger: Ledger, recent: Iterable[Recent], now: int) -> None
 
     A filter may turn the warning into an error; what was recorded stays.
     """
+    told = tell_of_doubtful(ledger, recent, now)
+    if told is not None:
+        # Of the line that called the calibrator: from here over its method, which may be wrapped.
+        warnings.warn(told, DoubtfulCallWarning, stacklevel=4)
+
+
+def tell_of_doubtful(ledger: Ledger, recent: Iterable[Recent], now: int) -> str | None:
+    """What to say of calls that were recorded and look wrong; None where none does."""
     found: list[tuple[str, int, Kind]] = []
     try:
         for one in recent:
             if not look_usual(one.calls, one.least_ms, now):
                 found += _doubtful(ledger, one, now)
     except LedgerError:
-        return  # what cannot be read any more is told to whoever reads it next
-    if found:
-        # Of the line that called the calibrator: from here over its method, which may be wrapped.
-        warnings.warn(_told(ledger, found), DoubtfulCallWarning, stacklevel=4)
+        return None  # what cannot be read any more is told to whoever reads it next
+    return _told(ledger, found) if found else None
 
 
 def _doubtful(ledger: Ledger, recent: Recent, now: int) -> Iterator[tuple[str, int, Kind]]:

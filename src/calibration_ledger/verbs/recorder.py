@@ -1,0 +1,729 @@
+"""The recorder: a bounded queue and one thread between a program's calls and the ledger.
+
+The program pays one step in memory for a call. All that can wait or fail happens in the recorder's
+own thread, which records what is there in one transaction, and so takes larger steps when calls
+come faster. Three rules hold it together:
+
+- **`put` takes no lock**, so it can come out of a signal handler or a finalizer in the middle of
+  another `put`. What several threads touch changes in single steps of C. Whoever puts a call notes
+  it and then looks whether the recorder is closed or its thread asleep; whoever closes, or falls
+  asleep, says so and then looks at what is noted. One of the two always sees the other.
+- **A call waits until its fate is known.** Whoever takes it out of `waiting`, which only one can,
+  counts it. So calls put = recorded + skipped + dropped + waiting.
+- **Nothing is recorded twice.** A call without a request id gets one before it is first tried.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+import warnings
+from _thread import allocate_lock, start_new_thread
+from collections import defaultdict
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from itertools import count, islice, repeat
+from operator import length_hint
+from threading import get_ident
+from time import monotonic, sleep, time_ns
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Literal, NamedTuple, NoReturn, TypeAlias, TypeVar
+from uuid import uuid4
+
+from calibration_ledger.core.validation import check_seconds
+from calibration_ledger.core.values import Call
+from calibration_ledger.errors import (
+    CallsDroppedError,
+    DoubtfulCallWarning,
+    InvalidInputError,
+    LedgerBusyError,
+    LedgerCorruptError,
+    LedgerError,
+    NotCopiableError,
+    NotRecordedError,
+    NotRecordedWarning,
+    OutcomeUnknownError,
+    StoredRuleError,
+    shown,
+)
+from calibration_ledger.verbs.doubt import Recent, tell_of_doubtful
+from calibration_ledger.verbs.record import BATCH, checked_call, now_us, write_calls
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from types import TracebackType
+    from typing import Self
+
+    from calibration_ledger.storage.ledger import Ledger
+    from calibration_ledger.verbs.record import NewCall, Opening, Recorded
+
+Item = TypeVar("Item")
+
+OnError: TypeAlias = Literal["warn", "raise"] | Callable[[Exception], object]
+"""What becomes of an error that must not reach the program's own call; see `Complaints`."""
+
+_WISHES = ("warn", "raise")
+
+SIZE = 1_000
+ATTEMPT_S = 1.0
+"""How long one attempt to record waits for other writers: then a close() can come between."""
+
+EXIT_S = 10.0
+"""How long the end of the program waits for a ledger that is locked or out of reach."""
+
+_TIMEOUT_MAX_S = 86_400
+_PAUSE_S_MIN, _PAUSE_S_MAX = 0.05, 1.0
+_LONG_PAUSE_S = 10.0
+"""Between attempts at a ledger that somebody must mend first."""
+
+_POLL_S_MIN, _POLL_S_MAX = 0.0005, 0.02
+
+
+class Count:
+    """A number that any thread or signal handler may raise by one.
+
+    `+=` reads, adds and stores, and another thread can come between. Here C does it in one step.
+    """
+
+    __slots__ = ("_left", "add")
+
+    def __init__(self) -> None:
+        """Start at 0."""
+        self._left = repeat(None, sys.maxsize)
+        self.add = self._left.__next__
+
+    @property
+    def value(self) -> int:
+        """How often `add` was called."""
+        return sys.maxsize - length_hint(self._left)
+
+
+class Complaints:
+    """What becomes of errors that must not reach the program's own calls.
+
+    `"warn"`: the first of each kind is a warning, and the others are only counted. `"raise"`: the
+    first is kept, for a method to raise that the program calls for it. A function is called with
+    each error. What it raises is kept like that, too, and so is a warning that a filter turned into
+    an error.
+
+    Attributes:
+        told: how many errors there were.
+    """
+
+    def __init__(self, on_error: OnError) -> None:
+        """Follow this wish.
+
+        Raises:
+            InvalidInputError: it is none of the three.
+        """
+        if not callable(on_error) and not (isinstance(on_error, str) and on_error in _WISHES):
+            raise InvalidInputError(
+                f'on_error must be "warn", "raise" or a function that takes the error, not '
+                f"{shown(on_error)}."
+            )
+        self._on_error = on_error
+        self._told = Count()
+        self._warned: dict[type[Exception], object] = {}
+        self._kept: list[Exception] = []
+
+    @property
+    def told(self) -> int:
+        """How many errors there were."""
+        return self._told.value
+
+    def tell(self, error: Exception, stacklevel: int = 2) -> None:
+        """Tell of an error; raises nothing. `stacklevel` is whose line a warning names."""
+        self._told.add()
+        try:
+            if self._on_error == "raise":
+                self._keep(error)
+            elif self._on_error == "warn":
+                self._warn(error, stacklevel + 1)
+            else:
+                self._on_error(error)
+        except Exception as failure:  # noqa: BLE001 - of the caller's function, or a warning
+            self._keep(failure)
+
+    def _keep(self, error: Exception) -> None:
+        if not self._kept:
+            self._kept.append(error)
+
+    def _warn(self, error: Exception, stacklevel: int) -> None:
+        me = object()
+        if self._warned.setdefault(type(error), me) is me:
+            if isinstance(error, Warning):
+                warnings.warn(error, stacklevel=stacklevel + 1)
+                return
+            warnings.warn(
+                f"{error} The program goes on; more of the kind is only counted.",
+                NotRecordedWarning,
+                stacklevel=stacklevel + 1,
+            )
+
+    def raise_kept(self) -> None:
+        """Raise the error that was kept, once."""
+        try:
+            error = self._kept.pop()
+        except IndexError:
+            return
+        raise error
+
+
+# -- what waits, and the thread that records it ---------------------------------------------
+
+
+class _Put(NamedTuple):
+    """A call as it was put."""
+
+    call: Call
+    at_us: int
+
+
+class _Ready(NamedTuple):
+    """A call that was checked; its request id is its own, whatever comes between."""
+
+    key: int
+    model: str
+    call: NewCall
+
+
+class Source(NamedTuple):
+    """Where a recorder records."""
+
+    open_beside: Callable[[Ledger, float], Ledger]
+    ledger: Ledger
+    opening: Opening
+    timeout_s: float
+
+
+_alive: set[_Queue] = set()
+"""Those whose thread runs, or should: what the end of the program drains."""
+
+
+class _Queue:
+    """The calls of one recorder in one process, and the thread that records them.
+
+    The thread keeps this object alive, and not the `Recorder`, so that it learns of the end of one
+    that was only dropped.
+
+    Attributes:
+        waiting: the calls whose fate is not known, by a number that grows.
+        recorded, dropped, skipped: the counts.
+        is_closed: whether calls that are put now are dropped.
+        is_left: whether nobody has the recorder any more, so that no call can come.
+        is_asleep: whether the thread must be rung for.
+    """
+
+    def __init__(self, source: Source, size: int, complaints: Complaints) -> None:
+        """Start nothing: the first call does."""
+        self.pid = os.getpid()
+        self.waiting: dict[int, _Put] = {}
+        self.recorded = Count()
+        self.dropped = Count()
+        self.skipped: dict[str, Count] = {}
+        self.is_closed = self.is_left = self.is_asleep = False
+        self._numbers = count()
+        self._size = size
+        self._complaints = complaints
+        self._unstarted = [None]
+        self._bell = allocate_lock()
+        self._bell.acquire()
+        # What follows belongs to whoever records: the thread, or a closer if none could start.
+        self._worker: dict[str, int] = {}
+        self._source = source
+        self._ledger: Ledger | None = None
+        self._ready: dict[int, _Ready] = {}
+        self._unsure: set[int] = set()
+        self._trouble: LedgerError | None = None
+        self._trouble_since = 0.0
+        self._is_told = False
+        self._drops_told = 0
+        self._pause_s = 0.0
+        self._attempts = 0
+        self._is_hopeless = False  # of the last attempt: to try again soon is no use
+
+    # -- for the program's threads: no lock, no wait --------------------------------------------
+
+    def put(self, call: Call) -> None:
+        """See `Recorder.put`."""
+        number = next(self._numbers)
+        waiting = self.waiting
+        if len(waiting) >= self._size:
+            self.dropped.add()
+            return
+        waiting[number] = _Put(call, time_ns() // 1000)
+        if self.is_closed or len(waiting) > self._size:  # another thread took the last place
+            self._settle(number, self.dropped)
+        elif self._unstarted:
+            self._start()
+        elif self.is_asleep:
+            self.ring()
+
+    def skip(self, reason: str) -> None:
+        """See `Recorder.skip`."""
+        found = self.skipped.get(reason)
+        if found is None:
+            found = self.skipped.setdefault(reason, Count())
+        found.add()
+
+    def _settle(self, number: int, fate: Count) -> bool:
+        """Count a call, if nobody has before."""
+        is_mine = self.waiting.pop(number, None) is not None
+        if is_mine:
+            fate.add()
+        return is_mine
+
+    def ring(self) -> None:
+        """Wake the thread."""
+        with suppress(RuntimeError):  # it was rung before, and nobody has listened since
+            self._bell.release()
+
+    def _start(self) -> None:
+        """Start the thread, once. `threading.Thread` would wait until it runs."""
+        try:
+            self._unstarted.pop()
+        except IndexError:
+            return
+        _alive.add(self)
+        _drain_in_children()
+        try:
+            start_new_thread(self._run, ())
+        except RuntimeError:  # there are too many, or the program is ending: its end records
+            self._unstarted.append(None)
+
+    # -- waiting for it --------------------------------------------------------------------------
+
+    def flush(self, timeout_s: float | None) -> bool:
+        """See `Recorder.flush`."""
+        return self._wait_for(set(_snapshot(self.waiting)), _deadline(timeout_s))
+
+    def close(self, timeout_s: float) -> None:
+        """See `Recorder.close`."""
+        self.is_closed = True
+        deadline = monotonic() + timeout_s
+        self._wait_for(set(_snapshot(self.waiting)), deadline)
+        left = sum(self._settle(number, self.dropped) for number in set(_snapshot(self.waiting)))
+        if left and not self._is_told:
+            self._complaints.tell(self._dropped(left, "could be recorded before the end"))
+        self.is_left = True
+        self.ring()
+        if get_ident() not in self._worker.values():
+            self._wait(lambda: self in _alive and not self._unstarted, deadline + 2 * ATTEMPT_S)
+        if self._unstarted:
+            self._end()
+
+    def leave(self) -> None:
+        """Record what waits, and end: nobody can put another call."""
+        self.is_left = True
+        self.ring()
+
+    def _wait_for(self, numbers: set[int], deadline: float) -> bool:
+        if get_ident() in self._worker.values():  # on_error, or a finalizer, in the thread itself
+            return not self._is_any_of(numbers)
+        tried = self._attempts
+
+        def is_worth_it() -> bool:
+            if not self._is_any_of(numbers):
+                return False
+            if self._unstarted:
+                self._attempt_here()
+            else:
+                self.ring()
+            # One attempt may have been under way at the start.
+            return not (self._is_hopeless and self._attempts > tried + 1)
+
+        self._wait(is_worth_it, deadline)
+        return not self._is_any_of(numbers)
+
+    def _is_any_of(self, numbers: set[int]) -> bool:
+        numbers.intersection_update(set(_snapshot(self.waiting)))
+        return bool(numbers)
+
+    def _attempt_here(self) -> None:
+        """Record in this thread, because none could be started."""
+        if self._worker.setdefault("is", get_ident()) == get_ident():
+            try:
+                self._attempt()
+            finally:
+                self._worker.clear()
+
+    @staticmethod
+    def _wait(is_worth_it: Callable[[], bool], deadline: float) -> None:
+        pause_s = _POLL_S_MIN
+        while is_worth_it() and monotonic() < deadline:
+            sleep(pause_s)
+            pause_s = min(2 * pause_s, _POLL_S_MAX)
+
+    # -- the thread ------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        self._worker["is"] = get_ident()
+        try:
+            while True:
+                try:
+                    self._attempt()
+                except BaseException as error:  # noqa: BLE001 - no thread, no records: go on
+                    self._note_trouble(NotRecordedError(f"recording failed ({error!r})"))
+                if self.waiting and self._pause_s == 0.0:
+                    continue
+                if self.is_left and not self.waiting:
+                    return
+                self._sleep()
+        finally:
+            self._end()
+            self._worker.clear()
+
+    def _sleep(self) -> None:
+        if self._pause_s:
+            self._bell.acquire(timeout=self._pause_s)
+            return
+        self.is_asleep = True
+        try:
+            if not self.waiting and not self.is_left:
+                self._bell.acquire()
+        finally:
+            self.is_asleep = False
+
+    def _end(self) -> None:
+        ledger, self._ledger = self._ledger, None
+        if ledger is not None and ledger is not self._source.ledger:
+            ledger.close()
+        _alive.discard(self)
+
+    def _attempt(self) -> None:
+        """Try once to record the calls that have waited longest."""
+        calls = self._checked(_snapshot(self.waiting.items(), BATCH))
+        self._note_drops()
+        if not calls:
+            self._pause_s = 0.0
+            return
+        try:
+            stuck = self._record(calls)
+        finally:
+            self._attempts += 1
+        if stuck is None:
+            self._trouble, self._pause_s = None, 0.0
+            self._is_told = self._is_hopeless = False
+        else:
+            self._note_trouble(stuck)
+
+    def _checked(self, items: Iterable[tuple[int, _Put]]) -> list[_Ready]:
+        found = []
+        for number, (call, at_us) in items:
+            ready = self._ready.get(number)
+            if ready is None:
+                try:
+                    ready = self._ready[number] = _checked(number, call, at_us)
+                except Exception as error:  # noqa: BLE001 - of what the caller handed in
+                    self._refuse(number, error)
+                    continue
+            found.append(ready)
+        return found
+
+    def _refuse(self, number: int, error: Exception) -> None:
+        if self._settle(number, self.skipped.setdefault("refused", Count())):
+            self._complaints.tell(error)
+        self._ready.pop(number, None)
+
+    def _record(self, calls: Sequence[_Ready]) -> LedgerError | None:
+        """Record calls; gives what stopped it, if calls are left that can be tried again.
+
+        Of calls that are refused together, only the bad ones are: each half is tried by itself.
+        """
+        by_model: dict[str, list[_Ready]] = defaultdict(list)
+        for call in calls:
+            by_model[call.model].append(call)
+        try:
+            ledger = self._open()
+            done = write_calls(
+                ledger,
+                self._source.opening,
+                {model: [one.call for one in those] for model, those in by_model.items()},
+            )
+        except LedgerError as error:
+            if isinstance(error, OutcomeUnknownError):
+                self._unsure.update(call.key for call in calls)
+            if isinstance(error, StoredRuleError | LedgerCorruptError) and len(by_model) > 1:
+                return self._first_trouble(by_model.values())  # it may be one model's alone
+            return error
+        except Exception as error:  # noqa: BLE001 - a call that is refused, or a prior that fails
+            if len(calls) == 1:
+                self._refuse(calls[0].key, error)
+                return None
+            middle = len(calls) // 2
+            return self._first_trouble((calls[:middle], calls[middle:]))
+        for model, those in by_model.items():
+            self._count(those, done[model])
+        self._tell_of_doubtful(ledger, by_model, done)
+        return None
+
+    def _first_trouble(self, parts: Iterable[Sequence[_Ready]]) -> LedgerError | None:
+        found = [self._record(part) for part in parts]
+        return next((error for error in found if error is not None), None)
+
+    def _open(self) -> Ledger:
+        if self._ledger is None:
+            source = self._source
+            self._ledger = source.open_beside(source.ledger, min(ATTEMPT_S, source.timeout_s))
+        return self._ledger
+
+    def _count(self, calls: Sequence[_Ready], done: Recorded) -> None:
+        """Count what was recorded: a request id that was there already is a double."""
+        new = set(sorted(set(done.seqs))[len(set(done.seqs)) - done.added :])
+        for one, seq in zip(calls, done.seqs, strict=True):
+            # What was tried before, and may have come in, is found as recorded already.
+            is_recorded = seq in new or one.key in self._unsure
+            new.discard(seq)
+            fate = self.recorded if is_recorded else self.skipped.setdefault("double", Count())
+            self._settle(one.key, fate)
+            self._ready.pop(one.key, None)
+            self._unsure.discard(one.key)
+
+    def _tell_of_doubtful(
+        self, ledger: Ledger, by_model: Mapping[str, Sequence[_Ready]], done: Mapping[str, Recorded]
+    ) -> None:
+        recent = [
+            Recent(model, [one.call for one in those], done[model].seqs, done[model].least_ms)
+            for model, those in by_model.items()
+        ]
+        told = tell_of_doubtful(ledger, recent, now_us())
+        if told is not None:
+            self._complaints.tell(DoubtfulCallWarning(told))
+
+    # -- trouble ---------------------------------------------------------------------------------
+
+    def _note_trouble(self, error: LedgerError) -> None:
+        """Calls are left that could not be recorded: tell of it, and say when to try again.
+
+        A ledger that others hold loses nothing so far, so it is told of no sooner than `record()`
+        would give up.
+        """
+        now = monotonic()
+        if self._trouble is None:
+            self._trouble_since = now
+        self._trouble = error
+        self._is_hopeless = not _may_pass(error)
+        if self._is_hopeless:
+            self._pause_s = _LONG_PAUSE_S
+        else:
+            self._pause_s = min(max(2 * self._pause_s, _PAUSE_S_MIN), _PAUSE_S_MAX)
+        is_late = now - self._trouble_since >= self._source.timeout_s
+        if not self._is_told and (is_late or not isinstance(error, LedgerBusyError)):
+            self._is_told = True
+            self._complaints.tell(error)
+
+    def _note_drops(self) -> None:
+        """Tell that the queue was full, unless it is known why."""
+        dropped = self.dropped.value
+        new, self._drops_told = dropped - self._drops_told, dropped
+        if new and not self._is_told and not self.is_closed:
+            self._is_told = self._trouble is not None
+            self._complaints.tell(self._dropped(new, f"found a place: {self._size:,} calls wait"))
+
+    def _dropped(self, number: int, why: str) -> CallsDroppedError:
+        calls = "1 call was" if number == 1 else f"{number:,} calls were"
+        error = CallsDroppedError(f"{calls} dropped, for none of them {why}")
+        error.__cause__ = self._trouble
+        return error
+
+
+def _checked(number: int, call: Call, at_us: int) -> _Ready:
+    """Check a call, and give it the time and request id that it lacks."""
+    if not isinstance(call, Call):
+        raise InvalidInputError(f"put() takes a Call, not {shown(call)}.")
+    model, new = checked_call(call)
+    if call.called_at is None:
+        new = new._replace(called_at=at_us)
+    if new.request_id is None:
+        new = new._replace(request_id=uuid4().hex)
+    return _Ready(number, model, new)
+
+
+def _may_pass(error: LedgerError) -> bool:
+    """Whether a ledger may come back by itself: others hold it, or it is out of reach or full."""
+    passing = isinstance(error, NotRecordedError | OutcomeUnknownError)
+    return passing or type(error) is LedgerError
+
+
+def _snapshot(items: Iterable[Item], most: int | None = None) -> list[Item]:
+    """The first of what other threads, and finalizers, may change meanwhile."""
+    while True:
+        try:
+            return list(islice(items, most))
+        except RuntimeError:  # it changed in this very moment
+            continue
+
+
+def _deadline(timeout_s: float | None) -> float:
+    if timeout_s is None:
+        return float("inf")
+    return monotonic() + check_seconds("timeout_s", timeout_s, _TIMEOUT_MAX_S)
+
+
+# -- the end of a process -------------------------------------------------------------------
+
+
+@atexit.register
+def _drain_all() -> None:
+    """Record what waits in this process, until a deadline for all of it."""
+    deadline = monotonic() + EXIT_S
+    for queue in _snapshot(_alive):
+        if queue.pid == os.getpid():
+            queue.close(max(0.0, deadline - monotonic()))
+
+
+def _drain_in_children() -> None:
+    """Drain at the end of a child of `multiprocessing`: one that was forked runs no `atexit`."""
+    process = sys.modules.get("multiprocessing.process")
+    if process is not None and process.parent_process() is not None:
+        sys.modules["multiprocessing.util"].Finalize(None, _drain_all, exitpriority=0)
+
+
+# -- the front ------------------------------------------------------------------------------
+
+
+class Recorder:
+    """Records a program's calls without ever delaying or breaking it; made by `recorder()`.
+
+    `put` is one step in memory: it never waits and never raises, and may be called by any thread,
+    event loop, signal handler or finalizer. A thread of the recorder's own records what was put,
+    many calls in one transaction. At most `size` calls wait; while there are so many, because the
+    ledger is locked, say, further calls are dropped and counted.
+
+    It ends with `close()` or `with`. What waits when it is dropped, or when the program ends, is
+    recorded nevertheless, as far as the ledger lets it within 10 s. In a forked child it is empty,
+    and goes on; the parent records what was put there.
+    """
+
+    def __init__(self, source: Source, size: int = SIZE, on_error: OnError = "warn") -> None:
+        """See `AdaptiveCalibrator.recorder`, which makes it."""
+        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+            raise InvalidInputError(f"size must be a whole number of at least 1, not {size!r}.")
+        self._complaints = Complaints(on_error)
+        self._source = source
+        self._size = size
+        self._queues: dict[int, _Queue] = {}
+
+    def _queue(self) -> _Queue:
+        """That of this process; what a child inherits is its parent's."""
+        pid = os.getpid()
+        found = self._queues.get(pid)
+        if found is None:
+            made = _Queue(self._source, self._size, self._complaints)
+            found = self._queues.setdefault(pid, made)
+        return found
+
+    def put(self, call: Call) -> None:
+        """Take a call to record. Never waits, never raises.
+
+        What is wrong with it is found in the recorder's thread, told under `on_error`, and counted
+        in `skipped`. Without a `called_at`, this is when it was made.
+        """
+        self._queue().put(call)
+
+    def skip(self, reason: str) -> None:
+        """Count a call that nothing can be learnt from. Never waits, never raises."""
+        self._queue().skip(reason)
+
+    @property
+    def recorded(self) -> int:
+        """How many calls are in the ledger."""
+        return self._queue().recorded.value
+
+    @property
+    def skipped(self) -> Mapping[str, int]:
+        """How many calls were not recorded because of what they are, by reason."""
+        counts = self._queue().skipped
+        return MappingProxyType(
+            {reason: one.value for reason, one in _snapshot(counts.items()) if one.value}
+        )
+
+    @property
+    def dropped(self) -> int:
+        """How many calls were lost: the queue was full, or the recorder closed."""
+        return self._queue().dropped.value
+
+    @property
+    def waiting(self) -> int:
+        """How many calls wait to be recorded."""
+        return len(self._queue().waiting)
+
+    def flush(self, timeout_s: float | None = None) -> bool:
+        """Wait until all that was put before is recorded, or counted as skipped or dropped.
+
+        Args:
+            timeout_s: for no longer than this, in seconds; None: as long as there is hope. There is
+                none if somebody must mend the ledger first.
+
+        Returns:
+            Whether it came to that.
+
+        Raises:
+            InvalidInputError: the time-out is not what it must be.
+            CalibrationLedgerError: with `on_error="raise"`, the first error so far.
+        """
+        is_done = self._queue().flush(timeout_s)
+        self._complaints.raise_kept()
+        return is_done
+
+    def close(self, timeout_s: float | None = None) -> None:
+        """Record what waits, and take no more calls: what is put afterwards counts as dropped.
+
+        Args:
+            timeout_s: how long to wait for a ledger that is locked or out of reach, in seconds;
+                None: as long as `record()` does. What is not recorded then counts as dropped.
+
+        Raises:
+            InvalidInputError: the time-out is not what it must be.
+            CalibrationLedgerError: with `on_error="raise"`, the first error so far.
+        """
+        if timeout_s is None:
+            timeout_s = self._source.timeout_s
+        self._queue().close(check_seconds("timeout_s", timeout_s, _TIMEOUT_MAX_S))
+        self._complaints.raise_kept()
+
+    def __enter__(self) -> Self:
+        """`with calibrator.recorder() as recorder:` closes it at the end."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close."""
+        self.close()
+
+    def __del__(self, getpid: Callable[[], int] = os.getpid) -> None:
+        """Let the thread record what waits, and end."""
+        queue = getattr(self, "_queues", {}).get(getpid())
+        if queue is not None:
+            queue.leave()
+
+    def __repr__(self) -> str:
+        """The ledger and the counts."""
+        skipped = sum(self.skipped.values())
+        return (
+            f"<Recorder of {self._source.ledger.shown!r}: {self.recorded} recorded, {skipped} "
+            f"skipped, {self.dropped} dropped, {self.waiting} waiting>"
+        )
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be copied or pickled: its queue and thread belong to one process.
+
+        Raises:
+            NotCopiableError: always.
+        """
+        raise NotCopiableError(
+            "a recorder cannot be copied or pickled, for it has a queue and a thread: share this "
+            "one (threads may, and a fork keeps it), or make another where it is needed."
+        )
+
+
+def close_all(recorders: Iterable[Recorder]) -> None:
+    """Close several; raises the first error once all are closed."""
+    with ExitStack() as stack:
+        for recorder in _snapshot(recorders):
+            stack.callback(recorder.close)
