@@ -13,6 +13,7 @@ from calibration_ledger._version import __version__
 
 if TYPE_CHECKING:
     from calibration_ledger.calibrator import AdaptiveCalibrator
+    from calibration_ledger.core.answers import from_answer
     from calibration_ledger.core.coverage import ForecastReplay, ForecastScore
     from calibration_ledger.core.drift import Drift, ModelDrift
     from calibration_ledger.core.facts import (
@@ -92,6 +93,7 @@ if TYPE_CHECKING:
         RequestConflictError,
         StoredRuleError,
         UnknownRuleError,
+        UnlearnableAnswerError,
     )
     from calibration_ledger.rules import RuleName
     from calibration_ledger.verbs.export import SalvageReport
@@ -182,10 +184,12 @@ __all__ = [
     "TimedCall",
     "TokenCount",
     "UnknownRuleError",
+    "UnlearnableAnswerError",
     "Voiding",
     "__version__",
     "count_tokens",
     "default_prior",
+    "from_answer",
 ]
 
 
@@ -215,6 +219,7 @@ _HOMES = {
     "RankBy": "core.rank",
     "TokenCount": "core.tokens",
     "count_tokens": "core.tokens",
+    "from_answer": "core.answers",
 }
 """Where a name lives that is neither an error nor one of `core.values`."""
 

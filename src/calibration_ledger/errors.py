@@ -156,6 +156,17 @@ class CompletionTokensMissingError(InvalidInputError):
     """A timed block ended without its `completion_tokens`. Nothing was recorded."""
 
 
+class UnlearnableAnswerError(InvalidInputError):
+    """An answer of a model cannot be learnt from. Nothing was recorded.
+
+    Attributes:
+        reason: why, in words that can be counted, such as `unknown tokens`; see `Reason`.
+    """
+
+    stayed = "nothing was recorded"
+    reason: str = ""
+
+
 class ImportRefusedError(InvalidInputError):
     """A file to import is not what it should be. Nothing of it was recorded.
 

@@ -1,0 +1,85 @@
+"""One field of an answer, be it a mapping or a client's own object, and what counts as a number.
+
+Objects are asked for the one attribute: to dump them whole would copy the text of the answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import isfinite
+from typing import Any
+
+from calibration_ledger.core.validation import MODEL_LENGTH_MAX, TOKENS_LIMIT
+
+
+def part(holder: object, name: str) -> Any:
+    """A field of a mapping or an attribute of an object; None where there is none.
+
+    A 0 that a client fills in for a field that the provider left out is none.
+    """
+    if type(holder) is dict:
+        return holder.get(name)
+    if holder is None or isinstance(holder, str | int | float | bytes):
+        return None
+    if isinstance(holder, Mapping):
+        return holder.get(name)
+    value = getattr(holder, name, None)
+    if type(value) is int and not value:
+        given = getattr(holder, "model_fields_set", None)  # pydantic's
+        if isinstance(given, set) and name not in given:
+            return None
+    return value
+
+
+def first(holder: object, *names: str) -> Any:
+    """The first of these fields that is there."""
+    for name in names:
+        value = part(holder, name)
+        if value is not None:
+            return value
+    return None
+
+
+def items(value: object) -> list[Any] | tuple[Any, ...]:
+    """A list, or nothing where there is none."""
+    return value if isinstance(value, list | tuple) else ()
+
+
+def count(value: object) -> int | None:
+    """A number of tokens; None for what is none, such as True, NaN, -1, 2**31 or a text."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, float) and value.is_integer():  # some proxies write 12.0
+        value = int(value)
+    if isinstance(value, int) and 0 <= value < TOKENS_LIMIT:
+        return int(value)
+    return None
+
+
+def total(needed: object, *more: object) -> int | None:
+    """A count and what is there of more; None if one of them is there and is no count."""
+    counts = [count(value) for value in (needed, *(one for one in more if one is not None))]
+    known = [one for one in counts if one is not None]
+    return count(sum(known)) if len(known) == len(counts) else None
+
+
+def milliseconds(value: object, per_ms: float = 1.0) -> float | None:
+    """A duration in ms of one that has `per_ms` units to the ms; None for what is none."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        duration = float(value) / per_ms
+    except OverflowError:
+        return None
+    return round(duration, 6) if isfinite(duration) and duration >= 0 else None
+
+
+def model_name(value: object) -> str | None:
+    """A model's name that every ledger can hold, or None."""
+    if not isinstance(value, str) or not 0 < len(value) <= MODEL_LENGTH_MAX or "\0" in value:
+        return None
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return None
+    return str.__str__(value)

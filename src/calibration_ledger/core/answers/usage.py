@@ -1,0 +1,205 @@
+"""The names that token counts and times have, whichever API words them."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from calibration_ledger.core.answers.parts import count, first, milliseconds, part, total
+
+PER_SECOND, PER_NANOSECOND = 1e-3, 1e6
+"""Units to the millisecond."""
+
+NAMES = (
+    "prompt_tokens",
+    "completion_tokens",
+    "total_tokens",
+    "prompt_tokens_details",
+    "completion_tokens_details",
+    "prompt_cache_hit_tokens",
+    "cached_tokens",
+    "dram_cached_tokens",
+    "sram_cached_tokens",
+    "queue_time",
+    "total_time",
+    "input_tokens",
+    "output_tokens",
+    "input_tokens_details",
+    "output_tokens_details",
+    "cache_read_input_tokens",
+    "cache_creation_input_tokens",
+    "cache_read_tokens",
+    "details",
+)
+"""What is looked for in a usage block."""
+
+GEMINI_NAMES = {
+    "prompt_token_count": "promptTokenCount",
+    "tool_use_prompt_token_count": "toolUsePromptTokenCount",
+    "candidates_token_count": "candidatesTokenCount",
+    "thoughts_token_count": "thoughtsTokenCount",
+    "cached_content_token_count": "cachedContentTokenCount",
+    "total_token_count": "totalTokenCount",
+}
+"""The names in Gemini's client, and in its JSON."""
+
+
+class Counts(NamedTuple):
+    """The tokens of an answer, as far as they are known."""
+
+    prompt: int | None = None
+    completion: int | None = None
+    cached: int | None = None
+    reasoning: int | None = None
+
+    def filled(self, other: Counts) -> Counts:
+        """These, and what they lack from another source."""
+        return Counts(
+            *(mine if mine is not None else his for mine, his in zip(self, other, strict=True))
+        )
+
+
+NO_COUNTS = Counts()
+
+
+class Times(NamedTuple):
+    """The provider's own times in ms, as far as they are known."""
+
+    queue: float | None = None
+    load: float | None = None
+    server: float | None = None
+
+    def filled(self, other: Times) -> Times:
+        """These, and what they lack from another source; times of 0 alone are unknown."""
+        known = other if any(other) else NO_TIMES
+        return Times(
+            *(mine if mine is not None else his for mine, his in zip(self, known, strict=True))
+        )
+
+
+NO_TIMES = Times()
+
+
+# -- usage blocks ---------------------------------------------------------------------------
+
+
+def merge(known: dict[str, Any], block: object) -> None:
+    """Add a usage block to what earlier ones of the stream said.
+
+    Later blocks repeat or complete earlier ones. A 0 does not take the place of a number: some
+    proxies send zeros where they have nothing to add.
+    """
+    for name in (*NAMES, *GEMINI_NAMES):
+        value = first(block, name, GEMINI_NAMES.get(name, name))
+        if value is not None and (value or name not in known):
+            known[name] = value
+
+
+def counts_of(usage: dict[str, Any]) -> Counts:
+    """The tokens of merged usage blocks. Each family of APIs has names of its own."""
+    if "prompt_tokens" in usage or "completion_tokens" in usage:
+        return _openai(usage)
+    if "input_tokens" in usage or "output_tokens" in usage:
+        return _responses_or_anthropic(usage)
+    return _gemini(usage)
+
+
+def _openai(usage: dict[str, Any]) -> Counts:
+    prompt, completion = count(usage.get("prompt_tokens")), count(usage.get("completion_tokens"))
+    reasoning = count(part(usage.get("completion_tokens_details"), "reasoning_tokens"))
+    # xAI counts hidden reasoning beside the completion. Only the total tells.
+    if None not in (prompt, completion) and reasoning:
+        with_reasoning = (completion or 0) + reasoning
+        if usage.get("total_tokens") == (prompt or 0) + with_reasoning:
+            completion = with_reasoning
+    cached = first(usage.get("prompt_tokens_details"), "cached_tokens")
+    if cached is None:
+        cached = first(usage, "prompt_cache_hit_tokens", "cached_tokens")
+    if cached is None and "dram_cached_tokens" in usage:  # Groq's
+        cached = total(usage["dram_cached_tokens"], usage.get("sram_cached_tokens"))
+    return Counts(prompt, completion, count(cached), reasoning)
+
+
+def _responses_or_anthropic(usage: dict[str, Any]) -> Counts:
+    # Only Anthropic has the names that are added here, and counts the cache apart.
+    prompt = total(
+        usage.get("input_tokens"),
+        usage.get("cache_read_input_tokens"),
+        usage.get("cache_creation_input_tokens"),
+    )
+    cached = first(usage, "cache_read_input_tokens")
+    if cached is None:
+        cached = first(usage.get("input_tokens_details"), "cached_tokens")
+    if cached is None:
+        cached = usage.get("cache_read_tokens") or None  # pydantic-ai fills in zeros
+    reasoning = first(usage.get("output_tokens_details"), "reasoning_tokens", "thinking_tokens")
+    if reasoning is None:
+        reasoning = first(usage.get("details"), "reasoning_tokens")
+    return Counts(prompt, count(usage.get("output_tokens")), count(cached), count(reasoning))
+
+
+def _gemini(usage: dict[str, Any]) -> Counts:
+    prompt = total(usage.get("prompt_token_count"), usage.get("tool_use_prompt_token_count"))
+    thoughts = count(usage.get("thoughts_token_count"))
+    completion = total(usage.get("candidates_token_count"), usage.get("thoughts_token_count"))
+    if usage.get("candidates_token_count") is None and thoughts:
+        # All of it went into thoughts: what is left out is a 0, if the total says so.
+        is_all = usage.get("total_token_count") == (prompt or 0) + thoughts
+        completion = thoughts if is_all else None
+    return Counts(prompt, completion, count(usage.get("cached_content_token_count")), thoughts)
+
+
+# -- what else says counts and times --------------------------------------------------------
+
+
+def groq_times(usage: object) -> Times:
+    """Groq's, in its usage block: seconds, and the total is without the queue."""
+    queue = milliseconds(part(usage, "queue_time"), PER_SECOND)
+    server = milliseconds(part(usage, "total_time"), PER_SECOND)
+    return Times(queue, None, None if server is None else round(server + (queue or 0.0), 6))
+
+
+def cerebras_times(time_info: object) -> Times:
+    """Cerebras': seconds, and the total is with the queue."""
+    queue = milliseconds(part(time_info, "queue_time"), PER_SECOND)
+    return Times(queue, None, milliseconds(part(time_info, "total_time"), PER_SECOND))
+
+
+def vllm_times(metrics: object) -> Times:
+    """vLLM's: the first token is timed from when the queue is over."""
+    queue = milliseconds(part(metrics, "queue_time_ms"))
+    first_ms = milliseconds(part(metrics, "time_to_first_token_ms"))
+    rest = milliseconds(part(metrics, "generation_time_ms"))
+    known = None not in (first_ms, rest)
+    server = round((queue or 0.0) + (first_ms or 0.0) + (rest or 0.0), 6) if known else None
+    return Times(queue, None, server)
+
+
+def llamacpp_times(timings: object) -> Times:
+    """llama.cpp's; it does not tell of a queue."""
+    prompt, predicted = (
+        milliseconds(part(timings, f"{one}_ms")) for one in ("prompt", "predicted")
+    )
+    return Times(
+        server=None if prompt is None or predicted is None else round(prompt + predicted, 6)
+    )
+
+
+def llamacpp_counts(timings: object) -> Counts:
+    """llama.cpp's timings count what the cache gave apart; older ones do not tell of it."""
+    cached = count(part(timings, "cache_n"))
+    prompt = None if cached is None else total(part(timings, "prompt_n"), cached)
+    return Counts(prompt, count(part(timings, "predicted_n")), cached)
+
+
+def ollama_counts(answer: object) -> Counts:
+    """Ollama's. It leaves zeros out: where one is written, somebody else did, for unknown."""
+    prompt, completion = count(part(answer, "prompt_eval_count")), count(part(answer, "eval_count"))
+    return Counts(prompt or None, completion or None)
+
+
+def ollama_times(answer: object) -> Times:
+    """Ollama's: nanoseconds, and zeros are unknown here, too."""
+    load, server = (
+        milliseconds(part(answer, f"{one}_duration"), PER_NANOSECOND) for one in ("load", "total")
+    )
+    return Times(None, load or None, server or None)
