@@ -37,6 +37,7 @@ from calibration_ledger.core.values import (
 from calibration_ledger.errors import (
     IMPOSSIBLE,
     InvalidInputError,
+    LedgerClosedError,
     NotCopiableError,
     RemovedParameterError,
     damaged,
@@ -218,6 +219,7 @@ class AdaptiveCalibrator:
         self._prior = default_prior if prior is None else check_prior(prior)
         self._ledger = open_ledger(find_place(ledger), durability, self._timeout_s)
         self._is_made = False
+        self._is_closed = False
         self._recorders: weakref.WeakSet[Recorder] = weakref.WeakSet()
         self._forecasts = Forecasts(self._ledger, partial(checked_prior, self._prior))
 
@@ -580,7 +582,10 @@ class AdaptiveCalibrator:
 
         Raises:
             InvalidInputError: an argument is not what it must be.
+            LedgerClosedError: the calibrator was closed.
         """
+        if self._is_closed:
+            raise LedgerClosedError(f"this calibrator of {self.ledger} is closed: open one.")
         source = Source(open_beside, self._ledger, self._opening, self._timeout_s)
         made = Recorder(source, size, on_error)
         self._recorders.add(made)
@@ -1252,6 +1257,7 @@ class AdaptiveCalibrator:
         Raises:
             CalibrationLedgerError: what `Recorder.close` raises. All is closed nevertheless.
         """
+        self._is_closed = True
         try:
             close_all(self._recorders)
         finally:

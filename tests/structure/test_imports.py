@@ -153,8 +153,8 @@ def test_verbs_speak_to_the_ledger_and_never_to_its_database():
 def test_verbs_need_of_the_storage_only_what_no_open_ledger_has():
     """A ledger comes as an argument, so that its type is enough.
 
-    What is left: a file's rows lie in a temporary database while they are checked, and salvage
-    and the doctor look at ledgers that cannot be opened.
+    What is left: a file's rows lie in a temporary database while they are checked, salvage and the
+    doctor look at ledgers that cannot be opened, and a recorder has a queue for each process.
     """
     needed = offenders(lambda m: is_in(m, {"verbs"}) and {n for n in inside(m) if is_storage(n)})
     assert needed == {
@@ -163,6 +163,7 @@ def test_verbs_need_of_the_storage_only_what_no_open_ledger_has():
         "verbs.export": {"storage.sqlite.salvage"},
         "verbs.import_calls": {"storage.stage"},
         "verbs.import_ledger": {"storage.stage"},
+        "verbs.recorder": {"storage.sqlite.forks"},
     }
     assert {name for name in inside("calibrator") if is_storage(name)} == {
         "storage.engines",

@@ -16,7 +16,6 @@ come faster. Three rules hold it together:
 from __future__ import annotations
 
 import atexit
-import os
 import sys
 import warnings
 from _thread import allocate_lock, start_new_thread
@@ -24,6 +23,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from itertools import count, islice, repeat
+from math import inf
 from operator import length_hint
 from threading import get_ident
 from time import monotonic, sleep, time_ns
@@ -47,6 +47,7 @@ from calibration_ledger.errors import (
     StoredRuleError,
     shown,
 )
+from calibration_ledger.storage.sqlite.forks import this_process
 from calibration_ledger.verbs.doubt import Recent, tell_of_doubtful
 from calibration_ledger.verbs.record import BATCH, checked_call, now_us, write_calls
 
@@ -74,8 +75,12 @@ EXIT_S = 10.0
 
 _TIMEOUT_MAX_S = 86_400
 _PAUSE_S_MIN, _PAUSE_S_MAX = 0.05, 1.0
+_LINGER_S = 0.05
+"""How long the first call waits for others to be recorded with it."""
 _LONG_PAUSE_S = 10.0
 """Between attempts at a ledger that somebody must mend first."""
+_HURRIED_PAUSE_S = 0.1
+"""The most while somebody waits for it."""
 
 _POLL_S_MIN, _POLL_S_MAX = 0.0005, 0.02
 
@@ -105,7 +110,7 @@ class Complaints:
     `"warn"`: the first of each kind is a warning, and the others are only counted. `"raise"`: the
     first is kept, for a method to raise that the program calls for it. A function is called with
     each error. What it raises is kept like that, too, and so is a warning that a filter turned into
-    an error.
+    an error. A `DoubtfulCallWarning` is no error, and is only raised where a filter wants that.
 
     Attributes:
         told: how many errors there were.
@@ -136,12 +141,12 @@ class Complaints:
         """Tell of an error; raises nothing. `stacklevel` is whose line a warning names."""
         self._told.add()
         try:
-            if self._on_error == "raise":
-                self._keep(error)
-            elif self._on_error == "warn":
+            if callable(self._on_error):
+                self._on_error(error)
+            elif self._on_error == "warn" or isinstance(error, Warning):
                 self._warn(error, stacklevel + 1)
             else:
-                self._on_error(error)
+                self._keep(error)
         except Exception as failure:  # noqa: BLE001 - of the caller's function, or a warning
             self._keep(failure)
 
@@ -173,11 +178,8 @@ class Complaints:
 # -- what waits, and the thread that records it ---------------------------------------------
 
 
-class _Put(NamedTuple):
-    """A call as it was put."""
-
-    call: Call
-    at_us: int
+_Put = tuple[Call, int]
+"""A call as it was put, and when that was, in ns. A tuple of names would take longer to make."""
 
 
 class _Ready(NamedTuple):
@@ -212,23 +214,27 @@ class _Queue:
         recorded, dropped, skipped: the counts.
         is_closed: whether calls that are put now are dropped.
         is_left: whether nobody has the recorder any more, so that no call can come.
-        is_asleep: whether the thread must be rung for.
+        rings_from: with how many calls waiting the thread must be rung for.
     """
 
-    def __init__(self, source: Source, size: int, complaints: Complaints) -> None:
+    def __init__(self, source: Source, size: int, on_error: OnError) -> None:
         """Start nothing: the first call does."""
-        self.pid = os.getpid()
+        self.pid = this_process[0]
         self.waiting: dict[int, _Put] = {}
         self.recorded = Count()
         self.dropped = Count()
         self.skipped: dict[str, Count] = {}
-        self.is_closed = self.is_left = self.is_asleep = False
+        self.is_closed = self.is_left = False
+        self.rings_from: float = 0
         self._numbers = count()
         self._size = size
-        self._complaints = complaints
+        self._crowd = max(1, size // 4)
+        self.complaints = Complaints(on_error)
         self._unstarted = [None]
         self._bell = allocate_lock()
         self._bell.acquire()
+        self._hurried: set[object] = set()
+        self._drop_at = inf
         # What follows belongs to whoever records: the thread, or a closer if none could start.
         self._worker: dict[str, int] = {}
         self._source = source
@@ -247,17 +253,18 @@ class _Queue:
 
     def put(self, call: Call) -> None:
         """See `Recorder.put`."""
-        number = next(self._numbers)
         waiting = self.waiting
         if len(waiting) >= self._size:
             self.dropped.add()
             return
-        waiting[number] = _Put(call, time_ns() // 1000)
-        if self.is_closed or len(waiting) > self._size:  # another thread took the last place
+        number = next(self._numbers)
+        waiting[number] = call, time_ns()
+        there = len(waiting)
+        if self.is_closed or there > self._size:  # another thread took the last place
             self._settle(number, self.dropped)
         elif self._unstarted:
             self._start()
-        elif self.is_asleep:
+        elif there >= self.rings_from:
             self.ring()
 
     def skip(self, reason: str) -> None:
@@ -300,73 +307,84 @@ class _Queue:
 
     def close(self, timeout_s: float) -> None:
         """See `Recorder.close`."""
+        self._drop_at = monotonic() + timeout_s
         self.is_closed = True
-        deadline = monotonic() + timeout_s
-        self._wait_for(set(_snapshot(self.waiting)), deadline)
-        left = sum(self._settle(number, self.dropped) for number in set(_snapshot(self.waiting)))
-        if left and not self._is_told:
-            self._complaints.tell(self._dropped(left, "could be recorded before the end"))
-        self.is_left = True
-        self.ring()
-        if get_ident() not in self._worker.values():
-            self._wait(lambda: self in _alive and not self._unstarted, deadline + 2 * ATTEMPT_S)
-        if self._unstarted:
+        self.leave()
+        if self._is_in_worker():  # it goes on by itself, until the same moment
+            return
+        self._wait_for(set(_snapshot(self.waiting)), self._drop_at)
+        self._drop_waiting()
+        if not self._unstarted:  # let it close its connections, too
+            self._wait(lambda: self in _alive, self._drop_at + 2 * ATTEMPT_S)
+        else:
             self._end()
 
     def leave(self) -> None:
-        """Record what waits, and end: nobody can put another call."""
+        """Record what waits, and end: nobody will put another call."""
         self.is_left = True
         self.ring()
 
+    def _drop_waiting(self) -> None:
+        left = sum(self._settle(number, self.dropped) for number in _snapshot(self.waiting))
+        if left and not self._is_told:
+            self._is_told = True
+            self.complaints.tell(self._dropped(left, "could be recorded before the end"))
+
+    def _is_in_worker(self) -> bool:
+        return self._worker.get("is") == get_ident()
+
     def _wait_for(self, numbers: set[int], deadline: float) -> bool:
-        if get_ident() in self._worker.values():  # on_error, or a finalizer, in the thread itself
-            return not self._is_any_of(numbers)
-        tried = self._attempts
+        """Wait until none of these is waiting any more; False: there is no hope, or no time."""
 
         def is_worth_it() -> bool:
-            if not self._is_any_of(numbers):
+            numbers.intersection_update(_snapshot(self.waiting))
+            if not numbers:
                 return False
             if self._unstarted:
                 self._attempt_here()
-            else:
-                self.ring()
             # One attempt may have been under way at the start.
             return not (self._is_hopeless and self._attempts > tried + 1)
 
-        self._wait(is_worth_it, deadline)
-        return not self._is_any_of(numbers)
+        if not self._is_in_worker():  # there, on_error or a finalizer would wait for itself
+            me, tried = object(), self._attempts
+            self._hurried.add(me)
+            try:
+                self.ring()
+                self._wait(is_worth_it, deadline)
+            finally:
+                self._hurried.discard(me)
+        return not numbers.intersection(_snapshot(self.waiting))
 
-    def _is_any_of(self, numbers: set[int]) -> bool:
-        numbers.intersection_update(set(_snapshot(self.waiting)))
-        return bool(numbers)
+    def _wait(self, is_worth_it: Callable[[], bool], deadline: float) -> None:
+        pause_s = _POLL_S_MIN
+        # A child that a signal handler forked in the middle of this has nothing to wait for.
+        while self.pid == this_process[0] and is_worth_it() and monotonic() < deadline:
+            sleep(pause_s)
+            pause_s = min(2 * pause_s, _POLL_S_MAX)
 
     def _attempt_here(self) -> None:
         """Record in this thread, because none could be started."""
-        if self._worker.setdefault("is", get_ident()) == get_ident():
+        me = get_ident()
+        if self._worker.setdefault("is", me) == me:
             try:
                 self._attempt()
             finally:
                 self._worker.clear()
 
-    @staticmethod
-    def _wait(is_worth_it: Callable[[], bool], deadline: float) -> None:
-        pause_s = _POLL_S_MIN
-        while is_worth_it() and monotonic() < deadline:
-            sleep(pause_s)
-            pause_s = min(2 * pause_s, _POLL_S_MAX)
-
     # -- the thread ------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        self._worker["is"] = get_ident()
+        me = get_ident()
+        while self._worker.setdefault("is", me) != me:  # a closer found no thread, and records
+            sleep(_POLL_S_MAX)
         try:
-            while True:
+            while self.pid == this_process[0]:  # a handler that forked while it was started
                 try:
                     self._attempt()
                 except BaseException as error:  # noqa: BLE001 - no thread, no records: go on
                     self._note_trouble(NotRecordedError(f"recording failed ({error!r})"))
-                if self.waiting and self._pause_s == 0.0:
-                    continue
+                if self.is_closed and (self._is_hopeless or monotonic() >= self._drop_at):
+                    self._drop_waiting()
                 if self.is_left and not self.waiting:
                     return
                 self._sleep()
@@ -375,15 +393,24 @@ class _Queue:
             self._worker.clear()
 
     def _sleep(self) -> None:
-        if self._pause_s:
-            self._bell.acquire(timeout=self._pause_s)
-            return
-        self.is_asleep = True
+        """Until there is something to do: after trouble for a while, else until calls come.
+
+        Calls that come soon after the first are taken along: a transaction, and the ring for it,
+        cost more than the calls in it. Somebody who flushes ends all of it by a ring.
+        """
+        self.rings_from = inf if self._pause_s else 0
         try:
+            if self._pause_s:
+                most_s = _HURRIED_PAUSE_S if self._hurried else self._pause_s
+                self._bell.acquire(timeout=min(most_s, self._pause_s))
+                return
             if not self.waiting and not self.is_left:
                 self._bell.acquire()
+            self.rings_from = self._crowd
+            if not (self._hurried or self.is_left or len(self.waiting) >= self._crowd):
+                self._bell.acquire(timeout=_LINGER_S)
         finally:
-            self.is_asleep = False
+            self.rings_from = inf
 
     def _end(self) -> None:
         ledger, self._ledger = self._ledger, None
@@ -410,11 +437,11 @@ class _Queue:
 
     def _checked(self, items: Iterable[tuple[int, _Put]]) -> list[_Ready]:
         found = []
-        for number, (call, at_us) in items:
+        for number, (call, at_ns) in items:
             ready = self._ready.get(number)
             if ready is None:
                 try:
-                    ready = self._ready[number] = _checked(number, call, at_us)
+                    ready = self._ready[number] = _checked(number, call, at_ns // 1000)
                 except Exception as error:  # noqa: BLE001 - of what the caller handed in
                     self._refuse(number, error)
                     continue
@@ -423,7 +450,7 @@ class _Queue:
 
     def _refuse(self, number: int, error: Exception) -> None:
         if self._settle(number, self.skipped.setdefault("refused", Count())):
-            self._complaints.tell(error)
+            self.complaints.tell(error)
         self._ready.pop(number, None)
 
     def _record(self, calls: Sequence[_Ready]) -> LedgerError | None:
@@ -489,7 +516,7 @@ class _Queue:
         ]
         told = tell_of_doubtful(ledger, recent, now_us())
         if told is not None:
-            self._complaints.tell(DoubtfulCallWarning(told))
+            self.complaints.tell(DoubtfulCallWarning(told))
 
     # -- trouble ---------------------------------------------------------------------------------
 
@@ -511,7 +538,7 @@ class _Queue:
         is_late = now - self._trouble_since >= self._source.timeout_s
         if not self._is_told and (is_late or not isinstance(error, LedgerBusyError)):
             self._is_told = True
-            self._complaints.tell(error)
+            self.complaints.tell(error)
 
     def _note_drops(self) -> None:
         """Tell that the queue was full, unless it is known why."""
@@ -519,7 +546,7 @@ class _Queue:
         new, self._drops_told = dropped - self._drops_told, dropped
         if new and not self._is_told and not self.is_closed:
             self._is_told = self._trouble is not None
-            self._complaints.tell(self._dropped(new, f"found a place: {self._size:,} calls wait"))
+            self.complaints.tell(self._dropped(new, f"found a place: {self._size:,} calls wait"))
 
     def _dropped(self, number: int, why: str) -> CallsDroppedError:
         calls = "1 call was" if number == 1 else f"{number:,} calls were"
@@ -557,7 +584,7 @@ def _snapshot(items: Iterable[Item], most: int | None = None) -> list[Item]:
 
 def _deadline(timeout_s: float | None) -> float:
     if timeout_s is None:
-        return float("inf")
+        return inf
     return monotonic() + check_seconds("timeout_s", timeout_s, _TIMEOUT_MAX_S)
 
 
@@ -568,9 +595,11 @@ def _deadline(timeout_s: float | None) -> float:
 def _drain_all() -> None:
     """Record what waits in this process, until a deadline for all of it."""
     deadline = monotonic() + EXIT_S
-    for queue in _snapshot(_alive):
-        if queue.pid == os.getpid():
-            queue.close(max(0.0, deadline - monotonic()))
+    with ExitStack() as stack:
+        for queue in _snapshot(_alive):
+            if queue.pid == this_process[0]:
+                queue.close(max(0.0, deadline - monotonic()))
+                stack.callback(queue.complaints.raise_kept)  # Python prints it
 
 
 def _drain_in_children() -> None:
@@ -600,19 +629,17 @@ class Recorder:
         """See `AdaptiveCalibrator.recorder`, which makes it."""
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:
             raise InvalidInputError(f"size must be a whole number of at least 1, not {size!r}.")
-        self._complaints = Complaints(on_error)
-        self._source = source
-        self._size = size
+        Complaints(on_error)  # refuses what it cannot follow
+        self._given = source, size, on_error
+        self._shown = source.ledger.shown
+        self._timeout_s = source.timeout_s
         self._queues: dict[int, _Queue] = {}
 
     def _queue(self) -> _Queue:
         """That of this process; what a child inherits is its parent's."""
-        pid = os.getpid()
+        pid = this_process[0]
         found = self._queues.get(pid)
-        if found is None:
-            made = _Queue(self._source, self._size, self._complaints)
-            found = self._queues.setdefault(pid, made)
-        return found
+        return self._queues.setdefault(pid, _Queue(*self._given)) if found is None else found
 
     def put(self, call: Call) -> None:
         """Take a call to record. Never waits, never raises.
@@ -620,7 +647,8 @@ class Recorder:
         What is wrong with it is found in the recorder's thread, told under `on_error`, and counted
         in `skipped`. Without a `called_at`, this is when it was made.
         """
-        self._queue().put(call)
+        queue = self._queues.get(this_process[0]) or self._queue()
+        queue.put(call)
 
     def skip(self, reason: str) -> None:
         """Count a call that nothing can be learnt from. Never waits, never raises."""
@@ -663,8 +691,9 @@ class Recorder:
             InvalidInputError: the time-out is not what it must be.
             CalibrationLedgerError: with `on_error="raise"`, the first error so far.
         """
-        is_done = self._queue().flush(timeout_s)
-        self._complaints.raise_kept()
+        queue = self._queue()
+        is_done = queue.flush(timeout_s)
+        queue.complaints.raise_kept()
         return is_done
 
     def close(self, timeout_s: float | None = None) -> None:
@@ -679,9 +708,10 @@ class Recorder:
             CalibrationLedgerError: with `on_error="raise"`, the first error so far.
         """
         if timeout_s is None:
-            timeout_s = self._source.timeout_s
-        self._queue().close(check_seconds("timeout_s", timeout_s, _TIMEOUT_MAX_S))
-        self._complaints.raise_kept()
+            timeout_s = self._timeout_s
+        queue = self._queue()
+        queue.close(check_seconds("timeout_s", timeout_s, _TIMEOUT_MAX_S))
+        queue.complaints.raise_kept()
 
     def __enter__(self) -> Self:
         """`with calibrator.recorder() as recorder:` closes it at the end."""
@@ -696,9 +726,9 @@ class Recorder:
         """Close."""
         self.close()
 
-    def __del__(self, getpid: Callable[[], int] = os.getpid) -> None:
+    def __del__(self) -> None:
         """Let the thread record what waits, and end."""
-        queue = getattr(self, "_queues", {}).get(getpid())
+        queue = getattr(self, "_queues", {}).get(this_process[0])
         if queue is not None:
             queue.leave()
 
@@ -706,7 +736,7 @@ class Recorder:
         """The ledger and the counts."""
         skipped = sum(self.skipped.values())
         return (
-            f"<Recorder of {self._source.ledger.shown!r}: {self.recorded} recorded, {skipped} "
+            f"<Recorder of {self._shown!r}: {self.recorded} recorded, {skipped} "
             f"skipped, {self.dropped} dropped, {self.waiting} waiting>"
         )
 
