@@ -20,6 +20,7 @@ from calibration_ledger.core.validation import (
     check_alpha,
     check_durability,
     check_model,
+    check_new_model,
     check_path,
     check_seconds,
     check_tokens,
@@ -48,7 +49,12 @@ from calibration_ledger.rules import find_rule
 from calibration_ledger.storage.engines import distribute, open_beside, open_ledger
 from calibration_ledger.storage.place import find_place
 from calibration_ledger.verbs import audit, calls, drift, rank, replay, stats, sweep, void
-from calibration_ledger.verbs.doubt import Recent, refuse_doubtful, warn_of_doubtful
+from calibration_ledger.verbs.doubt import (
+    Recent,
+    refuse_doubtful,
+    warn_of_doubtful,
+    warn_of_similar,
+)
 from calibration_ledger.verbs.forecast import Forecasts
 from calibration_ledger.verbs.record import (
     Start,
@@ -99,6 +105,7 @@ if TYPE_CHECKING:
         Voiding,
     )
     from calibration_ledger.rules.base import RuleName
+    from calibration_ledger.verbs.record import NewCall
     from calibration_ledger.verbs.recorder import OnError
     from calibration_ledger.verbs.timed import TimedCall
     from calibration_ledger.verbs.void import Seqs
@@ -454,7 +461,7 @@ class AdaptiveCalibrator:
         """Record an observed call and learn from it, in one transaction.
 
         Args:
-            model: the model's name.
+            model: the model's name, without blanks at its edges and control characters.
             prompt_tokens: the tokens that went in.
             actual_ms: the measured wall-clock time in milliseconds.
             completion_tokens: the tokens that came out; by keyword.
@@ -485,27 +492,31 @@ class AdaptiveCalibrator:
 
         Warns:
             DoubtfulCallWarning: the call was recorded, and looks wrong.
+            SimilarNameWarning: the model is new, and there is one whose name differs only in case.
         """
         call = new_call(
             prompt_tokens, completion_tokens, actual_ms, called_at, request_id, details, outcome
         )
-        model = check_model(model)
+        model = check_new_model(model)
         if strict:
             refuse_doubtful(self._ledger, [(model, call)], now_us())
-        done = None
-        try:
-            if self._is_made:
-                done = self._ledger.write(record_call, model, call)
-        except Unopened:
-            done = None  # a model never seen: its prior is asked for first
-        if done is None:
-            recorded = write_calls(self._ledger, self._opening, {model: (call,)})[model]
-            self._is_made = True
-            done = recorded.errors_ms[0], recorded.seqs[0], recorded.least_ms
-        error_ms, seq, least_ms = done
+        error_ms, seq, least_ms, is_new = self._write(model, call)
         if called_at is not None or not looks_usual(call.actual_ms, least_ms):
             warn_of_doubtful(self._ledger, [Recent(model, (call,), (seq,), least_ms)], now_us())
+        if is_new:
+            warn_of_similar(self._ledger, {model})
         return error_ms
+
+    def _write(self, model: str, call: NewCall) -> tuple[float, int, float | None, bool]:
+        """Record a checked call: its error, its seq, `Recorded.least_ms`, and if it opened it."""
+        if self._is_made:
+            try:
+                return *self._ledger.write(record_call, model, call), False
+            except Unopened:
+                pass  # a model never seen: its prior is asked for first
+        recorded = write_calls(self._ledger, self._opening, {model: (call,)})[model]
+        self._is_made = True
+        return recorded.errors_ms[0], recorded.seqs[0], recorded.least_ms, recorded.is_new
 
     def record_once(self, call: Call, *, strict: bool = False) -> tuple[float, bool]:
         """Record a call as `record` does, and say whether it is new.
@@ -531,6 +542,8 @@ class AdaptiveCalibrator:
         if recorded.added:
             recent = Recent(model, (new,), recorded.seqs, recorded.least_ms)
             warn_of_doubtful(self._ledger, [recent], now_us())
+        if recorded.is_new:
+            warn_of_similar(self._ledger, {model})
         return RecordedCall(recorded.errors_ms[0], recorded.seqs[0], recorded.added == 1)
 
     def record_many(
@@ -568,7 +581,9 @@ class AdaptiveCalibrator:
         Raises:
             CompletionTokensMissingError: the block ended without `completion_tokens`.
         """
-        return timed(self.record, check_model(model), check_tokens("prompt_tokens", prompt_tokens))
+        return timed(
+            self.record, check_new_model(model), check_tokens("prompt_tokens", prompt_tokens)
+        )
 
     def recorder(self, *, size: int = SIZE, on_error: OnError = "warn") -> Recorder:
         """Record calls without waiting for the ledger: a queue, and a thread that empties it.

@@ -128,6 +128,13 @@ class NotRecordedWarning(UserWarning):
     """Calls of the program are not recorded; the sentence says why. The program goes on."""
 
 
+class SimilarNameWarning(UserWarning):
+    """A model was opened whose name differs from that of another only in case.
+
+    It was recorded as asked: they are two models. The sentence says how they become one.
+    """
+
+
 class ModelNotFoundError(CalibrationLedgerError, LookupError):
     """The ledger holds no entry of this model."""
 

@@ -38,9 +38,9 @@ def test_a_head_names_the_model_its_newest_entry_and_64_hexadecimal_digits(calib
 
 
 def test_heads_come_sorted_by_model(calibrator):
-    for model in ("b", "ä", "a", "B"):
+    for model in ("b", "ä", "a", "C"):
         calibrator.record(model, 1, 2.0)
-    assert [head.model for head in calibrator.heads()] == ["B", "a", "b", "ä"]
+    assert [head.model for head in calibrator.heads()] == ["C", "a", "b", "ä"]
 
 
 @pytest.mark.usefixtures("still_clock")

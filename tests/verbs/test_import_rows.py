@@ -256,9 +256,10 @@ def test_what_the_ledger_says_of_a_call_is_accepted_and_worked_out_anew(take, ca
 
 
 def test_quoted_fields_hold_commas_quotes_and_line_ends(take, calibrator):
-    text = f'{HEADER}\n"a,""b""\n\r\nc",1,2,3\n"d\re",4,5,6\n'
+    text = f'{HEADER},request_id\n"a,""b""",1,2,3,"a,""b""\n\r\nc"\nd,4,5,6,"d\re"\n'
     assert take("csv", text).recorded == 2
-    assert {call.model for call in calibrator.calls()} == {'a,"b"\n\r\nc', "d\re"}
+    found = {(call.model, call.request_id) for call in calibrator.calls()}
+    assert found == {('a,"b"', 'a,"b"\n\r\nc'), ("d", "d\re")}
 
 
 def test_a_stray_quote_costs_one_row_however_far_the_next_one_is(take, calibrator):
@@ -271,7 +272,7 @@ def test_a_stray_quote_costs_one_row_however_far_the_next_one_is(take, calibrato
 
 
 def test_the_number_of_a_bad_row_counts_lines_not_records(refuse):
-    error = refuse("csv", f'{HEADER}\n"a\nb\nc",1,2,3\n\nm,x,2,3\n')
+    error = refuse("csv", f'{HEADER},request_id\nm,1,2,3,"a\nb\nc"\n\nm,x,2,3,\n')
     assert error.line == 6
 
 

@@ -24,6 +24,7 @@ from calibration_ledger.errors import (
     CalibrationLedgerError,
     DoubtfulCallWarning,
     InvalidInputError,
+    SimilarNameWarning,
 )
 
 if TYPE_CHECKING:
@@ -170,7 +171,7 @@ class Calib(click.Group):
 
 @contextmanager
 def _doubts_told() -> Iterator[None]:
-    """Tell doubts about calls at the end, as every sentence is told; leave other warnings alone."""
+    """Tell doubts at the end, as every sentence is told; leave other warnings alone."""
     told: list[str] = []
 
     def keep(
@@ -181,7 +182,7 @@ def _doubts_told() -> Iterator[None]:
         file: TextIO | None = None,
         line: str | None = None,
     ) -> None:
-        if issubclass(category, DoubtfulCallWarning):
+        if issubclass(category, DoubtfulCallWarning | SimilarNameWarning):
             told.append(str(message))
         else:
             others(message, category, filename, lineno, file, line)
@@ -189,6 +190,7 @@ def _doubts_told() -> Iterator[None]:
     with warnings.catch_warnings():
         others = warnings.showwarning
         warnings.simplefilter("always", DoubtfulCallWarning)
+        warnings.simplefilter("always", SimilarNameWarning)
         warnings.showwarning = keep
         try:
             yield

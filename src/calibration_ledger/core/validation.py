@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from calibration_ledger.core.entries import OK, TIMEOUT
+from calibration_ledger.core.visible import control_in, edge_blank
 from calibration_ledger.errors import InvalidInputError, shown
 
 TOKENS_LIMIT = 2**31
@@ -151,6 +152,26 @@ def check_path(name: str, value: str | os.PathLike[str]) -> Path:
 def check_model(value: object) -> str:
     """A model name, as it is: names are neither trimmed nor folded."""
     return check_text("model", value, MODEL_LENGTH_MAX)
+
+
+def check_new_model(value: object) -> str:
+    """A model name that is to be recorded: without edge blanks and control characters.
+
+    Nobody sees those, so the name would be taken for another. A ledger may hold such names from
+    before they were refused; whatever reads takes them, with `check_model`.
+    """
+    model = check_model(value)
+    if (blank := edge_blank(model)) is not None:
+        raise InvalidInputError(
+            f"model must not begin or end with a blank (U+{ord(blank):04X}), as {shown(model)} "
+            f"does: leave it out."
+        )
+    if (control := control_in(model)) is not None:
+        raise InvalidInputError(
+            f"model must not hold a control character (U+{ord(control):04X}), as {shown(model)} "
+            f"does: leave it out."
+        )
+    return model
 
 
 def check_request_id(value: object) -> str:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from calibration_ledger.core.state import State
-from calibration_ledger.core.validation import TIME_LIMIT_US
+from calibration_ledger.core.validation import TIME_LIMIT_US, check_new_model
 from calibration_ledger.core.values import DEFAULT_ALPHA, ModelCalibration
 from calibration_ledger.errors import InvalidInputError
 from calibration_ledger.formats.json_text import parse_object
@@ -90,7 +90,7 @@ def _state(values: Mapping[str, Any], updated_at: int) -> tuple[str, State]:
     alpha = found.alpha if "alpha" in present else DEFAULT_ALPHA
     numbers += EMA.extra_start(numbers[:3])
     updated_at = updated_at if last_updated is None else last_updated
-    return found.model, State(EMA, alpha, numbers, found.sample_count, updated_at)
+    return check_new_model(found.model), State(EMA, alpha, numbers, found.sample_count, updated_at)
 
 
 def _seconds(name: str, value: object) -> int | None:

@@ -18,7 +18,7 @@ from calibration_ledger.core.validation import (
     canonical_json,
     check_details,
     check_milliseconds,
-    check_model,
+    check_new_model,
     check_outcome,
     check_request_id,
     check_time,
@@ -107,7 +107,7 @@ def check_row(values: Mapping[str, Any]) -> Row:
     called_at, request_id = values.get("called_at"), values.get("request_id")
     voided = _voided(values.get("voided"))
     return Row(
-        check_model(_text("model", values["model"])),
+        check_new_model(_text("model", values["model"])),
         None if called_at is None else parse_time("called_at", called_at),
         _tokens("prompt_tokens", values["prompt_tokens"]),
         _tokens("completion_tokens", values["completion_tokens"]),

@@ -173,16 +173,16 @@ class Ledger:
             self.check_exists()
         raise ModelNotFoundError(
             f"the ledger {self.shown} has no entry of a model {model!r}: "
-            f"{did_you_mean(model, self._names())}`{self.command('stats')}` lists those it has."
+            f"{did_you_mean(model, self.names())}`{self.command('stats')}` lists those it has."
         )
 
-    def _names(self) -> list[str]:
+    def names(self) -> list[str]:
         """The names of all models, as far as they can be read."""
         try:
-            rows = self.backend.read(self.backend.sql.list_calibrations)
+            rows = self.backend.read(self.backend.sql.list_names)
         except LedgerNotFoundError:
             return []
-        return [name for *_, name in rows if isinstance(name, str)]
+        return [name for (name,) in rows if isinstance(name, str)]
 
     # -- settings ---------------------------------------------------------------------------
 

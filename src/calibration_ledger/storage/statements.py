@@ -76,6 +76,7 @@ class Statements:
     unknown_models: str
     unknown_calls: str
     uncalibrated_models: str
+    list_names: str
     remove_details: str
     remove_calls: str
     remove_adjustments: str
@@ -178,6 +179,7 @@ def _models(marks: Marks) -> dict[str, str]:
         "find_known": f"SELECT {columns} {tables} {known}",
         "find_id": f"SELECT models.id FROM models {named}",
         "list_calibrations": f"SELECT {columns}, models.model {tables} ORDER BY models.model",
+        "list_names": "SELECT models.model FROM models",
     }
 
 

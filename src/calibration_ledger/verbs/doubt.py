@@ -1,4 +1,4 @@
-"""Tell of calls that look wrong: as a warning once they are recorded, or as an error before."""
+"""Tell of what looks wrong: as a warning once it is recorded, or of calls as an error before."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from calibration_ledger.errors import (
     DoubtfulCallError,
     DoubtfulCallWarning,
     LedgerError,
+    SimilarNameWarning,
     shown,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from calibration_ledger.core.doubt import Kind
     from calibration_ledger.storage.ledger import Ledger
@@ -142,3 +143,71 @@ def warn_of_file(
             DoubtfulCallWarning,
             stacklevel=4,
         )
+
+
+# -- names ----------------------------------------------------------------------------------
+
+
+def warn_of_similar(ledger: Ledger, opened: Collection[str]) -> None:
+    """Warn of models that were opened just now beside others whose names differ only in case.
+
+    A filter may turn the warning into an error; what was recorded stays.
+    """
+    told = tell_of_similar(ledger, opened)
+    if told is not None:
+        # As above: of the line that called the calibrator.
+        warnings.warn(told, SimilarNameWarning, stacklevel=4)
+
+
+def tell_of_similar(ledger: Ledger, opened: Collection[str]) -> str | None:
+    """What to say of them; None where there are none.
+
+    A model is opened once, so that the names of all are not read for each call.
+    """
+    if not opened:
+        return None
+    alike: dict[str, list[str]] = {name.casefold(): [] for name in sorted(opened)}
+    try:
+        for name in sorted(ledger.names()):
+            if (group := alike.get(name.casefold())) is not None:
+                group.append(name)
+    except LedgerError:
+        return None  # as above
+    pairs = []
+    for group in alike.values():
+        new = max((name for name in group if name in opened), default=None)
+        other = next((name for name in group if name != new), None)
+        if new is not None and other is not None:
+            pairs.append((new, other))
+    return _told_of_names(ledger, pairs) if pairs else None
+
+
+def _told_of_names(ledger: Ledger, pairs: Sequence[tuple[str, str]]) -> str:
+    told = ", ".join(f"{shown(new)} from {shown(other)}" for new, other in pairs[:NAMED_MAX])
+    more = f" and {len(pairs) - NAMED_MAX} more" if len(pairs) > NAMED_MAX else ""
+    (new, other), *others = pairs
+    one = f"`{ledger.command('alias', '--merge', names=[new, other])}`"
+    if not others:
+        return (
+            f"the name of the new model {shown(new)} differs only in case from {shown(other)}: "
+            f"they are two models. If they shall be one: {one}."
+        )
+    return (
+        f"the names of {len(pairs)} new models differ only in case: {told}{more}. Each is a model "
+        f"of its own. If two shall be one: {one}, for instance."
+    )
+
+
+# -- in a program's own calls ---------------------------------------------------------------
+
+
+def doubts_of(
+    ledger: Ledger, recent: Iterable[Recent], opened: Collection[str], now: int
+) -> Iterator[Warning]:
+    """All of this as values, for those who must not let a warning become an error."""
+    told = tell_of_doubtful(ledger, recent, now)
+    if told is not None:
+        yield DoubtfulCallWarning(told)
+    told = tell_of_similar(ledger, opened)
+    if told is not None:
+        yield SimilarNameWarning(told)

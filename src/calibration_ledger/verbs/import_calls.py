@@ -38,7 +38,7 @@ from calibration_ledger.formats.row import (
 )
 from calibration_ledger.formats.source import open_source, shown_name
 from calibration_ledger.storage.stage import StagedCalls
-from calibration_ledger.verbs.doubt import warn_of_file, worst_of
+from calibration_ledger.verbs.doubt import warn_of_file, warn_of_similar, worst_of
 from calibration_ledger.verbs.record import NewCall, now_us, write_calls
 
 if TYPE_CHECKING:
@@ -92,6 +92,7 @@ def import_rows(
     extended = len(recorded.keys() - opened)
     import_id = read.import_id if recorded else None
     warn_of_file(ledger, name, doubts.told(), doubts.count, import_id)
+    warn_of_similar(ledger, opened)
     return ImportReport(
         kind,
         name,

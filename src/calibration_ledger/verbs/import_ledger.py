@@ -20,6 +20,7 @@ from calibration_ledger.errors import LedgerError, NotRecordedError, damaged, na
 from calibration_ledger.formats.ledger import LedgerReader, ModelEnd
 from calibration_ledger.formats.source import open_source, shown_name
 from calibration_ledger.storage.stage import StagedEntries
+from calibration_ledger.verbs.doubt import warn_of_similar
 from calibration_ledger.verbs.import_calls import begin, keep_recorded
 from calibration_ledger.verbs.record import NewCall, OpenModel
 from calibration_ledger.verbs.rule import append
@@ -69,7 +70,8 @@ def import_entries(
                 entries = done["calls"] + done["adjustments"]
                 keep_recorded(error, entries, f"entries of {name}")
                 raise
-    opened = sum(plan.live is None for plan in plans)
+    opened = {plan.staged.model for plan in plans if plan.live is None}
+    warn_of_similar(ledger, opened)
     unchanged = sum(plan.is_unchanged for plan in plans)
     return ImportReport(
         "ledger",
@@ -79,8 +81,8 @@ def import_entries(
         adjustments=done["adjustments"],
         timeouts=done["timeouts"],
         models=len(plans),
-        models_opened=opened,
-        models_extended=len(plans) - opened - unchanged,
+        models_opened=len(opened),
+        models_extended=len(plans) - len(opened) - unchanged,
         models_unchanged=unchanged,
         settings=added,
         settings_left=left,

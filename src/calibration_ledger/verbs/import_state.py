@@ -15,6 +15,7 @@ from calibration_ledger.core.values import ImportReport
 from calibration_ledger.errors import ImportRefusedError, InvalidInputError, named
 from calibration_ledger.formats.predecessor import parse_state
 from calibration_ledger.formats.source import open_source, shown_name
+from calibration_ledger.verbs.doubt import warn_of_similar
 from calibration_ledger.verbs.record import OpenModel, now_us
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ def import_state(
 
     if states:
         ledger.write(work)
+        warn_of_similar(ledger, states)
     return ImportReport(
         "state", name, adjustments=len(states), models=len(states), models_opened=len(states)
     )

@@ -19,7 +19,7 @@ from calibration_ledger.core.state import State
 from calibration_ledger.core.validation import (
     check_details,
     check_milliseconds,
-    check_model,
+    check_new_model,
     check_outcome,
     check_request_id,
     check_time,
@@ -38,7 +38,12 @@ from calibration_ledger.errors import (
     shown,
 )
 from calibration_ledger.rules import KNOWN_RULES
-from calibration_ledger.verbs.doubt import Recent, refuse_doubtful, warn_of_doubtful
+from calibration_ledger.verbs.doubt import (
+    Recent,
+    refuse_doubtful,
+    warn_of_doubtful,
+    warn_of_similar,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -93,6 +98,7 @@ def record_batches(
         refuse_doubtful(ledger, calls, now)
     errors: list[float] = []
     recent: list[Recent] = []
+    new: set[str] = set()
     for start in range(0, len(calls), BATCH):
         batch = calls[start : start + BATCH]
         by_model: dict[str, list[NewCall]] = {}
@@ -110,7 +116,9 @@ def record_batches(
             Recent(model, given, done[model].seqs, done[model].least_ms)
             for model, given in by_model.items()
         ]
+        new |= {model for model, of_model in done.items() if of_model.is_new}
     warn_of_doubtful(ledger, recent, now)
+    warn_of_similar(ledger, new)
     return errors
 
 
@@ -508,7 +516,7 @@ def checked_call(call: object) -> tuple[str, NewCall]:
         InvalidInputError: it is neither, or a part of it is not what it must be.
     """
     new = call if isinstance(call, Call) else _as_call(call)
-    return check_model(new.model), new_call(
+    return check_new_model(new.model), new_call(
         new.prompt_tokens,
         new.completion_tokens,
         new.actual_ms,

@@ -35,7 +35,6 @@ from calibration_ledger.core.validation import check_seconds
 from calibration_ledger.core.values import Call
 from calibration_ledger.errors import (
     CallsDroppedError,
-    DoubtfulCallWarning,
     InvalidInputError,
     LedgerBusyError,
     LedgerCorruptError,
@@ -48,7 +47,7 @@ from calibration_ledger.errors import (
     shown,
 )
 from calibration_ledger.storage.sqlite.forks import this_process
-from calibration_ledger.verbs.doubt import Recent, tell_of_doubtful
+from calibration_ledger.verbs.doubt import Recent, doubts_of
 from calibration_ledger.verbs.record import BATCH, checked_call, now_us, write_calls
 
 if TYPE_CHECKING:
@@ -482,7 +481,7 @@ class _Queue:
             return self._first_trouble((calls[:middle], calls[middle:]))
         for model, those in by_model.items():
             self._count(those, done[model])
-        self._tell_of_doubtful(ledger, by_model, done)
+        self._tell_of_doubts(ledger, by_model, done)
         return None
 
     def _first_trouble(self, parts: Iterable[Sequence[_Ready]]) -> LedgerError | None:
@@ -507,16 +506,16 @@ class _Queue:
             self._ready.pop(one.key, None)
             self._unsure.discard(one.key)
 
-    def _tell_of_doubtful(
+    def _tell_of_doubts(
         self, ledger: Ledger, by_model: Mapping[str, Sequence[_Ready]], done: Mapping[str, Recorded]
     ) -> None:
         recent = [
             Recent(model, [one.call for one in those], done[model].seqs, done[model].least_ms)
             for model, those in by_model.items()
         ]
-        told = tell_of_doubtful(ledger, recent, now_us())
-        if told is not None:
-            self.complaints.tell(DoubtfulCallWarning(told))
+        opened = {model for model, of_model in done.items() if of_model.is_new}
+        for doubt in doubts_of(ledger, recent, opened, now_us()):
+            self.complaints.tell(doubt)
 
     # -- trouble ---------------------------------------------------------------------------------
 
