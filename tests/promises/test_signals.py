@@ -239,6 +239,29 @@ class TestHandlers:
         used[-1].close()
         assert n > 5
 
+    @pytest.mark.parametrize("within", ["a handler", "a write in a handler"])
+    def test_close_in_the_middle_of_reading_leaves_no_log_of_what_was_written(
+        self, ledger_path, within
+    ):
+        """Only the writing connection can take it into the file, once the reading one is closed."""
+        used = [AdaptiveCalibrator(ledger_path)]
+        used[-1].record("m", 1, 1.0)
+
+        def close():
+            if within == "a handler":
+                used[-1].close()
+            else:
+                used[-1]._ledger.write(lambda _: used[-1].close())
+
+        for n in at_every_moment(close, lambda: used[-1].predict("m", 1)):
+            used[-1].close()
+            assert open_files(ledger_path) == ["calls.db.lock"], n
+            assert not Path(f"{ledger_path}-wal").exists(), n
+            used.append(AdaptiveCalibrator(ledger_path))
+            used[-1].record("m", 1, 1.0)
+        used[-1].close()
+        assert n > 20
+
     @pytest.mark.both
     @pytest.mark.parametrize("outer", ["record", "get_stats"])
     def test_any_call_in_the_middle_of_another_works_or_is_refused_at_once(self, ledger, outer):

@@ -632,6 +632,53 @@ def test_closing_checkpoints_only_where_nobody_else_has_the_file_open(ledger_pat
     assert not log.exists()
 
 
+def test_who_reads_past_the_deadline_of_a_close_closes_the_writer_too(ledger_path):
+    log = Path(f"{ledger_path}-wal")
+    calibrator = AdaptiveCalibrator(ledger_path, timeout_s=0.1)
+    calibrator.record("m", 1, 1.0)
+    reading, done = threading.Event(), threading.Event()
+    reader = Crowd(
+        lambda: calibrator._ledger.backend._reader().use(lambda: (reading.set(), done.wait(60)))
+    )
+    assert reading.wait(60)
+    calibrator.close()
+    assert log.exists()
+    done.set()
+    reader.end()
+    assert not log.exists()
+
+
+def test_a_close_in_the_middle_of_reading_waits_for_no_writer_that_waits_for_it(ledger_path):
+    calibrator = AdaptiveCalibrator(ledger_path, timeout_s=60.0)
+    wrote, done = threading.Event(), threading.Event()
+    writer = Crowd(lambda: (calibrator.record("m", 1, 1.0), wrote.set(), done.wait(60)))
+    assert wrote.wait(60)
+    begun = time.monotonic()
+    calibrator._ledger.backend._reader().use(calibrator.close)  # as a signal handler may
+    assert time.monotonic() - begun < 30
+    assert not Path(f"{ledger_path}-wal").exists()
+    done.set()
+    writer.end()
+
+
+def test_what_was_kept_from_closing_is_closed_when_the_program_ends(ledger_path):
+    """Here a second signal stops the first reader to close before it closes the writer."""
+    program = (
+        "import sys\n"
+        "from calibration_ledger import AdaptiveCalibrator\n"
+        "from calibration_ledger.storage.sqlite import forks\n"
+        "def stop(reader): raise KeyboardInterrupt\n"
+        "calibrator = AdaptiveCalibrator(sys.argv[1])\n"
+        "calibrator.record('m', 1, 1.0)\n"
+        "forks.Connection._close_writers = stop\n"
+        "try: calibrator._ledger.backend._reader().use(calibrator.close)\n"
+        "except KeyboardInterrupt: print('stopped')\n"
+    )
+    done = ran(program, ledger_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "stopped\n", "")
+    assert not Path(f"{ledger_path}-wal").exists()
+
+
 def test_nobody_can_write_while_the_last_connection_checkpoints(ledger_path):
     """Its lock on the whole file keeps all others out, as this lock of the same kind does."""
     with AdaptiveCalibrator(ledger_path) as calibrator:

@@ -63,12 +63,15 @@ class Pass:
         holder: what `close_all` knows its connections by.
         writes: whether it is closed after those that only read: see `close_all`.
         inside: whether the thread is in the middle of it.
+        is_retired: whether it is to be closed.
+        is_closed: whether it certainly is.
         is_through: whether it has come through the gate; before that, nothing of it is open.
     """
 
     holder: object = None
     writes = False
     inside = True
+    is_retired = is_closed = False
     is_through = False
 
     def __init__(self) -> None:
@@ -78,6 +81,10 @@ class Pass:
 
     def retire(self) -> None:
         """Do nothing: work ends by itself."""
+
+    def awaits_readers(self) -> bool:
+        """Not it: see `Connection`."""
+        return False
 
     def forbid(self) -> None:
         """Do nothing: the child's copy of the work harms nobody."""
@@ -248,19 +255,30 @@ class Connection(sqlite3.Connection):
         finally:
             self.inside = False  # a store that nothing can come between, unlike a call
             if self.is_retired:
-                self.close()
+                self.retire()
 
     def rest(self) -> None:
         """End the use that began with its opening."""
         self.inside = False
         if self.is_retired:
-            self.close()
+            self.retire()
 
     def retire(self) -> None:
-        """Close it: at once where nobody uses it, else at the end of the use."""
-        self.is_retired = True
-        if not self.inside:
+        """Close it: at once where nobody uses it or waits for it, else at the end of that use."""
+        self.is_retired = True  # first: who closes a reader then looks for writers that wait
+        if not self.inside and not self.awaits_readers():
             self.close()
+
+    def awaits_readers(self) -> bool:
+        """Whether it writes, and readers of its holder are closed only at the end of their use.
+
+        The last of them to close must be one that writes: only it can take the log into the file.
+        """
+        return self.writes and any(
+            other.is_retired and not other.is_closed and not other.writes
+            for other in snapshot(_passes)
+            if other.holder is self.holder
+        )
 
     def close(self) -> None:
         """Close it, once; what was inherited from another process stays as it is."""
@@ -287,7 +305,17 @@ class Connection(sqlite3.Connection):
         with suppress(sqlite3.ProgrammingError):  # it was never opened
             sqlite3.Connection.close(self)
         self.is_closed = True
-        _passes.discard(self)
+        try:
+            if not self.writes:
+                self._close_writers()
+        finally:
+            _passes.discard(self)  # last: until then, `close_all` waits
+
+    def _close_writers(self) -> None:
+        """Close those that waited for this reader."""
+        for other in snapshot(_passes):
+            if other.is_retired and other.writes and other.holder is self.holder:
+                other.retire()
 
     def forbid(self) -> None:
         """Let every statement fail: a signal handler forked in the middle of a call.
@@ -371,7 +399,7 @@ def close_all(timeout_s: float, holder: object = None) -> None:
     What it leaves is closed at the end of the call that uses it.
     """
     deadline = monotonic() + timeout_s
-    # Readers first: only a writer that is the last to close can take the log into the file.
+    # Readers first: see `awaits_readers`.
     for writers_too in (False, True):
         while _retire(holder, writers_too) and monotonic() < deadline:
             sleep(_POLL_EVERY_S)
@@ -389,7 +417,8 @@ def _retire(holder: object, writers_too: bool) -> bool:
     for one in found:
         one.retire()
     me = get_ident()
-    return any(one in _passes and one.thread != me for one in found)
+    # A writer that awaits readers may await this very thread's; the others' are found themselves.
+    return any(one in _passes and one.thread != me and not one.awaits_readers() for one in found)
 
 
 # -- the open backends of this process ------------------------------------------------------
@@ -408,9 +437,10 @@ open_backends: weakref.WeakSet[_Backend] = weakref.WeakSet()
 
 @atexit.register
 def _close_backends() -> None:
-    """Close what the program left open."""
+    """Close what the program left open, and what it was kept from closing."""
     for backend in snapshot(open_backends):
         backend.close()
+    close_all(0.0)
 
 
 # -- at a fork ------------------------------------------------------------------------------
