@@ -356,7 +356,7 @@ def test_every_sqlite_connection_passes_the_gate_of_forks():
         "storage.sqlite.migrate",
     }
     assert opened["storage.sqlite.forks"] == {
-        "sqlite3.connect(target, isolation_level=None, check_same_thread=False)"  # `private`
+        "sqlite3.connect(target, isolation_level=None, check_same_thread=False, factory=Private)"
     }
     assert opened["storage.sqlite.migrate"] == {
         "sa.create_engine('sqlite://', creator=lambda: raw, poolclass=sa.StaticPool)"

@@ -29,6 +29,7 @@ from calibration_ledger.errors import (
 )
 from calibration_ledger.storage.sqlite import connections as sqlite_connect
 from calibration_ledger.storage.sqlite.file import SQLiteBackend
+from support.programs import ran
 from support.threads import Crowd, together
 
 MODEL = "timmy:v0.1-q4"
@@ -282,6 +283,22 @@ class TestWhatIsLeft:
             calibrator.record(MODEL, 1, 1.0)
             assert calibrator.audit() == []
         assert files_beside(ledger_path) == {"calls.db.lock"}
+
+    def test_one_in_memory_that_nobody_closes_is_closed_without_a_warning(self):
+        """From 3.13 on, Python warns of a connection that is dropped open; here, it would fail."""
+        program = (
+            "import gc\n"
+            "from calibration_ledger import AdaptiveCalibrator\n"
+            "from calibration_ledger.storage.stage import StagedEntries\n"
+            "for kind in (lambda: AdaptiveCalibrator(':memory:'), StagedEntries):\n"
+            "    cycle = [kind()]\n"
+            "    cycle.append(cycle)\n"
+            "    del cycle\n"
+            "gc.collect()\n"
+            "left = AdaptiveCalibrator(':memory:')\n"
+        )
+        done = ran(program, flags=["-W", "error"])
+        assert (done.returncode, done.stderr) == (0, "")
 
 
 class TestClosing:

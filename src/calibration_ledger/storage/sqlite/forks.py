@@ -383,13 +383,25 @@ def connect(
     return Handle(kind, target, timeout_s, **options)
 
 
+class Private(sqlite3.Connection):
+    """Closes itself when it is dropped: from 3.13 on, Python warns of one that was not closed."""
+
+    __slots__ = ()
+
+    def __del__(self, is_exiting: Callable[[], bool] = sys.is_finalizing) -> None:
+        """Close it, but for an interpreter that ends; see `Handle`."""
+        if not is_exiting():
+            with suppress(sqlite3.ProgrammingError):  # it was never opened
+                self.close()
+
+
 def private(target: str = "") -> sqlite3.Connection:
     """A database of this process alone: in memory, or a temporary file without a name.
 
     It has no locks, so it may lie idle over a fork; `run` what uses it. A child may go on with its
     copy of one in memory, but a temporary file is its parent's.
     """
-    return sqlite3.connect(target, isolation_level=None, check_same_thread=False)
+    return sqlite3.connect(target, isolation_level=None, check_same_thread=False, factory=Private)
 
 
 def close_all(timeout_s: float, holder: object = None) -> None:
