@@ -26,20 +26,31 @@ EVENT_BYTES_MAX = 2**20
 
 BOM = b"\xef\xbb\xbf"
 
-TELLING = re.compile(
-    rb'"(?:'
-    rb"(?:usage|usageMetadata|timings|time_info|metrics|x_groq"
-    rb'|finish_reason|finishReason|stop_reason|blockReason)"\s*:\s*(?!null)'
-    rb'|(?:done|stop)"\s*:\s*true'
-    rb'|error"(?!\s*:\s*null)'
-    rb'|message_stop"'
-    rb"|response\.(?:completed|incomplete|failed|cancelled)"
-    rb")"
+OPENAI_TELLING = (
+    b'"usage"',
+    b'"finish_reason"',
+    b'"error"',
+    b'"tim',  # timings, time_info
+    b'"metrics"',
 )
-"""What an event says that is more than text. In a text of JSON the first quote is escaped, so that
-nothing that a model writes looks like it."""
+"""Groq's x_groq comes with a finish_reason."""
+TELLING: dict[str | None, tuple[bytes, ...]] = {
+    "openai.chat": OPENAI_TELLING,
+    "openai.completions": OPENAI_TELLING,
+    "openai.responses": (b'"response"', b'"error"'),
+    "anthropic": (b'"message_', b'"error"'),
+    "ollama": (b'"done"', b'"error"'),
+    "llama.cpp": (b'"stop"', b'"timings"', b'"error"'),
+    "gemini": (b'"usageMetadata"', b'Reason"', b'"error"'),
+}
+"""What an event says that is more than text, by its API. No text that a model writes looks like it,
+for JSON escapes the quotes in a text."""
 
-MODEL = re.compile(rb'"model')
+SILENT = re.compile(rb'\w*"\s*:\s*(?:null|false)\b')
+"""What comes behind a name that says nothing."""
+
+SHORT = 16
+"""Only shorter events are looked at for the `[DONE]` that ends a stream."""
 
 
 class AnswerReader:
@@ -65,7 +76,6 @@ class AnswerReader:
         self._seen = Seen()
         self._rest = bytearray()
         self._data: list[bytes] = []
-        self._after_cr = False
         self._is_document = False
         self._unreadable: Reason | None = None
 
@@ -101,7 +111,23 @@ class AnswerReader:
     def feed(self, data: bytes) -> None:
         """Read raw bytes of a body, cut anywhere: server-sent events, JSON by line, or one JSON."""
         try:
-            self._feed(data)
+            if self._rest:
+                self._rest += data
+                if self._is_document or b"\n" not in data:
+                    self._check_length()
+                    return
+                data = bytes(self._rest)
+                self._rest.clear()
+            lines = data.split(b"\n")
+            rest = lines.pop()
+            for at, line in enumerate(lines):
+                if not self._line(line):  # the first line of a JSON text of several
+                    self._is_document = True
+                    rest = b"\n".join((*lines[at:], rest))
+                    break
+            if rest or self._data:
+                self._rest += rest
+                self._check_length()
         except Exception:  # noqa: BLE001 - see `add`
             self._unreadable = self._unreadable or "unreadable"
 
@@ -109,7 +135,7 @@ class AnswerReader:
         """What was read, or why it cannot be learnt from."""
         self._flush()
         seen = self._seen
-        counts = seen.all_counts()
+        counts, times = seen.all_counts(), seen.all_times()
         reason: Reason | None = seen.reason
         if reason is None and self._unreadable == "too long":
             reason = "too long"
@@ -131,53 +157,42 @@ class AnswerReader:
             completion_tokens=counts.completion or 0,
             cached_tokens=counts.cached,
             reasoning_tokens=counts.reasoning,
-            queue_ms=seen.times.queue,
-            load_ms=seen.times.load,
-            server_ms=seen.times.server,
+            queue_ms=times.queue,
+            load_ms=times.load,
+            server_ms=times.server,
             is_complete=True,
         )
 
     # -- raw bytes --------------------------------------------------------------------------
-
-    def _feed(self, data: bytes) -> None:
-        if self._after_cr or b"\r" in data:
-            data = self._without_cr(data)
-        if self._is_document or not data.endswith(b"\n"):
-            self._rest += data
-            if self._is_document or b"\n" not in data:
-                self._check_length()
-                return
-            data = bytes(self._rest)
-            self._rest.clear()
-        elif self._rest:
-            self._rest += data
-            data = bytes(self._rest)
-            self._rest.clear()
-        lines = data.split(b"\n")
-        self._rest += lines.pop()
-        for at, line in enumerate(lines):
-            if line[:5] == b"data:":
-                self._data.append(line[5:])
-            elif not line:
-                self._event()
-            elif not self._line(line):  # the first line of a JSON text of several
-                self._is_document = True
-                self._rest[:0] = b"\n".join(lines[at:]) + b"\n"
-                break
-        self._check_length()
-
-    def _without_cr(self, data: bytes) -> bytes:
-        """The same bytes with line ends of one kind; a CR LF may be cut in two."""
-        if self._after_cr and data[:1] == b"\n":
-            data = data[1:]
-        self._after_cr = data[-1:] == b"\r" or (self._after_cr and not data)
-        return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
     def _check_length(self) -> None:
         if len(self._rest) + sum(map(len, self._data)) > EVENT_BYTES_MAX:
             self._unreadable = "too long"
             self._rest.clear()
             self._data.clear()
+
+    def _line(self, line: bytes) -> bool:
+        """One line. False where a JSON text begins that goes on in the next one."""
+        if line[:5] == b"data:":
+            self._data.append(line[5:])
+        elif not line or line == b"\r":
+            self._event()
+        elif line[:1] not in b":ei":
+            return self._odd_line(line)
+        elif line[:6] == b"error:" or (line[:6] == b"event:" and line[6:].strip() == b"error"):
+            self._seen.reason = "failed"  # the former is llama.cpp's
+        return True
+
+    def _odd_line(self, line: bytes) -> bool:
+        """A line that no stream of events has: JSON, or something else."""
+        line = line.removeprefix(BOM).lstrip()
+        if line[:5] == b"data:":
+            self._data.append(line[5:])
+        elif line[:1] in (b"{", b"["):
+            return self._json(line) or self._seen.api is not None
+        elif line and line[:6] != b"retry:":
+            self._unreadable = self._unreadable or "unreadable"
+        return True
 
     def _event(self) -> None:
         """The end of a server-sent event."""
@@ -186,56 +201,42 @@ class AnswerReader:
             self._data.clear()
             self._json(data)
 
-    def _line(self, line: bytes) -> bool:
-        """A line outside the data of an event. False where a longer JSON text begins."""
-        line = line.removeprefix(BOM)
-        if line[:1] in b"{[" and line:
-            return self._json(line) or self._seen.api is not None
-        if line[:5] == b"data:":
-            self._data.append(line[5:])
-        elif line[:6] == b"event:" and line[6:].strip() == b"error":
-            self._seen.reason = "failed"
-        elif line[:1] != b":" and line.partition(b":")[0] not in (b"event", b"id", b"retry"):
-            self._unreadable = self._unreadable or "unreadable"
-        return True
-
     def _json(self, data: bytes) -> bool:
         """One event's JSON. False where it is none."""
         seen = self._seen
-        if (
-            seen.has_content
-            and TELLING.search(data) is None
-            and (seen.model is not None or MODEL.search(data) is None)
-        ):
-            if data.strip() == b"[DONE]":
-                seen.is_complete = True
-            return True
-        data = data.strip()
-        if data == b"[DONE]":
+        if len(data) < SHORT and data.strip() == b"[DONE]":
             seen.is_complete = True
-            return True
-        try:
-            event: Any = json.loads(data)
-        except (ValueError, RecursionError):
-            return False
-        self.add(event if not isinstance(event, str) else None)
+        elif len(data) > EVENT_BYTES_MAX:
+            self._unreadable = "too long"
+        elif not seen.has_content or not _is_text_alone(seen, data):
+            try:
+                event: Any = json.loads(data)
+            except (ValueError, RecursionError):
+                return False
+            self.add(None if isinstance(event, str) else event)
         return True
 
     def _flush(self) -> None:
         """Read what lacks the end of its line: the body is over."""
         rest = bytes(self._rest)
         self._rest.clear()
-        if self._is_document:
-            self._is_document = False
-            if not self._json(rest):
-                whole = rest.rstrip()[-1:] in (b"}", b"]")
-                self._unreadable = "unreadable" if whole else self._unreadable
-            return
-        if rest and rest[:5] == b"data:":
-            self._data.append(rest[5:])
-        elif rest.strip() and not self._line(rest) and rest.rstrip()[-1:] in (b"}", b"]"):
-            self._unreadable = self._unreadable or "unreadable"
+        is_read = self._json(rest) if self._is_document else self._line(rest)
+        self._is_document = False
         self._event()
+        if not is_read and rest.rstrip()[-1:] in (b"}", b"]"):  # else it was cut short
+            self._unreadable = self._unreadable or "unreadable"
+
+
+def _is_text_alone(seen: Seen, data: bytes) -> bool:
+    """Whether an event, after the first token, has nothing but more tokens."""
+    names = TELLING.get(seen.api)
+    if names is None or (seen.model is None and b'"model' in data):
+        return False
+    for name in names:
+        at = data.find(name)
+        if at >= 0 and SILENT.match(data, at + 1) is None:
+            return False
+    return True
 
 
 def read_answer(answer: object, *, asked_model: str | None = None) -> Answer | Unlearnable:

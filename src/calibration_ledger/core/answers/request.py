@@ -29,6 +29,13 @@ PATHS = (
     ("gemini", re.compile(r":(?:streamG|g)enerateContent$")),
 )
 
+IN_PATH = re.compile(
+    r"/(?:deployments|engines)/([^/]+)/"
+    r"|/(?:models|endpoints)/([^/:]+):"
+    r"|/(tunedModels/[^/:]+):"
+)
+"""Where a path names the model: Azure's, OpenAI's oldest, Gemini's and Vertex's."""
+
 
 @dataclass(frozen=True, slots=True)
 class Request(Value):
@@ -82,8 +89,5 @@ def _object(body: object) -> Mapping[str, Any] | None:
 
 
 def _model_of(path: str) -> str | None:
-    last, _, method = path.rpartition("/")[2].partition(":")
-    if method:
-        return model_name(unquote(last))
-    found = re.search(r"/(?:deployments|engines)/([^/]+)/", path)
-    return model_name(unquote(found[1])) if found else None
+    found = IN_PATH.search(path)
+    return model_name(unquote(found[found.lastindex or 0])) if found else None

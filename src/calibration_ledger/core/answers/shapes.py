@@ -42,6 +42,18 @@ ANTHROPIC_EVENTS = {
     "content_block_stop",
 }
 
+NOT_COMPLETIONS = ("list", "embedding", "model", "file", "batch", "response.input_tokens")
+OTHER_ANSWERS = (
+    "embedding",
+    "embeddings",
+    "results",
+    "models",
+    "totalTokens",
+    "total_tokens",
+    "input_tokens",
+)
+"""What answers of other APIs of the same providers hold; completions do not."""
+
 SPOKEN = (
     "content",
     "reasoning_content",
@@ -49,6 +61,7 @@ SPOKEN = (
     "thinking",
     "refusal",
     "tool_calls",
+    "tool_call_chunks",
     "function_call",
     "audio",
     "text",
@@ -91,7 +104,6 @@ class Seen:
         """Merge a usage block."""
         if block is not None:
             merge(self.usage, block)
-            self.times = groq_times(self.usage).filled(self.times)
 
     def note_content(self, holder: object) -> None:
         """Look for the first token."""
@@ -101,6 +113,10 @@ class Seen:
     def all_counts(self) -> Counts:
         """The tokens, from the usage first."""
         return counts_of(self.usage).filled(self.counts)
+
+    def all_times(self) -> Times:
+        """The provider's own times, from the usage first."""
+        return NO_TIMES.filled(groq_times(self.usage)).filled(self.times)
 
 
 def note(seen: Seen, event: object, depth: int = 3) -> bool:
@@ -168,9 +184,12 @@ def _other(seen: Seen, event: object, depth: int) -> bool:
 
 
 def _is_not_a_completion(event: object) -> bool:
-    names = ("embedding", "embeddings", "results", "models", "totalTokens", "input_tokens")
-    return part(event, "object") in ("list", "embedding", "model", "file", "batch") or (
-        first(event, *names) is not None
+    """Embeddings, lists of models, moderations, counts of tokens, pictures, files and batches."""
+    return (
+        part(event, "object") in NOT_COMPLETIONS
+        or part(event, "type") == "message_batch"
+        or first(event, *OTHER_ANSWERS) is not None
+        or isinstance(part(event, "data"), list)
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from calibration_ledger.core.answers.parts import count, first, milliseconds, part, total
@@ -30,17 +31,19 @@ NAMES = (
     "cache_read_tokens",
     "details",
 )
-"""What is looked for in a usage block."""
+"""What the usage of a client's own object is asked for."""
 
 GEMINI_NAMES = {
-    "prompt_token_count": "promptTokenCount",
-    "tool_use_prompt_token_count": "toolUsePromptTokenCount",
-    "candidates_token_count": "candidatesTokenCount",
-    "thoughts_token_count": "thoughtsTokenCount",
-    "cached_content_token_count": "cachedContentTokenCount",
-    "total_token_count": "totalTokenCount",
+    "promptTokenCount": "prompt_token_count",
+    "toolUsePromptTokenCount": "tool_use_prompt_token_count",
+    "candidatesTokenCount": "candidates_token_count",
+    "thoughtsTokenCount": "thoughts_token_count",
+    "cachedContentTokenCount": "cached_content_token_count",
+    "totalTokenCount": "total_token_count",
 }
-"""The names in Gemini's client, and in its JSON."""
+"""Names in Gemini's JSON, and in its client."""
+
+ALL_NAMES = (*NAMES, *GEMINI_NAMES, *GEMINI_NAMES.values())
 
 
 class Counts(NamedTuple):
@@ -88,10 +91,10 @@ def merge(known: dict[str, Any], block: object) -> None:
     Later blocks repeat or complete earlier ones. A 0 does not take the place of a number: some
     proxies send zeros where they have nothing to add.
     """
-    for name in (*NAMES, *GEMINI_NAMES):
-        value = first(block, name, GEMINI_NAMES.get(name, name))
-        if value is not None and (value or name not in known):
-            known[name] = value
+    for name in block if isinstance(block, Mapping) else ALL_NAMES:
+        value, ours = part(block, name), GEMINI_NAMES.get(name, name)
+        if value is not None and (value or ours not in known):
+            known[ours] = value
 
 
 def counts_of(usage: dict[str, Any]) -> Counts:
@@ -106,17 +109,28 @@ def counts_of(usage: dict[str, Any]) -> Counts:
 def _openai(usage: dict[str, Any]) -> Counts:
     prompt, completion = count(usage.get("prompt_tokens")), count(usage.get("completion_tokens"))
     reasoning = count(part(usage.get("completion_tokens_details"), "reasoning_tokens"))
-    # xAI counts hidden reasoning beside the completion. Only the total tells.
-    if None not in (prompt, completion) and reasoning:
-        with_reasoning = (completion or 0) + reasoning
-        if usage.get("total_tokens") == (prompt or 0) + with_reasoning:
-            completion = with_reasoning
+    completion = _with_reasoning(prompt, completion, reasoning, usage.get("total_tokens"))
     cached = first(usage.get("prompt_tokens_details"), "cached_tokens")
     if cached is None:
         cached = first(usage, "prompt_cache_hit_tokens", "cached_tokens")
     if cached is None and "dram_cached_tokens" in usage:  # Groq's
         cached = total(usage["dram_cached_tokens"], usage.get("sram_cached_tokens"))
     return Counts(prompt, completion, count(cached), reasoning)
+
+
+def _with_reasoning(
+    prompt: int | None, completion: int | None, reasoning: int | None, total_tokens: object
+) -> int | None:
+    """The completion tokens, hidden reasoning included.
+
+    xAI, and Gemini behind OpenAI's shape, count it beside the completion, and Gemini does not even
+    say how much it is: only the total tells.
+    """
+    every = count(total_tokens)
+    if every is None or prompt is None or completion is None:
+        return completion
+    beside = every - prompt - completion
+    return completion + beside if beside > 0 and reasoning in (None, beside) else completion
 
 
 def _responses_or_anthropic(usage: dict[str, Any]) -> Counts:
@@ -134,7 +148,10 @@ def _responses_or_anthropic(usage: dict[str, Any]) -> Counts:
     reasoning = first(usage.get("output_tokens_details"), "reasoning_tokens", "thinking_tokens")
     if reasoning is None:
         reasoning = first(usage.get("details"), "reasoning_tokens")
-    return Counts(prompt, count(usage.get("output_tokens")), count(cached), count(reasoning))
+    reasoning = count(reasoning)
+    completion = count(usage.get("output_tokens"))
+    completion = _with_reasoning(prompt, completion, reasoning, usage.get("total_tokens"))
+    return Counts(prompt, completion, count(cached), reasoning)
 
 
 def _gemini(usage: dict[str, Any]) -> Counts:
