@@ -653,6 +653,17 @@ class Recorder:
         """Count a call that nothing can be learnt from. Never waits, never raises."""
         self._queue().skip(reason)
 
+    def fail(self, error: Exception) -> None:
+        """Count a call that a fault in reading it lost, as `fault`, and tell of the error.
+
+        For what runs inside a program's own calls, and may not break them. Never raises.
+        """
+        queue = self._queue()
+        queue.skip("fault")
+        told = NotRecordedError(f"a call could not be read ({error!r})")
+        told.__cause__ = error
+        queue.complaints.tell(told, stacklevel=3)
+
     @property
     def recorded(self) -> int:
         """How many calls are in the ledger."""

@@ -27,6 +27,7 @@ Reason = Literal[
     "double",
     "unreadable",
     "too long",
+    "fault",
 ]
 """Why a call cannot be learnt from.
 
@@ -41,7 +42,8 @@ Reason = Literal[
 - `not a completion`: embeddings and the like;
 - `double`: the call was seen before;
 - `unreadable`: no JSON, or of no shape that is known;
-- `too long`: an event, or a whole answer, of more than 1 MiB.
+- `too long`: an event, or a whole answer, of more than 1 MiB;
+- `fault`: reading it failed, and it is this package's fault.
 """
 
 
