@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     )
     from calibration_ledger.errors import (
         CalibrationLedgerError,
+        CallIncompleteError,
         CallsDroppedError,
         CompletionTokensMissingError,
         DeadlineError,
@@ -99,7 +100,7 @@ if TYPE_CHECKING:
     from calibration_ledger.rules import RuleName
     from calibration_ledger.verbs.export import SalvageReport
     from calibration_ledger.verbs.recorder import OnError, Recorder
-    from calibration_ledger.verbs.timed import TimedCall
+    from calibration_ledger.verbs.timed import Timed, TimedCall, TimedStream
 
 __all__ = [
     "DEFAULT_ALPHA",
@@ -109,6 +110,7 @@ __all__ = [
     "ArchivedModel",
     "CalibrationLedgerError",
     "Call",
+    "CallIncompleteError",
     "CallsDroppedError",
     "Completion",
     "CompletionTokensMissingError",
@@ -183,7 +185,9 @@ __all__ = [
     "StoredRuleError",
     "Suggestion",
     "Sweep",
+    "Timed",
     "TimedCall",
+    "TimedStream",
     "TokenCount",
     "UnknownRuleError",
     "UnlearnableAnswerError",
@@ -202,7 +206,9 @@ _HOMES = {
     "OnError": "verbs.recorder",
     "Recorder": "verbs.recorder",
     "SimilarNameWarning": "errors",
+    "Timed": "verbs.timed",
     "TimedCall": "verbs.timed",
+    "TimedStream": "verbs.timed",
     "Prior": "core.priors",
     "default_prior": "core.priors",
     "Durability": "core.validation",

@@ -71,12 +71,11 @@ from calibration_ledger.verbs.record import (
 from calibration_ledger.verbs.recorder import SIZE, Recorder, Source, close_all
 from calibration_ledger.verbs.rule import default_rule, set_default_rule
 from calibration_ledger.verbs.sweep import WARM_UP
-from calibration_ledger.verbs.timed import timed
+from calibration_ledger.verbs.timed import Timed, TimedCalls
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterable, Iterator, Mapping
-    from contextlib import AbstractContextManager
     from pathlib import Path
     from types import TracebackType
     from typing import Self, TextIO
@@ -107,7 +106,6 @@ if TYPE_CHECKING:
     from calibration_ledger.rules.base import RuleName
     from calibration_ledger.verbs.record import NewCall
     from calibration_ledger.verbs.recorder import OnError
-    from calibration_ledger.verbs.timed import TimedCall
     from calibration_ledger.verbs.void import Seqs
 
 
@@ -227,6 +225,7 @@ class AdaptiveCalibrator:
         self._ledger = open_ledger(find_place(ledger), durability, self._timeout_s)
         self._is_made = False
         self._is_closed = False
+        self._timed_calls = TimedCalls(self._ledger, self._write)
         self._recorders: weakref.WeakSet[Recorder] = weakref.WeakSet()
         self._forecasts = Forecasts(self._ledger, partial(checked_prior, self._prior))
 
@@ -571,19 +570,47 @@ class AdaptiveCalibrator:
         prior = checked_prior(self._prior, model)
         return Start(prior, now_us(), self._rule, self._alpha)
 
-    def timed(self, model: str, prompt_tokens: int) -> AbstractContextManager[TimedCall]:
-        """Measure how long a block takes, and record that as a call.
+    def timed(
+        self,
+        model: str | None = None,
+        prompt_tokens: int | None = None,
+        *,
+        on_error: OnError = "warn",
+    ) -> Timed:
+        """Measure how long a block or a function takes, and record that as a call.
 
-        In `with calibrator.timed(model, 512) as call:`, the block runs the model and sets
-        `call.completion_tokens`; see `TimedCall`. After an exception nothing is recorded, unless
-        the block has set `call.outcome` to `timeout`.
+        In `with calibrator.timed("phi4") as call:`, the block runs the model and sets
+        `call.answer` to what its client gave, or the tokens itself; see `TimedCall`. A stream is
+        passed through `call.stream(chunks)`. `async with` records in a thread. As a decorator, it
+        takes what the function returns for the answer, and what a generator yields for its stream.
+
+        After an exception nothing is recorded, unless the block has set `call.outcome` to
+        `timeout`. What was not recorded is counted in `skipped`.
+
+        Args:
+            model: the name that is asked for; None: to be set inside, or the one that the answer
+                names.
+            prompt_tokens: the tokens that go in; None: to be set inside, or what the answer says.
+            on_error: what becomes of a call that cannot be recorded, because something is missing,
+                or wrong, or because the ledger cannot take it. `"warn"`: the first of a kind is a
+                `NotRecordedWarning`, and nothing is raised, whatever the filters of warnings say.
+                `"raise"`: the error is raised at the end of the block. A function: it is called
+                with each error.
 
         Raises:
-            CompletionTokensMissingError: the block ended without `completion_tokens`.
+            InvalidInputError: an argument is not what it must be. The block has not run yet.
         """
-        return timed(
-            self.record, check_new_model(model), check_tokens("prompt_tokens", prompt_tokens)
-        )
+        return Timed(self._timed_calls, model, prompt_tokens, on_error)
+
+    @property
+    def skipped(self) -> Mapping[str, int]:
+        """How many calls `timed` did not record, by reason, in this process.
+
+        The reasons are those of answers (`unknown tokens`, `incomplete` ...), how blocks ended
+        (`failed`, `timeout`, `cancelled`, `left early`), `refused` for what was wrong, and `ledger
+        failed`. A recorder counts its own.
+        """
+        return self._timed_calls.skipped
 
     def recorder(self, *, size: int = SIZE, on_error: OnError = "warn") -> Recorder:
         """Record calls without waiting for the ledger: a queue, and a thread that empties it.

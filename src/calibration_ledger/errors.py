@@ -159,8 +159,18 @@ class NotCopiableError(CalibrationLedgerError, TypeError):
     """A calibrator was to be copied or pickled. What it hands out can be."""
 
 
-class CompletionTokensMissingError(InvalidInputError):
-    """A timed block ended without its `completion_tokens`. Nothing was recorded."""
+class CallIncompleteError(InvalidInputError):
+    """A timed block ended without what a call needs. Nothing was recorded.
+
+    Attributes:
+        reason: what `skipped` counts it as: `unknown tokens` or `unknown model`.
+    """
+
+    reason: str = "unknown tokens"
+
+
+class CompletionTokensMissingError(CallIncompleteError):
+    """A timed block ended without its `completion_tokens`, and without an answer."""
 
 
 class UnlearnableAnswerError(InvalidInputError):

@@ -34,7 +34,7 @@ SIGNATURES = {
     "record": "model, prompt_tokens, actual_ms, *, completion_tokens=0, request_id=None, "
     "called_at=None, details=None, outcome='ok', strict=False",
     "record_many": "calls, *, strict=False",
-    "timed": "model, prompt_tokens",
+    "timed": "model=None, prompt_tokens=None, *, on_error='warn'",
     "calibration": "model",
     "get_stats": "model, *, rounded=True",
     "all_stats": "*, uncalibrated=False, rounded=True",

@@ -4,8 +4,9 @@ mypy reads this file with the package (`make lint`): each line that it must refu
 exception that is not needed is an error, too.
 """
 
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from datetime import UTC, datetime
-from typing import assert_type
+from typing import Any, assert_type
 
 from calibration_ledger import (
     AdaptiveCalibrator,
@@ -43,10 +44,46 @@ def use(calibrator: AdaptiveCalibrator) -> None:
     with calibrator.timed("m", 512) as call:
         assert_type(call, TimedCall)
         call.completion_tokens = 5
+    with calibrator.timed() as call, call.stream([b"{}"]) as chunks:
+        call.answer = {"model": "m"}
+        assert_type(list(chunks), list[bytes])
+        call.anser = {}  # type: ignore[attr-defined]
+    calibrator.timed("m", on_error="ignore")  # type: ignore[arg-type]
+    assert_type(calibrator.skipped["failed"], int)
     stats = calibrator.get_stats("m")
     assert_type(stats, ModelStats)
     assert_type(stats["confidence"], float)
     stats["confidnce"]  # type: ignore[typeddict-item]
+
+
+def decorate(calibrator: AdaptiveCalibrator) -> None:
+    @calibrator.timed("m", on_error="raise")
+    def chat(prompt: str, *, loud: bool = False) -> bytes:
+        return prompt.upper().encode() if loud else prompt.encode()
+
+    @calibrator.timed("m")
+    async def chat_later(prompt: str) -> bytes:
+        async with calibrator.timed("inner") as call:
+            assert_type(call, TimedCall)
+            async for chunk in call.stream(chunks_of(prompt)):
+                assert_type(chunk, str)
+        return prompt.encode()
+
+    @calibrator.timed("m")
+    async def chunks_of(prompt: str) -> AsyncIterator[str]:
+        yield prompt
+
+    @calibrator.timed("m")
+    def letters_of(prompt: str) -> Iterator[str]:
+        yield from prompt
+
+    assert_type(chat("p", loud=True), bytes)
+    chat(5)  # type: ignore[arg-type]
+    chat("p", lud=True)  # type: ignore[call-arg]
+    later: Coroutine[Any, Any, bytes] = chat_later("p")
+    later.close()
+    assert_type(chunks_of("p"), AsyncIterator[str])
+    assert_type(letters_of("p"), Iterator[str])
 
 
 def set_up(kind: ImportKind, rule: RuleName, durability: Durability) -> None:

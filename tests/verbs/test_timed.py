@@ -47,7 +47,7 @@ def test_completion_tokens_of_0_are_set(calibrator):
 def test_completion_tokens_that_were_not_set_are_an_error_and_nothing_is_recorded(calibrator):
     with (
         pytest.raises(CompletionTokensMissingError, match=r"'m' was not recorded.*set them ins"),
-        calibrator.timed("m", 1),
+        calibrator.timed("m", 1, on_error="raise"),
     ):
         pass
     assert calibrator.heads() == []
@@ -73,7 +73,7 @@ def test_an_exception_inside_wins_over_completion_tokens_that_were_not_set(calib
 @pytest.mark.parametrize("tokens", [-1, 1.5, True, "1", 2**31])
 def test_wrong_completion_tokens_are_refused_and_nothing_is_recorded(calibrator, tokens):
     refusal = pytest.raises(InvalidInputError, match="completion_tokens")
-    with refusal, calibrator.timed("m", 1) as call:
+    with refusal, calibrator.timed("m", 1, on_error="raise") as call:
         call.completion_tokens = tokens
     assert calibrator.heads() == []
 
@@ -98,7 +98,8 @@ def test_blocks_may_lie_inside_each_other(calibrator):
 
 def test_an_inner_block_that_fails_leaves_the_outer_one(calibrator):
     with calibrator.timed("outer", 1) as outer:
-        with pytest.raises(CompletionTokensMissingError), calibrator.timed("inner", 2):
+        inner = calibrator.timed("inner", 2, on_error="raise")
+        with pytest.raises(CompletionTokensMissingError), inner:
             pass
         outer.completion_tokens = 4
     assert [call.model for call in calibrator.calls()] == ["outer"]
@@ -107,7 +108,8 @@ def test_an_inner_block_that_fails_leaves_the_outer_one(calibrator):
 def test_a_request_id_known_with_other_milliseconds_is_a_conflict(calibrator, ledger_path):
     calibrator.record("m", 1, 2.0, completion_tokens=3, request_id="r")
     rows = dump(ledger_path)
-    with pytest.raises(RequestConflictError), calibrator.timed("m", 1) as call:
+    timed = calibrator.timed("m", 1, on_error="raise")
+    with pytest.raises(RequestConflictError), timed as call:
         call.completion_tokens, call.request_id = 3, "r"
     assert dump(ledger_path) == rows
     assert call.error_ms is None
@@ -116,11 +118,13 @@ def test_a_request_id_known_with_other_milliseconds_is_a_conflict(calibrator, le
 def test_the_measurement_of_a_call_that_was_not_recorded_is_kept(calibrator):
     calibrator.record("m", 1, 1.7e308)
     calibrator.recalibrate(1.0)
-    with pytest.raises(NotFiniteError), calibrator.timed("m", 1000) as call:
+    timed = calibrator.timed("m", 1000, on_error="raise")
+    with pytest.raises(NotFiniteError), timed as call:
         call.completion_tokens = 0
     assert call.actual_ms > 0.0
     assert call.error_ms is None
-    with pytest.raises(CompletionTokensMissingError), calibrator.timed("m", 1) as call:
+    timed = calibrator.timed("m", 1, on_error="raise")
+    with pytest.raises(CompletionTokensMissingError), timed as call:
         pass
     assert call.actual_ms > 0.0
 

@@ -1,0 +1,50 @@
+"""Why a call ended without an answer, told from the exception that ended it.
+
+Clients have classes of their own, which need not be installed: their names tell.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from calibration_ledger.core.answers.values import Reason
+
+_CAUSES_MAX = 8
+"""Clients wrap the exceptions of their transports, and frameworks those of clients."""
+
+
+def reason_of(error: BaseException) -> Reason:
+    """Why the call that this exception ended cannot be learnt from.
+
+    `timeout` for `TimeoutError`, and for every class that says so by its name, be it that of a
+    cause (`httpx.ReadTimeout`, `openai.APITimeoutError`, `requests.Timeout`, gRPC's
+    `DeadlineExceeded`). A time-out that the provider's gateway tells of is its answer: `failed`.
+    """
+    if isinstance(error, GeneratorExit):
+        return "left early"
+    # Ctrl-C, the end of the program, and what asyncio and trio cancel tasks with are no Exceptions.
+    if not isinstance(error, Exception) or "CancelledError" in _names(error):
+        return "cancelled"
+    if any(_is_timeout(name) for one in _with_causes(error) for name in _names(one)):
+        return "timeout"
+    return "failed"
+
+
+def _is_timeout(name: str) -> bool:
+    return ("Timeout" in name and "Gateway" not in name) or name == "DeadlineExceeded"
+
+
+def _names(error: BaseException) -> Iterator[str]:
+    return (kind.__name__ for kind in type(error).__mro__)
+
+
+def _with_causes(error: BaseException) -> Iterator[BaseException]:
+    one: BaseException | None = error
+    for _ in range(_CAUSES_MAX):
+        if one is None:
+            return
+        yield one
+        one = one.__cause__
