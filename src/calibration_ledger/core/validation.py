@@ -161,6 +161,8 @@ def check_new_model(value: object) -> str:
     before they were refused; whatever reads takes them, with `check_model`.
     """
     model = check_model(value)
+    if model.isascii() and model.isprintable() and " " not in (model[0], model[-1]):
+        return model  # so are nearly all, and `record` has no time for more
     if (blank := edge_blank(model)) is not None:
         raise InvalidInputError(
             f"model must not begin or end with a blank (U+{ord(blank):04X}), as {shown(model)} "
