@@ -59,7 +59,7 @@ PURE = {"_version", "errors", "rules", "core", "formats", "fast"}
 """The folders and modules that know no database and no command line."""
 
 DATABASE = {"sqlalchemy", "alembic", "sqlite3", "psycopg"}
-FRAMEWORKS = {"litellm"}
+FRAMEWORKS = {"litellm", "opentelemetry"}
 """What programs call models with; each is an extra."""
 
 HISTORY = ("models", "calls", "call_details", "adjustments", "settings")
