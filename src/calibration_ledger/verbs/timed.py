@@ -19,8 +19,13 @@ from functools import partial, wraps
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
-from calibration_ledger.core.answers import Answer, AnswerReader, Unlearnable, read_answer
-from calibration_ledger.core.answers.values import unlearnable
+from calibration_ledger.core.answers import (
+    Answer,
+    AnswerReader,
+    Unlearnable,
+    read_answer,
+    unlearnable,
+)
 from calibration_ledger.core.failures import reason_of
 from calibration_ledger.core.validation import check_new_model, check_tokens
 from calibration_ledger.core.values import Call

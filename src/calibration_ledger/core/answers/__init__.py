@@ -16,7 +16,13 @@ from __future__ import annotations
 
 from calibration_ledger.core.answers.reader import AnswerReader, from_answer, read_answer
 from calibration_ledger.core.answers.request import Request, read_request
-from calibration_ledger.core.answers.values import Answer, Reason, Unlearnable, call_of
+from calibration_ledger.core.answers.values import (
+    Answer,
+    Reason,
+    Unlearnable,
+    call_of,
+    unlearnable,
+)
 
 __all__ = [
     "Answer",
@@ -28,4 +34,5 @@ __all__ = [
     "from_answer",
     "read_answer",
     "read_request",
+    "unlearnable",
 ]

@@ -13,22 +13,27 @@ from calibration_ledger.core.validation import MODEL_LENGTH_MAX, TOKENS_LIMIT
 
 
 def part(holder: object, name: str) -> Any:
-    """A field of a mapping or an attribute of an object; None where there is none.
-
-    A 0 that a client fills in for a field that the provider left out is none.
-    """
+    """A field of a mapping or an attribute of an object; None where there is none."""
     if type(holder) is dict:
         return holder.get(name)
     if holder is None or isinstance(holder, str | int | float | bytes):
         return None
-    if isinstance(holder, Mapping):
-        return holder.get(name)
-    value = getattr(holder, name, None)
-    if type(value) is int and not value:
-        given = getattr(holder, "model_fields_set", None)  # pydantic's
-        if isinstance(given, set) and name not in given:
-            return None
-    return value
+    if hasattr(type(holder), "__pydantic_fields__") and name[:1] != "_":
+        return _pydantic_part(holder, name)
+    return holder.get(name) if isinstance(holder, Mapping) else getattr(holder, name, None)
+
+
+def _pydantic_part(holder: Any, name: str) -> Any:
+    """A field of one of pydantic's models. Asking for an attribute that it lacks takes it long.
+
+    A 0 that the client fills in for a count that the provider left out is none.
+    """
+    fields = holder.__dict__
+    if name not in fields:
+        return (getattr(holder, "__pydantic_extra__", None) or {}).get(name)
+    value = fields[name]
+    is_zero = type(value) is int and not value
+    return None if is_zero and name not in holder.__pydantic_fields_set__ else value
 
 
 def first(holder: object, *names: str) -> Any:
