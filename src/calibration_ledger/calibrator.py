@@ -1303,6 +1303,7 @@ class AdaptiveCalibrator:
         try:
             close_all(self._recorders)
         finally:
+            self._timed_calls.end()
             self._ledger.close()
 
     def __enter__(self) -> Self:

@@ -150,7 +150,7 @@ MISSING = {
     "usage": ({"model": "m", "answer": WITHOUT_USAGE}, "unknown tokens", "how many tokens it took"),
     "an end": ({"model": "m", "answer": CHUNKS[:2]}, "incomplete", "the answer has no end"),
     "an answer": ({"model": "m", "answer": object()}, "unreadable", "no shape that is known"),
-    "a whole answer": ({"model": "m", "answer": slowly()}, "unreadable", "no shape that is known"),
+    "a whole answer": ({"model": "m", "answer": slowly()}, "unreadable", "through call.stream"),
     "a number": ({"model": "m", "answer": 5}, "unreadable", "no shape that is known"),
     "a right name": ({"model": "m ", "answer": ANSWER}, "refused", "end with a blank"),
     "right tokens": ({"answer": ANSWER, "prompt_tokens": -1}, "refused", "prompt_tokens must"),
@@ -607,12 +607,34 @@ def test_a_task_that_is_cancelled_while_it_records_loses_no_call(ledger_path):
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
-            other.execute("ROLLBACK")
 
         with held(ledger_path) as other:
             asyncio.run(main(other))
-        assert len(list(calibrator.calls())) == 2
-        assert calibrator.skipped == {}
+            other.execute("ROLLBACK")
+    assert calibrator.skipped == {}
+    with AdaptiveCalibrator(ledger_path) as again:
+        assert len(list(again.calls())) == 2
+        assert again.audit() == []
+
+
+def test_a_ledger_that_is_locked_leaves_the_loops_own_threads_to_the_program(ledger_path):
+    with AdaptiveCalibrator(ledger_path) as calibrator:
+        calibrator.record("m", 1, 2.0)
+
+        async def main(other):
+            tasks = [asyncio.create_task(asked(calibrator)) for _ in range(40)]
+            await asyncio.sleep(0.05)
+            start = time.perf_counter()
+            await asyncio.to_thread(time.sleep, 0)
+            waited_s = time.perf_counter() - start
+            other.execute("ROLLBACK")
+            await asyncio.gather(*tasks)
+            return waited_s
+
+        with held(ledger_path) as other:
+            assert asyncio.run(main(other)) < 0.5
+        assert len(list(calibrator.calls())) == 41
+        assert calibrator.audit() == []
 
 
 def test_a_loop_that_is_not_asyncios_records_too(calibrator):

@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial, wraps
+from threading import Thread
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
@@ -367,7 +368,13 @@ class Block(TimedCall):
         elif isinstance(said, Unlearnable) and (
             said.reason in _FINAL or None in (model, prompt_tokens, completion_tokens)
         ):
-            raise unlearnable(said.reason)
+            error = unlearnable(said.reason)
+            if hasattr(self.answer, "__next__") or hasattr(self.answer, "__anext__"):
+                error.advice = (
+                    "this is a stream: pass it through call.stream(), or decorate a generator that "
+                    "yields its chunks"
+                )
+            raise error
         if model is None or prompt_tokens is None or completion_tokens is None:
             raise _incomplete(model, prompt_tokens)
         return Call(
@@ -421,7 +428,7 @@ def _incomplete(model: str | None, prompt_tokens: int | None) -> CallIncompleteE
 class TimedCalls:
     """The way of timed calls into the ledger, and the counts of those that did not get there."""
 
-    __slots__ = ("_ledger", "_skipped", "_write", "complaints")
+    __slots__ = ("_ledger", "_skipped", "_threads", "_write", "complaints")
 
     def __init__(
         self,
@@ -432,6 +439,7 @@ class TimedCalls:
         self._ledger = ledger
         self._write = write
         self._skipped: dict[str, Count] = {}
+        self._threads: set[Thread] = set()
         self.complaints = Complaints("warn")
 
     @property
@@ -463,6 +471,30 @@ class TimedCalls:
             recent = Recent(model, (new,), (seq,), least_ms)
             doubts += doubts_of(self._ledger, [recent], {model} if is_new else (), now_us())
         return doubts
+
+    def start(self, record: Callable[[], None]) -> bool:
+        """Record in a thread of its own; False if there cannot be another."""
+
+        def run() -> None:
+            try:
+                record()
+            finally:
+                self._threads.discard(thread)
+
+        thread = Thread(target=run, name="calibration-ledger timed")
+        self._threads.add(thread)
+        try:
+            thread.start()
+        except RuntimeError:
+            self._threads.discard(thread)
+            return False
+        return True
+
+    def end(self) -> None:
+        """Wait for what is recorded in threads; their tasks may be cancelled and gone."""
+        for thread in list(self._threads):
+            with suppress(RuntimeError):  # it is this one, or has not started
+                thread.join()
 
 
 # -- timed ----------------------------------------------------------------------------------
@@ -531,7 +563,7 @@ class Timed:
         if block is None:
             return
         # What is being closed must not wait any more.
-        wait = None if isinstance(error, GeneratorExit) else _in_thread(self._calls.record, block)
+        wait = None if isinstance(error, GeneratorExit) else _in_thread(self._calls, block)
         told = self._calls.record(block) if wait is None else await wait
         self._tell(told, error)
 
@@ -649,17 +681,30 @@ _SHARED = (
 )
 
 
-def _in_thread(
-    record: Callable[[Block], list[Exception]], block: Block
-) -> Awaitable[list[Exception]] | None:
-    """Record in a thread, also if the task is cancelled meanwhile; None: there is no thread."""
+def _in_thread(calls: TimedCalls, block: Block) -> Awaitable[list[Exception]] | None:
+    """Record in a thread, to the end also if the task is cancelled; None: there is no thread.
+
+    Not in one of the loop's own: while a ledger is locked, they would all wait for it, and whatever
+    else the program wants of them, such as the addresses of hosts, would wait, too.
+    """
     import asyncio
 
     try:
         loop = asyncio.get_running_loop()
-        return asyncio.shield(loop.run_in_executor(None, record, block))
-    except RuntimeError:  # the loop is another's (trio's), or is ending
+    except RuntimeError:  # it is another's, such as trio's
         return None
+    done: asyncio.Future[list[Exception]] = loop.create_future()
+
+    def settle(told: list[Exception]) -> None:
+        if not done.done():
+            done.set_result(told)
+
+    def record() -> None:
+        told = calls.record(block)
+        with suppress(RuntimeError):  # the loop is over, and nobody waits
+            loop.call_soon_threadsafe(settle, told)
+
+    return done if calls.start(record) else None
 
 
 def _level_outside() -> int:
