@@ -384,6 +384,33 @@ WHOLE = {
         {**CHAT, "usage": {"prompt_tokens": 20, "completion_tokens": 198, "total_tokens": 623}},
         Answer("openai.chat", None, CHAT["model"], 20, 603),
     ),
+    "inspect_ai": (
+        {
+            "model": "claude-next",
+            "choices": [{"message": {"role": "assistant", "content": "a"}, "stop_reason": "stop"}],
+            "usage": {
+                "input_tokens": 10,
+                "output_tokens": 7,
+                "total_tokens": 107,
+                "input_tokens_cache_read": 60,
+                "input_tokens_cache_write": 30,
+                "reasoning_tokens": 2,
+            },
+        },
+        Answer("openai.chat", None, "claude-next", 100, 7, 60, 2),
+    ),
+    "a total with the cache": (
+        {
+            **CHAT,
+            "usage": {
+                "prompt_tokens": 90,
+                "completion_tokens": 20,
+                "total_tokens": 174,
+                "prompt_tokens_details": {"cached_tokens": 64},
+            },
+        },
+        replace(READ_CHAT, reasoning_tokens=None),
+    ),
     "langchain": (LANGCHAIN, replace(READ_CHAT, api="langchain")),
     "a count of 12.0": (
         {**CHAT, "usage": {"prompt_tokens": 90.0, "completion_tokens": 20}},
@@ -533,6 +560,12 @@ def test_the_events_of_a_stream_are_read_one_by_one(events, expected):
         assert reader.result() == expected
         assert read_answer([kind(event) for event in events]) == expected
         assert read_answer(tuple(kind(event) for event in events)) == expected
+
+
+def test_an_event_of_a_kind_that_nobody_knows_is_passed_over():
+    for odd in ({"unheard": "of"}, {"data": []}, {"message": "hello"}, {"type": "new.kind"}, 7, []):
+        assert read_answer([*CHUNKS[:2], odd, *CHUNKS[2:]]) == READ_CHAT
+        assert read_answer(sse(*CHUNKS[:1], odd, *CHUNKS[1:])) == READ_CHAT
 
 
 def test_comments_ids_and_data_of_several_lines_are_part_of_a_stream():
@@ -768,7 +801,9 @@ def test_an_event_of_more_than_1_mib_is_too_long():
     reader = AnswerReader()
     for _ in range(40):
         reader.feed(b"a" * 65_536)
-    assert len(reader._rest) <= EVENT_BYTES_MAX + 65_536
+    for _ in range(40):
+        reader.feed(b"data:\n" * 65_536)
+    assert len(reader._rest) + len(reader._data) <= EVENT_BYTES_MAX
 
 
 def test_a_long_stream_of_short_events_is_not_too_long():

@@ -43,8 +43,10 @@ TELLING: dict[str | None, tuple[bytes, ...]] = {
     "llama.cpp": (b'"stop"', b'"timings"', b'"error"'),
     "gemini": (b'"usageMetadata"', b'Reason"', b'"error"'),
 }
-"""What an event says that is more than text, by its API. No text that a model writes looks like it,
-for JSON escapes the quotes in a text."""
+"""What an event says that is more than text, by its API.
+
+Hardly a text looks like it, for JSON escapes the quotes in it; one that does costs a look.
+"""
 
 SILENT = re.compile(rb'\w*"\s*:\s*(?:null|false)\b')
 """What comes behind a name that says nothing."""
@@ -61,7 +63,6 @@ class AnswerReader:
     """
 
     __slots__ = (
-        "_after_cr",
         "_data",
         "_is_document",
         "_rest",
@@ -75,7 +76,7 @@ class AnswerReader:
         self.asked_model = model_name(asked_model)
         self._seen = Seen()
         self._rest = bytearray()
-        self._data: list[bytes] = []
+        self._data = bytearray()
         self._is_document = False
         self._unreadable: Reason | None = None
 
@@ -166,7 +167,7 @@ class AnswerReader:
     # -- raw bytes --------------------------------------------------------------------------
 
     def _check_length(self) -> None:
-        if len(self._rest) + sum(map(len, self._data)) > EVENT_BYTES_MAX:
+        if len(self._rest) + len(self._data) > EVENT_BYTES_MAX:
             self._unreadable = "too long"
             self._rest.clear()
             self._data.clear()
@@ -174,7 +175,7 @@ class AnswerReader:
     def _line(self, line: bytes) -> bool:
         """One line. False where a JSON text begins that goes on in the next one."""
         if line[:5] == b"data:":
-            self._data.append(line[5:])
+            self._data += line[5:] + b"\n"
         elif not line or line == b"\r":
             self._event()
         elif line[:1] not in b":ei":
@@ -187,7 +188,7 @@ class AnswerReader:
         """A line that no stream of events has: JSON, or something else."""
         line = line.removeprefix(BOM).lstrip()
         if line[:5] == b"data:":
-            self._data.append(line[5:])
+            self._data += line[5:] + b"\n"
         elif line[:1] in (b"{", b"["):
             return self._json(line) or self._seen.api is not None
         elif line and line[:6] != b"retry:":
@@ -197,7 +198,7 @@ class AnswerReader:
     def _event(self) -> None:
         """The end of a server-sent event."""
         if self._data:
-            data = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
+            data = bytes(self._data)
             self._data.clear()
             self._json(data)
 

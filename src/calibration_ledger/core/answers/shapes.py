@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 WRAPPERS = ("data", "chunk", "response", "message")
 """Where clients and gateways put an answer or an event into one of their own."""
 
+NO_EVENTS = (str, bytes, int, float, list, tuple, type(None))
+
 ANTHROPIC_EVENTS = {
     "message_start",
     "message_delta",
@@ -172,8 +174,10 @@ def _other(seen: Seen, event: object, depth: int) -> bool:
     """What wraps an event, what is no completion, and errors of the plainest kind."""
     for name in WRAPPERS:
         inner = part(event, name)
-        if depth and inner is not None and not isinstance(inner, str | bytes | list | tuple):
-            return note(seen, inner, depth - 1)
+        if depth and not isinstance(inner, NO_EVENTS) and note(seen, inner, depth - 1):
+            return True
+    if seen.api is not None:  # an event in the middle of a stream, of a kind that says nothing
+        return False
     if _is_not_a_completion(event):
         seen.reason = "not a completion"
     elif part(event, "detail") or isinstance(part(event, "message"), str):  # FastAPI's, Mistral's

@@ -28,6 +28,9 @@ NAMES = (
     "output_tokens_details",
     "cache_read_input_tokens",
     "cache_creation_input_tokens",
+    "input_tokens_cache_read",
+    "input_tokens_cache_write",
+    "reasoning_tokens",
     "cache_read_tokens",
     "details",
 )
@@ -42,6 +45,14 @@ GEMINI_NAMES = {
     "totalTokenCount": "total_token_count",
 }
 """Names in Gemini's JSON, and in its client."""
+
+APART = (
+    "cache_read_input_tokens",
+    "cache_creation_input_tokens",
+    "input_tokens_cache_read",
+    "input_tokens_cache_write",
+)
+"""Tokens of the prompt that are not in its count."""
 
 ALL_NAMES = (*NAMES, *GEMINI_NAMES, *GEMINI_NAMES.values())
 
@@ -100,16 +111,15 @@ def merge(known: dict[str, Any], block: object) -> None:
 def counts_of(usage: dict[str, Any]) -> Counts:
     """The tokens of merged usage blocks. Each family of APIs has names of its own."""
     if "prompt_tokens" in usage or "completion_tokens" in usage:
-        return _openai(usage)
+        return _with_hidden(_openai(usage), usage.get("total_tokens"))
     if "input_tokens" in usage or "output_tokens" in usage:
-        return _responses_or_anthropic(usage)
+        return _with_hidden(_responses_or_anthropic(usage), usage.get("total_tokens"))
     return _gemini(usage)
 
 
 def _openai(usage: dict[str, Any]) -> Counts:
     prompt, completion = count(usage.get("prompt_tokens")), count(usage.get("completion_tokens"))
     reasoning = count(part(usage.get("completion_tokens_details"), "reasoning_tokens"))
-    completion = _with_reasoning(prompt, completion, reasoning, usage.get("total_tokens"))
     cached = first(usage.get("prompt_tokens_details"), "cached_tokens")
     if cached is None:
         cached = first(usage, "prompt_cache_hit_tokens", "cached_tokens")
@@ -118,29 +128,26 @@ def _openai(usage: dict[str, Any]) -> Counts:
     return Counts(prompt, completion, count(cached), reasoning)
 
 
-def _with_reasoning(
-    prompt: int | None, completion: int | None, reasoning: int | None, total_tokens: object
-) -> int | None:
-    """The completion tokens, hidden reasoning included.
+def _with_hidden(counts: Counts, total_tokens: object) -> Counts:
+    """The same with the hidden reasoning among the completion tokens.
 
     xAI, and Gemini behind OpenAI's shape, count it beside the completion, and Gemini does not even
-    say how much it is: only the total tells.
+    say how much it is: only the total tells. Where a cache is told of, the rest may be that.
     """
     every = count(total_tokens)
-    if every is None or prompt is None or completion is None:
-        return completion
-    beside = every - prompt - completion
-    return completion + beside if beside > 0 and reasoning in (None, beside) else completion
+    if every is None or counts.prompt is None or counts.completion is None:
+        return counts
+    beside = every - counts.prompt - counts.completion
+    is_hidden = counts.reasoning == beside or (counts.reasoning is None and not counts.cached)
+    if beside > 0 and is_hidden:
+        return counts._replace(completion=counts.completion + beside)
+    return counts
 
 
 def _responses_or_anthropic(usage: dict[str, Any]) -> Counts:
-    # Only Anthropic has the names that are added here, and counts the cache apart.
-    prompt = total(
-        usage.get("input_tokens"),
-        usage.get("cache_read_input_tokens"),
-        usage.get("cache_creation_input_tokens"),
-    )
-    cached = first(usage, "cache_read_input_tokens")
+    # Who has these names counts the cache apart: Anthropic, and inspect_ai.
+    prompt = total(usage.get("input_tokens"), *(usage.get(name) for name in APART))
+    cached = first(usage, "cache_read_input_tokens", "input_tokens_cache_read")
     if cached is None:
         cached = first(usage.get("input_tokens_details"), "cached_tokens")
     if cached is None:
@@ -148,10 +155,9 @@ def _responses_or_anthropic(usage: dict[str, Any]) -> Counts:
     reasoning = first(usage.get("output_tokens_details"), "reasoning_tokens", "thinking_tokens")
     if reasoning is None:
         reasoning = first(usage.get("details"), "reasoning_tokens")
-    reasoning = count(reasoning)
-    completion = count(usage.get("output_tokens"))
-    completion = _with_reasoning(prompt, completion, reasoning, usage.get("total_tokens"))
-    return Counts(prompt, completion, count(cached), reasoning)
+    if reasoning is None:
+        reasoning = usage.get("reasoning_tokens")  # inspect_ai's
+    return Counts(prompt, count(usage.get("output_tokens")), count(cached), count(reasoning))
 
 
 def _gemini(usage: dict[str, Any]) -> Counts:
