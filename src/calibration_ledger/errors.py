@@ -177,7 +177,8 @@ class UnlearnableAnswerError(InvalidInputError):
     """An answer of a model cannot be learnt from. Nothing was recorded.
 
     Attributes:
-        reason: why, in words that can be counted, such as `unknown tokens`; see `Reason`.
+        reason: why, in words that can be counted, such as `unknown tokens`; the page of the
+            library lists them.
     """
 
     stayed = "nothing was recorded"

@@ -351,6 +351,10 @@ WHOLE = {
         READ_TIMINGS,
     ),
     "llama.cpp chat, timings alone": ({**CHAT, "usage": None, "timings": TIMINGS}, READ_TIMINGS),
+    "llama.cpp chat, zeros for usage": (
+        {**CHAT, "usage": {"prompt_tokens": 0, "completion_tokens": 0}, "timings": TIMINGS},
+        READ_TIMINGS,
+    ),
     "llama.cpp before cache_n": (
         {**LLAMACPP, "timings": without(TIMINGS, "cache_n")},
         replace(READ_LLAMACPP, cached_tokens=None),

@@ -114,7 +114,9 @@ class Seen:
 
     def all_counts(self) -> Counts:
         """The tokens, from the usage first."""
-        return counts_of(self.usage).filled(self.counts)
+        said = counts_of(self.usage)
+        is_told = said.prompt or said.completion  # zeros alone stand for unknown
+        return said.filled(self.counts) if is_told else self.counts
 
     def all_times(self) -> Times:
         """The provider's own times, from the usage first."""
