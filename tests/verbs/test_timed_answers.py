@@ -22,6 +22,7 @@ from calibration_ledger import (
     UnlearnableAnswerError,
 )
 from calibration_ledger.core.failures import reason_of
+from support.programs import ran
 from support.threads import together
 
 ANSWER = {
@@ -272,6 +273,34 @@ async def asked(calibrator):
     async with calibrator.timed("m") as call:
         call.answer = ANSWER
     return call.answer
+
+
+FULL = """
+import resource, signal, sys
+from calibration_ledger import AdaptiveCalibrator
+
+answer = {"model": "m", "choices": [{"finish_reason": "stop"}],
+          "usage": {"prompt_tokens": 1, "completion_tokens": 2}}
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+with AdaptiveCalibrator(sys.argv[1]) as calibrator:
+    calibrator.record("m", 1, 2.0)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    for _ in range(2):
+        with calibrator.timed("m") as call:
+            call.answer = answer
+    print(call.answer is answer, dict(calibrator.skipped))
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert len(list(calibrator.calls())) == 1
+    assert calibrator.audit() == []
+"""
+
+
+@pytest.mark.parametrize("flags", [(), ("-W", "error")])
+def test_a_disk_that_is_full_never_reaches_the_program(ledger_path, flags):
+    done = ran(FULL, ledger_path, flags=flags)
+    assert (done.returncode, done.stdout) == (0, "True {'ledger failed': 2}\n"), done.stderr
+    assert done.stderr.count("NotRecordedWarning") == (0 if flags else 1)
 
 
 def test_a_closed_calibrator_never_reaches_the_program(ledger_path):

@@ -69,60 +69,52 @@ _FINAL = {"failed", "timeout", "cancelled", "cache hit", "not a completion", "do
 # -- a stream that is passed through --------------------------------------------------------
 
 
-class TimedStream(Generic[Chunk]):
-    """A stream of an answer, passed through: what comes out is what went in, and is measured.
+class StreamReading:
+    """What is known of a stream that passes through.
 
-    It iterates, sync or async, as the stream does that it was made of. As a context manager it
-    enters and leaves that one, or closes it at the end. Whatever else is asked of it, that one
-    answers.
+    Attributes:
+        first_at: when the first token came.
+        last_at: when the stream ended, or else when its last chunk came; None if none did.
+        is_over: whether it was read to its end, or broke.
+        error: what broke it.
     """
 
-    __slots__ = (
-        "_chunks",
-        "_error",
-        "_first_at",
-        "_is_over",
-        "_iterator",
-        "_last_at",
-        "_manager",
-        "_reader",
-    )
+    __slots__ = ("_reader", "error", "first_at", "is_over", "last_at")
 
-    def __init__(
-        self, chunks: Iterable[Chunk] | AsyncIterable[Chunk], asked_model: str | None
-    ) -> None:
-        """Take nothing out of the stream yet."""
-        self._chunks: Any = chunks
-        self._manager: Any = None
-        self._iterator: Any = None
+    def __init__(self, asked_model: str | None) -> None:
+        """Begin before the first chunk."""
         self._reader = AnswerReader(asked_model)
-        self._first_at: float | None = None
-        self._last_at: float | None = None
-        self._is_over = False
-        self._error: BaseException | None = None
+        self.first_at: float | None = None
+        self.last_at: float | None = None
+        self.is_over = False
+        self.error: BaseException | None = None
 
-    # -- what is known at the end ---------------------------------------------------------------
+    def see(self, chunk: object) -> None:
+        """Read a chunk that has just come."""
+        self.last_at = time.perf_counter()
+        if isinstance(chunk, bytes | bytearray):  # of a body, cut anywhere
+            self._reader.feed(bytes(chunk))
+        else:
+            self._reader.add(chunk)
+        if self.first_at is None and self._reader.has_content:
+            self.first_at = self.last_at
 
-    @property
-    def ended_at(self) -> float | None:
-        """When the stream ended, or its last chunk came; None if none did."""
-        return self._last_at
-
-    @property
-    def first_at(self) -> float | None:
-        """When the first token came."""
-        return self._first_at
+    def end(self, error: BaseException | None = None) -> None:
+        """The stream is over, or broken."""
+        self.last_at = time.perf_counter()
+        self.is_over = True
+        self.error = error
 
     @property
     def is_complete(self) -> bool:
         """Whether the provider said that the answer ended."""
-        return self._error is None and self._reader.is_complete
+        return self.error is None and self._reader.is_complete
 
     def broken_by(self) -> Reason | None:
         """Why the answer did not come to its end, if that was not the provider's doing alone."""
-        if self._error is not None:
-            return reason_of(self._error)
-        return None if self._is_over or self._reader.is_complete else "left early"
+        if self.error is not None:
+            return reason_of(self.error)
+        return None if self.is_over or self._reader.is_complete else "left early"
 
     def result(self) -> Answer | Unlearnable:
         """What the stream said, or why it cannot be learnt from."""
@@ -132,44 +124,49 @@ class TimedStream(Generic[Chunk]):
             return found
         return Unlearnable(broken_by, found.asked_model, found.answered_model)
 
-    # -- passing through ------------------------------------------------------------------------
 
-    def _see(self, chunk: Chunk) -> Chunk:
-        self._last_at = time.perf_counter()
-        if isinstance(chunk, bytes | bytearray):  # of a body, cut anywhere
-            self._reader.feed(bytes(chunk))
-        else:
-            self._reader.add(chunk)
-        if self._first_at is None and self._reader.has_content:
-            self._first_at = self._last_at
-        return chunk
+class TimedStream(Generic[Chunk]):
+    """A stream of an answer, passed through: what comes out is what went in, and is measured.
 
-    def _end(self, error: BaseException | None = None) -> None:
-        self._last_at = time.perf_counter()
-        self._is_over = True
-        self._error = error
+    It iterates, sync or async, as the stream does that it was made of. As a context manager it
+    enters and leaves that one, or closes it at the end. Whatever else is asked of it, that one
+    answers.
+    """
+
+    __slots__ = ("_chunks", "_iterator", "_manager", "_reading")
+
+    def __init__(
+        self, chunks: Iterable[Chunk] | AsyncIterable[Chunk], reading: StreamReading
+    ) -> None:
+        """Take nothing out of the stream yet."""
+        self._chunks: Any = chunks
+        self._manager: Any = None
+        self._iterator: Any = None
+        self._reading = reading
 
     def _step(self, step: Callable[..., Chunk], *given: Any) -> Chunk:
         try:
             chunk = step(*given)
         except StopIteration:
-            self._end()
+            self._reading.end()
             raise
         except BaseException as error:
-            self._end(error)
+            self._reading.end(error)
             raise
-        return self._see(chunk)
+        self._reading.see(chunk)
+        return chunk
 
     async def _async_step(self, step: Callable[..., Any], *given: Any) -> Chunk:
         try:
             chunk: Chunk = await step(*given)
         except StopAsyncIteration:
-            self._end()
+            self._reading.end()
             raise
         except BaseException as error:
-            self._end(error)
+            self._reading.end(error)
             raise
-        return self._see(chunk)
+        self._reading.see(chunk)
+        return chunk
 
     def __iter__(self) -> Iterator[Chunk]:
         """The chunks."""
@@ -296,7 +293,7 @@ class TimedCall:
     answer: object = None
     actual_ms: float | None = None
     error_ms: float | None = None
-    _stream: TimedStream[Any] | None = field(default=None, init=False, repr=False)
+    _stream: StreamReading | None = field(default=None, init=False, repr=False)
 
     def stream(self, chunks: Iterable[Chunk] | AsyncIterable[Chunk]) -> TimedStream[Chunk]:
         """Pass the stream of the answer through, and read it on the way.
@@ -304,8 +301,8 @@ class TimedCall:
         In `for chunk in call.stream(chunks)`, or `async for`, the chunks are those of `chunks`.
         The time ends with the stream; `details` get the time to the first token, `ttft_ms`.
         """
-        self._stream = TimedStream(chunks, self.model)
-        return self._stream
+        self._stream = StreamReading(self.model)
+        return TimedStream(chunks, self._stream)
 
 
 @dataclass(slots=True)
@@ -327,12 +324,12 @@ class Block(TimedCall):
         return self._stream is not None and self._stream.is_complete
 
     def broken_by(self) -> Reason | None:
-        """See `TimedStream.broken_by`."""
+        """See `StreamReading.broken_by`."""
         return None if self._stream is None else self._stream.broken_by()
 
     def end(self) -> None:
         """Set how long it took."""
-        end = None if self._stream is None else self._stream.ended_at
+        end = None if self._stream is None else self._stream.last_at
         end = time.perf_counter() if end is None else end
         self.actual_ms = (end - self.start) * 1000.0
 
@@ -356,13 +353,12 @@ class Block(TimedCall):
         said = self._said()
         model, prompt_tokens = self.model, self.prompt_tokens
         completion_tokens = self.completion_tokens
-        if isinstance(said, Answer):
+        if said is not None:
             model = model or said.asked_model or said.answered_model
+        if isinstance(said, Answer):
             prompt_tokens = said.prompt_tokens if prompt_tokens is None else prompt_tokens
             if completion_tokens is None:
                 completion_tokens = said.completion_tokens
-        elif said is not None:
-            model = model or said.asked_model or said.answered_model
         if self.outcome != "ok":
             completion_tokens = completion_tokens or 0
         elif isinstance(said, Unlearnable) and (
