@@ -521,6 +521,79 @@ def test_a_whole_answer_is_read_from_whatever_holds_it(answer, expected):
     assert asked.details()["answered_model"] == expected.answered_model
 
 
+def langchain_chunk(content, usage=None, **about):
+    chunk = {"type": "AIMessageChunk", "content": content, "response_metadata": about}
+    return {**chunk, "usage_metadata": usage}
+
+
+def test_the_usage_of_langchains_chunks_is_summed():
+    """It is for LangChain's own sum: Anthropic's input comes first, and its output last."""
+    start = {
+        "input_tokens": 100,
+        "output_tokens": 0,
+        "input_token_details": {"cache_read": 60},
+        "output_token_details": {"reasoning": 1},
+    }
+    end = {
+        "input_tokens": 0,
+        "output_tokens": 7,
+        "input_token_details": {"cache_read": 0},
+        "output_token_details": {"reasoning": 1},
+    }
+    chunks = [
+        langchain_chunk("", start, model_name="claude-next"),
+        langchain_chunk("hello"),
+        langchain_chunk("", end, stop_reason="end_turn"),
+    ]
+    expected = Answer("langchain", None, "claude-next", 100, 7, 60, 2)
+    assert read_answer(chunks) == expected
+    assert read_answer(chunks[:2]).reason == "incomplete"
+    last = {**langchain_chunk("", end), "chunk_position": "last"}
+    assert read_answer([*chunks[:2], last]) == expected
+    odd = {**end, "output_tokens": None}
+    assert read_answer([*chunks, langchain_chunk("", odd)]).reason == "unknown tokens"
+
+
+def test_what_wraps_an_answer_is_looked_into():
+    """LangChain's message as a dict and its generation, Mistral's event, and a gateway's."""
+    for wrapped in (
+        {"type": "ai", "data": LANGCHAIN},
+        {"text": "hello", "message": LANGCHAIN},
+    ):
+        assert read_answer(wrapped) == replace(READ_CHAT, api="langchain")
+    assert read_answer([{"data": event} for event in CHUNKS]) == READ_CHAT
+    assert read_answer([{"type": "chunk", "chunk": event} for event in CHUNKS]) == READ_CHAT
+
+
+def test_times_that_langchain_passes_on_are_read():
+    about = {"model": "llama3.2", **without(OLLAMA, "model", "message")}
+    usage = {"input_tokens": 11, "output_tokens": 18, "total_tokens": 29}
+    found = read_answer({**LANGCHAIN, "usage_metadata": usage, "response_metadata": about})
+    assert found == replace(READ_OLLAMA, api="langchain")
+    about = {"model_name": "llama-3.3-70b", "token_usage": GROQ_USAGE, "finish_reason": "stop"}
+    found = read_answer({**LANGCHAIN, "usage_metadata": None, "response_metadata": about})
+    assert found == replace(READ_GROQ, api="langchain")
+
+
+def test_a_response_of_pydantic_ai_is_read():
+    """It fills in zeros for what the provider does not tell."""
+    usage = {"input_tokens": 90, "output_tokens": 20, "cache_read_tokens": 64, "details": {}}
+    response = {
+        "kind": "response",
+        "model_name": "gpt-4o-mini-2024-07-18",
+        "parts": [{"content": "hello"}],
+        "usage": {**usage, "details": {"reasoning_tokens": 12}},
+        "state": "complete",
+    }
+    for holder in (response, objects(response)):
+        assert read_answer(holder) == replace(READ_CHAT, api="pydantic-ai")
+    bare = {**response, "usage": {**usage, "cache_read_tokens": 0}}
+    assert read_answer(bare).cached_tokens is None
+    zeros = {**response, "usage": {"input_tokens": 0, "output_tokens": 0}}
+    assert read_answer(zeros).reason == "unknown tokens"
+    assert read_answer({**response, "state": "incomplete"}).reason == "incomplete"
+
+
 OBJECTS = [name for name in WHOLE if name != "langchain"]
 
 
@@ -975,6 +1048,9 @@ def test_objects_that_fail_or_hold_themselves_are_unreadable():
     odd = (Hostile(), deep, nested, object(), 12, float("nan"), {1: 2}, {"choices": Hostile()})
     for value in (*odd, b"[" * 100_000, "9" * 10_000):
         assert read_answer(value).reason in ("unreadable", "incomplete")
+    reader = AnswerReader()
+    reader.feed(None)
+    assert reader.result().reason == "unreadable"
 
 
 # -- requests -------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ def part(holder: object, name: str) -> Any:
         return holder.get(name)
     if holder is None or isinstance(holder, str | int | float | bytes):
         return None
-    if hasattr(type(holder), "__pydantic_fields__") and name[:1] != "_":
+    if hasattr(type(holder), "model_fields_set") and name[:1] != "_":
         return _pydantic_part(holder, name)
     return holder.get(name) if isinstance(holder, Mapping) else getattr(holder, name, None)
 
@@ -33,7 +33,7 @@ def _pydantic_part(holder: Any, name: str) -> Any:
         return (getattr(holder, "__pydantic_extra__", None) or {}).get(name)
     value = fields[name]
     is_zero = type(value) is int and not value
-    return None if is_zero and name not in holder.__pydantic_fields_set__ else value
+    return None if is_zero and name not in holder.model_fields_set else value
 
 
 def first(holder: object, *names: str) -> Any:
