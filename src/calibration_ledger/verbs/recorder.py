@@ -679,7 +679,7 @@ class Recorder:
 
     @property
     def dropped(self) -> int:
-        """How many calls were lost: the queue was full, or the recorder closed."""
+        """How many calls were lost, because the queue was full or the recorder closed."""
         return self._queue().dropped.value
 
     @property
