@@ -297,7 +297,9 @@ class TestHandlers:
             for n in at_every_moment(handler, calls[outer]):
                 expected += outer == "record"  # the outer call goes on, undisturbed
                 assert calibrator.get_stats("m")["sample_count"] == expected, n
-            assert time.monotonic() - begun < 30  # a single wait for its own thread takes 60
+                # One wait for its own thread takes 60; all moments together may, where it is busy.
+                assert time.monotonic() - begun < 30, n
+                begun = time.monotonic()
             assert answers == {"worked", "refused"}
             assert calibrator.audit() == []
 
