@@ -1046,6 +1046,10 @@ def test_objects_that_fail_or_hold_themselves_are_unreadable():
     for _ in range(5_000):
         nested = [nested]
     odd = (Hostile(), deep, nested, object(), 12, float("nan"), {1: 2}, {"choices": Hostile()})
+    hostile = {**PLAIN, "prompt_tokens_details": Hostile()}
+    assert read_answer({**CHAT, "usage": hostile}).reason == "unreadable"
+    for part in ("usage", "error", "timings", "metrics", "model", "object"):
+        assert isinstance(read_answer({**CHAT, part: Hostile()}), Answer | Unlearnable)
     for value in (*odd, b"[" * 100_000, "9" * 10_000):
         assert read_answer(value).reason in ("unreadable", "incomplete")
     reader = AnswerReader()

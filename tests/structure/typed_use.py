@@ -23,6 +23,7 @@ from calibration_ledger import (
     RuleName,
     SalvageReport,
     TimedCall,
+    from_answer,
 )
 
 
@@ -50,6 +51,8 @@ def use(calibrator: AdaptiveCalibrator) -> None:
         call.anser = {}  # type: ignore[attr-defined]
     calibrator.timed("m", on_error="ignore")  # type: ignore[arg-type]
     assert_type(calibrator.skipped["failed"], int)
+    assert_type(from_answer(b"{}", 3400.0, model="m"), Call)
+    from_answer(b"{}", "m")  # type: ignore[arg-type]
     stats = calibrator.get_stats("m")
     assert_type(stats, ModelStats)
     assert_type(stats["confidence"], float)

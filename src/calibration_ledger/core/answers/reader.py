@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
+    from calibration_ledger.core.answers.usage import Counts
     from calibration_ledger.core.answers.values import Reason
     from calibration_ledger.core.values import Call
 
@@ -133,25 +134,21 @@ class AnswerReader:
             self._unreadable = self._unreadable or "unreadable"
 
     def result(self) -> Answer | Unlearnable:
-        """What was read, or why it cannot be learnt from."""
-        self._flush()
+        """What was read, or why it cannot be learnt from. The body counts as over."""
+        try:
+            self._flush()
+            return self._result()
+        except Exception:  # noqa: BLE001 - see `add`
+            return Unlearnable("unreadable", self.asked_model, self._seen.model)
+
+    def _result(self) -> Answer | Unlearnable:
         seen = self._seen
         counts, times = seen.all_counts(), seen.all_times()
-        reason: Reason | None = seen.reason
-        if reason is None and self._unreadable == "too long":
-            reason = "too long"
-        elif reason is None and seen.api is None:
-            reason = self._unreadable or "incomplete"
-        elif reason is None and not seen.is_complete:
-            reason = "incomplete"
-        elif reason is None and (not counts.prompt or counts.completion is None):
-            reason = "unknown tokens"
-        elif reason is None and self.asked_model is None and seen.model is None:
-            reason = "unknown model"
-        if reason is not None or seen.api is None:
-            return Unlearnable(reason or "unreadable", self.asked_model, seen.model)
+        reason = seen.reason or self._lack(counts)
+        if reason is not None:
+            return Unlearnable(reason, self.asked_model, seen.model)
         return Answer(
-            api=seen.api,
+            api=seen.api or "",
             asked_model=self.asked_model,
             answered_model=seen.model,
             prompt_tokens=counts.prompt or 0,
@@ -163,6 +160,19 @@ class AnswerReader:
             server_ms=times.server,
             is_complete=True,
         )
+
+    def _lack(self, counts: Counts) -> Reason | None:
+        """What an answer lacks of one that can be learnt from."""
+        if self._unreadable == "too long":
+            return "too long"
+        if self._seen.api is None:
+            return self._unreadable or "incomplete"
+        if not self._seen.is_complete:
+            return "incomplete"
+        if not counts.prompt or counts.completion is None:
+            return "unknown tokens"
+        is_named = self.asked_model is not None or self._seen.model is not None
+        return None if is_named else "unknown model"
 
     # -- raw bytes --------------------------------------------------------------------------
 
