@@ -168,7 +168,7 @@ def tell_of_similar(ledger: Ledger, opened: Collection[str]) -> str | None:
         return None
     alike: dict[str, list[str]] = {name.casefold(): [] for name in sorted(opened)}
     try:
-        for name in sorted(ledger.names()):
+        for name in ledger.names():
             if (group := alike.get(name.casefold())) is not None:
                 group.append(name)
     except LedgerError:
@@ -176,7 +176,7 @@ def tell_of_similar(ledger: Ledger, opened: Collection[str]) -> str | None:
     pairs = []
     for group in alike.values():
         new = max((name for name in group if name in opened), default=None)
-        other = next((name for name in group if name != new), None)
+        other = min((name for name in group if name != new), default=None)
         if new is not None and other is not None:
             pairs.append((new, other))
     return _told_of_names(ledger, pairs) if pairs else None
