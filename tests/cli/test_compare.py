@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from calibration_ledger import AdaptiveCalibrator
+from calibration_ledger import AdaptiveCalibrator, Call
+from support.old_names import record_old
 
 from .conftest import plain_calls, run_in_terminal
 
@@ -78,7 +79,7 @@ def test_the_table_fits_a_terminal(three):
 
 def test_names_of_others_hide_nothing(calib, ledger_path):
     with AdaptiveCalibrator(ledger_path) as calibrator:
-        for model in ("--json", "bell\x07", "\u3164"):
-            calibrator.record(model, 10, 500.0, completion_tokens=5)
+        names = ("--json", "bell\x07", "\u3164")
+        record_old(calibrator, [Call(model, 10, 5, 500.0) for model in names])
     rows = calib("compare", "-p", 10, "--", "--json", "bell\x07", "\u3164").stdout.splitlines()
     assert {row.split()[0] for row in rows[1:]} == {"--json", "bell\\x07", "\\u3164"}

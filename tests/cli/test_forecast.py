@@ -4,8 +4,9 @@ from datetime import timedelta
 
 import pytest
 
-from calibration_ledger import AdaptiveCalibrator
+from calibration_ledger import AdaptiveCalibrator, Call
 from calibration_ledger.cli import text
+from support.old_names import record_old
 
 from .conftest import at, plain_calls, run_process
 
@@ -154,7 +155,7 @@ def test_a_forecast_without_a_ledger_is_a_guess_and_makes_none(run, tmp_path):
 def test_a_name_like_an_option_and_one_that_commands_terminals(calib, ledger_path):
     name = "--json \x1b[2J\n"
     with AdaptiveCalibrator(ledger_path) as calibrator:
-        calibrator.record(name, 512, 900.0, completion_tokens=10)
+        record_old(calibrator, [Call(name, 512, 10, 900.0)])
     result = calib("forecast", "-p", 512, "--", name)
     assert result.stdout.startswith("--json \\x1b[2J\\n: 9 of 10 such calls take ")
     assert "\x1b" not in result.stdout
