@@ -59,8 +59,12 @@ PURE = {"_version", "errors", "rules", "core", "formats", "fast"}
 """The folders and modules that know no database and no command line."""
 
 DATABASE = {"sqlalchemy", "alembic", "sqlite3", "psycopg"}
-FRAMEWORKS = {"litellm", "opentelemetry"}
-"""What programs call models with; each is an extra."""
+FRAMEWORKS = {
+    "litellm": "litellm",
+    "langchain": "langchain_core",
+    "opentelemetry": "opentelemetry",
+}
+"""The modules of `live` that import what programs call models with; each is an extra."""
 
 HISTORY = ("models", "calls", "call_details", "adjustments", "settings")
 """Tables whose rows are never changed and never removed."""
@@ -194,8 +198,8 @@ def test_what_counts_tokens_is_imported_in_one_module_and_only_when_it_is_used()
 
 
 def test_a_framework_is_imported_in_the_module_of_its_name_alone():
-    homes = {f"live.{name}": {name} for name in FRAMEWORKS}
-    assert offenders(lambda m: outside(m) & FRAMEWORKS) == homes
+    homes = {f"live.{name}": {framework} for name, framework in FRAMEWORKS.items()}
+    assert offenders(lambda m: outside(m) & {*FRAMEWORKS.values()}) == homes
 
 
 def room_of(module):

@@ -306,9 +306,10 @@ def reason_of(error: BaseException) -> Reason:
         if is_cancelled(error):
             return "cancelled"
         return "left early"
-    names = {kind.__name__ for kind in type(error).__mro__}
-    # Those of httpx, httpx2 and of transports that know neither.
-    return "timeout" if names & {"TimeoutException", "TimeoutError"} else "failed"
+    # Those of httpx and httpx2, of the clients above them, and of transports that know neither.
+    ends = ("TimeoutException", "TimeoutError", "Timeout")
+    is_late = any(kind.__name__.endswith(ends) for kind in type(error).__mro__)
+    return "timeout" if is_late else "failed"
 
 
 # -- the body, as the client reads it -------------------------------------------------------

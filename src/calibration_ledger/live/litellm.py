@@ -1,9 +1,12 @@
-"""LiteLLM: let its Router pick the deployment that is forecast to answer soonest.
+"""LiteLLM: record its calls, and let its Router pick who is forecast to answer soonest.
 
-The Router says which deployments may be picked: those on cooldown, unhealthy, excluded or out of
-budget never get here. Of these, this picks by forecast. Whatever goes wrong in that, or takes too
-long, the request goes on: the Router's own default, its weighted shuffle, picks instead, and a
-warning is logged once.
+`LedgerLogger` records what LiteLLM reports of each call. Both name a model alike, so that the
+Router forecasts what was recorded.
+
+For `ForecastStrategy`, the Router says which deployments may be picked: those on cooldown,
+unhealthy, excluded or out of budget never get here. Of these, this picks by forecast. Whatever goes
+wrong in that, or takes too long, the request goes on: the Router's own default, its weighted
+shuffle, picks instead, and a warning is logged once.
 """
 
 from __future__ import annotations
@@ -15,14 +18,20 @@ import secrets
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from litellm import token_counter
+from litellm.integrations.custom_logger import CustomLogger
 from litellm.router_strategy.simple_shuffle import simple_shuffle
 from litellm.types.router import CustomRoutingStrategyBase
 
+from calibration_ledger.core.answers import Unlearnable, call_of, read_answer
 from calibration_ledger.core.validation import check_milliseconds
 from calibration_ledger.errors import DeadlineError, NoHistoryError
+from calibration_ledger.live.attempt import reason_of
+from calibration_ledger.live.http import recorder_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -31,7 +40,9 @@ if TYPE_CHECKING:
     from litellm import Router
 
     from calibration_ledger.calibrator import AdaptiveCalibrator
+    from calibration_ledger.core.answers import Answer
     from calibration_ledger.core.rank import RankBy
+    from calibration_ledger.verbs.recorder import OnError, Recorder
 
     Deployment = Mapping[str, Any]
 
@@ -312,3 +323,269 @@ def deadline_of(request: Mapping[str, Any]) -> float | None:
     if not isinstance(timeout_s, int | float) or timeout_s <= 0:
         return None
     return timeout_s * 1000.0
+
+
+# -- recording ------------------------------------------------------------------------------
+
+_COMPLETIONS = frozenset(
+    {
+        *("completion", "acompletion", "text_completion", "atext_completion"),
+        *("responses", "aresponses", "anthropic_messages", "aanthropic_messages"),
+        *("generate_content", "agenerate_content"),
+        *("generate_content_stream", "agenerate_content_stream"),
+    }
+)
+"""What LiteLLM calls a call of a model that writes text."""
+
+_RESPONSES = frozenset({"responses", "aresponses"})
+
+_COUNT_UNASKED = frozenset(
+    {
+        *("anthropic", "bedrock", "cohere", "cohere_chat", "gemini", "ollama", "ollama_chat"),
+        *("vertex_ai", "vertex_ai_beta"),
+    }
+)
+"""Providers whose streams end with the counts though nobody asks for them."""
+
+_REDACTED = "redacted-by-litellm"
+"""What LiteLLM puts in the place of a text that a logger does not want."""
+
+_SEEN_MAX = 1_000
+"""Events that are remembered: of one call they come within moments of each other."""
+
+
+class LedgerLogger(CustomLogger):  # type: ignore[misc]  # litellm is not followed
+    """Records the calls that LiteLLM reports: `litellm.callbacks = [LedgerLogger(calibrator)]`.
+
+    It sees `completion`, `text_completion`, `responses` and their like, sync, async and streamed,
+    those of a Router, and in the proxy, where `callbacks:` of the configuration names an instance.
+
+    A call's time is that from LiteLLM's start to its end (`clock: client`), with the retries of
+    `num_retries` in it; a Router reports each attempt by itself. Its model is named as a
+    `ForecastStrategy` names the deployment: `openai/gpt-4o-mini`, say.
+
+    What cannot be learnt from is counted in `recorder.skipped`. LiteLLM reports neither a stream
+    that its reader leaves nor a cancelled task, so they are not counted. Where the counts of a
+    stream are LiteLLM's own, because nobody asked the provider with
+    `stream_options={"include_usage": True}`, they are `estimated tokens`. (Its `ollama` counts the
+    prompt itself where Ollama does not; nothing tells that of a whole answer.)
+
+    Nothing of prompts and answers is kept, and none of it is needed: `turn_off_message_logging`
+    changes nothing.
+
+    Attributes:
+        recorder: what records the calls, and has the counts.
+    """
+
+    def __init__(
+        self,
+        calibrator: AdaptiveCalibrator | Recorder,
+        *,
+        name: Callable[[Deployment], str] = model_of,
+        on_error: OnError = "warn",
+        **settings: Any,
+    ) -> None:
+        """Record into the ledger of this calibrator.
+
+        Args:
+            calibrator: the ledger's, or a recorder.
+            name: from a deployment, a mapping with `litellm_params` and `model_info`, to the name
+                of its model in the ledger; the same as that of the `ForecastStrategy`. Outside a
+                Router, the id of a deployment is empty.
+            on_error: what becomes of errors; see `AdaptiveCalibrator.recorder`. A recorder has its
+                own.
+            settings: those of LiteLLM's `CustomLogger`, such as `turn_off_message_logging`.
+
+        Raises:
+            InvalidInputError: an argument is not what it must be.
+        """
+        super().__init__(**settings)
+        self.recorder = recorder_of(calibrator, on_error)
+        self._name = name
+        self._seen: dict[tuple[Any, ...], object] = {}
+
+    # -- what LiteLLM calls, by keyword -----------------------------------------------------
+
+    def log_success_event(
+        self,
+        kwargs: Mapping[str, Any],
+        response_obj: Any,
+        start_time: Any,
+        end_time: Any,
+    ) -> None:
+        """Record a call of `completion` and its like, once LiteLLM is done with it."""
+        self._take(kwargs, response_obj, start_time, end_time)
+
+    def log_failure_event(
+        self,
+        kwargs: Mapping[str, Any],
+        response_obj: Any,
+        start_time: Any,
+        end_time: Any,
+    ) -> None:
+        """Count a call that failed."""
+        self._take(kwargs, response_obj, start_time, end_time, is_failure=True)
+
+    async def async_log_success_event(
+        self,
+        kwargs: Mapping[str, Any],
+        response_obj: Any,
+        start_time: Any,
+        end_time: Any,
+    ) -> None:
+        """The same for `acompletion` and its like; it runs on the event loop, and never waits."""
+        self._take(kwargs, response_obj, start_time, end_time)
+
+    async def async_log_failure_event(
+        self,
+        kwargs: Mapping[str, Any],
+        response_obj: Any,
+        start_time: Any,
+        end_time: Any,
+    ) -> None:
+        """Count a call of `acompletion` and its like that failed."""
+        self._take(kwargs, response_obj, start_time, end_time, is_failure=True)
+
+    # -- what is made of it -----------------------------------------------------------------
+
+    def _take(
+        self,
+        event: Mapping[str, Any],
+        answer: Any,
+        start: datetime,
+        end: datetime,
+        *,
+        is_failure: bool = False,
+    ) -> None:
+        try:
+            payload = event.get("standard_logging_object") or {}
+            call_id = event.get("litellm_call_id")
+            # All attempts of a request through the proxy have one id, of which one succeeds.
+            seen = (call_id, start) if is_failure else (call_id,)
+            if call_id is not None and not self._is_new(seen):
+                self.recorder.skip("double")
+            elif event.get("call_type") not in _COMPLETIONS:
+                self.recorder.skip("not a completion")
+            elif is_failure:
+                error = event.get("exception")
+                self.recorder.skip(
+                    reason_of(error) if isinstance(error, BaseException) else "failed"
+                )
+            elif _is_cache_hit(event) or _is_cache_hit(payload):
+                self.recorder.skip("cache hit")
+            elif is_estimate(event, payload, answer):
+                self.recorder.skip("estimated tokens")
+            else:
+                self._put(event, payload, answer, start, end)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the program goes on
+            self.recorder.fail(error)
+
+    def _is_new(self, event: tuple[Any, ...]) -> bool:
+        """Whether no other thread has seen this event before."""
+        if len(self._seen) >= _SEEN_MAX:
+            with suppress(StopIteration, RuntimeError):  # another thread makes room, too
+                self._seen.pop(next(iter(self._seen)), None)
+        me = object()
+        return self._seen.setdefault(event, me) is me
+
+    def _put(
+        self,
+        event: Mapping[str, Any],
+        payload: Mapping[str, Any],
+        answer: Any,
+        start: datetime,
+        end: datetime,
+    ) -> None:
+        deployment = deployment_of(event, payload)
+        asked = model_of(deployment)
+        read = read_answer(answer, asked_model=asked)
+        if isinstance(read, Unlearnable):
+            self.recorder.skip(read.reason)
+            return
+        is_stream = bool(event.get("stream"))
+        details: dict[str, Any] = {"clock": "client", "streamed": is_stream}
+        first = event.get("completion_start_time")
+        if is_stream and isinstance(first, datetime) and first <= end:
+            details["ttft_ms"] = _ms_between(start, first)
+        self.recorder.put(
+            call_of(
+                _without_echo(read, asked),
+                _ms_between(start, end),
+                model=self._name(deployment),
+                called_at=datetime.fromtimestamp(start.timestamp(), UTC),
+                request_id=event.get("litellm_call_id"),
+                details=details,
+            )
+        )
+
+
+def deployment_of(event: Mapping[str, Any], payload: Mapping[str, Any]) -> Deployment:
+    """The deployment of a call, as far as `model_of` and `id_of` look at it.
+
+    A Router says the model as its configuration names it. Else it is the model with the provider
+    before it, unless it stands there. (`litellm_model_name` is no help: streams and failures have
+    none, and a model that was asked for without its provider stands so in it.)
+    """
+    about: dict[str, Any] = {}
+    for bucket in ("metadata", "litellm_metadata"):
+        about |= (event.get("litellm_params") or {}).get(bucket) or {}
+    model = about.get("deployment")
+    if not model:
+        model = payload.get("model") or event.get("model") or ""
+        provider = event.get("custom_llm_provider")
+        if provider and not model.startswith(f"{provider}/"):
+            model = f"{provider}/{model}"
+    return {
+        "model_name": payload.get("model_group") or "",
+        "litellm_params": {"model": model, "api_base": payload.get("api_base")},
+        "model_info": about.get("model_info") or {"id": payload.get("model_id") or ""},
+    }
+
+
+def is_estimate(event: Mapping[str, Any], payload: Mapping[str, Any], answer: Any) -> bool:
+    """Whether LiteLLM counted the tokens of a stream itself, because the provider did not say them.
+
+    The chunks of a stream tell, where LiteLLM hands them on. Else its figures must. Counts with
+    parts are a provider's. Those without, of OpenAI's kind, are LiteLLM's if nobody asked for them,
+    or if LiteLLM would count just so: some servers are asked, and say nothing.
+    """
+    if not event.get("stream") or event.get("call_type") in _RESPONSES:
+        return False
+    chunks = getattr(event.get("original_response"), "chunks", None)
+    if chunks and isinstance(chunks, list):
+        return all(getattr(chunk, "usage", None) is None for chunk in chunks)
+    usage = (payload.get("metadata") or {}).get("usage_object") or {}
+    if event.get("custom_llm_provider") in _COUNT_UNASKED or usage.get("prompt_tokens_details"):
+        return False
+    options = (event.get("optional_params") or {}).get("stream_options") or {}
+    return not options.get("include_usage") or _is_as_litellm_counts(answer)
+
+
+def _is_as_litellm_counts(answer: Any) -> bool:
+    """Whether the tokens of an answer are as many as LiteLLM counts; True where nothing tells."""
+    try:
+        text = answer.choices[0].message.content
+        usage = answer.usage
+        hidden = getattr(usage.completion_tokens_details, "reasoning_tokens", None) or 0
+        if not text or text == _REDACTED:
+            return True
+        counted = token_counter(model=answer.model or "", text=text, count_response_tokens=True)
+        return bool(counted == usage.completion_tokens - hidden)
+    except (AttributeError, IndexError, TypeError):
+        return True
+
+
+def _is_cache_hit(event: Mapping[str, Any]) -> bool:
+    return str(event.get("cache_hit")).lower() == "true"
+
+
+def _without_echo(read: Answer, asked: str) -> Answer:
+    """An answer without the name of its model, if that is the one asked for less its provider."""
+    name = read.answered_model
+    if name is not None and (asked == name or asked.endswith(f"/{name}")):
+        return replace(read, answered_model=None)
+    return read
+
+
+def _ms_between(start: datetime, end: datetime) -> float:
+    return max(0.0, (end - start).total_seconds() * 1000.0)

@@ -21,6 +21,7 @@ Reason = Literal[
     "incomplete",
     "unknown tokens",
     "unknown model",
+    "unknown time",
     "estimated tokens",
     "cache hit",
     "not a completion",
@@ -37,6 +38,7 @@ Reason = Literal[
 - `left early`: the program stopped reading before the end;
 - `incomplete`: the answer ended before its own end marker;
 - `unknown tokens`, `unknown model`: the answer does not say them;
+- `unknown time`: several calls were made as one, and only all of them timed;
 - `estimated tokens`: somebody other than the provider counted them;
 - `cache hit`: the answer came from a cache of the program's, not from a model;
 - `not a completion`: embeddings and the like;
