@@ -207,7 +207,7 @@ def test_the_time_is_that_of_the_attempt_until_its_last_event(calibrator, packag
                     if chunk == END:
                         time.sleep(0.3)
     (call,) = calibrator.calls()
-    assert 30 <= call.details["ttft_ms"] <= call.actual_ms < 200
+    assert 30 <= call.details["ttft_ms"] <= call.actual_ms < 300
 
 
 def test_a_client_that_stops_at_the_end_marker_has_read_it_all(calibrator, package, how):
@@ -304,12 +304,12 @@ def test_no_text_of_prompts_or_answers_is_in_any_file_of_the_ledger(ledger_path,
 def test_two_refusals_and_an_answer_are_one_call_with_the_time_of_the_last(
     calibrator, fake, package, how
 ):
-    fake.plan(Behaviour(failure="status", status=429, fail_times=2, first_ms=150))
+    fake.plan(Behaviour(failure="status", status=429, fail_times=2, first_ms=250))
     with watch(calibrator) as watched:
         for _ in range(3):
             posted(package, how, fake.openai + "/chat/completions", CHAT)
     (call,) = calibrator.calls()
-    assert call.actual_ms < 140
+    assert call.actual_ms < 250
     assert dict(watched.skipped) == {"failed": 2}
 
 
@@ -869,14 +869,16 @@ def test_many_different_paths_do_not_fill_the_memory(calibrator):
 
 def own_functions():
     """Every step of ours that runs within a call, but those that catch what the others raise."""
-    boundary = {"sent", "sent_async", "begun", "quietly"}
+    boundary = {"sent", "sent_async", "begun", "quietly", "give_up"}
     found = [
         (attempt, name)
         for name, one in vars(attempt).items()
         if inspect.isfunction(one) and one.__module__ == attempt.__name__ and name not in boundary
     ]
-    found += [(attempt.Attempt, name) for name in vars(attempt.Attempt) if name[:2] != "__"]
-    found += [(attempt.Attempt, "__init__"), (attempt.AnswerReader, "feed")]
+    found += [(attempt.Attempt, name) for name in vars(attempt.Attempt)]
+    found = [one for one in found if one[1] == "__init__" or one[1][:2] != "__"]
+    found = [one for one in found if one[1] not in boundary]
+    found += [(attempt.AnswerReader, "feed")]
     found += [(attempt.AnswerReader, "result"), (hooks.Sight, "_look"), (hooks, "is_unseen")]
     found += [(attempt, name) for name in ("read_request", "call_of", "perf_counter", "tee_class")]
     return [(home, name) for home, name in found if callable(getattr(home, name))]

@@ -14,6 +14,7 @@ What is no `Exception` (Ctrl-C, a task's cancellation) always goes through.
 from __future__ import annotations
 
 import sys
+from collections import deque
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cache
@@ -30,7 +31,10 @@ if TYPE_CHECKING:
     from calibration_ledger.verbs.recorder import Recorder
 
 HELD_MAX = 1 << 20
-"""The most bytes of a compressed body that are held, while it is read."""
+"""The most bytes of a body that are held, while the client reads it."""
+
+LINES = 16
+"""The last lines of a stream, which tell its tokens."""
 
 _MARK = "calibration_ledger"
 _STREAMS = ("text/event-stream", "ndjson", "jsonl")
@@ -109,9 +113,7 @@ def quietly(attempt: Attempt | None, step: str, *arguments: Any) -> None:
     try:
         getattr(attempt, step)(*arguments)
     except Exception as error:  # noqa: BLE001 - whatever it is, the client's call goes on
-        if attempt.is_open.pop("yes", False):
-            for recorder in attempt.recorders:
-                recorder.fail(error)
+        attempt.give_up(error)
 
 
 # -- the attempt ----------------------------------------------------------------------------
@@ -120,8 +122,9 @@ def quietly(attempt: Attempt | None, step: str, *arguments: Any) -> None:
 class Attempt:
     """One request on its way, from before it is sent until its answer ends.
 
-    The answer is read as it passes by, so that nothing of it is held; only what is compressed is,
-    up to `HELD_MAX`, until its end.
+    A stream is read until its first token, for the time of it. What follows is held, up to
+    `HELD_MAX`, and at the end the last lines of it are read, because there the numbers are: to look
+    at each event on its way would delay them all. What is compressed is held and read at its end.
 
     Attributes:
         recorders: who records it: those of this layer, and of the layers around it.
@@ -146,8 +149,9 @@ class Attempt:
         self._path = path
         self._request = request
         self._reader = AnswerReader()
-        self._held: list[tuple[float, bytes]] = []
+        self._held: deque[tuple[float, bytes]] = deque()
         self._held_size = 0
+        self._is_cut = False
         self._encoding = ""
         self._kind = ""
         self._first_at: float | None = None
@@ -156,6 +160,12 @@ class Attempt:
             self._outer.is_outer = True
         self._called_at = datetime.now(UTC)
         self._started = self._ended = perf_counter()
+
+    def give_up(self, error: Exception) -> None:
+        """A step of ours failed: count the call as a fault, if its fate is not known yet."""
+        if self.is_open.pop("yes", False):
+            for recorder in self.recorders:
+                recorder.fail(error)
 
     def _unmark(self) -> None:
         if self._outer is None:
@@ -187,25 +197,45 @@ class Attempt:
                 self.see(response.content)
                 self.end(None)
             else:
-                self._encoding = response.headers.get("content-encoding", "").lower()
+                encoding = response.headers.get("content-encoding", "").lower()
+                self._encoding = "" if encoding == "identity" else encoding
                 response.stream = tee(response.stream, self, is_async)
 
     def see(self, chunk: bytes) -> None:
         """A chunk of the body passes by."""
-        self._ended = perf_counter()
-        if self._encoding in ("", "identity"):
-            self._take(self._ended, chunk)
+        self._ended = at = perf_counter()
+        if self._first_at is None and not self._encoding:
+            self._take(at, chunk)
             return
+        self._held.append((at, chunk))
         self._held_size += len(chunk)
-        if self._held_size <= HELD_MAX:
-            self._held.append((self._ended, chunk))
-        else:
-            self._held.clear()
+        while self._held_size > HELD_MAX:
+            self._held_size -= len(self._held.popleft()[1])
+            self._is_cut = True
 
     def _take(self, at: float, data: bytes) -> None:
         self._reader.feed(data)
         if self._first_at is None and self._reader.has_content:
             self._first_at = at
+
+    def _take_held(self) -> None:
+        """Read what was held; of a stream the last lines, and all only if they do not tell."""
+        if self._encoding:
+            if not self._is_cut:
+                self._decode()
+            return
+        data = b"".join([chunk for _, chunk in self._held])
+        start = len(data)
+        for _ in range(LINES):
+            start = data.rfind(b"\n", 0, max(start - 1, 0)) + 1
+            if not start:
+                break
+        if start:
+            self._reader.feed(b"\n\n")  # whatever was cut off there
+            self._reader.feed(data[start:])
+            if self._reader.is_complete:
+                return
+        self._reader.feed(data[:start] or data)
 
     def end(self, error: BaseException | None) -> None:
         """The body has come to its end, or to an error; record what it says."""
@@ -232,14 +262,14 @@ class Attempt:
         if asked is None:  # an /api/chat of somebody's own
             self.is_open.clear()
             return
-        self._decode()
+        self._take_held()
         reader = self._reader
         reader.asked_model = asked.asked_model
         found = reader.result()
-        if self._held_size > HELD_MAX:
-            self._skip("too long")
-        elif isinstance(found, Answer):
+        if isinstance(found, Answer):
             self._put(found, asked.is_stream)
+        elif self._is_cut and not reader.is_complete:
+            self._skip("too long")
         elif reason is None or reader.is_complete or found.reason == "failed":
             self._skip(found.reason)
         else:
@@ -259,8 +289,6 @@ class Attempt:
 
     def _decode(self) -> None:
         """Read what was held for its encoding, through the client's own decoders."""
-        if not self._held:
-            return
         now = 0.0
 
         def raw() -> Iterator[bytes]:
@@ -274,7 +302,6 @@ class Attempt:
         with suppress(package.DecodingError):  # it was cut off; what came before counts
             for data in copy.iter_bytes():
                 self._take(now, data)
-        self._held.clear()
 
 
 def loaded(request: Any) -> bytes:
@@ -353,7 +380,10 @@ class _Tee(_Stream):
         chunks = iter(self._stream)
         try:
             for chunk in chunks:
-                quietly(attempt, "see", chunk)
+                try:
+                    attempt.see(chunk)
+                except Exception as error:  # noqa: BLE001 - `quietly`, without its cost a chunk
+                    attempt.give_up(error)
                 yield chunk
         except GeneratorExit as error:
             # As `yield from` would. Only then is it told: to close may take time.
@@ -380,7 +410,10 @@ class _AsyncTee(_Stream):
         chunks = aiter(self._stream)
         try:
             async for chunk in chunks:
-                quietly(attempt, "see", chunk)
+                try:
+                    attempt.see(chunk)
+                except Exception as error:  # noqa: BLE001 - as above
+                    attempt.give_up(error)
                 yield chunk
         except GeneratorExit as error:
             close = getattr(chunks, "aclose", None)

@@ -317,6 +317,9 @@ def watch(
     them. Its details have `clock: attempt`, `streamed`, `ttft_ms` of a stream, and what the
     provider tells besides. All others are counted by reason in `skipped`.
 
+    What is sent through other libraries is not seen. Where aiohttp is installed, google-genai's
+    async calls go through it, unless the client is made with `httpx_async_client`.
+
     The program's calls are neither changed nor delayed nor broken: what cannot be read or recorded
     is counted, and told of under `on_error`. Of bodies nothing is kept but numbers, names and
     times.
