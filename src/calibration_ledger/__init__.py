@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from calibration_ledger.core.validation import Durability
     from calibration_ledger.core.values import (
         DEFAULT_ALPHA,
+        Alias,
+        AliasReport,
         ArchivedModel,
         ArchiveReport,
         Call,
@@ -56,6 +58,7 @@ if TYPE_CHECKING:
         Voiding,
     )
     from calibration_ledger.errors import (
+        AliasRefusedError,
         CalibrationLedgerError,
         CallIncompleteError,
         CallsDroppedError,
@@ -106,6 +109,9 @@ __all__ = [
     "DEFAULT_ALPHA",
     "AdaptiveCalibrator",
     "Advice",
+    "Alias",
+    "AliasRefusedError",
+    "AliasReport",
     "ArchiveReport",
     "ArchivedModel",
     "CalibrationLedgerError",

@@ -88,6 +88,8 @@ if TYPE_CHECKING:
     from calibration_ledger.core.replay import Progress
     from calibration_ledger.core.validation import Durability
     from calibration_ledger.core.values import (
+        Alias,
+        AliasReport,
         ArchiveReport,
         DefaultRule,
         Distribution,
@@ -292,10 +294,9 @@ class AdaptiveCalibrator:
         model = check_model(model)
         prompt_tokens = check_tokens("prompt_tokens", prompt_tokens)
         completion_tokens = check_tokens("completion_tokens", completion_tokens)
-        found = self._ledger.coefficients(model)
-        if found is None:
-            found = checked_prior(self._prior, model), 0
-        coefficients, sample_count = found
+        model, coefficients, sample_count = self._ledger.coefficients(model)
+        if coefficients is None:
+            coefficients = checked_prior(self._prior, model)
         try:
             predicted_ms = finite_prediction(model, coefficients, prompt_tokens, completion_tokens)
             confidence = confidence_of(sample_count)
@@ -568,7 +569,7 @@ class AdaptiveCalibrator:
     def _opening(self, model: str) -> Start:
         """What a model starts from: its prior, and the rule and alpha of this calibrator."""
         prior = checked_prior(self._prior, model)
-        return Start(prior, now_us(), self._rule, self._alpha)
+        return Start(model, prior, now_us(), self._rule, self._alpha)
 
     def timed(
         self,
@@ -640,6 +641,7 @@ class AdaptiveCalibrator:
         live = self._ledger.find(model := check_model(model))
         if live is not None:
             return calibration_of(live.model, live.snapshot)
+        model = self._ledger.name_of(model)
         prior = checked_prior(self._prior, model)
         return ModelCalibration(model, *self._rule_of_new(), *prior)
 
@@ -653,7 +655,7 @@ class AdaptiveCalibrator:
         live = self._ledger.find(model := check_model(model))
         if live is None:
             return self.calibration(model).stats(rounded=rounded)
-        return stats.stats_of(self._ledger, self._forecasts, live, rounded=rounded)
+        return stats.stats_of(self._ledger, self._forecasts, [live], rounded=rounded)[0]
 
     def all_stats(self, *, uncalibrated: bool = False, rounded: bool = True) -> list[ModelStats]:
         """The figures of every model that learnt from a call, sorted by model.
@@ -662,11 +664,10 @@ class AdaptiveCalibrator:
             uncalibrated: also those of the models with 0 calls, such as after a reset.
             rounded: as for `get_stats`.
         """
-        return [
-            stats.stats_of(self._ledger, self._forecasts, one, rounded=rounded)
-            for one in self._ledger.models()
-            if uncalibrated or one.snapshot.sample_count
+        lives = [
+            live for live in self._ledger.models() if uncalibrated or live.snapshot.sample_count
         ]
+        return stats.stats_of(self._ledger, self._forecasts, lives, rounded=rounded)
 
     def stats(
         self,
@@ -739,8 +740,12 @@ class AdaptiveCalibrator:
             InvalidInputError: the model is no name, such as "": only None means all.
             StoredRuleError: the ledger's rule is one that this program does not know.
         """
-        if model is None or self._ledger.find(model := check_model(model)) is not None:
-            reset_models(self._ledger, self._opening, model)
+        if model is None:
+            reset_models(self._ledger, self._opening, None)
+            return
+        live = self._ledger.find(check_model(model))
+        if live is not None:
+            reset_models(self._ledger, self._opening, live.model)
 
     # -- what new models learn by -----------------------------------------------------------
 
@@ -775,6 +780,67 @@ class AdaptiveCalibrator:
             LedgerError: as for `record`.
         """
         return set_default_rule(self._ledger, rule, alpha)
+
+    # -- other names of models ----------------------------------------------------------------
+
+    def alias(
+        self,
+        name: str,
+        model: str | None,
+        *,
+        merge: bool = False,
+        dry_run: bool = False,
+        progress: Progress | None = None,
+    ) -> AliasReport:
+        """Let a name stand for a model, wherever it is given from now on: here, and in imports.
+
+        It is an entry of the ledger's own history, which `audit` checks. What the name has stood
+        for before, and its own calls, stay in the history.
+
+        A merge voids those calls of the model that are newer than the first of the name, and
+        learns them anew together with the name's, in the order of their times, under the model's
+        rule: all in one transaction. The name's own entries stay as they are, and count no more.
+
+        Args:
+            name: the name. One that has a history of its own must be merged.
+            model: the model, or another alias of it; one never seen is opened by its first call.
+                None: the name is its own again. What came of a merge is voided; the calls that
+                were recorded under the name since stay with the model.
+            merge: take the calls of the name into the model, if there are any.
+            dry_run: only say what would change.
+            progress: called with the number of calls done since the last time.
+
+        Returns:
+            An `AliasReport`.
+
+        Raises:
+            AliasRefusedError: the name has a history of its own, or is what other names stand for,
+                or stands for itself; or it is to be removed, and is none.
+            HistoryArchivedError: entries of either were archived: bring them back first.
+            InvalidInputError: an argument is not what it must be.
+            LedgerError: as for `record`.
+        """
+        from calibration_ledger.verbs.alias import alias
+
+        return alias(
+            self._ledger,
+            self._opening,
+            name,
+            model,
+            merge=merge,
+            dry_run=dry_run,
+            progress=progress,
+        )
+
+    def aliases(self) -> list[Alias]:
+        """The names that stand for models, sorted. A ledger that is not there yet has none.
+
+        Raises:
+            LedgerCorruptError: the settings of the ledger were damaged.
+        """
+        from calibration_ledger.verbs.alias import aliases
+
+        return aliases(self._ledger)
 
     # -- the whole history --------------------------------------------------------------------
 

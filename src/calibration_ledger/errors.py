@@ -113,6 +113,12 @@ class RequestConflictError(InvalidInputError):
     """The request id is in the ledger with other tokens or milliseconds. Nothing was written."""
 
 
+class AliasRefusedError(InvalidInputError):
+    """A name cannot stand for the model, or is no alias. Nothing was changed."""
+
+    stayed = "nothing was changed"
+
+
 class DoubtfulCallError(InvalidInputError):
     """A call looks wrong, and was to be recorded strictly. Nothing was recorded."""
 

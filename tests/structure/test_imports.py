@@ -66,7 +66,7 @@ FRAMEWORKS = {
 }
 """The modules of `live` that import what programs call models with; each is an extra."""
 
-HISTORY = ("models", "calls", "call_details", "adjustments", "settings")
+HISTORY = ("models", "calls", "call_details", "adjustments", "settings", "aliases")
 """Tables whose rows are never changed and never removed."""
 
 TAKEN_OUT = HISTORY[1:4]

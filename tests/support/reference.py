@@ -19,7 +19,7 @@ from typing import Any
 CONFORMANCE = Path(__file__).parents[1] / "conformance" / "ema_vectors.jsonl"
 
 FIRST_TABLES = ("models", "calls", "call_details", "adjustments", "calibrations")
-TABLES = (*FIRST_TABLES, "settings", "setting_heads")
+TABLES = (*FIRST_TABLES, "settings", "setting_heads", "aliases")
 COEFFICIENTS = ("ms_per_prompt_token", "ms_per_completion_token", "base_overhead_ms")
 TOTALS = ("total_absolute_error_ms", "total_predicted_ms")
 NUMBERS = ("alpha", *COEFFICIENTS, "sample_count", *TOTALS)
@@ -213,20 +213,34 @@ def dump(ledger: str | Path, tables: tuple[str, ...] = TABLES) -> dict[str, list
 
 
 def dump_first(ledger: str | Path) -> dict[str, list[tuple[Any, ...]]]:
-    """The same of the tables that a ledger of any revision has."""
-    return dump(ledger, FIRST_TABLES)
+    """The same of the tables that a ledger of any revision has, without a column that is newer."""
+    tables = dump(ledger, FIRST_TABLES)
+    width = 13  # of a calibration before it could be marked as that of an alias
+    tables["calibrations"] = [row[:width] for row in tables["calibrations"]]
+    return tables
 
 
 def settings_digest(ledger: str | Path) -> str:
     """The head of a ledger's settings, worked out from their rows."""
     with look_into(ledger) as connection:
         rows = connection.execute("SELECT seq, recorded_at, rule, alpha FROM settings").fetchall()
+        names = connection.execute(
+            "SELECT seq, recorded_at, name, model, merged FROM aliases"
+        ).fetchall()
+    entries = {}
+    for seq, recorded_at, rule, alpha in map(tuple, rows):
+        entries[seq] = struct.pack(">Bqqd", 1, seq, recorded_at, alpha) + _text(rule)
+    for seq, recorded_at, *texts in map(tuple, names):
+        entries[seq] = struct.pack(">Bqq", 2, seq, recorded_at) + b"".join(map(_text, texts))
     head = hashlib.sha256(b"calibration-ledger/1\0settings").digest()
-    for seq, recorded_at, rule, alpha in sorted(map(tuple, rows)):
-        entry = struct.pack(">Bqqd", 1, seq, recorded_at, alpha)
-        text = struct.pack(">BI", 1, len(rule.encode())) + rule.encode()
-        head = hashlib.sha256(head + entry + text).digest()
+    for seq in sorted(entries):
+        head = hashlib.sha256(head + entries[seq]).digest()
     return head.hex()
+
+
+def _text(value: str | None) -> bytes:
+    data = None if value is None else value.encode()
+    return b"\0" if data is None else struct.pack(">BI", 1, len(data)) + data
 
 
 def entries_of(ledger: str | Path, model: str) -> list[dict[str, Any]]:

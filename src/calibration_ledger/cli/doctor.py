@@ -99,6 +99,7 @@ def _lines(facts: Facts) -> Iterator[tuple[str, str]]:
     if facts.state in {"current", "older", "newer", "damaged"}:
         yield "engine's check", "; ".join(facts.damage[:2]) or _sound(facts)
         yield "rows", ", ".join(_count(n, table) for table, n in facts.rows)
+    yield "aliases", "; ".join(f"{one.name} stands for {one.model}" for one in facts.aliases)
     if facts.last_entry is not None:
         last = facts.last_entry
         yield "last entry", f"{text.time(last.at)}  {last.model} #{last.seq}"

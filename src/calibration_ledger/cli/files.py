@@ -133,11 +133,17 @@ def _tell_skipped(report: ImportReport) -> None:
 def _told_of_settings(
     session: Session, calibrator: AdaptiveCalibrator, report: ImportReport
 ) -> Iterator[str]:
-    """What to say where the file says what new models learn by."""
-    if not report.settings and not report.settings_left:
+    """What to say where the file says what new models learn by, or gives names."""
+    if report.aliases:
+        yield (
+            f"{text.count(report.aliases, 'entry', 'entries')} of aliases taken over: "
+            f"`{session.command('alias')}` shows those that stand."
+        )
+    rules = report.settings - report.aliases
+    if not rules and not report.settings_left:
         return
     now = text.rule(calibrator.default_rule())
-    if report.settings:
+    if rules:
         yield f"new models learn by what the file says: {now}."
     else:
         yield (
@@ -258,6 +264,11 @@ def _tell(report: SalvageReport) -> None:
     if found is not None:
         words = ("rule", found.rule, "--alpha", repr(found.alpha))
         note(f"before that, let its new models learn by the same: {calib(*words, ledger='NEW.db')}")
+    for one in report.aliases[:RANGES_TOLD]:
+        again = calib("alias", names=[one.name, one.model], ledger="NEW.db")
+        note(f"{one.name} stands for {one.model}; for the same there: {again}")
+    if len(report.aliases) > RANGES_TOLD:
+        note(f"{len(report.aliases) - RANGES_TOLD} more aliases; --json has them all.")
 
 
 def _tell_ranges(what: str, ranges: Sequence[LostRange]) -> None:

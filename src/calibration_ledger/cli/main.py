@@ -65,6 +65,7 @@ COMMANDS = {
     "sweep": ("sweep:sweep", "Rank rules and alphas by how well they would have predicted."),
     "recalibrate": ("recalibrate:recalibrate", "Adopt an alpha or rule by replaying the history."),
     "rule": ("rule:rule", "Show or set what new models learn by."),
+    "alias": ("alias:alias", "Let two names be one model."),
     "void": ("void:void", "Void wrong calls, so that nothing learns from them."),
     "reset": ("reset:reset", "Set a model back to its prior; its history stays."),
     "audit": ("audit:audit", "Check that the history explains the calibrations."),
@@ -79,7 +80,16 @@ COMMANDS = {
 
 
 CHANGING = {
-    *(("record",), ("recalibrate",), ("rule",), ("void",), ("reset",), ("import",), ("archive",)),
+    *(
+        ("record",),
+        ("recalibrate",),
+        ("rule",),
+        ("alias",),
+        ("void",),
+        ("reset",),
+        ("import",),
+        ("archive",),
+    ),
     *(("db", "upgrade"), ("db", "distribute"), ("db", "backup")),
 }
 """Commands whose work is in a ledger or a file: without a stdout they do it, and say nothing."""

@@ -13,7 +13,7 @@ from calibration_ledger.cli.prediction import drift_cell, drift_hint
 from calibration_ledger.cli.session import Session, adopting, entries, pass_session
 from calibration_ledger.cli.table import MODEL, Cell, Column
 from calibration_ledger.core.values import iso_from_seconds, standing_of
-from calibration_ledger.errors import CalibrationLedgerError
+from calibration_ledger.errors import CalibrationLedgerError, named
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -109,6 +109,9 @@ def stats(
     elif rows:
         drifts = {one["model"]: drift for one in rows if (drift := one.get("drift")) is not None}
         _print(rows, has_drifts=bool(drifts))
+        for one in rows:
+            if names := one.get("aliases"):
+                note(f"{one['model']} is also called {named(names)}.")
         if drifts:
             note(drift_hint(drifts, session))
         else:

@@ -30,7 +30,9 @@ calibration before it, unless it is the user's own.
 
 The settings of the ledger, which are no model's, have a chain of their own. It begins with
 SHA-256("calibration-ledger/1" || a byte 0 || "settings"): no model's begins so, for no name holds a
-NUL. A setting is its kind byte, seq, recorded_at and alpha; then rule, written as above.
+NUL. A setting is its kind byte, seq, recorded_at and alpha; then rule, written as above. Aliases
+share their numbers and their chain: an alias is its kind byte, seq and recorded_at; then name,
+model and merged, as optional texts.
 """
 
 from __future__ import annotations
@@ -74,6 +76,7 @@ request_id, details: a call without its model, in the order of the digest."""
 _TEXT = (str, type(None))
 _BYTES = (bytes, type(None))
 SETTING_KIND = 1
+ALIAS_KIND = 2
 _CALL_TYPES = (int, int, int, int, float, float, _TEXT, _TEXT, _TEXT)
 
 
@@ -170,6 +173,27 @@ class Setting(NamedTuple):
 SETTING_TYPES = (int, int, str, float)
 
 
+class AliasEntry(NamedTuple):
+    """An entry of the ledger's own: from then on, a name stands for a model.
+
+    Attributes:
+        seq: its number among the settings, with which it shares the numbers.
+        recorded_at: when, in microseconds since the epoch (UTC).
+        name: the name.
+        model: the model that it stands for; None: the name is its own again.
+        merged: the entries of the model that a merge appended, as `2..80`; None for none.
+    """
+
+    seq: int
+    recorded_at: int
+    name: str
+    model: str | None
+    merged: str | None = None
+
+
+ALIAS_TYPES = (int, int, str, _TEXT, _TEXT)
+
+
 def is_typed(row: Sequence[object], types: Sequence[Any]) -> bool:
     """Whether each value of a row is of its column's type.
 
@@ -187,6 +211,7 @@ def is_call(row: CallRow) -> bool:
 _CALL = struct.Struct(">Bqqqqdd")
 _ADJUSTMENT = struct.Struct(">Bqqddddddqq")
 _SETTING = struct.Struct(">Bqqd")
+_ALIAS = struct.Struct(">Bqq")
 _SEQ = struct.Struct(">q")
 _LENGTH = struct.Struct(">BI")
 _NO_TEXTS = b"\0\0"
@@ -233,8 +258,12 @@ def first_settings_head() -> bytes:
     return hashlib.sha256(b"calibration-ledger/1\0settings").digest()
 
 
-def setting_head(head: bytes, entry: Setting) -> bytes:
-    """The head after a setting."""
+def setting_head(head: bytes, entry: Setting | AliasEntry) -> bytes:
+    """The head after a setting, or an alias."""
+    if isinstance(entry, AliasEntry):
+        texts = _optional(entry.name) + _optional(entry.model) + _optional(entry.merged)
+        packed = _ALIAS.pack(ALIAS_KIND, entry.seq, entry.recorded_at)
+        return hashlib.sha256(head + packed + texts).digest()
     fixed = _SETTING.pack(SETTING_KIND, entry.seq, entry.recorded_at, entry.alpha)
     return hashlib.sha256(head + fixed + _optional(entry.rule)).digest()
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from calibration_ledger.core.drift import ModelDrift
-    from calibration_ledger.core.values import Distribution
+    from calibration_ledger.core.values import Alias, Distribution
 
 RANGES_SHOWN = 5
 """How many ranges of lost entries a sentence names; the others are counted."""
@@ -205,6 +205,7 @@ class Facts(Value):
         readable: what can still be read of a damaged ledger.
         stray_log: the write-ahead log without which a damaged file is sound.
         drifts: the models that have drifted, of those that were called last.
+        aliases: the names that stand for other models.
         file: of a ledger in a file; None for others.
         server: of a ledger in PostgreSQL; None for others.
     """
@@ -226,6 +227,7 @@ class Facts(Value):
     readable: Readable | None = None
     stray_log: str | None = None
     drifts: tuple[ModelDrift, ...] = ()
+    aliases: tuple[Alias, ...] = ()
     file: FileFacts | None = None
     server: ServerFacts | None = None
 

@@ -1,15 +1,19 @@
-"""The settings of a ledger: the rule and alpha of models that are opened from now on.
+"""The settings of a ledger: the rule and alpha of models that are opened from now on, and aliases.
 
 They are a history of their own, which belongs to no model: numbered from 1 without gaps, and only
-ever added to, under the digest that `entries` describes. The newest one holds.
+ever added to, under the digest that `entries` describes. The newest rule holds, and of each name
+the newest alias; see `core.aliases`.
 """
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
+from calibration_ledger.core.aliases import alias_faults, chain_faults, in_force
 from calibration_ledger.core.entries import (
     SETTING_TYPES,
+    AliasEntry,
     Setting,
     first_settings_head,
     is_typed,
@@ -28,7 +32,7 @@ from calibration_ledger.errors import LedgerCorruptError, StoredRuleError
 from calibration_ledger.rules import EMA, stored_rule
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from calibration_ledger.rules import Rule
 
@@ -37,14 +41,24 @@ class Settings(NamedTuple):
     """The settings as they are stored, of one moment.
 
     Attributes:
-        entries: every one by its seq, the values as the database gives them.
+        entries: every one by its seq, the values as the database gives them: rules and aliases.
         last_seq: the number of the newest, as it is noted apart from them; 0 for none.
         head: the digest over them, as it is noted there.
     """
 
-    entries: tuple[Setting, ...] = ()
+    entries: tuple[Setting | AliasEntry, ...] = ()
     last_seq: int = 0
     head: bytes = first_settings_head()
+
+    @property
+    def rules(self) -> list[Setting]:
+        """The entries that set the rule of new models."""
+        return [entry for entry in self.entries if isinstance(entry, Setting)]
+
+    @property
+    def aliases(self) -> list[AliasEntry]:
+        """The entries that say which name stands for which model."""
+        return [entry for entry in self.entries if isinstance(entry, AliasEntry)]
 
     def check(self) -> None:
         """Refuse what cannot be read, or what lacks an entry.
@@ -53,7 +67,7 @@ class Settings(NamedTuple):
             LedgerCorruptError: the settings were damaged.
         """
         for entry in self.entries:
-            check_setting(entry)
+            _check(entry)
         seqs = [entry.seq for entry in self.entries]
         if seqs != [*range(1, len(seqs) + 1)] or self.last_seq != len(seqs):
             raise damaged_settings(f"there must be {self.last_seq}, without a gap")
@@ -63,9 +77,15 @@ class Settings(NamedTuple):
     def default_rule(self) -> DefaultRule:
         """The same for the user; raises as `check` does."""
         self.check()
-        history = tuple(map(told, self.entries))
+        rules = self.rules
+        history = tuple(map(told, rules))
         since = history[-1].recorded_at if history else None
-        return DefaultRule(*rule_of_new(self.entries[-1] if history else None), since, history)
+        return DefaultRule(*rule_of_new(rules[-1] if rules else None), since, history)
+
+    def names(self) -> dict[str, AliasEntry]:
+        """The aliases in force, by their names; raises as `check` does."""
+        self.check()
+        return in_force(self.aliases)
 
     def noted(self) -> list[Head]:
         """The head, to save: none where nothing was set. Raises as `check` does."""
@@ -114,9 +134,13 @@ def check_setting(entry: Setting) -> Setting:
     Raises:
         LedgerCorruptError: it is one.
     """
+    _check(entry)
+    return entry
+
+
+def _check(entry: Setting | AliasEntry) -> None:
     for expected, found in _faults(entry):
         raise damaged_settings(f"setting {entry.seq!r} must have {expected}, not {found}")
-    return entry
 
 
 def damaged_settings(what: str) -> LedgerCorruptError:
@@ -128,8 +152,11 @@ def damaged_settings(what: str) -> LedgerCorruptError:
     )
 
 
-def _faults(entry: Setting) -> Iterator[tuple[str, str]]:
+def _faults(entry: Setting | AliasEntry) -> Iterator[tuple[str, str]]:
     """What is wrong with a setting's own values, as (expected, found)."""
+    if isinstance(entry, AliasEntry):
+        yield from alias_faults(entry)
+        return
     if not is_typed(entry, SETTING_TYPES):
         yield "numbers and a text", repr(tuple(entry))
         return
@@ -144,12 +171,18 @@ def _faults(entry: Setting) -> Iterator[tuple[str, str]]:
 # -- the audit ------------------------------------------------------------------------------
 
 
-def settings_findings(settings: Settings, noted: Iterable[Head]) -> list[Finding]:
+def settings_findings(
+    settings: Settings,
+    noted: Iterable[Head],
+    marked: Mapping[str, int] = MappingProxyType({}),
+) -> list[Finding]:
     """What an audit finds wrong with the settings, under the names of `core.audit.CHECKS`.
 
     Args:
         settings: what the ledger holds.
         noted: heads of them that the user noted earlier.
+        marked: the models of the ledger, each with the number of the alias with which its
+            calibration is marked; 0 for none.
     """
     findings = [
         Finding(SETTINGS, entry.seq if isinstance(entry.seq, int) else None, "entry", *fault)
@@ -158,7 +191,20 @@ def settings_findings(settings: Settings, noted: Iterable[Head]) -> list[Finding
     ]
     if findings:  # there is no head behind what cannot be read
         return findings
-    return [Finding(SETTINGS, *parts) for parts in _differences(settings, noted)]
+    aliases = in_force(settings.aliases)
+    due = {name: aliases[name].seq if name in aliases else 0 for name in marked}
+    return [
+        *(Finding(SETTINGS, *parts) for parts in _differences(settings, noted)),
+        *(
+            Finding(name, None, "calibration", _marked(due[name]), _marked(marked[name]))
+            for name in sorted(marked)
+            if marked[name] != due[name]
+        ),
+    ]
+
+
+def _marked(seq: int) -> str:
+    return f"the mark of alias {seq}" if seq else "no mark of an alias"
 
 
 def _differences(settings: Settings, noted: Iterable[Head]) -> Iterator[tuple[int, str, str, str]]:
@@ -168,20 +214,23 @@ def _differences(settings: Settings, noted: Iterable[Head]) -> Iterator[tuple[in
     for entry in settings.entries:
         if entry.seq != seq + 1:
             yield entry.seq, "sequence", f"setting {seq + 1}", f"setting {entry.seq}"
-        try:
-            opening_rule(entry.rule)
-        except StoredRuleError as error:
-            yield entry.seq, "rule", "a rule that this program knows", str(error)
+        if isinstance(entry, Setting):
+            try:
+                opening_rule(entry.rule)
+            except StoredRuleError as error:
+                yield entry.seq, "rule", "a rule that this program knows", str(error)
         seq, head = entry.seq, setting_head(head, entry)
         digests[seq] = head.hex()
+    for at, expected, found in chain_faults(settings.aliases):
+        yield at, "entry", expected, found
     if seq != settings.last_seq:
         yield seq, "sequence", f"settings up to {settings.last_seq}", f"up to {seq}"
     if head != settings.head:
         yield seq, "head", head.hex(), _hex(settings.head)
     for one in noted:
-        found = digests.get(one.seq, f"a history that ends at setting {seq}")
-        if found != one.digest:
-            yield one.seq, "noted head", one.digest, found
+        there = digests.get(one.seq, f"a history that ends at setting {seq}")
+        if there != one.digest:
+            yield one.seq, "noted head", one.digest, there
 
 
 def _hex(value: object) -> str:

@@ -189,6 +189,7 @@ class ModelStats(TypedDict):
             with 0 calls has this one only if there are some.
         drift: how the model has changed of late, by its newest 200 calls; None if it has not, if
             there are fewer than 40, or if the ledger is damaged there.
+        aliases: the other names of the model, sorted; only where there are some.
         status: how many calls were learnt, in words: `uncalibrated (prior only)`, `warming up`, or
             `calibrated` from 10 calls on, however well they were predicted. `calib stats` says
             `learning` instead where `is_calibrated` is false.
@@ -208,6 +209,7 @@ class ModelStats(TypedDict):
     mean_actual_ms: NotRequired[float | None]
     median_absolute_percentage_error: NotRequired[float | None]
     is_calibrated: NotRequired[bool]
+    aliases: NotRequired[list[str]]
     timeouts: NotRequired[int | None]
     drift: NotRequired[Drift | None]
     status: str
@@ -220,8 +222,8 @@ def standing_of(stats: ModelStats) -> str:
     return "learning" if is_claim and not stats.get("is_calibrated") else status
 
 
-_OF_NEWEST = {*NewestCalls.__slots__, "is_calibrated", "drift"}
-_OF_CALIBRATION = tuple(name for name in ModelStats.__annotations__ if name not in _OF_NEWEST)
+_OF_LEDGER = {*NewestCalls.__slots__, "aliases", "is_calibrated", "drift"}
+_OF_CALIBRATION = tuple(name for name in ModelStats.__annotations__ if name not in _OF_LEDGER)
 _OF_EVERY_MODEL = ("model", "sample_count", "confidence", "status")
 
 _DIGITS = {
@@ -482,6 +484,65 @@ class DefaultRule(Value):
     alpha: float
     since: datetime | None = None
     history: tuple[RuleSetting, ...] = ()
+
+
+# -- other names of models ------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Alias(Value):
+    """Another name of a model.
+
+    Attributes:
+        name: the name.
+        model: the model that it stands for, wherever it is given.
+        since: since when, with a time zone (UTC).
+        seq: the number of the entry that says so, among the settings of the ledger.
+        merged: the entries of the model that came of a merge, such as `2..80`; None for none.
+    """
+
+    name: str
+    model: str
+    since: datetime
+    seq: int
+    merged: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AliasReport(Value):
+    """What `alias` did, or would do.
+
+    Attributes:
+        name: the name.
+        model: the model that it stands for now; None: it is its own again.
+        was: the model that it stood for before; None for none.
+        seq: the number of the entry among the settings; None in a dry run, and where nothing
+            changed.
+        is_known: whether the model has history; if not, its first call opens it.
+        copied: how many calls of the name a merge learnt anew under the model.
+        moved: how many calls of the model it learnt anew, because they are newer than the first of
+            the name.
+        already: how many calls of the name it left out, because the model has them already.
+        merged: the entries of the model that it appended, such as `2..80`; None for none, and in a
+            dry run.
+        undone: the entries of the model that stood for before that were voided, because they came
+            of a merge; None for none.
+        before: the calibration of the model that changed, as it was; None where none changed.
+        calibration: the same as it is now.
+    """
+
+    name: str
+    model: str | None
+    was: str | None = None
+    seq: int | None = None
+    is_known: bool = True
+    copied: int = 0
+    moved: int = 0
+    already: int = 0
+    merged: str | None = None
+    undone: str | None = None
+    before: ModelCalibration | None = None
+    calibration: ModelCalibration | None = None
 
 
 # -- the calls, and their history -----------------------------------------------------------
@@ -852,8 +913,11 @@ class ImportReport(Value):
         doubtful_reasons: why, most frequent first, as (reason, calls).
         doubtful_lines: the first of them, in the order of recording.
         unit_doubt: why `actual_ms` seems to be in another unit; None if it does not.
-        settings: how many settings of the rule of new models were added (`ledger`).
-        settings_left: how many the file has that were not, because the ledger has others.
+        settings: how many settings of the ledger were added: of the rule of new models, and
+            aliases (`ledger`).
+        aliases: how many of these are aliases.
+        settings_left: how many of the rule the file has that were not added, because the ledger
+            has others.
     """
 
     kind: ImportKind
@@ -879,6 +943,7 @@ class ImportReport(Value):
     doubtful_lines: tuple[SkippedLine, ...] = ()
     unit_doubt: str | None = None
     settings: int = 0
+    aliases: int = 0
     settings_left: int = 0
 
     def to_dict(self) -> dict[str, Any]:
@@ -900,7 +965,8 @@ class ExportReport(Value):
         models: how many models it holds.
         calls: how many calls.
         adjustments: how many adjustments (`jsonl` only).
-        settings: how many settings of the rule of new models (`jsonl` of all models only).
+        settings: how many settings of the ledger: of the rule of new models, and aliases
+            (`jsonl` of all models only).
     """
 
     kind: ExportKind

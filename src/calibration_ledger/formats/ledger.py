@@ -2,11 +2,12 @@
 
     {"ledger":"calibration-ledger/1"}
     {"setting":"rule","seq":1,"recorded_at":"2025-01-31T12:00:00.000000Z","rule":"ema.1", ...}
-    {"head":"<64 hexadecimal digits>","settings":1}
+    {"setting":"alias","seq":2,"recorded_at":"2025-01-31T12:00:00.000000Z","name":"m-1", ...}
+    {"head":"<64 hexadecimal digits>","settings":2}
     {"entry":"opened","model":"m","seq":1,"recorded_at":"2025-01-31T12:00:00.000000Z", ...}
     {"entry":"call","model":"m","seq":2,"called_at":"2025-01-31T12:00:00.000000Z", ...}
     {"head":"<64 hexadecimal digits>","model":"m","seq":2}
-    {"end":{"models":1,"entries":2,"settings":1}}
+    {"end":{"models":1,"entries":2,"settings":2}}
 
 The settings of the ledger come first, with their head; a ledger without any has no such lines, and
 no count of them at the end. Models are sorted by name; each has its entries by seq, then its head.
@@ -21,10 +22,12 @@ import re
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeAlias
 
+from calibration_ledger.core.aliases import alias_faults
 from calibration_ledger.core.entries import (
     ADJUSTMENT_KINDS,
     DIGEST_SIZE,
     Adjustment,
+    AliasEntry,
     Setting,
     first_settings_head,
     setting_head,
@@ -32,6 +35,7 @@ from calibration_ledger.core.entries import (
 from calibration_ledger.core.history import VOIDS_LENGTH_MAX, voids_ranges
 from calibration_ledger.core.validation import (
     DETAILS_BYTES_MAX,
+    MODEL_LENGTH_MAX,
     NOTE_LENGTH_MAX,
     check_alpha,
     check_details,
@@ -83,7 +87,10 @@ _ONLY_OF = {
 _NOT_OF_ALL = {"kind", *_ADJUSTMENT_OPTIONAL, *chain(*_ONLY_OF.values())}
 _OF_ALL = [name for name in Adjustment._fields if name not in _NOT_OF_ALL]
 _ADJUSTMENT_REQUIRED = ("entry", "model", *_OF_ALL)
-_SETTING_REQUIRED = ("setting", *Setting._fields)
+_SETTING_REQUIRED = {
+    "rule": ("setting", *Setting._fields),
+    "alias": ("setting", *AliasEntry._fields),
+}
 
 # -- from entries to lines ------------------------------------------------------------------
 
@@ -149,9 +156,10 @@ def head_line(model: str, seq: int, head: bytes) -> str:
     return encode({"head": head.hex(), "model": model, "seq": seq})
 
 
-def setting_line(entry: Setting) -> str:
+def setting_line(entry: Setting | AliasEntry) -> str:
     """The line of a setting."""
-    values = {"setting": "rule", **entry._asdict()}
+    kind = "rule" if isinstance(entry, Setting) else "alias"
+    values = {"setting": kind, **entry._asdict()}
     values["recorded_at"] = iso_from_us(entry.recorded_at)
     return encode(values)
 
@@ -253,22 +261,39 @@ def adjustment_of(values: Mapping[str, Any]) -> tuple[str, Adjustment]:
     return check_model(values["model"]), entry
 
 
-def setting_of(values: Mapping[str, Any]) -> Setting:
+def setting_of(values: Mapping[str, Any]) -> Setting | AliasEntry:
     """A setting, every value checked.
 
     Raises:
         InvalidInputError: one is missing, unknown or not what it must be.
         NoSuchRuleError: this program does not know its rule.
     """
-    check_keys(values, _SETTING_REQUIRED, ())
-    if values["setting"] != "rule":
-        raise InvalidInputError(f"setting must be rule, not {shown(values['setting'])}")
+    kind = values["setting"]
+    if not isinstance(kind, str) or kind not in _SETTING_REQUIRED:
+        raise InvalidInputError(f"setting must be rule or alias, not {shown(kind)}")
+    check_keys(values, _SETTING_REQUIRED[kind], ())
+    if kind == "alias":
+        return _alias_of(values)
     return Setting(
         _whole("seq", values["seq"]),
         parse_time("recorded_at", values["recorded_at"]),
         _version(check_text("rule", values["rule"], _RULE_LENGTH_MAX)),
         check_alpha(values["alpha"]),
     )
+
+
+def _alias_of(values: Mapping[str, Any]) -> AliasEntry:
+    model, text = values["model"], values["merged"]
+    entry = AliasEntry(
+        _whole("seq", values["seq"]),
+        parse_time("recorded_at", values["recorded_at"]),
+        check_text("name", values["name"], MODEL_LENGTH_MAX),
+        None if model is None else check_text("model", model, MODEL_LENGTH_MAX),
+        None if text is None else check_text("merged", text, VOIDS_LENGTH_MAX),
+    )
+    for expected, found in alias_faults(entry):
+        raise InvalidInputError(f"an alias must have {expected}, not {found}")
+    return entry
 
 
 def _version(rule: str) -> str:
@@ -347,7 +372,7 @@ class ModelEnd(NamedTuple):
     digest: bytes
 
 
-Item: TypeAlias = "Adjustment | CallRow | ModelEnd | Setting"
+Item: TypeAlias = "Adjustment | AliasEntry | CallRow | ModelEnd | Setting"
 
 
 class LedgerReader:
@@ -426,7 +451,7 @@ class LedgerReader:
                 f"`jsonl` or `csv`"
             )
 
-    def _take_setting(self, entry: Setting) -> Setting:
+    def _take_setting(self, entry: Setting | AliasEntry) -> Setting | AliasEntry:
         """A setting stands behind the one before it, and all of them before the first model."""
         if self._entries or (self._settings and self._settings_head is None):
             self._refuse("a setting must stand before the models, and before the settings' head")

@@ -6,6 +6,7 @@ owns locks, retries and what errors mean. Nothing above it knows which database 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from calibration_ledger.core.command import calib
@@ -45,6 +46,10 @@ class Cursor(Protocol):
     def executemany(self, operation: Any, parameters: Any, /) -> Any:
         """Run one statement for each row."""
 
+    @property
+    def rowcount(self) -> int:
+        """How many rows the last statement changed."""
+
     def fetchone(self) -> Any:
         """The next row, or None."""
 
@@ -72,10 +77,35 @@ class Source(Protocol):
         """
 
     def find(self, model: str) -> list[Any]:
-        """The row `(model_id, *snapshot, last_seq, head)` of a model; no rows for one never seen.
+        """The row `(model_id, *snapshot, last_seq, head, alias_seq)` of a model.
+
+        It is that of the model which is called so itself; no rows for one never seen.
 
         Raises what `read` raises.
         """
+
+
+@dataclass(frozen=True, slots=True)
+class OpenSource:
+    """A ledger to read by a connection that is open: a `Source`.
+
+    Attributes:
+        place: where it lies.
+        sql: what it is asked with.
+        ask: runs a statement with its parameters, and gives the rows.
+    """
+
+    place: Place
+    sql: Statements
+    ask: Callable[[str, Sequence[Any]], list[Any]]
+
+    def read(self, text: str, parameters: Sequence[Any] = ()) -> list[Any]:
+        """See `Source.read`."""
+        return self.ask(text, parameters)
+
+    def find(self, model: str) -> list[Any]:
+        """See `Source.find`."""
+        return self.ask(self.sql.find, (model,))
 
 
 class Backend(Source, Protocol):

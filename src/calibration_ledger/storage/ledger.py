@@ -33,8 +33,10 @@ from calibration_ledger.errors import (
     damaged,
     did_you_mean,
 )
+from calibration_ledger.storage.backend import OpenSource
 from calibration_ledger.storage.sqlite.copies import shrink, size_of
 from calibration_ledger.storage.transaction import (
+    ALIAS_SEQ,
     PAGE,
     Known,
     Stored,
@@ -42,6 +44,7 @@ from calibration_ledger.storage.transaction import (
     learnt_columns,
     newest_of,
     settings_of,
+    through_alias,
 )
 
 if TYPE_CHECKING:
@@ -53,21 +56,22 @@ if TYPE_CHECKING:
     from calibration_ledger.core.history import Ranges
     from calibration_ledger.core.replay import Columns, Window
     from calibration_ledger.storage.backend import Backend, Result, Source
+    from calibration_ledger.storage.transaction import Transaction
 
 
-_STORED_TYPES = (str, int, *SNAPSHOT_TYPES, int, bytes)
+_STORED_TYPES = (str, int, *SNAPSHOT_TYPES, int, bytes, (int, type(None)))
 
 
 def stored(row: Any, model: str) -> Stored:
-    """The value of a row `(model_id, *snapshot, last_seq, head)`.
+    """The value of a row `(model_id, *snapshot, last_seq, head, alias_seq)`.
 
     Raises:
         LedgerCorruptError: a value is of another type than its column's.
     """
-    model_id, *snapshot, last_seq, head = row
+    model_id, *snapshot, last_seq, head, alias_seq = row
     if not is_typed((model, *row), _STORED_TYPES):
         raise damaged(model, "the calibration holds a value of another type")
-    return Stored(model_id, model, Snapshot(*snapshot), last_seq, head)
+    return Stored(model_id, model, Snapshot(*snapshot), last_seq, head, alias_seq)
 
 
 class Ledger:
@@ -120,36 +124,65 @@ class Ledger:
 
     # -- models -----------------------------------------------------------------------------
 
-    def coefficients(self, model: str) -> tuple[tuple[float, float, float], int] | None:
-        """A model's coefficients, and from how many calls; None for one never seen.
+    def coefficients(self, model: str) -> tuple[str, tuple[float, float, float] | None, int]:
+        """The model that a name stands for, its coefficients, and from how many calls.
 
-        A shorter `find`, because `predict()` waits for it.
+        Of one never seen, the coefficients are None. A shorter `find`, because `predict()` waits
+        for it.
         """
         try:
             rows = self.backend.find(model)
+            row = rows[0] if rows else None
+            if row is None or row[ALIAS_SEQ] is not None:
+                model, row = through_alias(model, row, self._row, self.alias_of)
         except LedgerNotFoundError:
-            return None
-        if not rows:
-            return None
-        _, _, _, prompt, completion, base, _, _, sample_count, _, _, _, _ = rows[0]
-        return (prompt, completion, base), sample_count
+            return model, None, 0
+        if row is None:
+            return model, None, 0
+        _, _, _, prompt, completion, base, _, _, sample_count, _, _, _, _, _ = row
+        return model, (prompt, completion, base), sample_count
+
+    def _row(self, model: str) -> Any:
+        rows = self.backend.find(model)
+        return rows[0] if rows else None
 
     def find(self, model: str) -> Stored | None:
-        """A model's calibration; None for one never seen, also where there is no ledger.
+        """The calibration of the model that a name stands for.
+
+        None for one never seen, also where there is no ledger.
 
         Raises:
             LedgerCorruptError: it holds a value of another type.
         """
         try:
-            rows = self.backend.find(model)
+            model, row = through_alias(model, self._row(model), self._row, self.alias_of)
         except LedgerNotFoundError:
             return None
-        return stored(rows[0], model) if rows else None
+        return None if row is None else stored(row, model)
 
-    def models(self, model: str | None = None, *, must_exist: bool = False) -> list[Stored]:
-        """The calibrations of one model or of all, sorted by model.
+    def own(self, model: str) -> Stored | None:
+        """The same of the model that is called so itself, whatever the name stands for."""
+        try:
+            row = self._row(model)
+        except LedgerNotFoundError:
+            return None
+        return None if row is None else stored(row, model)
 
-        Where there is no ledger there are none, unless it `must_exist`.
+    def again(self, live: Stored) -> Stored:
+        """The calibration of the same model as it is now.
+
+        Raises:
+            ModelNotFoundError: it is gone: the ledger was replaced.
+        """
+        return self.own(live.model) or self.models(live.model, must_exist=True)[0]
+
+    def models(
+        self, model: str | None = None, *, must_exist: bool = False, with_aliases: bool = False
+    ) -> list[Stored]:
+        """The calibrations of the model that a name stands for, or of all, sorted by model.
+
+        Where there is no ledger there are none, unless it `must_exist`. A history whose name stands
+        for another model is not among all, unless `with_aliases`.
 
         Raises:
             ModelNotFoundError: the one model has no entry.
@@ -165,7 +198,8 @@ class Ledger:
                 return []
             # Sorted here: databases sort texts each in their own way.
             found = [stored(row, name) for *row, name in rows]
-            return sorted(found, key=lambda live: live.model)
+            counted = [live for live in found if with_aliases or live.alias_seq is None]
+            return sorted(counted, key=lambda live: live.model)
         live = self.find(check_model(model))
         if live is not None:
             return [live]
@@ -184,7 +218,27 @@ class Ledger:
             return []
         return [name for (name,) in rows if isinstance(name, str)]
 
-    # -- settings ---------------------------------------------------------------------------
+    # -- settings, and other names of models ------------------------------------------------
+
+    def alias_of(self, name: str) -> str | None:
+        """The model that a name stands for; None where it is no alias, or there is no ledger."""
+        try:
+            rows = self.backend.read(self.backend.sql.alias, (name,))
+        except LedgerNotFoundError:
+            return None
+        return rows[0][0] if rows else None
+
+    def name_of(self, name: str) -> str:
+        """The model that a name stands for: itself where it is no alias."""
+        return self.alias_of(name) or name
+
+    def aliases(self) -> dict[str, str]:
+        """Every name that stands for a model now, with that model."""
+        return {
+            name: entry.model
+            for name, entry in self.settings().names().items()
+            if entry.model is not None
+        }
 
     def settings(self) -> Settings:
         """The settings as they are stored; where there is no ledger there are none."""
@@ -210,6 +264,10 @@ class Ledger:
         """A model's entries up to this calibration."""
         return ModelHistory(self.backend, live)
 
+    def history_in(self, transaction: Transaction, live: Stored) -> ModelHistory:
+        """The same, read inside of a transaction: nothing can come between."""
+        return ModelHistory(OpenSource(self.place, self.backend.sql, transaction.ask), live)
+
     def whole(self, live: Stored, work: Callable[[ModelHistory], Result]) -> Result:
         """What `work` makes of a model's history.
 
@@ -222,7 +280,7 @@ class Ledger:
             except HistoryArchivedError as error:
                 if not error.is_passing:
                     raise
-                (live,) = self.models(live.model, must_exist=True)
+                live = self.again(live)
 
     def beginning(self, live: Stored) -> Adjustment | None:
         """The first entry that there is of a model."""
@@ -582,6 +640,10 @@ class ModelHistory:
             if len(rows) < limit:
                 return None
             limit *= 8
+
+    def calls_of(self, request_keys: Sequence[bytes]) -> dict[bytes, Known]:
+        """Which of these the model has."""
+        return known_calls(self._backend.read, self._backend.sql, self.live.model_id, request_keys)
 
     def newest_call_at(self) -> int | None:
         """The latest `called_at` of any call; None for no call."""

@@ -4,13 +4,13 @@
 which takes longer than all else that a program starts with.
 """
 
-REVISION = "0004"
+REVISION = "0005"
 """The revision of the migrations that this module describes; tested against Alembic's head."""
 
 VERSION_TABLE = "alembic_version"
 
-ADDED_TABLES = ("settings", "setting_heads")
-"""Those that ledgers of revision 0003 do not have yet."""
+ADDED_TABLES = ("settings", "setting_heads", "aliases")
+"""Those that ledgers of revision 0003 do not have yet; the last is of 0005."""
 
 LEDGER_TABLES = (
     *("models", "calls", "call_details", "adjustments", "calibrations"),

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from typing import Self
 
-    from calibration_ledger.core.entries import CallRow, Setting
+    from calibration_ledger.core.entries import AliasEntry, CallRow, Setting
     from calibration_ledger.storage.backend import Result
 
 _CACHE_KIB = 16 * 1024
@@ -240,7 +240,7 @@ class StagedEntries(_Temporary):
     def __init__(self) -> None:
         """Start with none."""
         super().__init__()
-        self.settings: list[Setting] = []
+        self.settings: list[Setting | AliasEntry] = []
 
     def add_calls(self, rows: Sequence[tuple[int, int, CallRow]]) -> None:
         """Add calls: (model number, line, call)."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
 
-from calibration_ledger.core.entries import TIMEOUT, Adjustment, Setting, Snapshot
+from calibration_ledger.core.entries import TIMEOUT, Adjustment, AliasEntry, Setting, Snapshot
 
 CALIBRATION_NAMES = (*Snapshot._fields, "last_seq", "head")
 """rule, alpha, five numbers, sample_count, rule_state, updated_at, last_seq, head."""
@@ -85,6 +85,9 @@ class Statements:
     add_setting: str
     add_settings_head: str
     save_settings_head: str
+    alias: str
+    add_alias: str
+    mark_alias: str
 
 
 LONG = (
@@ -111,18 +114,24 @@ INSERTED = {
     "adjustments": ("model_id", *Adjustment._fields),
     "calibrations": ("model_id", *CALIBRATION_NAMES),
     "settings": Setting._fields,
+    "aliases": AliasEntry._fields,
     "setting_heads": ("last_seq", "head"),
 }
 """The columns of the tables whose rows are added whole, in the order in which they are bound."""
 
 _BIG = frozenset(
     {
-        *("archived_through", "called_at", "last_seq", "model_id", "recorded_at", "sample_count"),
-        *("seq", "updated_at"),
+        *("alias_seq", "archived_through", "called_at", "last_seq", "model_id", "recorded_at"),
+        *("sample_count", "seq", "updated_at"),
     }
 )
 _WHOLE = frozenset({"completion_tokens", "prompt_tokens"})
-_TEXT = frozenset({"details", "kind", "note", "request_id", "rule", "voids"})
+_TEXT = frozenset(
+    {
+        *("details", "kind", "merged", "model", "name", "note"),
+        *("request_id", "rule", "voids"),
+    }
+)
 
 
 def _mark(marks: Marks, column: str) -> str:
@@ -162,7 +171,7 @@ def statements(marks: Marks) -> Statements:
 
 def _models(marks: Marks) -> dict[str, str]:
     revision = "SELECT alembic_version.version_num FROM alembic_version"
-    columns = f"models.id, {_listed('calibrations', CALIBRATION_NAMES)}"
+    columns = f"models.id, {_listed('calibrations', (*CALIBRATION_NAMES, 'alias_seq'))}"
     tables = "FROM models JOIN calibrations ON models.id = calibrations.model_id"
     named = f"WHERE models.model = {marks.text}"
     # Where models are spread over machines by model_id, what names it asks one machine, and
@@ -314,13 +323,17 @@ def _strays() -> dict[str, str]:
 
 def _settings(marks: Marks) -> dict[str, str]:
     columns = _listed("settings", Setting._fields)
+    aliases = _listed("aliases", ("seq", "recorded_at", "name"))
     return {
         # One statement is one snapshot: a setting that is added meanwhile is not taken for one
         # behind the end.
         "settings": (
-            f"SELECT 0, {columns}, NULL FROM settings UNION ALL"
-            " SELECT 1, setting_heads.last_seq, NULL, NULL, NULL, setting_heads.head"
-            " FROM setting_heads ORDER BY 1, 2"
+            f"SELECT 0, {columns}, NULL, NULL, NULL FROM settings UNION ALL"
+            # Second, for PostgreSQL gives a column the type of the first two.
+            " SELECT 1, setting_heads.last_seq, NULL, NULL, NULL, setting_heads.head, NULL, NULL"
+            " FROM setting_heads UNION ALL"
+            f" SELECT 2, {aliases}, NULL, NULL, aliases.model, aliases.merged FROM aliases"
+            " ORDER BY 2, 1"
         ),
         "newest_setting": (
             f"SELECT {columns} FROM settings ORDER BY settings.seq DESC LIMIT 1 OFFSET 0"
@@ -330,6 +343,15 @@ def _settings(marks: Marks) -> dict[str, str]:
         "save_settings_head": (
             f"UPDATE setting_heads SET last_seq={marks.big}, head={marks.other}"
             f" WHERE setting_heads.last_seq = {marks.big}"
+        ),
+        "alias": (
+            f"SELECT aliases.model, aliases.seq FROM aliases WHERE aliases.name = {marks.text}"
+            " ORDER BY aliases.seq DESC LIMIT 1 OFFSET 0"
+        ),
+        "add_alias": _insert(marks, "aliases"),
+        "mark_alias": (
+            f"UPDATE calibrations SET alias_seq={marks.big}"
+            f" WHERE calibrations.model_id = {marks.big}"
         ),
     }
 

@@ -28,6 +28,7 @@ _CLUSTERED: dict[str, Any] = {"sqlite_strict": True, "sqlite_with_rowid": False}
 _LARGEST = "1.7976931348623157e308"
 _OUTCOME = "outcome IS NULL OR outcome = 'timeout'"
 _HAS_OUTCOME = "outcome IS NOT NULL"
+_ALIAS_SEQ = "alias_seq IS NULL OR alias_seq >= 1"
 
 
 def _within(column: str, most: object, least: object = 0) -> str:
@@ -171,6 +172,8 @@ calibrations = sa.Table(
     *_calibration_columns(),
     sa.Column("last_seq", Whole, nullable=False),
     sa.Column("head", sa.LargeBinary, nullable=False),
+    # Of a model whose name stands for another one: the number of the alias that says so.
+    sa.Column("alias_seq", Whole, *_named("calibrations", alias_seq=_ALIAS_SEQ)),
     sa.PrimaryKeyConstraint("model_id", name="pk_calibrations"),
     sa.ForeignKeyConstraint(["model_id"], ["models.id"], name="fk_calibrations_model_id_models"),
     *_calibration_checks("calibrations"),
@@ -197,7 +200,7 @@ settings = sa.Table(
     **_CLUSTERED,
 )
 
-# Where it ends, in one row: a setting that was removed there would not be missed otherwise.
+# Where both end, in one row: an entry that was removed there would not be missed otherwise.
 setting_heads = sa.Table(
     "setting_heads",
     metadata,
@@ -205,6 +208,31 @@ setting_heads = sa.Table(
     sa.Column("head", sa.LargeBinary, nullable=False),
     sa.PrimaryKeyConstraint("last_seq", name="pk_setting_heads"),
     *_named("setting_heads", last_seq="last_seq >= 1", head="length(head) = 32"),
+    **_CLUSTERED,
+)
+
+# Which name stands for which model from then on; without a model, the name is its own again. They
+# share the numbers of the settings. `merged` are the entries of the model that a merge appended.
+aliases = sa.Table(
+    "aliases",
+    metadata,
+    sa.Column("seq", Whole, autoincrement=False, nullable=False),
+    sa.Column("recorded_at", Whole, nullable=False),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("model", sa.Text),
+    sa.Column("merged", sa.Text),
+    sa.PrimaryKeyConstraint("seq", name="pk_aliases"),
+    *_named(
+        "aliases",
+        seq="seq >= 1",
+        recorded_at=_within("recorded_at", TIME_LIMIT_US - 1),
+        name="length(name) >= 1 AND length(name) <= 512",
+        model="model IS NULL OR (length(model) >= 1 AND length(model) <= 512)",
+        merged="merged IS NULL OR (model IS NOT NULL AND length(merged) >= 1"
+        " AND length(merged) <= 64)",
+    ),
+    # With the time, so that a salvage takes no row of it for one of the index over models.
+    sa.Index("ix_aliases_name", "name", "seq", "recorded_at"),
     **_CLUSTERED,
 )
 

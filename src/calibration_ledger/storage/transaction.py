@@ -1,7 +1,7 @@
 """What a transaction can do to a ledger. Nothing here commits: the backend does.
 
-Rows of `calls`, `call_details`, `adjustments` and `settings` are only ever inserted, but for what
-`archive` moves to a file and `import ledger` brings back.
+Rows of `calls`, `call_details`, `adjustments`, `settings` and `aliases` are only ever inserted, but
+for what `archive` moves to a file and `import ledger` brings back.
 """
 
 from __future__ import annotations
@@ -9,7 +9,13 @@ from __future__ import annotations
 from itertools import compress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from calibration_ledger.core.entries import OUTCOMES, Adjustment, Setting, Snapshot
+from calibration_ledger.core.entries import (
+    OUTCOMES,
+    Adjustment,
+    AliasEntry,
+    Setting,
+    Snapshot,
+)
 from calibration_ledger.core.replay import Columns
 from calibration_ledger.core.settings import Settings, check_setting, damaged_settings
 from calibration_ledger.errors import COUNT_LIMIT, IMPOSSIBLE, damaged, impossible
@@ -32,6 +38,8 @@ class Stored(NamedTuple):
     snapshot: Snapshot
     last_seq: int
     head: bytes
+    alias_seq: int | None = None
+    """The number of the alias that makes its name stand for another model; None: it is its own."""
 
 
 class Known(NamedTuple):
@@ -98,14 +106,22 @@ def learnt_columns(model: str, rows: Sequence[Any]) -> Columns | None:
     return Columns(*columns) if columns[0] else None
 
 
+_RULE, _END = 0, 1
+"""What begins the rows of `Statements.settings`; those of aliases begin with another number."""
+
+
 def settings_of(rows: Sequence[Any]) -> Settings:
     """The settings in the rows of `Statements.settings`.
 
     Raises:
         LedgerCorruptError: they end in several places.
     """
-    entries = tuple(Setting(*row[1:5]) for row in rows if row[0] == 0)
-    ends = [(row[1], row[5]) for row in rows if row[0] == 1]
+    entries: tuple[Setting | AliasEntry, ...] = tuple(
+        Setting(*row[1:5]) if row[0] == _RULE else AliasEntry(*row[1:4], *row[6:])
+        for row in rows
+        if row[0] != _END
+    )
+    ends = [(row[1], row[5]) for row in rows if row[0] == _END]
     if len(ends) > 1:
         raise damaged_settings(f"there are {len(ends)} ends")
     return Settings(entries, *ends[0]) if ends else Settings(entries)
@@ -118,6 +134,38 @@ def newest_of(rows: Sequence[Any]) -> Setting | None:
         LedgerCorruptError: it is not what a program of ours wrote.
     """
     return check_setting(Setting(*rows[0])) if rows else None
+
+
+ALIAS_SEQ = 13
+"""The place of `alias_seq` in the rows of `find` and `load`."""
+
+_NAMES_MAX = 8
+"""An alias stands for a model. While others change it, another look may be needed, or two."""
+
+
+def through_alias(
+    model: str, row: Any, find: Callable[[str], Any], alias_of: Callable[[str], str | None]
+) -> tuple[str, Any]:
+    """The model that a name stands for, and its row; None where it has no history.
+
+    Args:
+        model: the name.
+        row: what `find` gave for it.
+        find: gives the row of the model that is called so itself, or None.
+        alias_of: gives what a name stands for, or None.
+
+    Raises:
+        LedgerCorruptError: the names lead in a circle.
+    """
+    name = model
+    for _ in range(_NAMES_MAX):
+        if row is not None and row[ALIAS_SEQ] is None:
+            return name, row
+        other = alias_of(name)
+        if other is None:
+            return name, row
+        name, row = other, find(other)
+    raise damaged_settings(f"what the alias {model!r} stands for is an alias itself")
 
 
 class Transaction:
@@ -133,21 +181,27 @@ class Transaction:
         self._ledger = ledger
 
     def load(self, model: str) -> Any:
-        """A model's row, locked until the end, or None.
+        """The row of the model that a name stands for, locked until the end, or None.
 
-        It is `(model_id, *snapshot, last_seq, head, revision)`, to be unpacked at once: `record()`
-        has no time for more. `stored` gives the same by names.
+        It is `(model_id, *snapshot, last_seq, head, alias_seq, revision)`, to be unpacked at once:
+        `record()` has no time for more. `stored` gives the same by names.
 
         Raises:
             LedgerRevisionError: the ledger was upgraded since it was opened.
             LedgerCorruptError: the row cannot be what a program of ours wrote.
         """
         row = self._lock(model)
+        if row is None or row[ALIAS_SEQ] is not None:
+            model, row = through_alias(model, row, self._lock, self.alias_of)
+        return self._checked(model, row)
+
+    def _checked(self, model: str, row: Any) -> Any:
+        """The row of a model, or None, once it is certain that it may be written to."""
         try:
             if row is None:
                 self.check_revision()
             else:
-                _, _, _, _, _, _, _, _, count, rule_state, _, last_seq, _, revision = row
+                _, _, _, _, _, _, _, _, count, rule_state, _, last_seq, _, _, revision = row
                 if revision != REVISION:
                     raise of_revision(revision).error(self._ledger)
                 if not (0 <= count < COUNT_LIMIT and 0 < last_seq < COUNT_LIMIT):
@@ -159,15 +213,53 @@ class Transaction:
         return row
 
     def stored(self, model: str) -> Stored | None:
-        """A model's calibration, locked until the end, or None; raises as `load` does."""
-        row = self.load(model)
-        if row is None:
+        """The calibration of the model that a name stands for, locked; raises as `load` does.
+
+        None where it has no history.
+        """
+        row = self._lock(model)
+        return self._stored(*through_alias(model, row, self._lock, self.alias_of))
+
+    def own(self, model: str) -> Stored | None:
+        """The same of the model that is called so itself, whatever the name stands for."""
+        return self._stored(model, self._lock(model))
+
+    def _stored(self, model: str, row: Any) -> Stored | None:
+        if self._checked(model, row) is None:
             return None
-        model_id, *snapshot, last_seq, head, _ = row
-        return Stored(model_id, model, Snapshot(*snapshot), last_seq, head)
+        model_id, *snapshot, last_seq, head, alias_seq, _ = row
+        return Stored(model_id, model, Snapshot(*snapshot), last_seq, head, alias_seq)
+
+    def alias_of(self, name: str) -> str | None:
+        """The model that a name stands for; None where it is no alias."""
+        rows = self.ask(self._sql.alias, (name,))
+        return rows[0][0] if rows else None
+
+    def mark_if_alias(self, model: str, model_id: int) -> None:
+        """Mark the calibration of a model that was just added, if its name is an alias."""
+        for other, seq in self.ask(self._sql.alias, (model,)):
+            self.mark(model_id, None if other is None else seq)
+
+    def name_of(self, name: str) -> str:
+        """The model that a name stands for: itself where it is no alias."""
+        return self.alias_of(name) or name
+
+    def keep_out_new(self) -> None:
+        """Let no other transaction open a model before this one ends.
+
+        Which name is an alias, and which one a model's, must not be settled by two at once. Here
+        one transaction runs at a time.
+        """
+
+    def begin_model(self, model: str) -> None:
+        """Make sure that a model that has no history may be opened under this name.
+
+        Raises:
+            Raced: the name became an alias in the same moment.
+        """
 
     def _lock(self, model: str) -> Any:
-        """A model's row as it is stored, locked until the end, or None."""
+        """The row of a model that is called so itself, as it is stored, locked; or None."""
         return self._execute(self._sql.load, (model,)).fetchone()
 
     def check_revision(self) -> None:
@@ -176,9 +268,9 @@ class Transaction:
         contents_of(TABLES, [row[0] for row in rows]).check(self._ledger)
 
     def models(self) -> list[str]:
-        """The names of all models, sorted."""
+        """The names of all models, sorted; without those that stand for others."""
         rows = self._execute(self._sql.list_calibrations).fetchall()
-        return [model for *_, model in rows]
+        return [model for *_, alias_seq, model in rows if alias_seq is None]
 
     def add_model(self, model: str) -> int:
         """Add the name of a model that `load` did not find; gives its id.
@@ -234,7 +326,7 @@ class Transaction:
             LedgerCorruptError: they were damaged.
         """
         self.check_revision()
-        settings = settings_of(self._ask(self._sql.settings, ()))
+        settings = settings_of(self.ask(self._sql.settings, ()))
         settings.check()
         return settings
 
@@ -244,27 +336,40 @@ class Transaction:
         Raises:
             LedgerCorruptError: it is not what a program of ours wrote.
         """
-        return newest_of(self._ask(self._sql.newest_setting, ()))
+        return newest_of(self.ask(self._sql.newest_setting, ()))
 
-    def add_settings(self, entries: Sequence[Setting], head: bytes) -> None:
+    def add_settings(self, entries: Sequence[Setting | AliasEntry], head: bytes) -> None:
         """Append settings behind those that `settings` gave; `head` is the digest over all.
+
+        The calibration of a model whose name stands for another from then on is marked.
 
         Raises:
             Raced: another transaction added some in the same moment.
         """
         for entry in entries:
-            self._execute(self._sql.add_setting, entry)
+            if isinstance(entry, AliasEntry):
+                self._execute(self._sql.add_alias, entry)
+                named = self.own(entry.name)
+                if named is not None:
+                    self.mark(named.model_id, None if entry.model is None else entry.seq)
+            else:
+                self._execute(self._sql.add_setting, entry)
         before, end = entries[0].seq - 1, (entries[-1].seq, head)
         if before:
             self._execute(self._sql.save_settings_head, (*end, before))
         else:
             self._execute(self._sql.add_settings_head, end)
 
+    def mark(self, model_id: int, alias_seq: int | None) -> None:
+        """Mark a calibration whose model's name stands for another one, or is its own again."""
+        self._execute(self._sql.mark_alias, (alias_seq, model_id))
+
     def calls_of(self, model_id: int, request_keys: Sequence[bytes]) -> dict[bytes, Known]:
         """Which of these the model has."""
-        return known_calls(self._ask, self._sql, model_id, request_keys)
+        return known_calls(self.ask, self._sql, model_id, request_keys)
 
-    def _ask(self, text: str, parameters: Sequence[Any]) -> list[Any]:
+    def ask(self, text: str, parameters: Sequence[Any]) -> list[Any]:
+        """The rows of a reading statement."""
         rows: list[Any] = self._execute(text, parameters).fetchall()
         return rows
 

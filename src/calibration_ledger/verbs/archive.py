@@ -243,7 +243,7 @@ def _take_out(ledger: Ledger, parts: Sequence[_Part], path: Path) -> None:
 
 
 def _replace(transaction: Transaction, part: _Part, note: str, now: int) -> None:
-    live = transaction.stored(part.model)
+    live = transaction.own(part.model)
     if live is None or transaction.first_adjustment(live.model_id) != part.history.beginning:
         raise NotRecordedError(
             f"other entries of the model {part.model!r} were archived, or brought back, meanwhile",

@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 def heads(ledger: Ledger) -> list[Head]:
     """See `AdaptiveCalibrator.heads`."""
     of_models = [
-        _head(live.model, live.last_seq, live.head, live.snapshot) for live in ledger.models()
+        _head(live.model, live.last_seq, live.head, live.snapshot)
+        for live in ledger.models(with_aliases=True)
     ]
     return [*ledger.settings().noted(), *of_models]
 
@@ -52,15 +53,15 @@ def audit(
 ) -> list[Finding]:
     """See `AdaptiveCalibrator.audit`."""
     noted = checked_heads(heads or ())
-    if model is not None:
-        noted = [head for head in noted if head.model == model]
     try:
-        found = ledger.models(model, must_exist=True)
+        found = ledger.models(model, must_exist=True, with_aliases=True)
     except LedgerCorruptError as error:
         finding = Finding(model, None, "storage", "a readable ledger", str(error))
         return [finding, *([] if model is not None else _audit_whole(ledger))]
     findings = []
-    if model is None:
+    if model is not None:
+        noted = [head for head in noted if head.model == found[0].model]
+    else:
         findings += _audit_whole(ledger)
         findings += _audit_settings(ledger, [head for head in noted if not head.is_of_model])
         of_models = [head for head in noted if head.is_of_model]
@@ -75,7 +76,7 @@ def audit(
 def archived(ledger: Ledger) -> list[Head]:
     """See `AdaptiveCalibrator.archived`."""
     found = []
-    for live in ledger.models():
+    for live in ledger.models(with_aliases=True):
         entry = ledger.beginning(live)
         if entry is not None and entry.archived_head is not None:
             found.append(_head(live.model, entry.seq, entry.archived_head, entry.snapshot))
@@ -116,7 +117,9 @@ def _findings(
 
 def _audit_settings(ledger: Ledger, noted: list[Head]) -> list[Finding]:
     try:
-        return settings_findings(ledger.settings(), noted)
+        # Read anew: an alias may have come since the models were read.
+        marked = {live.model: live.alias_seq or 0 for live in ledger.models(with_aliases=True)}
+        return settings_findings(ledger.settings(), noted, marked)
     except LedgerCorruptError as error:
         return [Finding(SETTINGS, None, "storage", "readable settings", str(error))]
 

@@ -49,7 +49,7 @@ def _iterate(
             except HistoryArchivedError:
                 if given:  # what comes next does not follow what was handed out
                     raise
-                (newest,) = ledger.models(live.model)
+                newest = ledger.again(live)
 
 
 def check_last(last: object) -> int | None:

@@ -17,11 +17,10 @@ if TYPE_CHECKING:
 
 def drift(ledger: Ledger, model: str | Iterable[str] | None) -> list[ModelDrift]:
     """See `AdaptiveCalibrator.drift`."""
-    return [
-        ledger.whole(live, drift_of_model)
-        for name in _names(model)
-        for live in ledger.models(name, must_exist=True)
-    ]
+    lives = {
+        live.model: live for name in _names(model) for live in ledger.models(name, must_exist=True)
+    }
+    return [ledger.whole(lives[name], drift_of_model) for name in sorted(lives)]
 
 
 def _names(model: str | Iterable[str] | None) -> Iterable[str | None]:

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from calibration_ledger.core.aliases import told as told_alias
 from calibration_ledger.core.entries import Adjustment
 from calibration_ledger.core.history import walk
 from calibration_ledger.core.settings import Settings, told
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
     from calibration_ledger.core.entries import CallRow
     from calibration_ledger.core.facts import LostRange
     from calibration_ledger.core.replay import Progress
-    from calibration_ledger.core.values import ExportKind, RuleSetting
+    from calibration_ledger.core.values import Alias, ExportKind, RuleSetting
     from calibration_ledger.storage.ledger import Ledger, ModelHistory
     from calibration_ledger.storage.place import Place
     from calibration_ledger.storage.sqlite.salvage import Found, Salvage
@@ -107,7 +108,7 @@ def export(
     is_done = False
     while not is_done:
         settings = ledger.settings() if model is None and kind == "jsonl" else Settings()
-        models, written = ledger.models(model), Written(progress)
+        models, written = ledger.models(model, with_aliases=True), Written(progress)
         try:
             with open_target(target, ledger.path, overwrite=overwrite) as write:
                 for text in texts(ledger, settings, models, written):
@@ -198,10 +199,16 @@ def _csv_texts(
     for live in models:
         history = ledger.history(live)
         for rows, _ in history.calls(0, live.last_seq):
+            # What a merge took over from a name counts under its model.
+            is_voided = history.is_voided if live.alias_seq is None else _always
             with _readable(ledger):
-                text = csv_lines(live.model, rows, history.is_voided)
+                text = csv_lines(live.model, rows, is_voided)
             yield text
             written.add(len(rows), 0)
+
+
+def _always(_: int) -> bool:
+    return True
 
 
 # -- salvage: what can still be read of a damaged ledger ------------------------------------
@@ -220,12 +227,15 @@ class SalvageReport(ExportReport):
         stand_ins: the names that stand for those of models whose own could not be read.
         newest_setting: the newest setting of the rule of new models that could be read; it is not
             in the file.
+        aliases: the names that stand for models, as far as they could be read; they are not in the
+            file, and what was recorded under them before a merge is marked as voided there.
     """
 
     lost: tuple[LostRange, ...] = ()
     incomplete: tuple[LostRange, ...] = ()
     stand_ins: tuple[str, ...] = ()
     newest_setting: RuleSetting | None = None
+    aliases: tuple[Alias, ...] = ()
 
 
 def salvage(
@@ -247,6 +257,7 @@ def salvage(
         )
     with opened(place) as source:
         models = source.models() if model is None else [_one(source, model, place)]
+        names = source.aliases()
         written, lost, incomplete = Written(progress), [], []
         lines = _json_lines if kind == "jsonl" else csv_lines
         with open_target(target, place.path, overwrite=overwrite) as write:
@@ -254,8 +265,9 @@ def salvage(
                 write(",".join(CSV_COLUMNS) + "\n")
             for found in models:
                 history = source.model(found)
+                is_voided = _always if found.model in names else history.is_voided
                 for rows in history.pages():
-                    write(lines(found.model, rows, history.is_voided))
+                    write(lines(found.model, rows, is_voided))
                     written.add(len(rows), 0)
                 lost += history.lost
                 incomplete += history.incomplete
@@ -270,6 +282,7 @@ def salvage(
         incomplete=tuple(incomplete),
         stand_ins=tuple(found.model for found in models if not found.is_named),
         newest_setting=None if newest is None else told(newest),
+        aliases=tuple(map(told_alias, names.values())),
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from sys import float_info
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -113,21 +114,25 @@ class Forecasts:
     ) -> list[Forecast]:
         """The forecast of each of these models, or of all, sorted by name; see `forecast`.
 
+        Each is under the name that is given, also where that is another name of a model.
+
         All are found by one read, and of each that has changed its newest calls are read.
         """
         prompt_tokens = check_tokens("prompt_tokens", prompt_tokens)
         if max_tokens is not None:
             max_tokens = check_tokens("max_tokens", max_tokens)
         if models is None:
-            bases = [self._newest(live) for live in self._ledger.models()]
+            bases = {live.model: self._newest(live) for live in self._ledger.models()}
         else:
-            bases = [self.basis(model) for model in models]
+            bases = {model: self.basis(model) for model in models}
         given = completion_tokens
-        lengths = [given.get(one.model) if isinstance(given, Mapping) else given for one in bases]
-        return [
-            forecast_of(basis, prompt_tokens, length, max_tokens)
-            for basis, length in zip(bases, lengths, strict=True)
-        ]
+        found = []
+        for name, basis in bases.items():
+            length = given.get(name) if isinstance(given, Mapping) else given
+            forecast = forecast_of(basis, prompt_tokens, length, max_tokens)
+            # Under the name that was asked for, by which the caller knows it.
+            found.append(forecast if basis.model == name else replace(forecast, model=name))
+        return found
 
     def forecast_ttft(
         self, model: str, prompt_tokens: int, *, as_of: datetime | None = None
@@ -136,7 +141,7 @@ class Forecasts:
         model = check_model(model)
         prompt_tokens = check_tokens("prompt_tokens", prompt_tokens)
         basis = self.basis(model, as_of=as_of, ttft=True)
-        return Forecast(model, prompt_tokens, None, basis, 0, is_ttft=True)
+        return Forecast(basis.model, prompt_tokens, None, basis, 0, is_ttft=True)
 
     def basis(self, model: str, *, as_of: datetime | None = None, ttft: bool = False) -> Basis:
         """What the forecasts of a model rest on, now or at some time.
@@ -155,6 +160,7 @@ class Forecasts:
         time = None if as_of is None else check_time("as_of", as_of)
         live = self._ledger.find(model)
         if live is None:
+            model = self._ledger.name_of(model)
             return basis_of_none(model, self._prior(model))
         if time is not None:
             past = partial(kept_at, self._ledger, time=time, ttft=ttft)

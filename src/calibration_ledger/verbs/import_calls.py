@@ -43,7 +43,7 @@ from calibration_ledger.verbs.record import NewCall, now_us, write_calls
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from typing import TextIO
 
     from calibration_ledger.core.doubt import Kind, Worst
@@ -80,7 +80,7 @@ def import_rows(
     with StagedCalls() as staged:
         with open_source(source, ledger.path) as file:
             begin(report, "lines read")
-            read = _read(file, kind, staged, skips, report)
+            read = _read(file, kind, staged, skips, report, ledger.aliases())
         doubts.look_at_unit(name, staged.median_ms_per_token())
         known_by_file = staged.count_known_by_file()
         _settle(staged, skips, _file_of(ledger, read))
@@ -137,8 +137,15 @@ class _Read(NamedTuple):
     untimed: tuple[Row, bytes] | None
 
 
-def _read(file: Source, kind: str, staged: StagedCalls, skips: Skips, progress: Progress) -> _Read:
-    """Stage the good rows."""
+def _read(
+    file: Source,
+    kind: str,
+    staged: StagedCalls,
+    skips: Skips,
+    progress: Progress,
+    aliases: Mapping[str, str],
+) -> _Read:
+    """Stage the good rows, each under the model that its name stands for."""
     now = now_us()
     beginning: list[Row] = []
     untimed = None
@@ -157,6 +164,7 @@ def _read(file: Source, kind: str, staged: StagedCalls, skips: Skips, progress: 
             is_timed = row.called_at is not None
             called_at = row.called_at if is_timed else now
             model, _, *values, _, outcome = row
+            model = aliases.get(model, model)
             batch.append((line, model, called_at, *values, outcome, key, is_timed))
             good.append(row)
             if len(beginning) < BEGINNING:
@@ -235,7 +243,7 @@ class _Trial:
         self.new = self.present = self.older = self.voided = self.timeouts = 0
         live = ledger.find(model)
         if live is None:
-            entry = opening(model).entry(ledger.newest_setting())
+            entry = opening(ledger.name_of(model)).entry(ledger.newest_setting())
             self.state = State.from_snapshot(entry.snapshot)
             return
         self.model_id = live.model_id

@@ -11,12 +11,19 @@ from collections import Counter
 from itertools import takewhile
 from typing import TYPE_CHECKING, NamedTuple
 
+from calibration_ledger.core.aliases import chain_faults, in_force
 from calibration_ledger.core.audit import ModelAudit
-from calibration_ledger.core.entries import OUTCOMES, Adjustment, Setting
+from calibration_ledger.core.entries import OUTCOMES, Adjustment, AliasEntry, Setting
 from calibration_ledger.core.history import Page, walk
 from calibration_ledger.core.validation import request_key
 from calibration_ledger.core.values import ImportReport
-from calibration_ledger.errors import LedgerError, NotRecordedError, damaged, named
+from calibration_ledger.errors import (
+    ImportRefusedError,
+    LedgerError,
+    NotRecordedError,
+    damaged,
+    named,
+)
 from calibration_ledger.formats.ledger import LedgerReader, ModelEnd
 from calibration_ledger.formats.source import open_source, shown_name
 from calibration_ledger.storage.stage import StagedEntries
@@ -27,12 +34,13 @@ from calibration_ledger.verbs.rule import append
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator, Sequence
-    from typing import TextIO
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from typing import NoReturn, TextIO
 
     from calibration_ledger.core.entries import CallRow
     from calibration_ledger.core.history import Entries
     from calibration_ledger.core.replay import Progress
+    from calibration_ledger.core.settings import Settings
     from calibration_ledger.formats.source import Source
     from calibration_ledger.storage.ledger import Ledger, ModelHistory
     from calibration_ledger.storage.stage import StagedModel
@@ -56,11 +64,14 @@ def import_entries(
             begin(report, "calls read")
             calls = stage(file, staged, report)
             plans = plan_import(ledger, staged, file)
+        names = _Names(name, staged.settings, {one.staged.model: one.staged for one in plans})
+        names.settled(ledger.settings(), ledger.own)
         begin(report, "entries recorded")
         done: Counter[str] = Counter()
-        added = left = 0
+        added: list[Setting | AliasEntry] = []
+        left = 0
         if staged.settings:
-            added, left = ledger.write(_take_settings, staged.settings)
+            added, left = ledger.write(_take_settings, names)
         for plan in plans:
             try:
                 if plan.restored:
@@ -84,26 +95,102 @@ def import_entries(
         models_opened=len(opened),
         models_extended=len(plans) - len(opened) - unchanged,
         models_unchanged=unchanged,
-        settings=added,
+        settings=len(added),
+        aliases=sum(isinstance(entry, AliasEntry) for entry in added),
         settings_left=left,
     )
 
 
-def _take_settings(transaction: Transaction, entries: Sequence[Setting]) -> tuple[int, int]:
-    """Add the settings that the ledger lacks; gives how many, and how many of the file are left.
-
-    They are, where the ledger has others of its own: models of several ledgers may come together
-    in one, and it is the user's to say what its new models learn by.
-    """
+def _take_settings(
+    transaction: Transaction, names: _Names
+) -> tuple[list[Setting | AliasEntry], int]:
+    """Add the settings that the ledger lacks; gives them, and how many rules are left."""
+    transaction.keep_out_new()
     here = transaction.settings()
-    pairs = zip(here.entries, entries, strict=False)
-    common = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
-    new = entries[common:]
-    if common < len(here.entries):
-        return 0, len(new)
+    new, left = names.settled(here, transaction.own)
     if new:
         append(transaction, here, new)
-    return len(new), 0
+    return new, left
+
+
+class _Names(NamedTuple):
+    """The settings of a file, and its models, whose names must mean the same in the ledger.
+
+    Attributes:
+        file: the name of the file.
+        entries: its settings.
+        models: its models, by their names.
+    """
+
+    file: str
+    entries: Sequence[Setting | AliasEntry]
+    models: Mapping[str, StagedModel]
+
+    def settled(
+        self, here: Settings, own: Callable[[str], Stored | None]
+    ) -> tuple[list[Setting | AliasEntry], int]:
+        """The settings that the ledger lacks, and how many rules of the file are left.
+
+        They are, where the ledger has others of its own: models of several ledgers may come
+        together in one, and it is the user's to say what its new models learn by. But an alias of
+        the file holds for its models, so it is added behind the ledger's own settings.
+
+        Args:
+            here: the settings of the ledger.
+            own: finds the calibration of the model that is called so itself.
+
+        Raises:
+            ImportRefusedError: a name means another model here.
+        """
+        pairs = zip(here.entries, self.entries, strict=False)
+        common = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+        new = list(self.entries[common:])
+        left = 0
+        known, theirs = here.names(), self._aliases()
+        if common < len(here.entries):
+            missing = [entry for name, entry in theirs.items() if name not in known]
+            left = sum(isinstance(entry, Setting) for entry in new)
+            new = [
+                entry._replace(seq=here.last_seq + place) for place, entry in enumerate(missing, 1)
+            ]
+            for name in sorted(theirs.keys() & known.keys()):
+                if theirs[name].model != known[name].model:
+                    self._refuse(
+                        f"{name!r} is an alias of {theirs[name].model!r} in the file, and of "
+                        f"{known[name].model!r} in the ledger"
+                    )
+        self._check(here, [entry for entry in new if isinstance(entry, AliasEntry)], own)
+        return new, left
+
+    def _aliases(self) -> dict[str, AliasEntry]:
+        return in_force([entry for entry in self.entries if isinstance(entry, AliasEntry)])
+
+    def _check(
+        self, here: Settings, new: Sequence[AliasEntry], own: Callable[[str], Stored | None]
+    ) -> None:
+        """Refuse where a name would stand for two models, or hide calls that the file lacks."""
+        for _, expected, found in chain_faults([*here.aliases, *new]):
+            self._refuse(f"its aliases do not fit those of the ledger: {expected}, not {found}")
+        theirs = self._aliases()
+        for name, entry in in_force([*here.aliases, *new]).items():
+            live, staged = own(name), self.models.get(name)
+            there = 0 if staged is None else staged.last_seq
+            if name not in theirs and there > (0 if live is None else live.last_seq):
+                self._refuse(
+                    f"{name!r} has calls of its own in the file, and is an alias of "
+                    f"{entry.model!r} in the ledger"
+                )
+            is_alias = live is None or live.alias_seq is not None
+            if not is_alias and live is not None and live.last_seq > there:
+                self._refuse(
+                    f"{name!r} is an alias of {entry.model!r} in the file, and has calls of its "
+                    f"own in the ledger"
+                )
+
+    def _refuse(self, matter: str) -> NoReturn:
+        raise ImportRefusedError(
+            self.file, None, f"{matter}. {_CHANGED}: import into a fresh ledger."
+        )
 
 
 # -- is the file sound? ---------------------------------------------------------------------
@@ -124,7 +211,7 @@ def stage(file: Source, staged: StagedEntries, progress: Progress) -> int:
             number += 1
         elif isinstance(item, Adjustment):
             staged.add_adjustment(number, line, item)
-        elif isinstance(item, Setting):
+        elif isinstance(item, Setting | AliasEntry):
             staged.settings.append(item)
         else:
             batch.append((number, line, item))
@@ -213,7 +300,7 @@ def plan_import(ledger: Ledger, staged: StagedEntries, file: Source) -> list[Pla
     plans: list[Plan] = []
     diverged: list[str] = []
     for model in staged.models():
-        live = ledger.find(model.model)
+        live = ledger.own(model.model)
         fold = ModelAudit(model.model, model.adjustments)
         if live is None:
             feed(fold, model, model.last_seq)
@@ -359,7 +446,7 @@ def _restore(ledger: Ledger, plan: Plan, done: Counter[str], progress: Progress)
     assert live is not None  # noqa: S101 - it has an archived entry
 
     def work(transaction: Transaction) -> Counter[str]:
-        here = transaction.stored(model.model)
+        here = transaction.own(model.model)
         if (
             here is None
             or transaction.first_adjustment(here.model_id) != plan.beginning
@@ -428,7 +515,7 @@ def _append_parts(
     transaction: Transaction, model: str, at: Place, parts: Sequence[Adjustment | Page]
 ) -> bytes:
     """Append in one transaction, if the model still stands where it stood; gives the head."""
-    live = transaction.stored(model)
+    live = transaction.own(model)
     opened = None if live is None else OpenModel(transaction, live)
     found: Place = (0, None, None)
     if opened is not None:
@@ -446,6 +533,8 @@ def _append_parts(
             opened.learn([NewCall(at, p, c, y, *texts) for _, at, p, c, y, _, *texts in part.rows])
     assert opened is not None  # noqa: S101 - there is at least one entry to append
     opened.save()
+    if opened.is_new:
+        transaction.mark_if_alias(model, opened.model_id)
     return opened.head
 
 

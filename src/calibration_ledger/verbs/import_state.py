@@ -57,7 +57,16 @@ def import_state(
     note = f"from {Path(name).name}"
 
     def work(transaction: Transaction) -> None:
-        there = {model: transaction.stored(model) for model in sorted(states)}
+        for given_name in states:
+            model = transaction.name_of(given_name)
+            if model != given_name:
+                raise ImportRefusedError(
+                    name,
+                    None,
+                    f"{given_name!r} is an alias of {model!r} in the ledger. Nothing was changed: "
+                    f"take the alias away first, or remove it from the file.",
+                )
+        there = {model: transaction.own(model) for model in sorted(states)}
         taken = [model for model, live in there.items() if live is not None]
         if taken:
             it = "it" if len(taken) == 1 else "them"
@@ -75,6 +84,7 @@ def import_state(
             state = states[model]
             if is_told:  # else they go on as they were: by `ema`, at the alpha of the file
                 state = State.from_snapshot(state.snapshot(), opening_rule(version), speed)
+            transaction.begin_model(model)
             entry = state.adjustment(1, "imported", now, note)
             OpenModel.create(transaction, model, entry).save()
 

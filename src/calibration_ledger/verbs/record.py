@@ -86,7 +86,11 @@ def write_calls(
         try:
             return ledger.write(work)
         except Unopened:
-            openings = {model: opening(model) for model in calls if ledger.find(model) is None}
+            openings = {
+                model: opening(ledger.name_of(model))
+                for model in calls
+                if ledger.find(model) is None
+            }
 
 
 def record_batches(
@@ -94,6 +98,9 @@ def record_batches(
 ) -> list[float]:
     """See `AdaptiveCalibrator.record_many`."""
     now = now_us()
+    # Calls of one model under several names are learnt in the order in which they are given.
+    aliases = ledger.aliases()
+    calls = [(aliases.get(name, name), call) for name, call in calls] if aliases else calls
     if strict:
         refuse_doubtful(ledger, calls, now)
     errors: list[float] = []
@@ -134,7 +141,7 @@ def _keep(error: BaseException, errors_ms: Sequence[float]) -> None:
 
 
 def reset_models(ledger: Ledger, opening: Opening, model: str | None) -> None:
-    """See `AdaptiveCalibrator.reset`; a model that is named has history."""
+    """See `AdaptiveCalibrator.reset`; a model that is named is called so itself, with history."""
     openings: dict[str, Start] = {}
 
     def work(transaction: Transaction) -> list[str]:
@@ -164,12 +171,14 @@ class Start(NamedTuple):
     """What a program has new models start from; the ledger says what the program does not.
 
     Attributes:
+        model: the model's name.
         prior: the coefficients.
         at: when, in microseconds.
         rule: the rule that the program names; None: the ledger's.
         alpha: the alpha that the program names; None: the ledger's, or the rule's own.
     """
 
+    model: str
     prior: Prior
     at: int
     rule: Rule | None
@@ -197,14 +206,14 @@ class OpenModel:
 
     @classmethod
     def load(cls, transaction: Transaction, model: str) -> OpenModel:
-        """A model that had history a moment ago.
+        """A model that had history a moment ago, and is called so itself.
 
         Raises:
             ModelNotFoundError: it has none any more: the ledger was replaced meanwhile.
             StoredRuleError: the model learns by a rule that this program does not know.
             LedgerCorruptError: its row is not what a program of ours wrote.
         """
-        live = transaction.stored(model)
+        live = transaction.own(model)
         if live is None:
             raise ModelNotFoundError(
                 f"the model {model!r} was there, and is gone: the ledger was replaced meanwhile",
@@ -311,7 +320,7 @@ def record_call(
     is_usual = outcome is None and request_id is None and details is None
     row = transaction.load(model) if is_usual else None
     if row is not None:
-        model_id, rule, alpha, a, b, o, absolute, total, count, further, _, seq, head, _ = row
+        model_id, rule, alpha, a, b, o, absolute, total, count, further, _, seq, head, _, _ = row
         found = KNOWN_RULES.get(rule)
         if found is not None and further is None and not found.extra_numbers:
             numbers, predicted = [a, b, o, absolute, total], [0.0]
@@ -356,7 +365,8 @@ def record_calls(
     and gives its first error. `opening` is what a model without history starts from.
 
     Raises:
-        Unopened: the model has no history, and no opening was given.
+        Unopened: the model has no history, and no opening was given, or that of another name.
+        Raced: its name became an alias in the same moment.
         StoredRuleError: this program does not know the rule that it learns by, or that the ledger
             opens models under.
         RequestConflictError: a request id is there with other numbers, or another outcome.
@@ -368,10 +378,11 @@ def record_calls(
         if live is not None:
             opened = OpenModel(transaction, live)
             least_ms = worst_at_least(live.snapshot)
-        elif opening is not None:
+        elif opening is not None and opening.model == transaction.name_of(model):
+            transaction.begin_model(opening.model)
             # The setting is read in the transaction that opens the model: none comes between.
             entry = opening.entry(transaction.newest_setting())
-            opened = OpenModel.create(transaction, model, entry)
+            opened = OpenModel.create(transaction, opening.model, entry)
         else:
             raise Unopened
         before = opened.seq

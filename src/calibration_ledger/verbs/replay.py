@@ -256,7 +256,7 @@ def adopt_each(
         try:
             found = adopted(draft)
             while found is None:  # a reset, recalibration or archive came in between: start over
-                (newest,) = ledger.models(model, must_exist=True)
+                newest = ledger.own(model) or ledger.models(model, must_exist=True)[0]
                 found = adopted(ledger.whole(newest, anew))
         except CalibrationLedgerError as error:
             if done:

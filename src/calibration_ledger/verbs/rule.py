@@ -18,6 +18,7 @@ from calibration_ledger.verbs.record import now_us
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from calibration_ledger.core.entries import AliasEntry
     from calibration_ledger.core.values import DefaultRule
     from calibration_ledger.rules import RuleName
     from calibration_ledger.storage.ledger import Ledger
@@ -39,7 +40,8 @@ def set_default_rule(ledger: Ledger, rule: RuleName | None, alpha: float | None)
 
     def work(transaction: Transaction) -> Settings:
         settings = transaction.settings()
-        newest = settings.entries[-1] if settings.entries else None
+        rules = settings.rules
+        newest = rules[-1] if rules else None
         chosen = opening_rule(rule_of_new(newest)[0]) if found is None else found
         speed = chosen.default_alpha if given is None else given
         if newest is not None and (newest.rule, newest.alpha) == (chosen.version, speed):
@@ -50,7 +52,9 @@ def set_default_rule(ledger: Ledger, rule: RuleName | None, alpha: float | None)
     return ledger.write(work).default_rule()
 
 
-def append(transaction: Transaction, settings: Settings, entries: Sequence[Setting]) -> Settings:
+def append(
+    transaction: Transaction, settings: Settings, entries: Sequence[Setting | AliasEntry]
+) -> Settings:
     """Append entries to the settings that were read in this transaction; gives them all."""
     head = settings.head
     for entry in entries:

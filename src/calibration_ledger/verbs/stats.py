@@ -34,8 +34,20 @@ NEWEST = 100
 """Calls that are judged: enough for a median, and soon all of them new if a model has changed."""
 
 
-def stats_of(ledger: Ledger, forecasts: Forecasts, live: Stored, *, rounded: bool) -> ModelStats:
-    """The figures of one model; see `ModelStats`."""
+def stats_of(
+    ledger: Ledger, forecasts: Forecasts, lives: Sequence[Stored], *, rounded: bool
+) -> list[ModelStats]:
+    """The figures of some models; see `ModelStats`."""
+    aliases = ledger.aliases()
+    found = []
+    for live in lives:
+        stats = _stats_of(ledger, forecasts, live, rounded=rounded)
+        names = [name for name, model in aliases.items() if model == live.model]
+        found.append(cast("ModelStats", {**stats, "aliases": names}) if names else stats)
+    return found
+
+
+def _stats_of(ledger: Ledger, forecasts: Forecasts, live: Stored, *, rounded: bool) -> ModelStats:
     stats = calibration_of(live.model, live.snapshot).stats(rounded=rounded)
     try:
         newest = ledger.whole(live, newest_calls)

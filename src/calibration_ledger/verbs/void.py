@@ -107,7 +107,7 @@ class _Ask(NamedTuple):
 
 
 def _check_all_met(
-    ledger: Ledger, lives: Sequence[Stored], drafts: Sequence[_Draft], names: Names
+    ledger: Ledger, lives: Sequence[Stored], drafts: Sequence[Draft], names: Names
 ) -> None:
     if not lives:
         raise NoSuchEntryError("there is no model yet of which to void anything.")
@@ -120,7 +120,7 @@ def _check_all_met(
             )
 
 
-class _Draft(NamedTuple):
+class Draft(NamedTuple):
     """A voiding of one model that is not written yet."""
 
     trial: Trial
@@ -147,12 +147,27 @@ class _Draft(NamedTuple):
             calibration=state.calibration(live.model) if self.ranges else before,
         )
 
+    def entry_now(self) -> Adjustment:
+        """What to append where nothing can have come since it was worked out."""
+        return _entry(self.entry, self.trial.state, self.trial.state)
+
     def adopted(self, ledger: Ledger) -> Voiding | None:
         """Write it; None if it no longer holds, see `adopt`."""
         if not self.ranges:
             return self.told(None)
         done = adopt(ledger, self.trial, partial(_entry, self.entry))
         return None if done is None else self.told(done.seq, done.state)
+
+
+def draft_of(ledger: Ledger, history: ModelHistory, ranges: Ranges) -> Draft:
+    """The voiding of these entries of a model, which are there.
+
+    Raises:
+        HistoryArchivedError: the state would have to be rebuilt from archived entries.
+        InvalidInputError: there are too many ranges for one entry.
+    """
+    ask = _Ask(Names(ranges, (), ()), None, None, is_one_of_many=False)
+    return _draft(ledger, ask, history)
 
 
 def _entry(draft: Adjustment, rebuilt: State, _: State) -> Adjustment:
@@ -173,7 +188,7 @@ class _AsIf:
         return self._history.columns(after, through, voided)
 
 
-def _draft(ledger: Ledger, ask: _Ask, history: ModelHistory) -> _Draft:
+def _draft(ledger: Ledger, ask: _Ask, history: ModelHistory) -> Draft:
     """Rebuild a model's state as if the entries named were not there, without the lock."""
     live = history.live
     if not history.adjustments:
@@ -195,7 +210,7 @@ def _draft(ledger: Ledger, ask: _Ask, history: ModelHistory) -> _Draft:
     state = fold_history(
         as_if, rule, alpha, live.last_seq, accuracy=accuracy, progress=ask.progress, start=start
     )
-    return _Draft(
+    return Draft(
         Trial(live, history.beginning, state, accuracy),
         entry,
         ranges,

@@ -14,13 +14,14 @@ import sqlalchemy as sa
 
 from calibration_ledger.core.facts import Blocked, Facts, ServerFacts
 from calibration_ledger.errors import LedgerCorruptError, NotALedgerError
+from calibration_ledger.storage.backend import OpenSource
 from calibration_ledger.storage.contents import (
     count_rows,
     find_last_entry,
     look,
     unknown_rule,
 )
-from calibration_ledger.storage.latest import OpenSource, with_drifts
+from calibration_ledger.storage.latest import with_drifts
 from calibration_ledger.storage.postgres.connections import (
     ANSWER_S,
     FIND_TABLES,
@@ -84,6 +85,7 @@ _NEEDED = {
     "calibrations": ("SELECT", "INSERT", "UPDATE"),
     "settings": ("SELECT",),
     "setting_heads": ("SELECT",),
+    "aliases": ("SELECT",),
 }
 """What a role that records must be allowed."""
 

@@ -1,9 +1,9 @@
 """How Citus keeps the tables of a ledger: on one machine, or distributed over several.
 
-A ledger is distributed by `model_id`: `models`, the settings and the revision are copied to every
-machine, and each row of the other tables goes to the machine that its `model_id` says, so that all
-of a model lies together. Or its whole schema lies on one machine of several, as any other ledger
-does.
+A ledger is distributed by `model_id`: `models`, the settings, the aliases and the revision are
+copied to every machine, and each row of the other tables goes to the machine that its `model_id`
+says, so that all of a model lies together. Or its whole schema lies on one machine of several, as
+any other ledger does.
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from calibration_ledger.core.entries import Setting
+    from calibration_ledger.core.entries import AliasEntry, Setting
     from calibration_ledger.storage.backend import Result
     from calibration_ledger.storage.place import Server
     from calibration_ledger.storage.postgres.connections import Held
@@ -311,6 +311,10 @@ _LIMIT_EVERY_S = 0.05
 _ROWS_AT_ONCE = 100
 """Rows to an INSERT: more of them gain little."""
 
+_NAMES_KEY = 0x63616C69625F6E
+"""What who opens a model and who gives a name to one lock, in letters: `calib_n`. A row cannot be
+locked that is not there yet."""
+
 
 class PostgresTransaction(Transaction):
     """A transaction that waits for all its locks together no longer than until the deadline."""
@@ -349,22 +353,34 @@ class PostgresTransaction(Transaction):
         self._on_citus = on_citus
         self._nameless: set[str] = set()  # the models whose names `load` did not find
 
-    def load(self, model: str) -> Any:
-        """See `Transaction.load`."""
+    def _lock(self, model: str) -> Any:
+        """See `Transaction._lock`."""
+        self._limit()
+        rows = find_by_id(self.ask, self._sql.load_known, self._sql, self._ids, model)
+        if rows is None:
+            self._nameless.add(model)
+        return rows[0] if rows else None
+
+    def _limit(self) -> None:
+        """Let the next lock be waited for no longer than until the deadline."""
         # lock_timeout counts anew for each lock. It is set again only once time was lost, so that
         # the first lock costs no round trip more.
         now = time.monotonic()
         if now > self._limited_at + _LIMIT_EVERY_S:
             self._limited_at = now
             self._execute(f"SET LOCAL lock_timeout = {left_ms(self._deadline)}")
-        return super().load(model)
 
-    def _lock(self, model: str) -> Any:
-        """See `Transaction._lock`."""
-        rows = find_by_id(self._ask, self._sql.load_known, self._sql, self._ids, model)
-        if rows is None:
-            self._nameless.add(model)
-        return rows[0] if rows else None
+    def keep_out_new(self) -> None:
+        """See `Transaction.keep_out_new`."""
+        self._limit()
+        self._execute(f"SELECT pg_catalog.pg_advisory_xact_lock({_NAMES_KEY})")
+
+    def begin_model(self, model: str) -> None:
+        """See `Transaction.begin_model`."""
+        self._limit()
+        self._execute(f"SELECT pg_catalog.pg_advisory_xact_lock_shared({_NAMES_KEY})")
+        if self.alias_of(model) is not None:
+            raise Raced(model)
 
     def _be_patient(self) -> None:
         """See `Transaction._be_patient`."""
@@ -382,12 +398,14 @@ class PostgresTransaction(Transaction):
         except psycopg.errors.UniqueViolation as error:
             raise Raced(model) from error
 
-    def add_settings(self, entries: Sequence[Setting], head: bytes) -> None:
+    def add_settings(self, entries: Sequence[Setting | AliasEntry], head: bytes) -> None:
         """See `Transaction.add_settings`: what another transaction added has the same numbers."""
         try:
             super().add_settings(entries, head)
         except psycopg.errors.UniqueViolation as error:
             raise Raced(entries[0].seq) from error
+        if self._cursor.rowcount != 1:  # a setting and an alias, in tables of their own
+            raise Raced(entries[0].seq)
 
     def _add(self, text: str, rows: Sequence[tuple[Any, ...]]) -> None:
         """See `Transaction._add`."""

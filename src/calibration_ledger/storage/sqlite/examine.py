@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 from calibration_ledger.core.facts import Facts, Readable
 from calibration_ledger.errors import LedgerError, NotALedgerError
+from calibration_ledger.storage.backend import OpenSource
 from calibration_ledger.storage.contents import (
     count_rows,
     find_last_entry,
     look,
     unknown_rule,
 )
-from calibration_ledger.storage.latest import OpenSource, with_drifts
+from calibration_ledger.storage.latest import with_drifts
 from calibration_ledger.storage.place import check_file
 from calibration_ledger.storage.schema import LEDGER_TABLES, REVISION
 from calibration_ledger.storage.sqlite.connections import (

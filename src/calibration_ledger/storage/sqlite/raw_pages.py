@@ -85,6 +85,12 @@ _TIMEOUT = b"timeout"
 _VOIDS = 18
 """The place of `voids` in a row of `adjustments`."""
 
+_HEAD_BYTES = 32
+"""Of SHA-256."""
+
+_TIMES = 2**40
+"""Times in microseconds are larger, and no model has so many entries."""
+
 _REVISION = re.compile(rb"[0-9]{4}")
 """What the index over the revisions holds: it has the shape of the one over the names."""
 
@@ -217,7 +223,9 @@ def _recognise(values: list[Any]) -> tuple[str, tuple[Any, ...]] | None:
         ):
             # SQLite stores a float without a fraction as an integer.
             return "calls", (*values[:5], float(values[5]), float(values[6]), *(outcome or [None]))
-        case [int(), int(), bytes() | None, bytes() | None, bytes() | None]:
+        case [int(), int(), bytes() | None, bytes() | None, bytes() | None] if (
+            values[1] < _TIMES  # what has a time there is an alias
+        ):
             return "call_details", (*values[:2], *values[3:])
         case [int(), int(), bytes(), int(), bytes(), *_] if values[2] in _KINDS:
             # A ledger that is older than the kind has no column for it.
@@ -233,6 +241,10 @@ def _recognise_keyed(row_id: int, values: list[Any]) -> tuple[str, tuple[Any, ..
     match values:
         case [None, bytes()]:
             return "models", (row_id, values[1])
-        case [None, bytes(), *_, int(), bytes()] if len(values[-1]) == 32:  # noqa: PLR2004 - SHA-256
-            return "calibrations", (row_id, values[-2])
+        case [None, bytes(), *_, int() as last_seq, bytes() as head] if len(head) == _HEAD_BYTES:
+            return "calibrations", (row_id, last_seq)  # written before there were aliases
+        case [None, bytes(), *_, int() as last_seq, bytes() as head, int() | None] if (
+            len(head) == _HEAD_BYTES
+        ):
+            return "calibrations", (row_id, last_seq)
     return None

@@ -17,7 +17,8 @@ from itertools import islice
 from math import isfinite
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from calibration_ledger.core.entries import TIMEOUT, Setting
+from calibration_ledger.core.aliases import alias_faults, in_force
+from calibration_ledger.core.entries import TIMEOUT, AliasEntry, Setting
 from calibration_ledger.core.facts import LostRange
 from calibration_ledger.core.history import covers, ranges_in_force, voids_ranges
 from calibration_ledger.core.settings import check_setting
@@ -245,6 +246,12 @@ _SETTINGS = (
 )
 
 
+_ALIASES = (
+    "SELECT seq, recorded_at, name, model, merged FROM aliases"
+    " WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?"
+)
+
+
 class Found(NamedTuple):
     """A model of which there are traces; `last_seq` is None where its calibration is lost."""
 
@@ -333,6 +340,19 @@ class Salvage:
             with suppress(AttributeError, UnicodeDecodeError, LedgerCorruptError):
                 found = check_setting(Setting(seq, recorded_at, rule.decode(), alpha))
         return found
+
+    def aliases(self) -> dict[str, AliasEntry]:
+        """The names that stand for models, as far as they can be read."""
+        if self.is_harvest:
+            return {}
+        found = []
+        for seq, recorded_at, name, *texts in _Walk(self.connection, _ALIASES, 0, self.limit):
+            with suppress(AttributeError, UnicodeDecodeError):
+                model, merged = (None if text is None else text.decode() for text in texts)
+                entry = AliasEntry(seq, recorded_at, name.decode(), model, merged)
+                if not list(alias_faults(entry)):
+                    found.append(entry)
+        return in_force(found)
 
     def _traces(self) -> tuple[dict[int, str], dict[int, int], set[int]]:
         """The names of models, the ends of their histories, and the ids of all of them."""

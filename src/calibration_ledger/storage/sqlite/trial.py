@@ -16,7 +16,7 @@ from calibration_ledger.storage.statements import INSERTED, SQLITE, statements
 if TYPE_CHECKING:
     import sqlite3
 
-_TYPES = (int, *SNAPSHOT_TYPES, int, bytes, str)
+_TYPES = (int, *SNAPSHOT_TYPES, int, bytes, (int, type(None)), str)
 """Of the columns of `Statements.list_calibrations`."""
 
 _NEWEST = "SELECT model_id, last_seq + 1 FROM calibrations ORDER BY updated_at DESC LIMIT 1"
@@ -41,7 +41,7 @@ def unreadable_models(connection: sqlite3.Connection) -> list[str]:
 
 
 def refused_writes(copy: sqlite3.Connection) -> list[str]:
-    """What recording a call, opening a model, adjusting one and a setting meet in a copy."""
+    """What a call, a new model, an adjustment, a setting and an alias meet in a copy."""
     found = []
     steps = {
         "a call": _call,
@@ -49,6 +49,7 @@ def refused_writes(copy: sqlite3.Connection) -> list[str]:
         "a model": _model,
         "an adjustment": _adjustment,
         "a setting": _setting,
+        "an alias": _alias,
     }
     for name, step in steps.items():
         copy.execute("BEGIN")
@@ -95,6 +96,13 @@ def _setting(copy: sqlite3.Connection) -> bool:
     copy.execute(save if is_first else "UPDATE setting_heads SET (last_seq, head) = (?, ?)", end)
     there = copy.execute("SELECT * FROM settings WHERE seq = ?", row[:1]).fetchall()
     return bool(there == [row] and copy.execute("SELECT * FROM setting_heads").fetchall() == [end])
+
+
+def _alias(copy: sqlite3.Connection) -> bool:
+    newest = copy.execute("SELECT max(seq) FROM aliases").fetchone()
+    row = ((newest[0] or 0) + 1, 0, _TRIAL, "model", None)
+    copy.execute("INSERT INTO aliases VALUES (?, ?, ?, ?, ?)", row)
+    return bool(copy.execute("SELECT * FROM aliases WHERE name = ?", row[2:3]).fetchall() == [row])
 
 
 def _model(copy: sqlite3.Connection) -> bool:
