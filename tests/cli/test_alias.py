@@ -42,7 +42,7 @@ def test_a_merge_is_tried_made_and_undone_by_the_command_that_is_told(calib, fil
     [undo] = re.findall(r"take that back: calib --ledger \S+ (.*)\n", done.stderr)
     undone = calib(*undo.split())
     assert "stands for itself again" in undone.stdout
-    assert "no longer count" in undone.stderr
+    assert "no longer counts" in undone.stderr
     assert names(filled) == {}
 
 

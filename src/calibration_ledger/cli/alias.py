@@ -101,7 +101,7 @@ def _tell(done: AliasReport, session: Session, *, dry_run: bool) -> None:
     else:
         say(f"{done.name} stands for {done.model}")
     if done.undone is not None:
-        note(f"{done.was}: entries {done.undone}, which came of the merge, no longer count.")
+        note(f"{done.was}: what came of the merge ({done.undone}) no longer counts.")
     if done.model is None:
         note(f"calls that were recorded under {done.name} since stay with {done.was}.")
     else:
@@ -122,6 +122,7 @@ def _tell_merge(done: AliasReport) -> None:
         before = 0 if done.before is None else done.before.sample_count
         now = done.calibration
         mean = text.number(now.mean_absolute_error_ms)
-        note(f"{now.model}: {before} calls before, {now.sample_count} now; mean error {mean} ms.")
+        counts = f"{text.count(before, 'call')} before, {now.sample_count} now"
+        note(f"{now.model}: {counts}; mean error {mean} ms.")
     if not done.is_known:
         note(f"{done.model} has no history yet: its first call opens it.")
