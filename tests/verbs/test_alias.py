@@ -150,7 +150,7 @@ def test_an_alias_is_of_no_alias_and_of_no_circle(calibrator):
         calibrator.alias("m", "m")
     with pytest.raises(AliasRefusedError, match="while 'a', 'b' stand for it"):
         calibrator.alias("m", "k", merge=True)
-    for name, model in (("", "m"), (None, "m"), ("c", 5), ("c", "")):
+    for name, model in (("", "m"), (None, "m"), ("c", 5), ("c", ""), ("c", " m")):
         with pytest.raises(InvalidInputError):
             calibrator.alias(name, model)
     with pytest.raises(AliasRefusedError, match="'c' is no alias"):

@@ -21,7 +21,12 @@ from calibration_ledger.core.history import (
     voids_text,
 )
 from calibration_ledger.core.state import State, calibration_of
-from calibration_ledger.core.validation import check_details, check_model, request_key
+from calibration_ledger.core.validation import (
+    check_details,
+    check_model,
+    check_new_model,
+    request_key,
+)
 from calibration_ledger.core.values import AliasReport
 from calibration_ledger.errors import (
     IMPOSSIBLE,
@@ -210,6 +215,8 @@ def _planned(ask: _Ask, reads: _Reads, start: Start | None) -> _Plan:
     plan = _Plan(settings, standing, model, reads.own(model))
     if not plan.is_new:
         return plan
+    if plan.live is None:
+        check_new_model(model)  # its first call is to open it
     _check_names(ask, names, model)
     own = reads.own(ask.name)
     if own is not None and not ask.merge:
