@@ -58,13 +58,12 @@ from calibration_ledger.verbs.doubt import (
 from calibration_ledger.verbs.forecast import Forecasts
 from calibration_ledger.verbs.record import (
     Start,
-    Unopened,
+    Writer,
     checked_call,
     checked_calls,
     new_call,
     now_us,
     record_batches,
-    record_call,
     reset_models,
     write_calls,
 )
@@ -105,8 +104,8 @@ if TYPE_CHECKING:
         Sweep,
         Voiding,
     )
+    from calibration_ledger.rules import Rule
     from calibration_ledger.rules.base import RuleName
-    from calibration_ledger.verbs.record import NewCall
     from calibration_ledger.verbs.recorder import OnError
     from calibration_ledger.verbs.void import Seqs
 
@@ -172,6 +171,16 @@ def refusing_fourth(record: Callable[Given, float]) -> Callable[Given, float]:
     return checked
 
 
+def _start_of(
+    prior: Callable[[str], tuple[float, float, float]],
+    rule: Rule | None,
+    alpha: float | None,
+    model: str,
+) -> Start:
+    """What a calibrator opens a model with: its prior, rule and alpha."""
+    return Start(model, checked_prior(prior, model), now_us(), rule, alpha)
+
+
 # -- the front door -------------------------------------------------------------------------
 
 _TIMEOUT_MAX_S = 86_400
@@ -225,8 +234,10 @@ class AdaptiveCalibrator:
         self._timeout_s = check_seconds("timeout_s", timeout_s, _TIMEOUT_MAX_S)
         self._prior = default_prior if prior is None else check_prior(prior)
         self._ledger = open_ledger(find_place(ledger), durability, self._timeout_s)
-        self._is_made = False
         self._is_closed = False
+        # None of these knows the calibrator: one that is dropped closes its files at once.
+        self._opening = partial(_start_of, self._prior, self._rule, self._alpha)
+        self._write = Writer(self._ledger, self._opening).write
         self._timed_calls = TimedCalls(self._ledger, self._write)
         self._recorders: weakref.WeakSet[Recorder] = weakref.WeakSet()
         self._forecasts = Forecasts(self._ledger, partial(checked_prior, self._prior))
@@ -507,17 +518,6 @@ class AdaptiveCalibrator:
             warn_of_similar(self._ledger, {model})
         return error_ms
 
-    def _write(self, model: str, call: NewCall) -> tuple[float, int, float | None, bool]:
-        """Record a checked call: its error, its seq, `Recorded.least_ms`, and if it opened it."""
-        if self._is_made:
-            try:
-                return *self._ledger.write(record_call, model, call), False
-            except Unopened:
-                pass  # a model never seen: its prior is asked for first
-        recorded = write_calls(self._ledger, self._opening, {model: (call,)})[model]
-        self._is_made = True
-        return recorded.errors_ms[0], recorded.seqs[0], recorded.least_ms, recorded.is_new
-
     def record_once(self, call: Call, *, strict: bool = False) -> tuple[float, bool]:
         """Record a call as `record` does, and say whether it is new.
 
@@ -565,11 +565,6 @@ class AdaptiveCalibrator:
                 those before, `recorded` is how many calls stay, `errors_ms` are their errors.
         """
         return record_batches(self._ledger, self._opening, checked_calls(calls), strict=strict)
-
-    def _opening(self, model: str) -> Start:
-        """What a model starts from: its prior, and the rule and alpha of this calibrator."""
-        prior = checked_prior(self._prior, model)
-        return Start(model, prior, now_us(), self._rule, self._alpha)
 
     def timed(
         self,

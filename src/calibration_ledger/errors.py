@@ -342,8 +342,8 @@ class CallsDroppedError(NotRecordedError):
     Its `__cause__` is what kept it from that, where something did.
     """
 
-    stayed = "they were not recorded"
-    advice = "see that the ledger can be written; what is dropped is counted in `dropped`"
+    stayed = "nothing of them was recorded"
+    advice = "see that the ledger can be written, or give the recorder a larger size"
 
 
 class OutcomeUnknownError(LedgerError):

@@ -93,6 +93,32 @@ def write_calls(
             }
 
 
+class Writer:
+    """Records one checked call at a time: the quick way, once there is a ledger."""
+
+    __slots__ = ("_is_made", "_ledger", "_opening")
+
+    def __init__(self, ledger: Ledger, opening: Opening) -> None:
+        """Write nothing yet."""
+        self._is_made = False
+        self._ledger = ledger
+        self._opening = opening
+
+    def write(self, model: str, call: NewCall) -> tuple[float, int, float | None, bool]:
+        """Record a call: its error, its seq, `Recorded.least_ms`, and whether it opened the model.
+
+        Raises what `record_calls` raises, but not `Unopened`.
+        """
+        if self._is_made:
+            try:
+                return *self._ledger.write(record_call, model, call), False
+            except Unopened:
+                pass  # a model never seen: its prior is asked for first
+        recorded = write_calls(self._ledger, self._opening, {model: (call,)})[model]
+        self._is_made = True
+        return recorded.errors_ms[0], recorded.seqs[0], recorded.least_ms, recorded.is_new
+
+
 def record_batches(
     ledger: Ledger, opening: Opening, calls: Sequence[tuple[str, NewCall]], *, strict: bool = False
 ) -> list[float]:

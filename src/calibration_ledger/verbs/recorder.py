@@ -327,7 +327,7 @@ class _Queue:
         left = sum(self._settle(number, self.dropped) for number in _snapshot(self.waiting))
         if left and not self._is_told:
             self._is_told = True
-            self.complaints.tell(self._dropped(left, "could be recorded before the end"))
+            self.complaints.tell(self._dropped(left, "could not be recorded before the end"))
 
     def _is_in_worker(self) -> bool:
         return self._worker.get("is") == get_ident()
@@ -544,12 +544,13 @@ class _Queue:
         dropped = self.dropped.value
         new, self._drops_told = dropped - self._drops_told, dropped
         if new and not self._is_told and not self.is_closed:
-            self._is_told = self._trouble is not None
-            self.complaints.tell(self._dropped(new, f"found a place: {self._size:,} calls wait"))
+            self._is_told = True
+            self.complaints.tell(self._dropped(new, f"came while {self._size:,} others waited"))
 
     def _dropped(self, number: int, why: str) -> CallsDroppedError:
         calls = "1 call was" if number == 1 else f"{number:,} calls were"
-        error = CallsDroppedError(f"{calls} dropped, for none of them {why}")
+        because = "" if self._trouble is None else f" ({self._trouble.matter.removesuffix('.')})"
+        error = CallsDroppedError(f"{calls} dropped, which {why}{because}")
         error.__cause__ = self._trouble
         return error
 
@@ -629,6 +630,10 @@ class Recorder:
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:
             raise InvalidInputError(f"size must be a whole number of at least 1, not {size!r}.")
         Complaints(on_error)  # refuses what it cannot follow
+        # It locks its own lock before a fork, and unlocks it after. The thread may need it first,
+        # to make a ledger; a fork at that moment would only do the second, and Python complain.
+        import logging  # noqa: F401 - and only where there is a recorder, for it takes a while
+
         self._given = source, size, on_error
         self._shown = source.ledger.shown
         self._timeout_s = source.timeout_s
