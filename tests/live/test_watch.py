@@ -5,6 +5,7 @@ import copy
 import gzip
 import inspect
 import json
+import os
 import pickle
 import statistics
 import sys
@@ -298,6 +299,21 @@ def test_no_text_of_prompts_or_answers_is_in_any_file_of_the_ledger(ledger_path,
     assert held == []
 
 
+@pytest.mark.parametrize("body", ["whole", "streamed", "gzip"])
+def test_nothing_of_a_body_is_held_once_it_was_read(calibrator, package, body):
+    headers, chunks = BODIES[body]
+
+    def answer(request):
+        return package.Response(200, headers=headers, stream=Chunks(package, *chunks))
+
+    with watch(calibrator) as watched:
+        got = posted(package, "sync", URL, STREAM, client=client_of(package, "sync", answer))
+    assert watched.recorded == 1
+    held = got.response.stream._stream._attempt  # the client's stream, and ours in it
+    assert not held._held
+    assert not held._reader._rest
+
+
 # -- what is not recorded -------------------------------------------------------------------
 
 
@@ -487,9 +503,10 @@ def test_the_client_gets_byte_for_byte_what_it_gets_without(calibrator, package,
     ours = package.Client if how == "sync" else package.AsyncClient
     ledgers = LedgerTransport if how == "sync" else AsyncLedgerTransport
     mock = package.MockTransport(answer)
-    client = ours(transport=ledgers(calibrator, mock))
-    with_transport = posted(package, how, URL, STREAM, client=client, most=most)
+    transport = ledgers(calibrator, mock)
+    with_transport = posted(package, how, URL, STREAM, client=ours(transport=transport), most=most)
     assert list(with_transport) == without["chunks"]
+    assert transport.recorder.flush(10)
 
 
 @pytest.mark.parametrize("way", ["read", "iter_bytes", "iter_lines", "iter_text"])
@@ -812,7 +829,7 @@ print(watched.recorded, len(list(AdaptiveCalibrator({str(ledger_path)!r}).calls(
         ({}, 0),
         ({"hosts": ["127.0.0.1"]}, 2),
         ({"hosts": ["127.0.0.1:{port}"]}, 2),
-        ({"hosts": ["127.0.0.2"]}, 0),
+        ({"hosts": ["127.0.0.2", "127.0.0.1:80"]}, 0),
         ({"paths": ["/ask"]}, 1),
         ({"paths": ["/ask", "/other"]}, 2),
         ({"paths": {"/my/ask": "ollama", "/other": None}}, 2),
@@ -855,6 +872,17 @@ def test_what_is_wrong_is_refused_and_changes_nothing(calibrator, wrong):
     for make in (watch, LedgerTransport, AsyncLedgerTransport):
         with pytest.raises(InvalidInputError):
             make("ledger.db")
+
+
+def test_a_host_is_told_with_its_port_where_that_is_the_usual_one_too():
+    sight = hooks.Sight(hosts=["LLM.test:443", "other.test"])
+    urls = [
+        "https://llm.test/ask",
+        "http://llm.test/ask",
+        "http://other.test:99/",
+        "http://a.test/",
+    ]
+    assert [sight.path_of(httpx.URL(url)) is not None for url in urls] == [True, False, True, False]
 
 
 def test_many_different_paths_do_not_fill_the_memory(calibrator):
@@ -988,6 +1016,37 @@ def test_tasks_lose_nothing_and_record_nothing_twice(calibrator, fake, package, 
         asyncio.run(all_at_once())
     assert (watched.recorded, dict(watched.skipped)) == (tasks, {})
     assert len(list(calibrator.calls())) == tasks == len(fake.calls)
+
+
+FORK = """
+import os, sys
+import httpx
+from calibration_ledger import AdaptiveCalibrator
+from calibration_ledger.live import watch
+url, path = sys.argv[1:]
+def ask():
+    httpx.post(url, json={"model": "m", "messages": []}, verify=False).raise_for_status()
+with AdaptiveCalibrator(path) as calibrator, watch(calibrator) as watched:
+    ask()
+    assert watched.recorder.flush(10)
+    child = os.fork()
+    ask()
+    if not child:
+        watched.stop()
+        print("child", watched.recorded, flush=True)
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+print("parent", watched.recorded)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no forks here")
+def test_a_forked_child_records_its_own_calls(ledger_path, fake):
+    done = ran(FORK, fake.openai + "/chat/completions", ledger_path)
+    assert (done.stdout.split("\n"), done.stderr) == (["child 1", "parent 2", ""], "")
+    with AdaptiveCalibrator(ledger_path) as calibrator:
+        assert len(list(calibrator.calls())) == 3
+        assert calibrator.audit() == []
 
 
 LOCK = """

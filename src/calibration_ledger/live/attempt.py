@@ -262,7 +262,10 @@ class Attempt:
         if asked is None:  # an /api/chat of somebody's own
             self.is_open.clear()
             return
-        self._take_held()
+        try:
+            self._take_held()
+        finally:
+            self._held.clear()
         reader = self._reader
         reader.asked_model = asked.asked_model
         found = reader.result()

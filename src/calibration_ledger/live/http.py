@@ -98,7 +98,7 @@ class Sight:
     def path_of(self, url: Any) -> str | None:
         """The path by which a request to here is read; None: it is not looked at."""
         path: str = url.path
-        key = (url.host, url.port, path) if self._hosts else path
+        key = (url.scheme, url.host, url.port, path) if self._hosts else path
         try:
             return self._known[key]
         except KeyError:
@@ -114,9 +114,10 @@ class Sight:
                 return like
         if read_request(path, b"") is not None:
             return path
-        if self._hosts and not self._hosts.isdisjoint({url.host, f"{url.host}:{url.port}"}):
-            return _LIKE["openai.chat"]
-        return None
+        port = url.port or {"http": 80, "https": 443}.get(url.scheme)
+        if self._hosts.isdisjoint({url.host, f"{url.host}:{port}"}):
+            return None
+        return _LIKE["openai.chat"]
 
 
 # -- for one client -------------------------------------------------------------------------
