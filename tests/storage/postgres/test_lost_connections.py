@@ -171,6 +171,28 @@ def test_the_wire_is_cut_at_every_message_of_a_record(proxy, calibrator, deliver
     assert outcomes == ["recorded"] * (count - 1) + ["unknown"]
 
 
+def test_a_wire_that_is_cut_in_a_commit_lets_a_recorder_record_each_call_once(proxy, calibrator):
+    """A batch whose outcome is unknown is recorded again: that it was there is no double."""
+    told = []
+    with AdaptiveCalibrator(proxy.url.render_as_string(hide_password=False)) as far:
+        recorder = far.recorder(on_error=told.append)
+
+        def put():
+            for i in range(3):
+                recorder.put(Call("m", i, 1, 2.0 + i))
+            assert recorder.flush(20)
+
+        put()
+        put()
+        count = messages_of(proxy, put)
+        for delivered in (False, True):
+            proxy.cut_at(count - 1, delivered=delivered)
+            put()
+        assert (recorder.recorded, recorder.skipped, recorder.dropped) == (15, {}, 0)
+    assert [type(error) for error in told] == [OutcomeUnknownError] * 2
+    assert len(ids_of(calibrator)) == len(set(ids_of(calibrator))) == 15
+
+
 @pytest.mark.parametrize("delivered", [False, True], ids=["lost", "delivered"])
 def test_the_wire_is_cut_at_every_message_of_a_batch(proxy, calibrator, delivered):
     batches = ([Call(model, i, 5, 9.0) for model in ("a", "b")] for i in range(1000))
