@@ -369,7 +369,12 @@ def respond(fake, **more):
     import litellm
 
     asked = {"model": NAME, "api_base": fake.openai, "api_key": "x", "input": PHRASE}
-    answer = litellm.responses(**asked, **more)
+    try:
+        answer = litellm.responses(**asked, **more)
+    except litellm.APIConnectionError as error:
+        if "No module named" in str(error):
+            pytest.skip(f"this LiteLLM has no responses without its proxy: {error}")
+        raise
     return list(answer) if more else answer
 
 
