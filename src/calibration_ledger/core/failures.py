@@ -5,6 +5,7 @@ Clients have classes of their own, which need not be installed: their names tell
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -23,14 +24,28 @@ def reason_of(error: BaseException) -> Reason:
     cause (`httpx.ReadTimeout`, `openai.APITimeoutError`, `requests.Timeout`, gRPC's
     `DeadlineExceeded`). A time-out that the provider's gateway tells of is its answer: `failed`.
     """
-    if isinstance(error, GeneratorExit):
-        return "left early"
-    # Ctrl-C, the end of the program, and what asyncio and trio cancel tasks with are no Exceptions.
     if not isinstance(error, Exception) or "CancelledError" in _names(error):
-        return "cancelled"
+        return "cancelled" if is_cancelled(error) else "left early"
     if any(_is_timeout(name) for one in _with_causes(error) for name in _names(one)):
         return "timeout"
     return "failed"
+
+
+def is_cancelled(error: BaseException | None) -> bool:
+    """Whether the program gives up: by Ctrl-C, at its end, or because the task is cancelled."""
+    # What asyncio and trio cancel tasks with is no Exception.
+    if error is not None and not isinstance(error, Exception | GeneratorExit):
+        return True
+    if error is not None and "CancelledError" in _names(error):  # that of futures
+        return True
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is None:
+        return False
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:  # no event loop runs here
+        return False
+    return task is not None and task.cancelling() > 0
 
 
 def _is_timeout(name: str) -> bool:

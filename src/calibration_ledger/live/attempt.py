@@ -22,6 +22,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from calibration_ledger.core.answers import Answer, AnswerReader, call_of, read_request
+from calibration_ledger.core.failures import is_cancelled, reason_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Iterator
@@ -314,32 +315,6 @@ def loaded(request: Any) -> bytes:
     except Exception:  # noqa: BLE001 - each client has an error of its own for it
         return b""
     return content
-
-
-def is_cancelled(error: BaseException | None) -> bool:
-    """Whether the program gives up: by Ctrl-C, at its end, or because the task is cancelled."""
-    if error is not None and not isinstance(error, Exception | GeneratorExit):
-        return True
-    asyncio = sys.modules.get("asyncio")
-    if asyncio is None:
-        return False
-    try:
-        task = asyncio.current_task()
-    except RuntimeError:  # no event loop runs here
-        return False
-    return task is not None and task.cancelling() > 0
-
-
-def reason_of(error: BaseException) -> Reason:
-    """Why there is no whole answer, by what was raised instead."""
-    if not isinstance(error, Exception):
-        if is_cancelled(error):
-            return "cancelled"
-        return "left early"
-    # Those of httpx and httpx2, of the clients above them, and of transports that know neither.
-    ends = ("TimeoutException", "TimeoutError", "Timeout")
-    is_late = any(kind.__name__.endswith(ends) for kind in type(error).__mro__)
-    return "timeout" if is_late else "failed"
 
 
 # -- the body, as the client reads it -------------------------------------------------------

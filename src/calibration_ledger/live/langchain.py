@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from langchain_core.callbacks import BaseCallbackHandler
 
 from calibration_ledger.core.answers import AnswerReader, Unlearnable, call_of, read_answer
-from calibration_ledger.live.attempt import reason_of
+from calibration_ledger.core.failures import reason_of
 from calibration_ledger.live.http import recorder_of
 
 if TYPE_CHECKING:

@@ -28,9 +28,9 @@ from litellm.router_strategy.simple_shuffle import simple_shuffle
 from litellm.types.router import CustomRoutingStrategyBase
 
 from calibration_ledger.core.answers import Unlearnable, call_of, read_answer
+from calibration_ledger.core.failures import reason_of
 from calibration_ledger.core.validation import check_milliseconds
 from calibration_ledger.errors import DeadlineError, NoHistoryError
-from calibration_ledger.live.attempt import reason_of
 from calibration_ledger.live.http import recorder_of
 
 if TYPE_CHECKING:
