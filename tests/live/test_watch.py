@@ -1087,7 +1087,8 @@ def test_a_ledger_that_another_process_locks_makes_no_call_later(ledger_path, fa
 
     with AdaptiveCalibrator(ledger_path) as calibrator, httpx.Client(verify=VERIFY) as client:
         calibrator.record("asked", 10, 100.0)
-        with watch(calibrator) as watched:
+        told = []
+        with watch(calibrator, on_error=told.append) as watched:
             extra_ms(client, time.monotonic() + 0.2)
             free = extra_ms(client, time.monotonic() + seconds)
             assert watched.recorder.flush(10)
@@ -1099,6 +1100,7 @@ def test_a_ledger_that_another_process_locks_makes_no_call_later(ledger_path, fa
             holder.communicate("\n", timeout=30)
         assert watched.recorder.flush(30)
         assert watched.recorded + watched.dropped == len(fake.calls)
+        assert {type(error).__name__ for error in told} <= {"CallsDroppedError", "LedgerBusyError"}
         assert len(list(calibrator.calls())) == watched.recorded + 1
         assert calibrator.audit() == []
     assert len(locked) > 20 * seconds
