@@ -145,6 +145,17 @@ def test_a_new_name_that_differs_only_in_case_is_recorded_and_told(calibrator, w
     WAYS[way](calibrator, "phi3:mini")
 
 
+@pytest.mark.both
+def test_an_alias_is_a_known_name(calibrator):
+    calibrator.record("m", 1, 2.0)
+    calibrator.alias("nick", "m")
+    with pytest.warns(SimilarNameWarning, match="'NICK' .* from 'nick'"):
+        calibrator.record("NICK", 1, 2.0)
+    calibrator.alias("NICK", "nick", merge=True)  # as the warning says
+    calibrator.record("NICK", 1, 2.0)
+    assert [call.model for call in calibrator.calls("m")][-1] == "m"
+
+
 def test_case_is_that_of_every_script(calibrator):
     calibrator.record("größe", 1, 2.0)
     with pytest.warns(SimilarNameWarning, match="'GRÖSSE' .* from 'größe'"):

@@ -168,7 +168,7 @@ def tell_of_similar(ledger: Ledger, opened: Collection[str]) -> str | None:
         return None
     alike: dict[str, list[str]] = {name.casefold(): [] for name in sorted(opened)}
     try:
-        for name in ledger.names():
+        for name in {*ledger.names(), *ledger.aliases()}:
             if (group := alike.get(name.casefold())) is not None:
                 group.append(name)
     except LedgerError:
