@@ -85,6 +85,7 @@ def template(tmp_path_factory):
         calibrator.void("old", seq=(3, 4))
         calibrator.set_default_rule("kalman", 0.02)
         calibrator.set_default_rule("ema")
+        calibrator.alias("nick", "m")
         assert calibrator.audit() == []
     return folder / "calls.db"
 
@@ -205,7 +206,8 @@ ROWS = {
     ],
     "calibrations": [("model_id = 2", "m", 10), ("model_id = 4", "gone", 6)],
     "settings": [("seq = 1", "", 1), ("seq = 2", "", 2)],
-    "setting_heads": [("last_seq = 2", "", 2)],
+    "setting_heads": [("last_seq = 3", "", 3)],
+    "aliases": [("seq = 3", "", 3)],
 }
 
 
@@ -403,7 +405,7 @@ def test_two_models_that_changed_names_are_found(edit):
             "adjustments",
             f"(77, 1, 'opened', 0, 'ema.1', 0.1, 1, 2, 3, 0, 0, 0, NULL, 0{', NULL' * 5})",
         ),
-        ("calibrations", "(77, 'ema.1', 0.1, 1, 2, 3, 0, 0, 0, NULL, 0, 1, zeroblob(32))"),
+        ("calibrations", "(77, 'ema.1', 0.1, 1, 2, 3, 0, 0, 0, NULL, 0, 1, zeroblob(32), NULL)"),
     ],
 )
 def test_rows_of_no_model_are_found(edit, table, values):

@@ -20,7 +20,7 @@ from calibration_ledger.storage.place import find_place
 from calibration_ledger.storage.schema import TABLES
 from support.reference import dump
 
-COPIED = ("models", "alembic_version", "settings", "setting_heads")
+COPIED = ("models", "alembic_version", "settings", "setting_heads", "aliases")
 ORDER = (*COPIED, "calibrations", "adjustments", "calls", "call_details")
 
 CATALOG = """
@@ -151,7 +151,7 @@ def test_what_others_left_half_done_is_found_and_finished(citus, run, url):
         "SELECT create_distributed_table('calibrations', 'model_id', 'default')",
     )
     place = find_place(url)
-    copied, spread = ("settings", "setting_heads"), ("adjustments", "calls", "call_details")
+    copied, spread = COPIED[2:], ("adjustments", "calls", "call_details")
     assert schema_differences(place, 5.0) == [
         *(f"table {table} is local on Citus, not copied" for table in copied),
         *(f"table {table} is local on Citus, not by model_id" for table in spread),

@@ -69,6 +69,10 @@ def write_in_every_way(calibrator, exported=None):
         call.completion_tokens = 1
     calibrator.set_default_rule("kalman")
     calibrator.set_default_rule("ema")
+    calibrator.alias("m:latest", "m")
+    calibrator.alias("p", "m", merge=True)
+    calibrator.alias("p", None)
+    calibrator.record("m:latest", 1, 2.0)
     if exported is not None:
         calibrator.import_calls("ledger", io.StringIO(exported))
 

@@ -185,6 +185,12 @@ VERBS = {
         c.recalibrate(model=MODEL, best=True, dry_run=True),
     ],
     "void": lambda c, _: void_and_take_back(c),
+    "alias": lambda c, _: [
+        c.alias(f"{MODEL} too", MODEL),
+        c.record(f"{MODEL} too", 1, 2.0),
+        c.predict(f"{MODEL} too", 1),
+        c.alias(f"{MODEL} too", None),
+    ],
     "audit": lambda c, _: c.audit(MODEL),
     "import_calls": lambda c, _: import_one(c),
     "export_ledger": lambda c, _: [
@@ -222,7 +228,8 @@ def _sent(monkeypatch):
 
 def parts_asked(cursor, text, parameters):
     """The parts of the tables that a statement goes to, by its plan."""
-    if text.startswith("INSERT INTO models"):  # of which every machine has a copy
+    copied = ("models", "aliases", "setting_heads")  # of which every machine has a copy
+    if text.startswith(tuple(f"INSERT INTO {table} " for table in copied)):
         return set()
     if text.startswith("INSERT INTO"):  # whose plan does not say where a row goes: by its model
         table = text.split()[2]
