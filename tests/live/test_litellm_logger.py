@@ -3,6 +3,7 @@
 import asyncio
 import importlib.util
 import os
+import secrets
 import socket
 import subprocess
 import sys
@@ -484,7 +485,10 @@ litellm_settings:
 
 @pytest.mark.stress
 @pytest.mark.skipif(
-    any(importlib.util.find_spec(name) is None for name in ("fastapi", "uvicorn", "apscheduler")),
+    any(
+        importlib.util.find_spec(name) is None
+        for name in ("fastapi", "mcp", "redis", "semver", "uvicorn")
+    ),
     reason="the proxy is not installed: pip install 'litellm[proxy]'",
 )
 def test_the_proxy_records_by_its_configuration_alone(live, fake, tmp_path):
@@ -496,13 +500,20 @@ def test_the_proxy_records_by_its_configuration_alone(live, fake, tmp_path):
     command = [sys.executable, "-c", "from litellm import run_server; run_server()"]
     command += ["--config", "config.yaml", "--host", "127.0.0.1", "--port", str(port)]
     with (tmp_path / "proxy.log").open("wb") as log:
-        proxy = subprocess.Popen(command, cwd=tmp_path, stdout=log, stderr=subprocess.STDOUT)
+        key = f"sk-{secrets.token_hex(32)}"  # it starts with no weaker one
+        proxy = subprocess.Popen(
+            command,
+            cwd=tmp_path,
+            env=os.environ | {"LITELLM_MASTER_KEY": key},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
         try:
             url = f"http://127.0.0.1:{port}"
             assert is_up(f"{url}/health/liveliness", proxy), (tmp_path / "proxy.log").read_text()
             import openai
 
-            with openai.OpenAI(base_url=url, api_key="x", max_retries=0) as client:
+            with openai.OpenAI(base_url=url, api_key=key, max_retries=0) as client:
                 ask = client.chat.completions.create
                 ask(model="any", messages=HELLO)
                 list(ask(model="any", messages=HELLO, **COUNTED))
