@@ -182,32 +182,36 @@ def test_anthropic_counts_its_cache_apart(fake):
             list(client.messages.create(**asked, stream=True))
 
 
-def test_ollama_chats_generates_and_embeds(fake):
-    ollama = pytest.importorskip("ollama")
+@pytest.fixture
+def ollama(fake):
+    package = pytest.importorskip("ollama")
+    with package.Client(host=fake.root) as client:
+        client.package = package
+        yield client
+
+
+def test_ollama_chats_generates_and_embeds(fake, ollama):
     fake.default = dataclasses.replace(fake.default, load_ms=30)
-    client = ollama.Client(host=fake.root)
-    whole = client.chat(model="llama3.2", messages=HELLO)
+    whole = ollama.chat(model="llama3.2", messages=HELLO)
     assert (whole.prompt_eval_count, whole.eval_count, whole.done) == (11, 7, True)
     assert is_near(whole.total_duration / 1e6, 98)
     assert is_near(whole.load_duration / 1e6, 30)
-    parts = list(client.generate(model="llama3.2", prompt="hello", stream=True))
+    parts = list(ollama.generate(model="llama3.2", prompt="hello", stream=True))
     assert (parts[0].eval_count, parts[-1].eval_count, parts[-1].done) == (None, 7, True)
-    assert client.embed(model="e", input="a").prompt_eval_count == 11
+    assert ollama.embed(model="e", input="a").prompt_eval_count == 11
 
 
-def test_ollama_leaves_counts_out_and_fails(fake):
-    ollama = pytest.importorskip("ollama")
-    client = ollama.Client(host=fake.root)
+def test_ollama_leaves_counts_out_and_fails(fake, ollama):
     fake.plan(
         Behaviour(ollama_omit=("prompt_eval_count",)),
         Behaviour(failure="status", status=404),
         Behaviour(failure="error_event"),
     )
-    assert client.chat(model="m", messages=HELLO).prompt_eval_count is None
-    with pytest.raises(ollama.ResponseError):
-        client.chat(model="m", messages=HELLO)
-    with pytest.raises(ollama.ResponseError):
-        list(client.chat(model="m", messages=HELLO, stream=True))
+    assert ollama.chat(model="m", messages=HELLO).prompt_eval_count is None
+    with pytest.raises(ollama.package.ResponseError):
+        ollama.chat(model="m", messages=HELLO)
+    with pytest.raises(ollama.package.ResponseError):
+        list(ollama.chat(model="m", messages=HELLO, stream=True))
 
 
 def test_gemini_counts_its_thoughts_apart(fake):

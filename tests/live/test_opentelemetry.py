@@ -300,7 +300,10 @@ def test_anthropic_counts_its_cache_among_the_prompt(calibrator, processor, expo
 def test_ollama_is_learnt_and_its_absent_prompt_is_not(calibrator, processor, exporter, fake):
     ollama = pytest.importorskip("ollama")
     client = ollama.Client(host=fake.root)
-    with instrumented(processor, "opentelemetry.instrumentation.ollama", "OllamaInstrumentor"):
+    with (
+        instrumented(processor, "opentelemetry.instrumentation.ollama", "OllamaInstrumentor"),
+        ollama.Client(host=fake.root) as client,
+    ):
         client.chat(model="m", messages=HELLO)
         list(client.generate(model="m", prompt="hello", stream=True))
         fake.plan(dataclasses.replace(fake.default, ollama_omit=("prompt_eval_count",)))
