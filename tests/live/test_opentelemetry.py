@@ -299,7 +299,6 @@ def test_anthropic_counts_its_cache_among_the_prompt(calibrator, processor, expo
 
 def test_ollama_is_learnt_and_its_absent_prompt_is_not(calibrator, processor, exporter, fake):
     ollama = pytest.importorskip("ollama")
-    client = ollama.Client(host=fake.root)
     with (
         instrumented(processor, "opentelemetry.instrumentation.ollama", "OllamaInstrumentor"),
         ollama.Client(host=fake.root) as client,
