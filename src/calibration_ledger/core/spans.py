@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from calibration_ledger.core.answers import Answer, Reason, Unlearnable, call_of
 from calibration_ledger.core.answers.parts import count, milliseconds, model_name
+from calibration_ledger.core.answers.usage import Counts
+from calibration_ledger.core.failures import reason_of_names
 from calibration_ledger.core.validation import time_from_us
 
 if TYPE_CHECKING:
@@ -156,15 +158,6 @@ _LANGFUSE_BESIDE = (*_LANGFUSE_CACHED, "input_cache_creation", "cache_creation_i
 """Langfuse counts what is of a kind of its own beside `input`, not in it."""
 
 
-class _Counts(NamedTuple):
-    """The tokens of a span, as far as they are known."""
-
-    prompt: int | None
-    completion: int | None
-    cached: int | None = None
-    reasoning: int | None = None
-
-
 def _number(value: object) -> int | None:
     """A number of tokens, which some tools write as text."""
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 10:  # noqa: PLR2004 - no count has more digits
@@ -188,17 +181,17 @@ def _mapping(text: object) -> Attributes:
     return text if isinstance(text, Mapping) else {}
 
 
-def _counts(span: Span) -> _Counts:
+def _counts(span: Span) -> Counts:
     attributes = span.attributes
     if span.name == _CLAUDE_CODE and "input_tokens" in attributes:
         names = ("input_tokens", "cache_read_tokens", "cache_creation_tokens")
         known = [n for name in names if (n := _number(attributes.get(name))) is not None]
         cached = _number(attributes.get("cache_read_tokens"))
-        return _Counts(sum(known), _number(attributes.get("output_tokens")), cached)
+        return Counts(sum(known), _number(attributes.get("output_tokens")), cached)
     usage = _mapping(attributes.get(_LANGFUSE + "usage_details"))
     if usage:
         return _langfuse_counts(usage)
-    return _Counts(
+    return Counts(
         _first_number(attributes, _PROMPT),
         _first_number(attributes, _COMPLETION),
         _first_number(attributes, _CACHED),
@@ -206,7 +199,7 @@ def _counts(span: Span) -> _Counts:
     )
 
 
-def _langfuse_counts(usage: Attributes) -> _Counts:
+def _langfuse_counts(usage: Attributes) -> Counts:
     prompt = _first_number(usage, _LANGFUSE_PROMPT)
     completion = _first_number(usage, _LANGFUSE_COMPLETION)
     cached = _first_number(usage, _LANGFUSE_CACHED)
@@ -215,7 +208,7 @@ def _langfuse_counts(usage: Attributes) -> _Counts:
         prompt += sum(_number(usage.get(name)) or 0 for name in _LANGFUSE_BESIDE)
     if completion is not None and "output" in usage and reasoning is not None:
         completion += reasoning
-    return _Counts(prompt, completion, cached, reasoning)
+    return Counts(prompt, completion, cached, reasoning)
 
 
 # -- how they ended -------------------------------------------------------------------------
@@ -233,16 +226,8 @@ def _failure(span: Span) -> Reason | None:
     )
     if not is_failed:
         return None
-    raised = [one.attributes.get("exception.type") for one in span.events]
-    for kind in [error, *raised]:
-        name = str(kind).rpartition(".")[2]
-        if name in {"CancelledError", "KeyboardInterrupt"}:
-            return "cancelled"
-        if name == "GeneratorExit":
-            return "left early"
-        if name.lower().endswith(("timeout", "timeouterror", "timeoutexception")):
-            return "timeout"
-    return "failed"
+    raised = (one.attributes.get("exception.type") for one in span.events)
+    return reason_of_names(str(kind) for kind in (error, *raised))
 
 
 def read_span(span: Span) -> Answer | Unlearnable | None:
@@ -283,7 +268,7 @@ def _models(span: Span) -> tuple[str | None, str | None]:
     return _first_model(attributes, _ASKED) or model_name(_parameters(span).get("model")), answered
 
 
-def _lack(span: Span, counts: _Counts, model: str | None) -> Reason | None:
+def _lack(span: Span, counts: Counts, model: str | None) -> Reason | None:
     """What a span that did not fail does not say."""
     if str(span.attributes.get("litellm.cache_hit", "")).lower() == "true":
         return "cache hit"
