@@ -572,3 +572,28 @@ def test_to_take_an_alias_away_makes_no_ledger(ledger_path):
         with pytest.raises((LedgerNotFoundError, AliasRefusedError)):
             calibrator.alias("a", None)
         assert not ledger_path.exists()
+
+
+def test_a_salvage_tells_the_names_and_marks_what_was_taken_over(ledger_path, tmp_path):
+    with AdaptiveCalibrator(ledger_path) as calibrator:
+        both_filled(calibrator)
+        calibrator.alias("a", "m", merge=True)
+        calibrator.alias("b", "m")
+    with AdaptiveCalibrator(ledger_path) as calibrator:
+        file = tmp_path / "salvaged.jsonl"
+        report = calibrator.export_ledger("jsonl", file, salvage=True)
+        assert [(one.name, one.model) for one in report.aliases] == [("a", "m"), ("b", "m")]
+        with AdaptiveCalibrator(tmp_path / "new.db") as new:
+            assert new.import_calls("jsonl", file).recorded == 16
+            new.alias("a", "m")
+            assert new.audit() == []
+
+
+def test_a_backup_has_the_aliases(ledger_path, tmp_path):
+    with AdaptiveCalibrator(ledger_path) as calibrator:
+        both_filled(calibrator)
+        calibrator.alias("a", "m", merge=True)
+        copy = calibrator.backup(tmp_path / "copy.db")
+        with AdaptiveCalibrator(copy) as other:
+            assert (other.aliases(), other.heads()) == (calibrator.aliases(), calibrator.heads())
+            assert other.audit(heads=calibrator.heads()) == []
