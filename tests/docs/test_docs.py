@@ -23,6 +23,7 @@ import sys
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from click.testing import CliRunner
@@ -30,6 +31,7 @@ from click.testing import CliRunner
 import calibration_ledger
 from calibration_ledger import AdaptiveCalibrator
 from calibration_ledger.cli.main import COMMANDS, main
+from calibration_ledger.core.answers import Reason
 from support.snippets import BLOCK, clients_of
 
 ROOT = Path(__file__).parents[2]
@@ -229,6 +231,13 @@ def test_every_public_method_and_value_is_in_the_pages_of_the_library():
         known = set(inspect.signature(method).parameters) - {"self", "progress"}
         named = {part.split("=")[0].strip() for part in parameters.split(",")} - {"", "*"}
         assert named == known, name
+
+
+def test_the_page_on_recording_tells_every_reason_for_which_a_call_is_not_learnt():
+    table = TEXTS["docs/live.md"].partition("| reason |")[2].partition("\n\n")[0]
+    told = re.findall(r"^\| `([a-z ]+)` \|", table, re.MULTILINE)
+    of_records = {"refused", "ledger failed"}  # what a recorder and `timed` count besides
+    assert sorted(told) == sorted({*get_args(Reason), *of_records})
 
 
 def test_every_error_that_a_page_names_is_public():
