@@ -7,12 +7,16 @@ BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 CLIENTS = (
     *("anthropic", "google", "groq", "langchain_openai", "litellm", "mistralai", "ollama"),
     *("openai", "opentelemetry", "pydantic_ai"),
-    # What imports one.
-    *("calibration_ledger.live.langchain", "calibration_ledger.live.litellm"),
 )
-_NEEDS = re.compile(rf"^(?:from|import) ({'|'.join(map(re.escape, CLIENTS))})\b", re.MULTILINE)
+HOOKS = {"langchain": "langchain_core", "litellm": "litellm", "opentelemetry": "opentelemetry"}
+"""The modules of `calibration_ledger.live` that import a framework, and which."""
+
+_NEEDS = re.compile(
+    rf"^(?:from|import) (?:({'|'.join(CLIENTS)})|calibration_ledger\.live\.({'|'.join(HOOKS)}))\b",
+    re.MULTILINE,
+)
 
 
 def clients_of(code):
     """The clients that a snippet imports; `tests/live` runs those with any, where they are."""
-    return set(_NEEDS.findall(code))
+    return {client or HOOKS[hook] for client, hook in _NEEDS.findall(code)}
