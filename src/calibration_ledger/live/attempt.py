@@ -244,7 +244,8 @@ class Attempt:
 
     def leave(self) -> None:
         """The client closes the answer; if it did not read to the end, it may have enough."""
-        self._settle("cancelled" if is_cancelled(sys.exc_info()[1]) else "left early")
+        if self.is_open:
+            self._settle("cancelled" if is_cancelled(sys.exc_info()[1]) else "left early")
 
     def _skip(self, reason: Reason) -> None:
         if self.is_open.pop("yes", False):
