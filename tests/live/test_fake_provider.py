@@ -3,8 +3,13 @@
 import asyncio
 import dataclasses
 import json
+import signal
+import subprocess
+import sys
 import time
 import urllib.request
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -27,6 +32,19 @@ def posted(fake, path, body, **headers):
     request = urllib.request.Request(fake.root + path, json.dumps(body).encode(), headers)  # noqa: S310  it is ours
     with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
         return json.loads(answer.read())
+
+
+def test_it_runs_as_a_program():
+    command = [sys.executable, "-m", "support.fake_provider", "--prompt-tokens", "42"]
+    tests = Path(__file__).parents[1]
+    with subprocess.Popen(command, cwd=tests, stdout=subprocess.PIPE, text=True) as program:
+        try:
+            root = SimpleNamespace(root=program.stdout.readline().strip())
+            usage = posted(root, "/v1/chat/completions", {"model": "m"})["usage"]
+        finally:
+            program.send_signal(signal.SIGINT)
+        assert program.wait(10) == 0
+    assert usage["prompt_tokens"] == 42
 
 
 @pytest.fixture

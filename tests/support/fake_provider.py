@@ -17,10 +17,14 @@ How a request is answered is decided, first match wins, by: the JSON of its `x-f
 of Behaviour), the queue `fake.plan(...)`, the behaviour of its model `fake.models[name]`, and
 `fake.default`. Other processes do the same by POST /_fake/plan (a JSON list of behaviours),
 GET /_fake/calls and DELETE /_fake.
+
+As a program, in the folder `tests`: `python -m support.fake_provider --port 8099 --first-ms 50`
+prints its address and answers until Ctrl-C.
 """
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import dataclasses
 import json
@@ -442,3 +446,23 @@ class _Handler(BaseHTTPRequestHandler):
     def _chunk(self, data):
         self.wfile.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
         self.wfile.flush()
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Answer as the providers of models do.")
+    parser.add_argument("--port", type=int, default=0)
+    for one in dataclasses.fields(Behaviour):
+        if not one.name.endswith(("_ms", "_tokens", "chunks")):
+            continue
+        kind = float if one.name.endswith("_ms") else int
+        parser.add_argument(f"--{one.name.replace('_', '-')}", type=kind, default=one.default)
+    options = vars(parser.parse_args())
+    with FakeProvider(port=options.pop("port")) as fake:
+        fake.default = Behaviour(**options)
+        print(fake.root, flush=True)
+        with contextlib.suppress(KeyboardInterrupt):
+            threading.Event().wait()
+
+
+if __name__ == "__main__":
+    main()
