@@ -71,8 +71,8 @@ def asked(model, how, is_stream=False):
 def settled(handler):
     recorder = handler.recorder
     recorder.flush(10)
-    assert (recorder.dropped, recorder.waiting) == (0, 0)
-    return recorder.recorded, dict(recorder.skipped)
+    assert (handler.dropped, recorder.waiting) == (0, 0)
+    return handler.recorded, dict(handler.skipped)
 
 
 def calls_of(calibrator):

@@ -103,7 +103,7 @@ def settled(logger, number=1):
         time.sleep(0.005)
     recorder.flush(10)
     assert (events(recorder), recorder.dropped) == (number, 0), recorder
-    return recorder.recorded, dict(recorder.skipped)
+    return logger.recorded, dict(logger.skipped)
 
 
 def events(recorder):

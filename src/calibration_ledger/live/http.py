@@ -29,12 +29,11 @@ from importlib.abc import Loader, MetaPathFinder
 from importlib.util import find_spec
 from threading import RLock
 from typing import TYPE_CHECKING, Any, NamedTuple
-from weakref import WeakKeyDictionary, ref
 
 from calibration_ledger.core.answers import read_request
 from calibration_ledger.errors import InvalidInputError, shown
 from calibration_ledger.live.attempt import Watcher, packages, sent, sent_async
-from calibration_ledger.verbs.recorder import Recorder
+from calibration_ledger.live.hook import Hook, recorder_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -43,7 +42,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from calibration_ledger.calibrator import AdaptiveCalibrator
-    from calibration_ledger.verbs.recorder import OnError
+    from calibration_ledger.verbs.recorder import OnError, Recorder
 
 STOP_S = 10.0
 """How long `stop()` waits for what was seen to be in the ledger."""
@@ -122,58 +121,12 @@ class Sight:
 
 # -- for one client -------------------------------------------------------------------------
 
-_recorders: WeakKeyDictionary[AdaptiveCalibrator, ref[Recorder]] = WeakKeyDictionary()
-_lock = RLock()
-
-
-def recorder_of(ledger: AdaptiveCalibrator | Recorder, on_error: OnError) -> Recorder:
-    """The recorder that is meant; a calibrator has one for all that records over HTTP.
-
-    So a request that several of its hooks see is recorded once, and clients may come and go.
-
-    Raises:
-        InvalidInputError: it is neither.
-    """
-    if isinstance(ledger, Recorder):
-        return ledger
-    if not callable(getattr(ledger, "recorder", None)):
-        raise InvalidInputError(f"a calibrator or a recorder is needed, not {shown(ledger)}.")
-    with _lock:
-        held = _recorders.get(ledger)
-        found = None if held is None else held()
-        if found is None:
-            found = ledger.recorder(on_error=on_error)
-            _recorders[ledger] = ref(found)
-        return found
-
-
-class _Counts:
-    """What a watch, or a transport, has done so far."""
-
-    recorder: Recorder
-
-    @property
-    def recorded(self) -> int:
-        """How many calls are in the ledger."""
-        return self.recorder.recorded
-
-    @property
-    def skipped(self) -> Mapping[str, int]:
-        """How many calls nothing could be learnt from, by reason, such as `failed`."""
-        return self.recorder.skipped
-
-    @property
-    def dropped(self) -> int:
-        """How many calls were lost, because too many waited for the ledger."""
-        return self.recorder.dropped
-
-
 # The base class of transports is the client's package's, and there are two. Clients only call the
 # methods; type checkers take a subclass of Any for both.
 _Transport: Any = object
 
 
-class _Sender(_Counts, _Transport):  # type: ignore[misc]  # of Any: see above
+class _Sender(Hook, _Transport):  # type: ignore[misc]  # of Any: see above
     """What both transports share."""
 
     _default: str
@@ -300,6 +253,7 @@ _watchers: tuple[Watcher, ...] = ()
 
 _watches: list[Watch] = []
 _patches: list[_Patch] = []
+_lock = RLock()
 
 
 def watch(
@@ -345,7 +299,7 @@ def watch(
     return Watch(recorder_of(calibrator, on_error), Sight(hosts, paths))
 
 
-class Watch(_Counts):
+class Watch(Hook):
     """Looks at this program's model calls until it is stopped; made by `watch`.
 
     Attributes:

@@ -16,7 +16,7 @@ from langchain_core.callbacks import BaseCallbackHandler
 
 from calibration_ledger.core.answers import AnswerReader, Unlearnable, call_of, read_answer
 from calibration_ledger.core.failures import reason_of
-from calibration_ledger.live.http import recorder_of
+from calibration_ledger.live.hook import Hook, recorder_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -47,7 +47,7 @@ class _Run(NamedTuple):
     first: dict[str, float]
 
 
-class LedgerHandler(BaseCallbackHandler):  # type: ignore[misc]  # langchain is not followed
+class LedgerHandler(Hook, BaseCallbackHandler):  # type: ignore[misc]  # langchain is not followed
     """Records the model calls of LangChain: `callbacks=[LedgerHandler(calibrator)]`.
 
     For a model or for one call of anything that calls models: chains, agents, graphs; sync, async,
@@ -55,14 +55,14 @@ class LedgerHandler(BaseCallbackHandler):  # type: ignore[misc]  # langchain is 
 
     A call's time is that between LangChain's start and end (`clock: client`), with the retries of
     the client itself (`max_retries`) in it; those of `with_retry` are runs of their own. What
-    cannot be learnt from is counted in `recorder.skipped`. Streams say their tokens only with
+    cannot be learnt from is counted in `skipped`. Streams say their tokens only with
     `stream_usage=True`, which `ChatOpenAI` sets by itself for OpenAI's own address alone.
 
     One handler serves any number of models, threads and event loops. It never waits, so it runs
     where the model does (`run_inline`), and never raises. Nothing of prompts and answers is kept.
 
     Attributes:
-        recorder: what records the calls, and has the counts.
+        recorder: what records the calls.
     """
 
     run_inline = True

@@ -31,7 +31,7 @@ from calibration_ledger.core.answers import Unlearnable, call_of, read_answer
 from calibration_ledger.core.failures import reason_of
 from calibration_ledger.core.validation import check_milliseconds
 from calibration_ledger.errors import DeadlineError, NoHistoryError
-from calibration_ledger.live.http import recorder_of
+from calibration_ledger.live.hook import Hook, recorder_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -354,7 +354,7 @@ _SEEN_MAX = 1_000
 """Events that are remembered: of one call they come within moments of each other."""
 
 
-class LedgerLogger(CustomLogger):  # type: ignore[misc]  # litellm is not followed
+class LedgerLogger(Hook, CustomLogger):  # type: ignore[misc]  # litellm is not followed
     """Records the calls that LiteLLM reports: `litellm.callbacks = [LedgerLogger(calibrator)]`.
 
     It sees `completion`, `text_completion`, `responses` and their like, sync, async and streamed,
@@ -364,7 +364,7 @@ class LedgerLogger(CustomLogger):  # type: ignore[misc]  # litellm is not follow
     `num_retries` in it; a Router reports each attempt by itself. Its model is named as a
     `ForecastStrategy` names the deployment: `openai/gpt-4o-mini`, say.
 
-    What cannot be learnt from is counted in `recorder.skipped`. LiteLLM reports neither a stream
+    What cannot be learnt from is counted in `skipped`. LiteLLM reports neither a stream
     that its reader leaves nor a cancelled task, so they are not counted. Where the counts of a
     stream are LiteLLM's own, because nobody asked the provider with
     `stream_options={"include_usage": True}`, they are `estimated tokens`. (Its `ollama` counts the
@@ -374,7 +374,7 @@ class LedgerLogger(CustomLogger):  # type: ignore[misc]  # litellm is not follow
     changes nothing.
 
     Attributes:
-        recorder: what records the calls, and has the counts.
+        recorder: what records the calls.
     """
 
     def __init__(

@@ -14,11 +14,11 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from calibration_ledger.core.answers import Unlearnable
 from calibration_ledger.core.spans import Event, Innermost, Span, call_of_span
-from calibration_ledger.errors import InvalidInputError, shown
+from calibration_ledger.live.hook import Hook, maker_of
 from calibration_ledger.verbs.recorder import Recorder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from opentelemetry.sdk.trace import ReadableSpan
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from calibration_ledger.verbs.recorder import OnError
 
 
-class LedgerSpanExporter(SpanExporter):  # type: ignore[misc]  # opentelemetry is not followed
+class LedgerSpanExporter(Hook, SpanExporter):  # type: ignore[misc]  # opentelemetry is not followed
     """Records each span that is a call of a model; for a `BatchSpanProcessor`.
 
     A call's request id is `traceId:spanId`, its model the one asked for, its details what the span
@@ -54,24 +54,11 @@ class LedgerSpanExporter(SpanExporter):  # type: ignore[misc]  # opentelemetry i
         """
         self._is_ours = not isinstance(calibrator, Recorder)
         self.recorder = (
-            calibrator if isinstance(calibrator, Recorder) else _recorder(calibrator, on_error)
+            calibrator
+            if isinstance(calibrator, Recorder)
+            else maker_of(calibrator)(on_error=on_error)
         )
         self._innermost = Innermost()
-
-    @property
-    def recorded(self) -> int:
-        """How many calls are in the ledger."""
-        return self.recorder.recorded
-
-    @property
-    def skipped(self) -> Mapping[str, int]:
-        """How many spans of calls nothing could be learnt from, by reason."""
-        return self.recorder.skipped
-
-    @property
-    def dropped(self) -> int:
-        """How many calls were lost, because too many waited for the ledger."""
-        return self.recorder.dropped
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Take the calls among these spans. Never raises, and waits for nothing."""
@@ -114,12 +101,6 @@ class LedgerSpanExporter(SpanExporter):  # type: ignore[misc]  # opentelemetry i
             self.recorder.close(timeout_millis / 1e3)
         else:
             self.recorder.flush(timeout_millis / 1e3)
-
-
-def _recorder(calibrator: AdaptiveCalibrator, on_error: OnError) -> Recorder:
-    if not callable(getattr(calibrator, "recorder", None)):
-        raise InvalidInputError(f"a calibrator or a recorder is needed, not {shown(calibrator)}.")
-    return calibrator.recorder(on_error=on_error)
 
 
 def _span(span: ReadableSpan) -> Span:
