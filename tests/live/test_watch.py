@@ -875,21 +875,21 @@ def test_what_is_wrong_is_refused_and_changes_nothing(calibrator, wrong):
 
 
 def test_a_host_is_told_with_its_port_where_that_is_the_usual_one_too():
-    sight = hooks.Sight(hosts=["LLM.test:443", "other.test"])
+    scope = hooks.Scope(hosts=["LLM.test:443", "other.test"])
     urls = [
         "https://llm.test/ask",
         "http://llm.test/ask",
         "http://other.test:99/",
         "http://a.test/",
     ]
-    assert [sight.path_of(httpx.URL(url)) is not None for url in urls] == [True, False, True, False]
+    assert [scope.path_of(httpx.URL(url)) is not None for url in urls] == [True, False, True, False]
 
 
 def test_many_different_paths_do_not_fill_the_memory(calibrator):
-    sight = hooks.Sight(paths=["/ask"])
+    scope = hooks.Scope(paths=["/ask"])
     for i in range(5_000):
-        assert sight.path_of(httpx.URL(f"http://a.test/orders/{i}")) is None
-    assert len(sight._known) <= hooks._KNOWN_MAX
+        assert scope.path_of(httpx.URL(f"http://a.test/orders/{i}")) is None
+    assert len(scope._known) <= hooks._KNOWN_MAX
 
 
 # -- what goes wrong in ours ----------------------------------------------------------------
@@ -897,7 +897,7 @@ def test_many_different_paths_do_not_fill_the_memory(calibrator):
 
 def own_functions():
     """Every step of ours that runs within a call, but those that catch what the others raise."""
-    boundary = {"sent", "sent_async", "begun", "quietly", "give_up"}
+    boundary = {"pass_on", "pass_on_async", "begin", "quietly", "give_up"}
     found = [
         (attempt, name)
         for name, one in vars(attempt).items()
@@ -907,7 +907,7 @@ def own_functions():
     found = [one for one in found if one[1] == "__init__" or one[1][:2] != "__"]
     found = [one for one in found if one[1] not in boundary]
     found += [(attempt.AnswerReader, "feed")]
-    found += [(attempt.AnswerReader, "result"), (hooks.Sight, "_look"), (hooks, "is_unseen")]
+    found += [(attempt.AnswerReader, "result"), (hooks.Scope, "_look"), (hooks, "is_unseen")]
     found += [(attempt, name) for name in ("read_request", "call_of", "perf_counter", "tee_class")]
     return [(home, name) for home, name in found if callable(getattr(home, name))]
 

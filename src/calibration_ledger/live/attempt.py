@@ -22,6 +22,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from calibration_ledger.core.answers import Answer, AnswerReader, call_of, read_request
+from calibration_ledger.core.answers.reader import EVENT_BYTES_MAX
 from calibration_ledger.core.failures import is_cancelled, reason_of
 
 if TYPE_CHECKING:
@@ -31,7 +32,9 @@ if TYPE_CHECKING:
     from calibration_ledger.core.answers import Reason
     from calibration_ledger.verbs.recorder import Recorder
 
-HELD_MAX = 1 << 20
+PACKAGES = ("httpx", "httpx2")
+
+HELD_MAX = EVENT_BYTES_MAX
 """The most bytes of a body that are held, while the client reads it."""
 
 LINES = 16
@@ -45,7 +48,7 @@ _CACHES = ("hishel_from_cache", "from_cache")
 
 def packages() -> Iterator[ModuleType]:
     """The HTTP clients that are imported: `httpx` and `httpx2`, once each under any name."""
-    found = dict.fromkeys(sys.modules.get(name) for name in ("httpx", "httpx2"))
+    found = dict.fromkeys(sys.modules.get(name) for name in PACKAGES)
     yield from (one for one in found if one is not None and hasattr(one, "AsyncHTTPTransport"))
 
 
@@ -64,12 +67,12 @@ class Watcher(NamedTuple):
     path_of: Callable[[Any], str | None]
 
 
-def sent(send: Callable[[Any], Any], request: Any, watchers: Iterable[Watcher]) -> Any:
+def pass_on(send: Callable[[Any], Any], request: Any, watchers: Iterable[Watcher]) -> Any:
     """Send a request, and have its attempt recorded if it is a model call.
 
     Gives and raises what `send` does.
     """
-    attempt = begun(request, watchers)
+    attempt = begin(request, watchers)
     try:
         response = send(request)
     except BaseException as error:
@@ -79,11 +82,11 @@ def sent(send: Callable[[Any], Any], request: Any, watchers: Iterable[Watcher]) 
     return response
 
 
-async def sent_async(
+async def pass_on_async(
     send: Callable[[Any], Awaitable[Any]], request: Any, watchers: Iterable[Watcher]
 ) -> Any:
     """The same for an async transport."""
-    attempt = begun(request, watchers)
+    attempt = begin(request, watchers)
     try:
         response = await send(request)
     except BaseException as error:
@@ -93,7 +96,7 @@ async def sent_async(
     return response
 
 
-def begun(request: Any, watchers: Iterable[Watcher]) -> Attempt | None:
+def begin(request: Any, watchers: Iterable[Watcher]) -> Attempt | None:
     """The attempt that begins now; None for what nobody looks at."""
     try:
         if request.method != "POST":
@@ -260,7 +263,7 @@ class Attempt:
         """
         if not self.is_open:
             return
-        asked = read_request(self._path, loaded(self._request))
+        asked = read_request(self._path, body_of(self._request))
         if asked is None:  # an /api/chat of somebody's own
             self.is_open.clear()
             return
@@ -309,7 +312,7 @@ class Attempt:
                 self._take(now, data)
 
 
-def loaded(request: Any) -> bytes:
+def body_of(request: Any) -> bytes:
     """The body of a request, where it is in memory: an upload is never read ahead of its turn."""
     try:
         content: bytes = request.content

@@ -10,7 +10,7 @@ stream exchanged there hides the client's own, from which httpx2 reads `elapsed`
 
 - `HTTPTransport.handle_request`, which nearly every request goes through, measures. It lies beneath
   transports that try again, such as pydantic-ai's, so that an attempt is one attempt.
-- `Client._transport_for_url` lends a `LedgerTransport` around any other transport that the client
+- `Client._transport_for_url` puts a transport of ours around any other transport that the client
   picks (LiteLLM's sends through aiohttp). A client has no public method for that; where this one
   is missing, only such transports go unseen.
 
@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from calibration_ledger.core.answers import read_request
 from calibration_ledger.errors import InvalidInputError, shown
-from calibration_ledger.live.attempt import Watcher, packages, sent, sent_async
+from calibration_ledger.live.attempt import PACKAGES, Watcher, packages, pass_on, pass_on_async
 from calibration_ledger.live.hook import Hook, recorder_of
 
 if TYPE_CHECKING:
@@ -47,7 +47,6 @@ if TYPE_CHECKING:
 STOP_S = 10.0
 """How long `stop()` waits for what was seen to be in the ledger."""
 
-_PACKAGES = ("httpx", "httpx2")
 _KNOWN_MAX = 1_000
 """Paths that are remembered: some have ids in them, and would become ever more."""
 
@@ -63,7 +62,7 @@ _LIKE = {
 """The path of each API, by which a request to a path of the caller's is read."""
 
 
-class Sight:
+class Scope:
     """Which requests are looked at: the known paths of providers, and what the caller adds."""
 
     def __init__(
@@ -155,7 +154,7 @@ class _Sender(Hook, _Transport):  # type: ignore[misc]  # of Any: see above
             InvalidInputError: an argument is not what it must be.
         """
         self.recorder = recorder_of(calibrator, on_error)
-        self._watchers = (Watcher(self.recorder, Sight(hosts, paths).path_of),)
+        self._watchers = (Watcher(self.recorder, Scope(hosts, paths).path_of),)
         self._transport = transport
 
     def _sender(self, request: Any) -> Any:
@@ -176,7 +175,7 @@ class LedgerTransport(_Sender):
 
     def handle_request(self, request: Any) -> Any:
         """Send a request, and have its attempt recorded if it is a model call."""
-        return sent(self._sender(request).handle_request, request, self._watchers)
+        return pass_on(self._sender(request).handle_request, request, self._watchers)
 
     def close(self) -> None:
         """Close the transport. The calls that were seen are recorded nevertheless."""
@@ -212,7 +211,7 @@ class AsyncLedgerTransport(_Sender):
     async def handle_async_request(self, request: Any) -> Any:
         """Send a request, and have its attempt recorded if it is a model call."""
         send = self._sender(request).handle_async_request
-        return await sent_async(send, request, self._watchers)
+        return await pass_on_async(send, request, self._watchers)
 
     async def aclose(self) -> None:
         """Close the transport. The calls that were seen are recorded nevertheless."""
@@ -296,7 +295,7 @@ def watch(
     Raises:
         InvalidInputError: an argument is not what it must be.
     """
-    return Watch(recorder_of(calibrator, on_error), Sight(hosts, paths))
+    return Watch(recorder_of(calibrator, on_error), Scope(hosts, paths))
 
 
 class Watch(Hook):
@@ -306,10 +305,10 @@ class Watch(Hook):
         recorder: what records.
     """
 
-    def __init__(self, recorder: Recorder, sight: Sight) -> None:
+    def __init__(self, recorder: Recorder, scope: Scope) -> None:
         """Begin; see `watch`, which makes it."""
         self.recorder = recorder
-        self.watcher = Watcher(recorder, sight.path_of)
+        self.watcher = Watcher(recorder, scope.path_of)
         with _lock:
             _watches.append(self)
             _renew()
@@ -360,7 +359,7 @@ def _renew() -> None:
         return
     if _finder not in sys.meta_path:
         sys.meta_path.insert(0, _finder)
-    for name in _PACKAGES:
+    for name in PACKAGES:
         if name in sys.modules:
             import_module(name)  # another thread may be in the middle of it
     for package in packages():
@@ -399,7 +398,7 @@ def _handle_request(theirs: Callable[..., Any]) -> Any:
     def handle_request(self: Any, request: Any) -> Any:
         if not _watchers:
             return theirs(self, request)
-        return sent(partial(theirs, self), request, _watchers)
+        return pass_on(partial(theirs, self), request, _watchers)
 
     return handle_request
 
@@ -409,7 +408,7 @@ def _handle_async_request(theirs: Callable[..., Any]) -> Any:
     async def handle_async_request(self: Any, request: Any) -> Any:
         if not _watchers:
             return await theirs(self, request)
-        return await sent_async(partial(theirs, self), request, _watchers)
+        return await pass_on_async(partial(theirs, self), request, _watchers)
 
     return handle_async_request
 
@@ -420,7 +419,9 @@ def _transport_for_url(theirs: Callable[..., Any]) -> Any:
         transport = theirs(self, url)
         watchers = _watchers
         try:
-            return _Lent(transport) if is_unseen(transport, url, watchers) else transport
+            return (
+                _WatchedTransport(transport) if is_unseen(transport, url, watchers) else transport
+            )
         except Exception as error:  # noqa: BLE001 - whatever it is, the client's call goes on
             for one in watchers:
                 one.recorder.fail(error)
@@ -440,17 +441,17 @@ def is_unseen(transport: Any, url: Any, watchers: Iterable[Watcher]) -> bool:
     return True
 
 
-class _Lent:
+class _WatchedTransport:
     """A transport of somebody else's, for one request of a watched client."""
 
     def __init__(self, transport: Any) -> None:
         self._transport = transport
 
     def handle_request(self, request: Any) -> Any:
-        return sent(self._transport.handle_request, request, _watchers)
+        return pass_on(self._transport.handle_request, request, _watchers)
 
     async def handle_async_request(self, request: Any) -> Any:
-        return await sent_async(self._transport.handle_async_request, request, _watchers)
+        return await pass_on_async(self._transport.handle_async_request, request, _watchers)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
@@ -471,7 +472,7 @@ class _Finder(MetaPathFinder):
         path: Sequence[str] | None = None,  # noqa: ARG002 - the import system passes them
         target: ModuleType | None = None,  # noqa: ARG002
     ) -> ModuleSpec | None:
-        if name not in _PACKAGES or name in self._asked:
+        if name not in PACKAGES or name in self._asked:
             return None
         self._asked.add(name)
         try:
