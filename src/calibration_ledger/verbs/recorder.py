@@ -110,9 +110,6 @@ class Complaints:
     first is kept, for a method to raise that the program calls for it. A function is called with
     each error. What it raises is kept like that, too, and so is a warning that a filter turned into
     an error. A `DoubtfulCallWarning` is no error, and is only raised where a filter wants that.
-
-    Attributes:
-        told: how many errors there were.
     """
 
     def __init__(self, on_error: OnError) -> None:
@@ -127,18 +124,11 @@ class Complaints:
                 f"{shown(on_error)}."
             )
         self._on_error = on_error
-        self._told = Count()
         self._warned: dict[type[Exception], object] = {}
         self._kept: list[Exception] = []
 
-    @property
-    def told(self) -> int:
-        """How many errors there were."""
-        return self._told.value
-
     def tell(self, error: Exception, stacklevel: int = 2) -> None:
         """Tell of an error; raises nothing. `stacklevel` is whose line a warning names."""
-        self._told.add()
         try:
             if callable(self._on_error):
                 self._on_error(error)

@@ -158,7 +158,6 @@ class AnswerReader:
             queue_ms=times.queue,
             load_ms=times.load,
             server_ms=times.server,
-            is_complete=True,
         )
 
     def _lack(self, counts: Counts) -> Reason | None:

@@ -67,7 +67,6 @@ class Answer(Value):
         queue_ms: how long the request waited at the provider.
         load_ms: how long the model took to load.
         server_ms: how long all of it took the provider, by its own clock; queue and load included.
-        is_complete: whether the provider said that the answer ended.
     """
 
     api: str
@@ -80,13 +79,16 @@ class Answer(Value):
     queue_ms: float | None = None
     load_ms: float | None = None
     server_ms: float | None = None
-    is_complete: bool = True
 
-    def details(self) -> dict[str, Any]:
-        """What is known beside the tokens, for the details of a call."""
-        is_other = self.asked_model is not None and self.answered_model != self.asked_model
+    def details(self, model: str | None = None) -> dict[str, Any]:
+        """What is known beside the tokens, for the details of a call.
+
+        Args:
+            model: the model of that call; the one asked for if left out.
+        """
+        name = model or self.asked_model or self.answered_model
         known = {
-            "answered_model": self.answered_model if is_other else None,
+            "answered_model": None if self.answered_model == name else self.answered_model,
             "cached_tokens": self.cached_tokens,
             "reasoning_tokens": self.reasoning_tokens,
             "queue_ms": self.queue_ms,
@@ -162,11 +164,6 @@ def call_of(
     name = (answer.asked_model or answer.answered_model) if model is None else model
     if name is None:
         raise unlearnable("unknown model")
-    known = answer.details()
-    if answer.answered_model not in (None, name):
-        known["answered_model"] = answer.answered_model
-    else:
-        known.pop("answered_model", None)
     return Call(
         model=check_model(name),
         prompt_tokens=answer.prompt_tokens,
@@ -174,5 +171,5 @@ def call_of(
         actual_ms=check_milliseconds("elapsed_ms", elapsed_ms),
         called_at=called_at,
         request_id=request_id,
-        details={**known, **(details or {})} or None,
+        details={**answer.details(name), **(details or {})} or None,
     )
