@@ -796,6 +796,55 @@ def test_a_package_that_is_imported_later_is_seen(ledger_path, fake, package, or
     assert (done.stdout.split(), done.stderr) == ([str(recorded), "False"], "")
 
 
+AT_ONCE = """
+import faulthandler, sys, threading, time
+from calibration_ledger import AdaptiveCalibrator
+from calibration_ledger.live import watch
+path, name = sys.argv[1:]
+reached = threading.Event()
+class Slow:  # what the package imports takes its time
+    def find_spec(self, wanted, path=None, target=None):
+        if wanted.startswith(name + ".") and not reached.is_set():
+            reached.set()
+            time.sleep(0.3)
+faulthandler.dump_traceback_later(20, exit=True)
+with AdaptiveCalibrator(path) as calibrator, watch(calibrator):
+    sys.meta_path.insert(0, Slow())
+    thread = threading.Thread(target=__import__, args=(name,), daemon=True)
+    thread.start()
+    assert reached.wait(10)
+    with watch(calibrator):
+        thread.join(10)
+        print(thread.is_alive(), sys.modules[name].HTTPTransport.handle_request.is_of_the_ledger)
+"""
+
+
+def test_a_watch_that_begins_while_another_thread_imports_the_package_waits_for_it(
+    ledger_path, package
+):
+    done = ran(AT_ONCE, ledger_path, package.__name__)
+    assert (done.stdout.split(), done.stderr) == (["False", "True"], "")
+
+
+def test_a_package_that_must_not_be_imported_stops_no_watch(calibrator, monkeypatch):
+    monkeypatch.setitem(sys.modules, "httpx2", None)
+    with watch(calibrator) as watched:
+        assert watched.recorded == 0
+
+
+def test_a_package_that_is_only_looked_for_is_found_as_without(ledger_path, package):
+    code = f"""
+from importlib.util import find_spec
+from calibration_ledger import AdaptiveCalibrator
+from calibration_ledger.live import watch
+name = {package.__name__!r}
+before = find_spec(name).loader.get_source(name)
+with AdaptiveCalibrator({str(ledger_path)!r}) as calibrator, watch(calibrator):
+    print(find_spec(name).loader.get_source(name) == before)
+"""
+    assert ran(code).stdout.split() == ["True"]
+
+
 def test_importing_it_imports_no_client():
     code = (
         "import sys; from calibration_ledger.live import watch, LedgerTransport, "
@@ -969,6 +1018,15 @@ def test_a_ledger_that_cannot_be_written_never_reaches_the_caller(tmp_path, fake
             calibrator.close()
     assert told
     assert watched.dropped == 1
+
+
+def test_a_watch_after_one_whose_recorder_was_closed_records(calibrator, fake):
+    url = fake.openai + "/chat/completions"
+    with watch(calibrator) as first:
+        first.recorder.close()
+    with watch(calibrator) as second:
+        httpx.post(url, json=CHAT, verify=VERIFY).raise_for_status()
+    assert (second.recorded, first.recorded, first.dropped) == (1, 0, 0)
 
 
 def test_after_the_calibrator_is_closed_calls_are_dropped_and_counted(ledger_path, fake):

@@ -27,7 +27,7 @@ from functools import partial, wraps
 from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.util import find_spec
-from threading import RLock
+from threading import RLock, get_ident
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from calibration_ledger.core.answers import read_request
@@ -312,6 +312,9 @@ class Watch(Hook):
         with _lock:
             _watches.append(self)
             _renew()
+        _await_imports()
+        with _lock:
+            _renew()
 
     def stop(self) -> None:
         """Stop looking, and put everything back, in any order with others; again does nothing.
@@ -359,11 +362,16 @@ def _renew() -> None:
         return
     if _finder not in sys.meta_path:
         sys.meta_path.insert(0, _finder)
-    for name in PACKAGES:
-        if name in sys.modules:
-            import_module(name)  # another thread may be in the middle of it
     for package in packages():
         _patch(package)
+
+
+def _await_imports() -> None:
+    """Let other threads come to the end of an import. Without the lock: some need it for that."""
+    for name in PACKAGES:
+        if name in sys.modules:
+            with suppress(Exception):  # it cannot be imported, or must not be
+                import_module(name)
 
 
 def _patch(package: ModuleType) -> None:
@@ -373,8 +381,8 @@ def _patch(package: ModuleType) -> None:
         ("Client", "_transport_for_url", _transport_for_url),
         ("AsyncClient", "_transport_for_url", _transport_for_url),
     ):
-        owner = getattr(package, kind)
-        if any(one.owner is owner and one.name == name for one in _patches):
+        owner = getattr(package, kind, None)  # None: it is in the middle of its import
+        if owner is None or any(one.owner is owner and one.name == name for one in _patches):
             continue
         theirs = vars(owner).get(name)
         if theirs is not None:
@@ -464,7 +472,7 @@ class _Finder(MetaPathFinder):
     """Patches a package once it has run; where it lies, the other finders know."""
 
     def __init__(self) -> None:
-        self._asked: set[str] = set()
+        self._asked: set[tuple[str, int]] = set()
 
     def find_spec(
         self,
@@ -472,13 +480,14 @@ class _Finder(MetaPathFinder):
         path: Sequence[str] | None = None,  # noqa: ARG002 - the import system passes them
         target: ModuleType | None = None,  # noqa: ARG002
     ) -> ModuleSpec | None:
-        if name not in PACKAGES or name in self._asked:
+        asked = name, get_ident()  # one thread may only look for it while another imports it
+        if name not in PACKAGES or asked in self._asked:
             return None
-        self._asked.add(name)
+        self._asked.add(asked)
         try:
             spec = find_spec(name)
         finally:
-            self._asked.discard(name)
+            self._asked.discard(asked)
         if spec is not None and spec.loader is not None:
             spec.loader = _Loader(spec.loader)
         return spec
@@ -489,6 +498,11 @@ class _Loader(Loader):
 
     def __init__(self, theirs: Loader) -> None:
         self._theirs = theirs
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "_theirs":
+            raise AttributeError(name)
+        return getattr(self._theirs, name)  # such as its source, for who only looks for it
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
         return self._theirs.create_module(spec)

@@ -125,7 +125,7 @@ class Complaints:
             )
         self._on_error = on_error
         self._warned: dict[type[Exception], object] = {}
-        self._kept: list[Exception] = []
+        self._kept: list[BaseException] = []
 
     def tell(self, error: Exception, stacklevel: int = 2) -> None:
         """Tell of an error; raises nothing. `stacklevel` is whose line a warning names."""
@@ -136,10 +136,12 @@ class Complaints:
                 self._warn(error, stacklevel + 1)
             else:
                 self._keep(error)
-        except Exception as failure:  # noqa: BLE001 - of the caller's function, or a warning
+        except KeyboardInterrupt:  # it is nobody's answer to the error
+            raise
+        except BaseException as failure:  # noqa: BLE001 - of the caller's function, or a warning
             self._keep(failure)
 
-    def _keep(self, error: Exception) -> None:
+    def _keep(self, error: BaseException) -> None:
         if not self._kept:
             self._kept.append(error)
 
@@ -676,6 +678,11 @@ class Recorder:
     def dropped(self) -> int:
         """How many calls were lost, because the queue was full or the recorder closed."""
         return self._queue().dropped.value
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether what is put now counts as dropped."""
+        return self._queue().is_closed
 
     @property
     def waiting(self) -> int:
