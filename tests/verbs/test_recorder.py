@@ -9,6 +9,7 @@ import signal
 import sqlite3
 import statistics
 import sys
+import threading
 import time
 import warnings
 import weakref
@@ -470,15 +471,16 @@ def test_an_error_is_raised_by_flush_or_close_where_that_is_asked_for(calibrator
     assert (recorder.recorded, recorder.skipped) == (1, {"refused": 3})
 
 
-def test_what_on_error_raises_itself_reaches_no_put_and_stops_nothing(calibrator, make_call):
+@pytest.mark.parametrize("error", [SystemError, SystemExit, asyncio.CancelledError])
+def test_what_on_error_raises_itself_reaches_no_put_and_stops_nothing(calibrator, make_call, error):
     def fail(_):
-        raise SystemError("mine")
+        raise error("mine")
 
     recorder = calibrator.recorder(on_error=fail)
     recorder.put(make_call(prompt_tokens=-1))
     recorder.put(make_call())
-    with pytest.raises(SystemError, match="mine"):
-        recorder.flush()
+    with pytest.raises(error, match="mine"):
+        recorder.flush(5)
     recorder.put(make_call(1))
     recorder.close()
     assert recorder.recorded == 2
@@ -511,7 +513,10 @@ def test_a_call_that_looks_wrong_is_recorded_with_a_warning(calibrator, make_cal
 
 
 def test_on_error_may_use_the_recorder_itself(calibrator, make_call):
+    are_put = threading.Event()
+
     def on_error(_):
+        assert are_put.wait(10)
         recorder.put(make_call(1))
         recorder.skip("odd")
         assert not recorder.flush(5)  # it would wait for itself
@@ -520,6 +525,7 @@ def test_on_error_may_use_the_recorder_itself(calibrator, make_call):
     recorder = calibrator.recorder(on_error=on_error)
     recorder.put(make_call(prompt_tokens=-1))
     recorder.put(make_call())
+    are_put.set()
     assert recorder.flush()
     recorder.close()
     recorder.put(make_call())

@@ -7,6 +7,7 @@ import sqlite3
 import time
 import warnings
 from contextlib import aclosing, closing, contextmanager
+from dataclasses import dataclass
 
 import pytest
 
@@ -402,6 +403,20 @@ def test_a_time_out_that_the_block_tells_of_is_recorded_with_what_is_known(calib
         read(call)
     assert (only(calibrator).outcome, only(calibrator).completion_tokens) == ("timeout", 0)
     assert only(calibrator).details["streamed"] is True
+
+
+def test_an_exception_that_takes_no_notes_passes_as_it_is(calibrator):
+    @dataclass(frozen=True)
+    class FrozenError(Exception):
+        code: int
+
+    def fail(call):
+        call.outcome = "timeout"  # without prompt tokens it cannot be recorded
+        raise FrozenError(7)
+
+    timed = calibrator.timed("m", on_error=lambda _: None)
+    with pytest.raises(FrozenError), timed as call:
+        fail(call)
 
 
 # -- streams --------------------------------------------------------------------------------

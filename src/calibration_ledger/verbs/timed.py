@@ -583,7 +583,8 @@ class Timed:
         if error is not None:
             for one in told:
                 if not isinstance(one, Warning):
-                    error.add_note(f"Its call is not in the ledger: {one}")
+                    with suppress(Exception):  # a frozen one takes no notes
+                        error.add_note(f"Its call is not in the ledger: {one}")
         if not told:
             return
         is_to_warn = self._on_error == "warn"
