@@ -58,7 +58,7 @@ def recorder_of(calibrator: AdaptiveCalibrator | Recorder, on_error: OnError) ->
     with _lock:
         held = _recorders.get(calibrator)
         found = None if held is None else held()
-        if found is None:
+        if found is None or found.is_closed:
             found = make(on_error=on_error)
             _recorders[calibrator] = ref(found)
         return found
