@@ -101,8 +101,9 @@ if TYPE_CHECKING:
         UnlearnableAnswerError,
     )
     from calibration_ledger.rules import RuleName
+    from calibration_ledger.verbs.complaints import OnError
     from calibration_ledger.verbs.export import SalvageReport
-    from calibration_ledger.verbs.recorder import OnError, Recorder
+    from calibration_ledger.verbs.recorder import Recorder
     from calibration_ledger.verbs.timed import Timed, TimedCall, TimedStream
 
 __all__ = [
@@ -209,7 +210,7 @@ _HOMES = {
     "AdaptiveCalibrator": "calibrator",
     "DoubtfulCallWarning": "errors",
     "NotRecordedWarning": "errors",
-    "OnError": "verbs.recorder",
+    "OnError": "verbs.complaints",
     "Recorder": "verbs.recorder",
     "SimilarNameWarning": "errors",
     "Timed": "verbs.timed",

@@ -106,7 +106,7 @@ if TYPE_CHECKING:
     )
     from calibration_ledger.rules import Rule
     from calibration_ledger.rules.base import RuleName
-    from calibration_ledger.verbs.recorder import OnError
+    from calibration_ledger.verbs.complaints import OnError
     from calibration_ledger.verbs.void import Seqs
 
 

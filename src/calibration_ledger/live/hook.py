@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from calibration_ledger.calibrator import AdaptiveCalibrator
-    from calibration_ledger.verbs.recorder import OnError
+    from calibration_ledger.verbs.complaints import OnError
 
 _recorders: WeakKeyDictionary[AdaptiveCalibrator, ref[Recorder]] = WeakKeyDictionary()
 _lock = RLock()

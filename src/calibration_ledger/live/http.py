@@ -42,7 +42,8 @@ if TYPE_CHECKING:
     from typing import Self
 
     from calibration_ledger.calibrator import AdaptiveCalibrator
-    from calibration_ledger.verbs.recorder import OnError, Recorder
+    from calibration_ledger.verbs.complaints import OnError
+    from calibration_ledger.verbs.recorder import Recorder
 
 STOP_S = 10.0
 """How long `stop()` waits for what was seen to be in the ledger."""

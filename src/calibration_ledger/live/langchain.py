@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
     from calibration_ledger.calibrator import AdaptiveCalibrator
     from calibration_ledger.core.answers import Answer
-    from calibration_ledger.verbs.recorder import OnError, Recorder
+    from calibration_ledger.verbs.complaints import OnError
+    from calibration_ledger.verbs.recorder import Recorder
 
 _RUNS_MAX = 10_000
 """Runs that are open at once. LangChain never says that a cancelled one is over."""

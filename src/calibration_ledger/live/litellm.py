@@ -42,7 +42,8 @@ if TYPE_CHECKING:
     from calibration_ledger.calibrator import AdaptiveCalibrator
     from calibration_ledger.core.answers import Answer
     from calibration_ledger.core.rank import RankBy
-    from calibration_ledger.verbs.recorder import OnError, Recorder
+    from calibration_ledger.verbs.complaints import OnError
+    from calibration_ledger.verbs.recorder import Recorder
 
     Deployment = Mapping[str, Any]
 

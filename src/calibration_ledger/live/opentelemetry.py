@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
 
     from calibration_ledger.calibrator import AdaptiveCalibrator
-    from calibration_ledger.verbs.recorder import OnError
+    from calibration_ledger.verbs.complaints import OnError
 
 
 class LedgerSpanExporter(Hook, SpanExporter):  # type: ignore[misc]  # opentelemetry is not followed

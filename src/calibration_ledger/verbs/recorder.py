@@ -17,18 +17,14 @@ from __future__ import annotations
 
 import atexit
 import sys
-import warnings
 from _thread import allocate_lock, start_new_thread
 from collections import defaultdict
-from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from itertools import count, islice, repeat
+from itertools import count, islice
 from math import inf
-from operator import length_hint
 from threading import get_ident
 from time import monotonic, sleep, time_ns
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal, NamedTuple, NoReturn, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, NoReturn, TypeVar
 from uuid import uuid4
 
 from calibration_ledger.core.validation import check_seconds
@@ -41,29 +37,25 @@ from calibration_ledger.errors import (
     LedgerError,
     NotCopiableError,
     NotRecordedError,
-    NotRecordedWarning,
     OutcomeUnknownError,
     StoredRuleError,
     shown,
 )
 from calibration_ledger.storage.sqlite.forks import this_process
+from calibration_ledger.verbs.complaints import Complaints, Count, Tally
 from calibration_ledger.verbs.doubt import Recent, doubts_of
 from calibration_ledger.verbs.record import BATCH, checked_call, now_us, write_calls
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from types import TracebackType
     from typing import Self
 
     from calibration_ledger.storage.ledger import Ledger
+    from calibration_ledger.verbs.complaints import OnError
     from calibration_ledger.verbs.record import NewCall, Opening, Recorded
 
 Item = TypeVar("Item")
-
-OnError: TypeAlias = Literal["warn", "raise"] | Callable[[Exception], object]
-"""What becomes of an error that must not reach the program's own call; see `Complaints`."""
-
-_WISHES = ("warn", "raise")
 
 SIZE = 1_000
 ATTEMPT_S = 1.0
@@ -82,88 +74,6 @@ _HURRIED_PAUSE_S = 0.1
 """The most while somebody waits for it."""
 
 _POLL_S_MIN, _POLL_S_MAX = 0.0005, 0.02
-
-
-class Count:
-    """A number that any thread or signal handler may raise by one.
-
-    `+=` reads, adds and stores, and another thread can come between. Here C does it in one step.
-    """
-
-    __slots__ = ("_left", "add")
-
-    def __init__(self) -> None:
-        """Start at 0."""
-        self._left = repeat(None, sys.maxsize)
-        self.add = self._left.__next__
-
-    @property
-    def value(self) -> int:
-        """How often `add` was called."""
-        return sys.maxsize - length_hint(self._left)
-
-
-class Complaints:
-    """What becomes of errors that must not reach the program's own calls.
-
-    `"warn"`: the first of each kind is a warning, and the others are only counted. `"raise"`: the
-    first is kept, for a method to raise that the program calls for it. A function is called with
-    each error. What it raises is kept like that, too, and so is a warning that a filter turned into
-    an error. A `DoubtfulCallWarning` is no error, and is only raised where a filter wants that.
-    """
-
-    def __init__(self, on_error: OnError) -> None:
-        """Follow this wish.
-
-        Raises:
-            InvalidInputError: it is none of the three.
-        """
-        if not callable(on_error) and not (isinstance(on_error, str) and on_error in _WISHES):
-            raise InvalidInputError(
-                f'on_error must be "warn", "raise" or a function that takes the error, not '
-                f"{shown(on_error)}."
-            )
-        self._on_error = on_error
-        self._warned: dict[type[Exception], object] = {}
-        self._kept: list[BaseException] = []
-
-    def tell(self, error: Exception, stacklevel: int = 2) -> None:
-        """Tell of an error; raises nothing. `stacklevel` is whose line a warning names."""
-        try:
-            if callable(self._on_error):
-                self._on_error(error)
-            elif self._on_error == "warn" or isinstance(error, Warning):
-                self._warn(error, stacklevel + 1)
-            else:
-                self._keep(error)
-        except KeyboardInterrupt:  # it is nobody's answer to the error
-            raise
-        except BaseException as failure:  # noqa: BLE001 - of the caller's function, or a warning
-            self._keep(failure)
-
-    def _keep(self, error: BaseException) -> None:
-        if not self._kept:
-            self._kept.append(error)
-
-    def _warn(self, error: Exception, stacklevel: int) -> None:
-        me = object()
-        if self._warned.setdefault(type(error), me) is me:
-            if isinstance(error, Warning):
-                warnings.warn(error, stacklevel=stacklevel + 1)
-                return
-            warnings.warn(
-                f"{error} The program goes on; more of the kind is only counted.",
-                NotRecordedWarning,
-                stacklevel=stacklevel + 1,
-            )
-
-    def raise_kept(self) -> None:
-        """Raise the error that was kept, once."""
-        try:
-            error = self._kept.pop()
-        except IndexError:
-            return
-        raise error
 
 
 # -- what waits, and the thread that records it ---------------------------------------------
@@ -214,7 +124,7 @@ class _Queue:
         self.waiting: dict[int, _Put] = {}
         self.recorded = Count()
         self.dropped = Count()
-        self.skipped: dict[str, Count] = {}
+        self.skipped = Tally()
         self.is_closed = self.is_left = False
         self.rings_from: float = 0
         self._numbers = count()
@@ -260,10 +170,7 @@ class _Queue:
 
     def skip(self, reason: str) -> None:
         """See `Recorder.skip`."""
-        found = self.skipped.get(reason)
-        if found is None:
-            found = self.skipped.setdefault(reason, Count())
-        found.add()
+        self.skipped.of(reason).add()
 
     def _settle(self, number: int, fate: Count) -> bool:
         """Count a call, if nobody has before."""
@@ -440,7 +347,7 @@ class _Queue:
         return found
 
     def _refuse(self, number: int, error: Exception) -> None:
-        if self._settle(number, self.skipped.setdefault("refused", Count())):
+        if self._settle(number, self.skipped.of("refused")):
             self.complaints.tell(error)
         self._ready.pop(number, None)
 
@@ -493,7 +400,7 @@ class _Queue:
             # What was tried before, and may have come in, is found as recorded already.
             is_recorded = seq in new or one.key in self._unsure
             new.discard(seq)
-            fate = self.recorded if is_recorded else self.skipped.setdefault("double", Count())
+            fate = self.recorded if is_recorded else self.skipped.of("double")
             self._settle(one.key, fate)
             self._ready.pop(one.key, None)
             self._unsure.discard(one.key)
@@ -669,10 +576,7 @@ class Recorder:
     @property
     def skipped(self) -> Mapping[str, int]:
         """How many calls were not recorded because of what they are, by reason."""
-        counts = self._queue().skipped
-        return MappingProxyType(
-            {reason: one.value for reason, one in _snapshot(counts.items()) if one.value}
-        )
+        return self._queue().skipped.snapshot()
 
     @property
     def dropped(self) -> int:

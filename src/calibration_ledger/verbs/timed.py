@@ -17,7 +17,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial, wraps
 from threading import Thread
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from calibration_ledger.core.answers import (
@@ -38,9 +37,9 @@ from calibration_ledger.errors import (
     UnlearnableAnswerError,
     shown,
 )
+from calibration_ledger.verbs.complaints import Complaints, Tally
 from calibration_ledger.verbs.doubt import Recent, doubts_of
 from calibration_ledger.verbs.record import checked_call, now_us
-from calibration_ledger.verbs.recorder import Complaints, Count
 
 if TYPE_CHECKING:
     from collections.abc import (
@@ -56,8 +55,8 @@ if TYPE_CHECKING:
     from calibration_ledger.core.answers import Reason
     from calibration_ledger.core.values import Outcome
     from calibration_ledger.storage.ledger import Ledger
+    from calibration_ledger.verbs.complaints import OnError
     from calibration_ledger.verbs.record import NewCall
-    from calibration_ledger.verbs.recorder import OnError
 
 Chunk = TypeVar("Chunk")
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -434,19 +433,18 @@ class TimedCalls:
         """Record by `write`, a calibrator's own."""
         self._ledger = ledger
         self._write = write
-        self._skipped: dict[str, Count] = {}
+        self._skipped = Tally()
         self._threads: set[Thread] = set()
         self.complaints = Complaints("warn")
 
     @property
     def skipped(self) -> Mapping[str, int]:
         """See `AdaptiveCalibrator.skipped`."""
-        counts = dict(self._skipped)
-        return MappingProxyType({reason: count.value for reason, count in counts.items()})
+        return self._skipped.snapshot()
 
     def skip(self, reason: str) -> None:
         """Count a call that was not recorded."""
-        self._skipped.setdefault(reason, Count()).add()
+        self._skipped.of(reason).add()
 
     def record(self, block: Block) -> list[Exception]:
         """Record the call of a block that is over; gives what is to be told. Raises nothing."""

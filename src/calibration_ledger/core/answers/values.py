@@ -57,7 +57,7 @@ class Answer(Value):
 
     Attributes:
         api: how it was worded: `openai.chat`, `openai.completions`, `openai.responses`,
-            `anthropic`, `ollama`, `llama.cpp`, `gemini`, `langchain` or `pydantic-ai`.
+            `anthropic`, `ollama`, `llama.cpp`, `gemini`, `langchain`, `pydantic-ai` or `span`.
         asked_model: the model that was asked for.
         answered_model: the model that the answer names. One of the two is there.
         prompt_tokens: the tokens that went in, those from a cache included; at least 1.
