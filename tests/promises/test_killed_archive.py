@@ -193,7 +193,7 @@ def test_where_there_is_no_room_to_shrink_the_archive_stands(ledger_path, tmp_pa
 
 
 def test_an_archive_gives_the_space_back(ledger_path, tmp_path):
-    fill(str(ledger_path), 3000)
+    fill(str(ledger_path), 4000)
     with AdaptiveCalibrator(ledger_path) as calibrator:
         before = ledger_path.stat().st_size
         report = calibrator.archive(datetime(2100, 1, 1, tzinfo=UTC), tmp_path / "old.jsonl")

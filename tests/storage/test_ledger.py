@@ -57,7 +57,7 @@ def test_what_lies_in_a_ledger_is_asked_for_by_name(opened):
     (live,) = opened.models()
     assert live == opened.find("m") == opened.models("m", must_exist=True)[0]
     assert (live.last_seq, live.snapshot.sample_count) == (11, 10)
-    assert opened.coefficients("m") == (live.snapshot.numbers[:3], 10)
+    assert opened.coefficients("m") == ("m", live.snapshot.numbers[:3], 10)
     assert opened.beginning(live).kind == "opened"
     assert opened.call_of(live.model_id, "r-3") == 5
     assert opened.call_of(live.model_id, "nobody's") is None
@@ -66,7 +66,7 @@ def test_what_lies_in_a_ledger_is_asked_for_by_name(opened):
 
 def test_a_model_never_seen_is_none_and_not_to_be_listed(opened):
     assert opened.find("another") is None
-    assert opened.coefficients("another") is None
+    assert opened.coefficients("another") == ("another", None, 0)
     with pytest.raises(ModelNotFoundError, match="'another'"):
         opened.models("another")
 
@@ -76,7 +76,7 @@ def test_a_ledger_that_is_not_there_is_empty_unless_it_must_exist(calibrator):
     ledger = calibrator._ledger
     assert not ledger.exists()
     assert ledger.find("m") is None
-    assert ledger.coefficients("m") is None
+    assert ledger.coefficients("m") == ("m", None, 0)
     assert ledger.models() == []
     with pytest.raises(ModelNotFoundError):
         ledger.models("m")

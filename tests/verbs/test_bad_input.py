@@ -101,10 +101,10 @@ for _name, _value in MODELS.items():
     case(f"record model {_name}")(lambda c, v=_value: c.record(v, 1, 1.0))
     case(f"record_many model {_name}")(lambda c, v=_value: record_many_with(c, model=v))
     case(f"predict model {_name}")(lambda c, v=_value: c.predict(v, 1))
-    case(f"timed model {_name}")(lambda c, v=_value: c.timed(v, 1))
     case(f"calibration model {_name}")(lambda c, v=_value: c.calibration(v))
     case(f"get_stats model {_name}")(lambda c, v=_value: c.get_stats(v))
     if _value is not None:
+        case(f"timed model {_name}")(lambda c, v=_value: c.timed(v, 1))
         case(f"reset model {_name}")(lambda c, v=_value: c.reset(v))
         case(f"drift model {_name}")(lambda c, v=_value: c.drift([v]))
         case(f"stats model {_name}")(lambda c, v=_value: c.stats(v))
@@ -187,19 +187,19 @@ def _(calibrator):
 
 @case("timed without completion_tokens", CompletionTokensMissingError)
 def _(calibrator):
-    with calibrator.timed("m", 1):
+    with calibrator.timed("m", 1, on_error="raise"):
         pass
 
 
 @case("timed completion_tokens negative")
 def _(calibrator):
-    with calibrator.timed("m", 1) as call:
+    with calibrator.timed("m", 1, on_error="raise") as call:
         call.completion_tokens = -1
 
 
 @case("timed details that are none")
 def _(calibrator):
-    with calibrator.timed("m", 1) as call:
+    with calibrator.timed("m", 1, on_error="raise") as call:
         call.completion_tokens = 1
         call.details = 5
 
@@ -327,7 +327,7 @@ def test_an_update_that_is_not_finite_is_refused_by_timed(tmp_path):
     with AdaptiveCalibrator(path, prior=lambda _: (1.7e308, 0.0, 0.0)) as calibrator:
         calibrator.record("m", 1, 2.0)
         rows = dump(path)
-        with pytest.raises(NotFiniteError), calibrator.timed("m", 1000) as call:
+        with pytest.raises(NotFiniteError), calibrator.timed("m", 1000, on_error="raise") as call:
             call.completion_tokens = 0
         assert dump(path) == rows
         assert calibrator.audit() == []
