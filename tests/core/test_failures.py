@@ -32,6 +32,14 @@ def test_an_exception_and_a_span_that_names_it_are_counted_alike(name, reason):
     assert read_span(span).reason == reason
 
 
+def test_a_time_out_that_another_exception_wraps_is_one():
+    error = RuntimeError("the framework's own")
+    error.__cause__ = TimeoutError()
+    assert reason_of(error) == "timeout"
+    error.__cause__ = error  # whatever somebody makes of it
+    assert reason_of(error) == "failed"
+
+
 def test_a_time_out_that_was_made_of_a_cancellation_is_one():
     error = TimeoutError()
     error.__cause__ = asyncio.CancelledError()  # as `asyncio.timeout` raises it

@@ -21,7 +21,6 @@ from calibration_ledger import (
     SimilarNameWarning,
     UnlearnableAnswerError,
 )
-from calibration_ledger.core.failures import reason_of
 from support.programs import ran
 from support.threads import together
 
@@ -384,14 +383,6 @@ def test_an_exception_passes_untouched_and_is_counted_by_its_class(calibrator, e
         assert not hasattr(raised.value, "__notes__")
     assert calibrator.skipped == {ENDS[error]: 2}
     assert calibrator.heads() == []
-
-
-def test_a_time_out_that_another_exception_wraps_is_one():
-    error = RuntimeError("the framework's own")
-    error.__cause__ = ReadTimeout()
-    assert reason_of(error) == "timeout"
-    error.__cause__ = error  # whatever somebody makes of it
-    assert reason_of(error) == "failed"
 
 
 def test_a_time_out_that_the_block_tells_of_is_recorded_with_what_is_known(calibrator):
