@@ -22,7 +22,9 @@ def test_a_ledger_lists_its_aliases(calib, filled):
     assert (one["name"], one["model"], one["merged"]) == ("tiny:latest", "tiny", None)
     assert "tiny is also called 'tiny:latest'." in calib("stats").stderr
     assert json.loads(calib("stats", "tiny:latest", "--json").stdout)["aliases"] == ["tiny:latest"]
-    assert re.search(r"aliases +tiny:latest stands for tiny\n", calib("doctor").stdout)
+    doctor = calib("doctor").stdout
+    assert re.search(r"aliases +tiny:latest stands for tiny\n", doctor)
+    assert re.search(r"1 setting head,\s+1 alias\n", doctor)
     assert calib("predict", "tiny:latest", "--prompt-tokens", "5").stdout.startswith("tiny")
     assert names(filled) == {"tiny:latest": "tiny"}
 

@@ -4,6 +4,7 @@ import asyncio
 import copy
 import gc
 import itertools
+import logging
 import pickle
 import signal
 import sqlite3
@@ -610,6 +611,26 @@ def test_a_recorder_that_is_dropped_loses_nothing_and_keeps_nothing_open(ledger_
         assert again.audit() == []
 
 
+def test_a_log_tells_why_each_call_was_not_learnt_from(calibrator, caplog):
+    class Broken(logging.Handler):
+        def handle(self, record):  # what the program's own handlers raise is kept from it
+            raise OSError(record)
+
+    log = logging.getLogger("calibration_ledger")
+    with calibrator.recorder() as recorder:
+        recorder.skip("failed")
+        assert caplog.messages == []
+        with caplog.at_level("DEBUG", log.name):
+            recorder.skip("unknown tokens")
+            assert caplog.messages == ["a call is not learnt from: unknown tokens"]
+            log.addHandler(broken := Broken())
+            try:
+                recorder.skip("failed")
+            finally:
+                log.removeHandler(broken)
+        assert recorder.skipped == {"failed": 2, "unknown tokens": 1}
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
 def test_a_recorder_that_was_closed_keeps_no_file_open(ledger_path, make_call):
     from pathlib import Path
@@ -625,9 +646,12 @@ def test_a_recorder_that_was_closed_keeps_no_file_open(ledger_path, make_call):
 def test_a_recorder_is_shown_with_its_counts_and_cannot_be_copied(calibrator, ledger, make_call):
     with calibrator.recorder() as recorder:
         recorder.put(make_call())
-        recorder.skip("failed")
+        assert "0 skipped, 0 dropped" in repr(recorder)
+        for reason in ("failed", "failed", "timeout"):
+            recorder.skip(reason)
     assert repr(recorder) == (
-        f"<Recorder of {ledger!r}: 1 recorded, 1 skipped, 0 dropped, 0 waiting>"
+        f"<Recorder of {ledger!r}: 1 recorded, 3 skipped (failed: 2, timeout: 1), "
+        "0 dropped, 0 waiting>"
     )
     assert isinstance(recorder, Recorder)
     for make_copy in (copy.copy, copy.deepcopy, pickle.dumps):

@@ -128,7 +128,8 @@ def _sound(facts: Facts) -> str:
 
 def _count(rows: int | None, table: str) -> str:
     noun = table.replace("_", " ")
-    return f"? {noun}" if rows is None else text.count(rows, noun.removesuffix("s"), noun)
+    one = "alias" if noun == "aliases" else noun.removesuffix("s")
+    return f"? {noun}" if rows is None else text.count(rows, one, noun)
 
 
 def _file_lines(facts: Facts, file: FileFacts) -> Iterator[tuple[str, str]]:

@@ -531,8 +531,9 @@ class Recorder:
         Complaints(on_error)  # refuses what it cannot follow
         # It locks its own lock before a fork, and unlocks it after. The thread may need it first,
         # to make a ledger; a fork at that moment would only do the second, and Python complain.
-        import logging  # noqa: F401 - and only where there is a recorder, for it takes a while
+        import logging  # only where there is a recorder, for it takes a while
 
+        self._log = logging.getLogger("calibration_ledger")
         self._given = source, size, on_error
         self._shown = source.ledger.shown
         self._timeout_s = source.timeout_s
@@ -554,8 +555,13 @@ class Recorder:
         queue.put(call)
 
     def skip(self, reason: str) -> None:
-        """Count a call that nothing can be learnt from. Never waits, never raises."""
+        """Count a call that nothing can be learnt from. Never waits, never raises.
+
+        The logger `calibration_ledger` tells each reason, as it comes, at the level DEBUG.
+        """
         self._queue().skip(reason)
+        with suppress(Exception):  # of the program's own handlers and filters
+            self._log.debug("a call is not learnt from: %s", reason)
 
     def fail(self, error: Exception) -> None:
         """Count a call that a fault in reading it lost, as `fault`, and tell of the error.
@@ -649,11 +655,13 @@ class Recorder:
             queue.leave()
 
     def __repr__(self) -> str:
-        """The ledger and the counts."""
-        skipped = sum(self.skipped.values())
+        """The ledger and the counts, those of `skipped` by reason."""
+        counts = self.skipped
+        reasons = ", ".join(f"{reason}: {number}" for reason, number in counts.items())
+        skipped = f"{sum(counts.values())} skipped" + (f" ({reasons})" if reasons else "")
         return (
-            f"<Recorder of {self._shown!r}: {self.recorded} recorded, {skipped} "
-            f"skipped, {self.dropped} dropped, {self.waiting} waiting>"
+            f"<Recorder of {self._shown!r}: {self.recorded} recorded, {skipped}, "
+            f"{self.dropped} dropped, {self.waiting} waiting>"
         )
 
     def __reduce__(self) -> NoReturn:
