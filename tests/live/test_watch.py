@@ -717,6 +717,17 @@ def test_several_ledgers_each_get_the_call_once(calibrator, tmp_path, fake, pack
         assert len({calls[0].actual_ms for calls in found}) == 1
 
 
+def test_a_ledger_that_is_opened_and_watched_again_gets_the_call_once(ledger_path, fake, package):
+    # as a notebook does whose first cell runs twice
+    with AdaptiveCalibrator(ledger_path) as first, AdaptiveCalibrator(ledger_path) as second:
+        with watch(first) as one, watch(second) as two:
+            posted(package, "sync", fake.openai + "/chat/completions", CHAT)
+        assert sorted([one.recorded, two.recorded]) == [0, 1]
+        assert {**one.skipped, **two.skipped} == {"double": 1}
+        assert len(list(first.calls())) == 1
+        assert first.audit() == []
+
+
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
 def test_watches_stop_in_any_order(calibrator, tmp_path, fake, package, order):
     with AdaptiveCalibrator(tmp_path / "b.db") as second:

@@ -20,6 +20,7 @@ from datetime import UTC, datetime
 from functools import cache
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
+from uuid import uuid4
 
 from calibration_ledger.core.answers import Answer, AnswerReader, call_of, read_request
 from calibration_ledger.core.answers.reader import EVENT_BYTES_MAX
@@ -290,7 +291,11 @@ class Attempt:
         if is_stream and self._first_at is not None:
             details["ttft_ms"] = round((self._first_at - self._started) * 1000.0, 3)
         elapsed_ms = round((self._ended - self._started) * 1000.0, 3)
-        call = call_of(answer, elapsed_ms, called_at=self._called_at, details=details)
+        # Two recorders may be of one ledger: a notebook's cell that ran again makes a second.
+        shared = uuid4().hex if len(self.recorders) > 1 else None
+        call = call_of(
+            answer, elapsed_ms, called_at=self._called_at, request_id=shared, details=details
+        )
         if self.is_open.pop("yes", False):
             for recorder in self.recorders:
                 recorder.put(call)
