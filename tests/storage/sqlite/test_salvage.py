@@ -21,6 +21,7 @@ from calibration_ledger.core.history import voids_ranges
 from calibration_ledger.errors import (
     InvalidInputError,
     LedgerCorruptError,
+    LedgerError,
     LedgerNotFoundError,
     ModelNotFoundError,
     NotALedgerError,
@@ -28,6 +29,7 @@ from calibration_ledger.errors import (
 from calibration_ledger.storage.migrate import begun_file, run_migrations
 from calibration_ledger.storage.place import find_place
 from calibration_ledger.storage.sqlite import raw_pages
+from calibration_ledger.verbs.doctor import doctor_of
 from calibration_ledger.verbs.export import salvage
 from support.by_hand import edited
 
@@ -128,11 +130,13 @@ def covers(lost, model, seq):
 def check(salvaged, truth):
     """Nothing is made up, and nothing is missing without a word; gives how many are lost."""
     for key, call in salvaged.calls.items():
-        if call != truth[key]:
+        first = truth[key]
+        if call != first:
             assert salvaged.may_lack_details(*key), key
-            assert call.actual_ms == truth[key].actual_ms
-            assert call.request_id in {None, truth[key].request_id}
-            assert call.details in (None, truth[key].details)
+            assert call.request_id in {None, first.request_id}
+            assert call.details in (None, first.details)
+            full = dataclasses.replace(call, request_id=first.request_id, details=first.details)
+            assert full == first
     missing = truth.keys() - salvaged.calls.keys()
     assert {key for key in missing if not salvaged.is_lost(*key)} == set()
     assert {key for key in salvaged.calls if salvaged.is_lost(*key)} == set()
@@ -271,15 +275,58 @@ def test_adjustments_that_are_lost_are_lost_entries(damaged, pages):
     assert lost == tuple(LostRange(model, 1, 1) for model in MODELS)
 
 
-@pytest.mark.parametrize("part", [0.25, 0.5, 0.88])
+CUTS = (0.25, 0.5, 0.88, 0.895, 0.9, 0.905, 0.909, 0.92, 0.923, 0.93, 0.963, 0.987)
+"""Parts of a file. At most of those from 0.9 on, some row looks whole with zeros for its end."""
+
+
+@pytest.mark.parametrize("part", CUTS)
 def test_a_truncated_file_gives_what_is_left(sound, truth, damaged, part):
+    """No row is completed with zeros, as SQLite does with a page that ends too early."""
     path = damaged()
     with path.open("r+b") as file:
         file.truncate(int(sound.stat().st_size * part) // 512 * 512)
-    assert 0 < check(Salvaged(path), truth) < len(truth)
+    salvaged = Salvaged(path)
+    assert 0 < check(salvaged, truth) < len(truth)
+    readable = doctor_of(path).facts.readable
+    assert (readable.calls, readable.lost) == (salvaged.report.calls, salvaged.report.lost)
 
 
-def test_what_is_still_in_the_log_is_read_too(damaged, truth, pages, tmp_path):
+@pytest.mark.stress
+def test_wherever_a_file_is_truncated(sound, truth, damaged):
+    path = damaged()
+    size = sound.stat().st_size
+    for end in range(size - 64, size - 4 * PAGE, -64):
+        with path.open("r+b") as file:
+            file.truncate(end)
+        assert 0 < check(Salvaged(path), truth) < len(truth), end
+
+
+def test_rows_that_the_end_of_a_file_leaves_whole_are_found(sound, truth, pages, damaged):
+    """On the last page, they lie from its end towards its start; the first ones are lost."""
+    last = pages["calls"][-1] * PAGE
+    assert last == sound.stat().st_size
+    path = damaged()
+    lost = []
+    for end in (last - 1, last - PAGE // 2, last - PAGE + 200):
+        with path.open("r+b") as file:
+            file.truncate(end)
+        lost.append(check(Salvaged(path), truth))
+    assert lost[0] == 1 < lost[1] < lost[2] - 10
+
+
+def test_without_room_for_a_copy_a_truncated_file_gives_a_sentence(damaged, tmp_path, monkeypatch):
+    path = damaged()
+    with path.open("r+b") as file:
+        file.truncate(path.stat().st_size - PAGE // 2)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
+    with pytest.raises(LedgerError, match="TMPDIR"):
+        Salvaged(path)
+    facts = doctor_of(path).facts
+    assert (facts.state, facts.readable) == ("damaged", None)
+
+
+@pytest.mark.parametrize("is_truncated", [False, True])
+def test_what_is_still_in_the_log_is_read_too(damaged, truth, pages, tmp_path, is_truncated):
     path = damaged()
     with AdaptiveCalibrator(path) as calibrator:
         calibrator.record_many([Call("delta", 1, 2, 3.0 + i) for i in range(50)])
@@ -287,6 +334,8 @@ def test_what_is_still_in_the_log_is_read_too(damaged, truth, pages, tmp_path):
         for suffix in ("", "-wal"):  # not opened here: that would drop the locks of the calibrator
             subprocess.run(["cp", f"{path}{suffix}", f"{copy}{suffix}"], check=True)
     with copy.open("r+b") as file:
+        if is_truncated:
+            file.truncate(pages["calls"][-2] * PAGE - PAGE // 2)
         file.seek((pages["calls"][3] - 1) * PAGE)
         file.write(bytes(PAGE))
     salvaged = Salvaged(copy)

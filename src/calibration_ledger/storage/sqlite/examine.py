@@ -241,11 +241,10 @@ class _Examination:
 
     def _survey(self) -> Readable | None:
         try:
-            salvage = salvage_of(self._connection, self._path, LOOKED_AT_BYTES)
-            if salvage is None:
-                return None
-            with closing(salvage):
+            with salvage_of(self._connection, self._path, LOOKED_AT_BYTES) as salvage:
+                if salvage is None:
+                    return None
                 models, calls, lost = survey(salvage)
-        except DRIVER_ERRORS:
+        except (LedgerError, *DRIVER_ERRORS):
             return None
         return Readable(models, calls, tuple(lost))

@@ -30,10 +30,12 @@ if TYPE_CHECKING:
 PAGE_BYTES = 4096
 """The size of a page where the first one, which says so, is lost: SQLite's default."""
 
-# Writes a file to its stdout, page by page; one that the disk cannot give becomes zeros.
+# Writes a file to its stdout, or to another file, page by page. A page that the disk cannot give
+# becomes zeros. One that the file's end cuts off stays short: zeros would pass for its rows' ends.
 _READER = """
 import os, sys
 path, size, most = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+target = open(sys.argv[4], "wb") if sys.argv[4:] else sys.stdout.buffer
 file = os.open(path, os.O_RDONLY)
 at, end = 0, min(os.fstat(file).st_size, most)
 while at < end:
@@ -41,8 +43,9 @@ while at < end:
         page = os.pread(file, size, at)
     except OSError:
         page = b""
-    sys.stdout.buffer.write(page.ljust(size, b"\\0"))
+    target.write(page.ljust(min(size, end - at), b"\\0"))
     at += size
+target.flush()
 """
 
 _SCHEMA = """
@@ -97,6 +100,9 @@ _REVISION = re.compile(rb"[0-9]{4}")
 _FIRST_HEADER = 100
 """Bytes at the start of the file, before the content of its first page."""
 
+_PAGE_HEADER = 8
+"""Bytes at the start of a page, at least, before those that say where its cells lie."""
+
 
 def harvest(
     path: Path, page_bytes: int = PAGE_BYTES, most_bytes: int = sys.maxsize
@@ -119,12 +125,35 @@ def harvest(
     return found
 
 
-def _pages(path: Path, page_bytes: int, most_bytes: int) -> Iterator[bytes]:
+def copy_start(
+    path: Path, target: Path, page_bytes: int = PAGE_BYTES, most_bytes: int = sys.maxsize
+) -> None:
+    """Copy the first part of a file.
+
+    Raises:
+        OSError: it cannot be copied.
+    """
+    done = subprocess.run(  # noqa: S603 - our own program, on the user's own file
+        [*_reader(path, page_bytes, most_bytes), os.fspath(target)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        check=False,
+    )
+    if done.returncode:
+        raise OSError(done.stderr.decode(errors="replace").strip().rpartition("\n")[2])
+
+
+def _reader(path: Path, page_bytes: int, most_bytes: int) -> list[str]:
     command = [sys.executable, "-I", "-S", "-c", _READER]
+    return [*command, os.fspath(path), str(page_bytes), str(most_bytes)]
+
+
+def _pages(path: Path, page_bytes: int, most_bytes: int) -> Iterator[bytes]:
     if not sys.executable:
         return  # Python inside of another program: there is none to start
     with subprocess.Popen(  # noqa: S603 - our own program, on the user's own file
-        [*command, os.fspath(path), str(page_bytes), str(most_bytes)],
+        _reader(path, page_bytes, most_bytes),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -135,11 +164,16 @@ def _pages(path: Path, page_bytes: int, most_bytes: int) -> Iterator[bytes]:
 
 
 def _rows(page: bytes, start: int) -> Iterator[tuple[str, tuple[Any, ...]]]:
-    """The rows of a page by their tables; none where it is of another kind, or damaged."""
+    """The rows of a page by their tables; none where it is of another kind, or damaged.
+
+    A page may be shorter than it was: then those rows that lie in it as a whole.
+    """
+    if len(page) < start + _PAGE_HEADER:
+        return
     kind = page[start]
     if kind not in {_INDEX_LEAF, _INDEX_INNER, _TABLE_LEAF}:
         return
-    pointers = start + (12 if kind == _INDEX_INNER else 8)
+    pointers = start + (12 if kind == _INDEX_INNER else _PAGE_HEADER)
     (cells,) = _SHORT.unpack_from(page, start + 3)
     if pointers + 2 * cells > len(page):
         return

@@ -9,12 +9,15 @@ if its seq belongs to no call and no adjustment that could be read.
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import sys
 from bisect import bisect_left
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import islice
 from math import isfinite
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from calibration_ledger.core.aliases import alias_faults, in_force
@@ -29,15 +32,19 @@ from calibration_ledger.core.validation import (
     check_model,
     check_request_id,
 )
-from calibration_ledger.errors import LedgerCorruptError, LedgerNotFoundError, NotALedgerError
+from calibration_ledger.errors import (
+    LedgerCorruptError,
+    LedgerError,
+    LedgerNotFoundError,
+    NotALedgerError,
+)
 from calibration_ledger.storage.place import check_file
-from calibration_ledger.storage.sqlite.connections import connect_reader
+from calibration_ledger.storage.sqlite.connections import connect_reader, log_identity
 from calibration_ledger.storage.sqlite.faults import DRIVER_ERRORS, code_of, faults_of
-from calibration_ledger.storage.sqlite.raw_pages import harvest
+from calibration_ledger.storage.sqlite.raw_pages import copy_start, harvest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
     from calibration_ledger.core.entries import CallRow
     from calibration_ledger.core.history import Ranges
@@ -73,21 +80,21 @@ def opened(place: File) -> Iterator[Salvage]:
     with (
         faults_of(place.shown, "read"),
         connect_reader(place.path, TIMEOUT_S) as connection,
+        salvage_of(connection, place.path) as salvage,
     ):
-        salvage = salvage_of(connection, place.path)
         if salvage is None:
             raise NotALedgerError(
                 f"nothing of a ledger can be found in {place.shown}: name another path, or "
                 f"restore a backup."
             )
-        with closing(salvage):
-            yield salvage
+        yield salvage
 
 
+@contextmanager
 def salvage_of(
     connection: sqlite3.Connection, path: Path, most_bytes: int = sys.maxsize
-) -> Salvage | None:
-    """What a file holds of a ledger, to be closed; None: nothing.
+) -> Iterator[Salvage | None]:
+    """What a file holds of a ledger; None: nothing.
 
     Args:
         connection: to the file; it only reads, and serves nothing else afterwards.
@@ -96,19 +103,57 @@ def salvage_of(
 
     Raises:
         sqlite3.Error: it cannot be read for another reason than damage.
+        LedgerError: there is no room for a copy of it: see `_whole_pages`.
     """
+    with ExitStack() as opened_here:
+        salvage = _by_tables(connection, path, opened_here)
+        if salvage is None:
+            salvage = Salvage(harvest(path, most_bytes=most_bytes), None)
+        opened_here.callback(salvage.close)
+        yield None if salvage.is_harvest and salvage.is_empty() else salvage
+
+
+def _by_tables(
+    connection: sqlite3.Connection, path: Path, opened_here: ExitStack
+) -> Salvage | None:
+    """What SQLite can read of a file, if the table of calls is still known."""
     try:
         salvage = Salvage(connection, path)
-        if salvage.has_calls():
-            return salvage
+        size, page_bytes = path.stat().st_size, salvage.page_bytes
+        if salvage.has_calls() and size % page_bytes:
+            salvage = Salvage(_whole_pages(path, size, page_bytes, opened_here), path)
+        return salvage if salvage.has_calls() else None
     except DRIVER_ERRORS as error:
         if not is_damage(error):
             raise
-    salvage = Salvage(harvest(path, most_bytes=most_bytes), None)
-    if salvage.is_empty():
-        salvage.close()
         return None
-    return salvage
+
+
+def _whole_pages(
+    path: Path, size: int, page_bytes: int, opened_here: ExitStack
+) -> sqlite3.Connection:
+    """A connection to a copy of a file that ends in the middle of a page, without that page.
+
+    SQLite takes the missing end of a page for zeros, and so gives other values than were written.
+    A page that is not there at all is damage like any other, and rows on it are found by the page
+    harvest, which takes those alone that are there as a whole.
+
+    Raises:
+        LedgerError: there is no room for the copy.
+    """
+    try:
+        folder = opened_here.enter_context(TemporaryDirectory(prefix="calibration-ledger-"))
+        copy = Path(folder, "copy.db")
+        copy_start(path, copy, page_bytes, size - size % page_bytes)
+        if log_identity(path):
+            copy_start(Path(f"{os.path.realpath(path)}-wal"), Path(f"{copy}-wal"))
+    except OSError as error:
+        raise LedgerError(
+            f"the pages of {path} could not be copied to a temporary folder ({error})",
+            stayed="it was not touched",
+            advice="make room there, or name another folder (TMPDIR), and try again",
+        ) from error
+    return opened_here.enter_context(connect_reader(copy, TIMEOUT_S))
 
 
 def survey(salvage: Salvage) -> tuple[int, int, list[LostRange]]:
@@ -268,6 +313,7 @@ class Salvage:
         connection: to the ledger; it serves nothing else.
         is_harvest: whether it is to what was found page by page, because the file can be read no
             other way: then nothing tells what was on the pages that are lost.
+        page_bytes: the size of a page.
         limit: the highest id or seq that the ledger can hold.
     """
 
@@ -288,9 +334,9 @@ class Salvage:
         # Texts are decoded one by one, so that one that is damaged does not cost its whole page.
         connection.text_factory = bytes
         (pages,) = connection.execute("PRAGMA page_count").fetchone()
-        (self._page_bytes,) = connection.execute("PRAGMA page_size").fetchone()
+        (self.page_bytes,) = connection.execute("PRAGMA page_size").fetchone()
         # What was found page by page may be the last rows of a ledger that was far larger.
-        held = pages * self._page_bytes // _ROW_BYTES
+        held = pages * self.page_bytes // _ROW_BYTES
         self.limit = _NUMBER_LIMIT - 1 if self.is_harvest else held
 
     def close(self) -> None:
@@ -312,7 +358,7 @@ class Salvage:
     def harvest(self) -> sqlite3.Connection | None:
         """What can be found page by page, looked for when it is first needed."""
         if self._harvest is None and self._path is not None:
-            self._harvest = harvest(self._path, self._page_bytes)
+            self._harvest = harvest(self._path, self.page_bytes)
             self._harvest.text_factory = bytes
         return self._harvest
 
