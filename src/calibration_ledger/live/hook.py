@@ -45,9 +45,9 @@ class Hook:
 
 
 def recorder_of(calibrator: AdaptiveCalibrator | Recorder, on_error: OnError) -> Recorder:
-    """The recorder that is meant; the hooks of a calibrator share one.
+    """The recorder that is meant; the hooks of a calibrator share one, and its first `on_error`.
 
-    So a request that several of them see is recorded once, and clients may come and go.
+    So a request that a watch and a transport see is recorded once, and clients may come and go.
 
     Raises:
         InvalidInputError: it is neither.

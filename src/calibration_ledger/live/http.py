@@ -286,9 +286,8 @@ def watch(
         paths: paths that are looked at besides the known ones, on any host, by their end:
             `["/my/chat"]`. A mapping names the API whose shape requests have:
             `{"/my/chat": "ollama"}`; answers are read by what they hold.
-        on_error: see `AdaptiveCalibrator.recorder`. All that records over HTTP for one calibrator
-            shares a recorder, and so the first one's wish; a recorder that is handed in has its
-            own.
+        on_error: see `AdaptiveCalibrator.recorder`. The hooks of one calibrator share a recorder,
+            and so the first one's wish; a recorder that is handed in has its own.
 
     Returns:
         A `Watch`, to stop it with: by `stop()` or `with`.

@@ -76,8 +76,8 @@ class LedgerHandler(Hook, BaseCallbackHandler):  # type: ignore[misc]  # langcha
 
         Args:
             calibrator: the ledger's, or a recorder.
-            on_error: what becomes of errors; see `AdaptiveCalibrator.recorder`. A recorder has its
-                own.
+            on_error: see `AdaptiveCalibrator.recorder`. The hooks of one calibrator share a
+                recorder, and so the first one's wish; a recorder that is handed in has its own.
 
         Raises:
             InvalidInputError: an argument is not what it must be.

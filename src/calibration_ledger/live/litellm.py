@@ -393,8 +393,8 @@ class LedgerLogger(Hook, CustomLogger):  # type: ignore[misc]  # litellm is not 
             name: from a deployment, a mapping with `litellm_params` and `model_info`, to the name
                 of its model in the ledger; the same as that of the `ForecastStrategy`. Outside a
                 Router, the id of a deployment is empty.
-            on_error: what becomes of errors; see `AdaptiveCalibrator.recorder`. A recorder has its
-                own.
+            on_error: see `AdaptiveCalibrator.recorder`. The hooks of one calibrator share a
+                recorder, and so the first one's wish; a recorder that is handed in has its own.
             settings: those of LiteLLM's `CustomLogger`, such as `turn_off_message_logging`.
 
         Raises:
