@@ -11,6 +11,7 @@ import statistics
 import sys
 import threading
 import time
+import tracemalloc
 import zlib
 from contextlib import suppress
 
@@ -269,6 +270,36 @@ def test_an_answer_of_a_long_stream_is_read_but_not_one_that_is_too_long(calibra
         for _ in range(4):
             posted(package, how, URL, STREAM, client=client_of(package, how, answer))
     assert (watched.recorded, dict(watched.skipped)) == (1, {"too long": 3})
+
+
+@pytest.mark.parametrize("text", [b"x", b": " + b"x" * 5_000 + b"\n"], ids=["line", "lines"])
+def test_a_small_answer_that_swells_when_it_is_decoded_fills_no_memory(calibrator, package, text):
+    small = gzip.compress(text * (2**26 // len(text)))  # 64 MiB
+    assert len(small) < 2**18
+
+    def answer(request):
+        stream = Chunks(package, small)
+        return package.Response(200, headers={"content-encoding": "gzip"}, stream=stream)
+
+    tracemalloc.start()
+    try:
+        with watch(calibrator) as watched:
+            client = client_of(package, "sync", answer)
+            assert posted(package, "sync", URL, STREAM, client=client) == [small]
+        assert tracemalloc.get_traced_memory()[1] < 2**25
+    finally:
+        tracemalloc.stop()
+    assert dict(watched.skipped) == {"too long": 1}
+
+
+def test_an_encoding_that_is_no_text_is_none(calibrator, package):
+    def answer(request):
+        headers = [(b"content-encoding", b"\xff"), (b"content-type", b"\xfe")]
+        return package.Response(200, headers=headers, stream=Chunks(package, body_of()))
+
+    with watch(calibrator) as watched:
+        posted(package, "sync", URL, CHAT, client=client_of(package, "sync", answer))
+    assert (watched.recorded, dict(watched.skipped)) == (1, {})
 
 
 def test_no_text_of_prompts_or_answers_is_in_any_file_of_the_ledger(ledger_path, tmp_path, package):

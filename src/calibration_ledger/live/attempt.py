@@ -38,6 +38,10 @@ PACKAGES = ("httpx", "httpx2")
 HELD_MAX = EVENT_BYTES_MAX
 """The most bytes of a body that are held, while the client reads it."""
 
+_SLICE = 1 << 12
+_DECODED_MAX = 16 * HELD_MAX
+"""So much of a compressed body is decoded at most, and so little of it at once: it may swell."""
+
 LINES = 16
 """The last lines of a stream, which tell its tokens."""
 
@@ -203,7 +207,8 @@ class Attempt:
                 self.end(None)
             else:
                 encoding = response.headers.get("content-encoding", "").lower()
-                self._encoding = "" if encoding == "identity" else encoding
+                is_none = encoding == "identity" or not encoding.isascii()
+                self._encoding = "" if is_none else encoding
                 response.stream = tee(response.stream, self, is_async)
 
     def see(self, chunk: bytes) -> None:
@@ -308,13 +313,18 @@ class Attempt:
             nonlocal now
             for at, data in self._held:
                 now = at
-                yield data
+                yield from (data[i : i + _SLICE] for i in range(0, len(data), _SLICE))
 
         package = next(one for one in packages() if isinstance(self._request, one.Request))
         copy = package.Response(200, headers={"content-encoding": self._encoding}, content=raw())
         with suppress(package.DecodingError):  # it was cut off; what came before counts
+            room = _DECODED_MAX
             for data in copy.iter_bytes():
                 self._take(now, data)
+                room -= len(data)
+                if room < 0:
+                    self._is_cut = True
+                    return
 
 
 def body_of(request: Any) -> bytes:
