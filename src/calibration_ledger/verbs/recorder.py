@@ -16,6 +16,7 @@ come faster. Three rules hold it together:
 from __future__ import annotations
 
 import atexit
+import logging
 import sys
 from _thread import allocate_lock, start_new_thread
 from collections import defaultdict
@@ -529,10 +530,6 @@ class Recorder:
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:
             raise InvalidInputError(f"size must be a whole number of at least 1, not {size!r}.")
         Complaints(on_error)  # refuses what it cannot follow
-        # It locks its own lock before a fork, and unlocks it after. The thread may need it first,
-        # to make a ledger; a fork at that moment would only do the second, and Python complain.
-        import logging  # only where there is a recorder, for it takes a while
-
         self._log = logging.getLogger("calibration_ledger")
         self._given = source, size, on_error
         self._shown = source.ledger.shown

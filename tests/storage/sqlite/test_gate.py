@@ -524,6 +524,32 @@ os._exit(0)
             assert calibrator.audit() == []
 
 
+def test_a_fork_while_a_thread_makes_the_ledger_waits_for_it_and_not_for_ever(ledger_path):
+    """Logging may be imported after us, and takes its lock at a fork; SQLAlchemy needs it."""
+    program = """
+import os, sys, threading, time
+from calibration_ledger import AdaptiveCalibrator
+calibrator = AdaptiveCalibrator(sys.argv[1])
+import logging
+worker = threading.Thread(target=calibrator.record, args=("m", 1, 1.0))
+worker.start()
+while "sqlalchemy" not in sys.modules:
+    time.sleep(0.0001)
+started = time.monotonic()
+child = os.fork()
+if child == 0:
+    calibrator.record("m", 1, 1.0)
+    os._exit(0)
+print(time.monotonic() - started < 20, os.waitpid(child, 0)[1])
+worker.join()
+"""
+    done = ran(program, ledger_path)
+    assert (done.returncode, done.stdout.split()) == (0, ["True", "0"]), done.stderr
+    with AdaptiveCalibrator(ledger_path, timeout_s=1.0) as calibrator:
+        assert calibrator.predict("m", 1).sample_count == 2
+        assert calibrator.audit() == []
+
+
 def test_a_ledger_in_memory_goes_on_as_a_copy_and_never_hangs(monkeypatch):
     monkeypatch.setattr(forks, "WAIT_S", 0.02)
     with AdaptiveCalibrator(":memory:", timeout_s=0.1) as calibrator:

@@ -23,6 +23,7 @@ can write at that instant.
 from __future__ import annotations
 
 import atexit
+import logging  # noqa: F401 - for its hook at a fork, see below
 import os
 import sqlite3
 import sys
@@ -482,7 +483,9 @@ def _after_in_child() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    # What was registered last runs first before a fork, and last after it.
+    # What was registered last runs first before a fork, and last after it. Logging takes its lock
+    # before a fork. It is imported above so that it does so after ours: we wait for threads that
+    # make a ledger, and those need it, as SQLAlchemy asks for loggers.
     os.register_at_fork(
         before=_before,
         after_in_parent=_in_c(_forking.discard, get_ident),
