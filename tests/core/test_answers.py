@@ -672,6 +672,15 @@ def test_a_stream_says_itself_when_it_is_complete():
         assert reader.result().reason == "unknown tokens"
 
 
+def test_what_is_read_tells_whether_the_answer_came_to_its_end():
+    whole = {"model": "m", "choices": [{"finish_reason": "stop"}], "usage": None}
+    counted = {**whole, "usage": {"prompt_tokens": 11, "completion_tokens": 7}}
+    cut = 'data: {"model": "m", "choices": [{"delta": {"content": "a"}}]}\n\n'
+    found = [read_answer(answer) for answer in (counted, whole, cut)]
+    assert [one.is_complete for one in found] == [True, True, False]
+    assert [getattr(one, "reason", None) for one in found] == [None, "unknown tokens", "incomplete"]
+
+
 def test_an_answer_that_was_cut_is_incomplete_and_one_that_is_no_json_unreadable():
     text = json.dumps(CHAT)
     for cut in (text[:200], json.dumps(CHAT, indent=2)[:200], "", b""):

@@ -221,6 +221,19 @@ def test_a_client_that_stops_at_the_end_marker_has_read_it_all(calibrator, packa
     assert (watched.recorded, dict(watched.skipped)) == (1, {})
 
 
+def test_counts_are_found_before_any_number_of_lines_that_keep_a_stream_alive(
+    calibrator, package, how
+):
+    alive = [b": alive\n\n"] * 50
+
+    def answer(request):
+        return package.Response(200, headers=SSE, stream=Chunks(package, *EVENTS, *alive, END))
+
+    with watch(calibrator) as watched:
+        posted(package, how, URL, STREAM, client=client_of(package, how, answer))
+    assert (watched.recorded, dict(watched.skipped)) == (1, {})
+
+
 @pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "gzip, deflate", "br", "zstd", "identity"])
 def test_a_compressed_answer_is_read_and_passed_on_as_it_is(

@@ -243,7 +243,9 @@ class Attempt:
         if start:
             self._reader.feed(b"\n\n")  # whatever was cut off there
             self._reader.feed(data[start:])
-            if self._reader.is_complete:
+            # Between the counts and the end there may be more, such as comments that keep a
+            # connection alive.
+            if isinstance(self._reader.result(), Answer):
                 return
         self._reader.feed(data[:start] or data)
 
@@ -273,12 +275,12 @@ class Attempt:
         if asked is None:  # an /api/chat of somebody's own
             self.is_open.clear()
             return
+        reader = self._reader
+        reader.asked_model = asked.asked_model
         try:
             self._take_held()
         finally:
             self._held.clear()
-        reader = self._reader
-        reader.asked_model = asked.asked_model
         found = reader.result()
         if isinstance(found, Answer):
             self._put(found, asked.is_stream)

@@ -68,15 +68,15 @@ class LedgerSpanExporter(Hook, SpanExporter):  # type: ignore[misc]  # opentelem
                 continue
             try:
                 self.recorder.put(call_of_span(span, reading))
-            except Exception:  # noqa: BLE001 - one span must not cost the others of its batch
-                self.recorder.skip("unreadable")
+            except Exception as error:  # noqa: BLE001 - it must not cost the others of its batch
+                self.recorder.fail(error)
         return SpanExportResult.SUCCESS
 
     def _read(self, spans: Sequence[ReadableSpan]) -> Iterator[Span]:
         for span in spans:
             try:
                 yield _span(span)
-            except Exception:  # noqa: BLE001 - as above
+            except Exception:  # noqa: BLE001 - as above: it is no span
                 self.recorder.skip("unreadable")
 
     def force_flush(self, timeout_millis: float = 30_000) -> bool:

@@ -146,7 +146,7 @@ class AnswerReader:
         counts, times = seen.all_counts(), seen.all_times()
         reason = seen.reason or self._lack(counts)
         if reason is not None:
-            return Unlearnable(reason, self.asked_model, seen.model)
+            return Unlearnable(reason, self.asked_model, seen.model, seen.is_complete)
         return Answer(
             api=seen.api or "",
             asked_model=self.asked_model,

@@ -67,6 +67,7 @@ class Answer(Value):
         queue_ms: how long the request waited at the provider.
         load_ms: how long the model took to load.
         server_ms: how long all of it took the provider, by its own clock; queue and load included.
+        is_complete: True: what lacks its end is `Unlearnable`.
     """
 
     api: str
@@ -79,6 +80,7 @@ class Answer(Value):
     queue_ms: float | None = None
     load_ms: float | None = None
     server_ms: float | None = None
+    is_complete: bool = True
 
     def details(self, model: str | None = None) -> dict[str, Any]:
         """What is known beside the tokens, for the details of a call.
@@ -106,11 +108,13 @@ class Unlearnable(Value):
         reason: why; see `Reason`.
         asked_model: the model that was asked for, if that is known.
         answered_model: the model that the answer names, if it names one.
+        is_complete: whether the provider said that the answer ended.
     """
 
     reason: Reason
     asked_model: str | None = None
     answered_model: str | None = None
+    is_complete: bool = False
 
 
 _SENTENCES: dict[str, tuple[str, str]] = {
