@@ -513,6 +513,22 @@ def test_a_call_that_looks_wrong_is_recorded_with_a_warning(calibrator, make_cal
     assert recorder.recorded == 3
 
 
+def test_what_is_told_of_a_fault_quotes_no_prompt_and_no_answer(calibrator):
+    told = []
+    recorder = calibrator.recorder(on_error=told.append)
+    try:
+        b"canary\xff".decode()
+    except UnicodeDecodeError as error:
+        recorder.fail(error)
+    for wrong in ("canary", {"content": "canary"}, ["canary"]):
+        recorder.put(wrong)
+    recorder.close()
+    assert len(told) == 4
+    assert [error for error in told if "canary" in f"{error} {error!r}"] == []
+    assert "UnicodeDecodeError" in str(told[0])
+    assert isinstance(told[0].__cause__, UnicodeDecodeError)
+
+
 def test_on_error_may_use_the_recorder_itself(calibrator, make_call):
     are_put = threading.Event()
 

@@ -40,7 +40,6 @@ from calibration_ledger.errors import (
     NotRecordedError,
     OutcomeUnknownError,
     StoredRuleError,
-    shown,
 )
 from calibration_ledger.storage.sqlite.forks import this_process
 from calibration_ledger.verbs.complaints import Complaints, Count, Tally
@@ -458,7 +457,8 @@ class _Queue:
 def _checked(number: int, call: Call, at_us: int) -> _Ready:
     """Check a call, and give it the time and request id that it lacks."""
     if not isinstance(call, Call):
-        raise InvalidInputError(f"put() takes a Call, not {shown(call)}.")
+        # What it is instead may be a prompt or an answer, so it is not shown.
+        raise InvalidInputError(f"put() takes a Call, not a {type(call).__name__}.")
     model, new = checked_call(call)
     if call.called_at is None:
         new = new._replace(called_at=at_us)
@@ -567,7 +567,8 @@ class Recorder:
         """
         queue = self._queue()
         queue.skip("fault")
-        told = NotRecordedError(f"a call could not be read ({error!r})")
+        # Not its repr: that of a UnicodeDecodeError has the whole text in it.
+        told = NotRecordedError(f"a call could not be read ({type(error).__name__}: {error})")
         told.__cause__ = error
         queue.complaints.tell(told, stacklevel=3)
 
