@@ -958,13 +958,16 @@ def test_an_answer_that_cannot_be_learnt_from_is_refused_with_its_reason():
         assert caught.value.reason == reason
 
 
-def test_a_duration_or_a_name_that_is_none_is_refused():
+def test_a_duration_a_name_or_details_that_are_none_are_refused():
     for elapsed in (-1.0, float("nan"), "12", None, True):
         with pytest.raises(InvalidInputError, match="elapsed_ms"):
             from_answer(CHAT, elapsed)
     for model in ("", 7):
         with pytest.raises(InvalidInputError, match="model"):
             from_answer(CHAT, 1.0, model=model)
+    for details in (5, "ttft_ms", {"ttft_ms": float("nan")}):
+        with pytest.raises(InvalidInputError, match="details must be"):
+            from_answer(CHAT, 1.0, details=details)
 
 
 def test_no_text_of_a_prompt_or_an_answer_is_kept():

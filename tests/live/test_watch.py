@@ -962,6 +962,8 @@ def test_hosts_and_paths_of_the_callers_are_seen(calibrator, fake, package, more
         {"paths": ["ask"]},
         {"paths": {"/ask": "gpt"}},
         {"paths": [3]},
+        {"paths": 7},
+        {"hosts": None},
         {"hosts": "llm.test"},
         {"hosts": [7]},
         {"hosts": [""]},
@@ -974,8 +976,9 @@ def test_what_is_wrong_is_refused_and_changes_nothing(calibrator, wrong):
         with pytest.raises(InvalidInputError):
             make(calibrator, **wrong)
     for make in (watch, LedgerTransport, AsyncLedgerTransport):
-        with pytest.raises(InvalidInputError):
-            make("ledger.db")
+        for nothing in ("ledger.db", None, AdaptiveCalibrator):
+            with pytest.raises(InvalidInputError, match=r'AdaptiveCalibrator\("calls.db"\)'):
+                make(nothing)
 
 
 def test_a_host_is_told_with_its_port_where_that_is_the_usual_one_too():

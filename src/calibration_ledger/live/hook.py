@@ -71,6 +71,9 @@ def maker_of(calibrator: AdaptiveCalibrator) -> Callable[..., Recorder]:
         InvalidInputError: it is no calibrator.
     """
     make: Callable[..., Recorder] | None = getattr(calibrator, "recorder", None)
-    if not callable(make):
-        raise InvalidInputError(f"a calibrator or a recorder is needed, not {shown(calibrator)}.")
+    if not callable(make) or isinstance(calibrator, type):
+        raise InvalidInputError(
+            f'a calibrator, such as AdaptiveCalibrator("calls.db"), or a recorder is needed, not '
+            f"{shown(calibrator)}."
+        )
     return make

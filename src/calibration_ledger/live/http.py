@@ -21,7 +21,7 @@ into a dict.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from functools import partial, wraps
 from importlib import import_module
@@ -36,7 +36,7 @@ from calibration_ledger.live.attempt import PACKAGES, Watcher, packages, pass_on
 from calibration_ledger.live.hook import Hook, recorder_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
     from importlib.machinery import ModuleSpec
     from types import ModuleType, TracebackType
     from typing import Self
@@ -75,8 +75,8 @@ class Scope:
             InvalidInputError: an argument is not what it must be.
         """
         for name, given in (("hosts", hosts), ("paths", paths)):
-            if isinstance(given, str):
-                raise InvalidInputError(f"{name} must be a list of texts, not the text {given!r}.")
+            if isinstance(given, str) or not isinstance(given, Iterable):
+                raise InvalidInputError(f"{name} must be a list of texts, not {shown(given)}.")
         hosts = list(hosts)
         likes = paths if isinstance(paths, Mapping) else dict.fromkeys(paths)
         for path, api in likes.items():

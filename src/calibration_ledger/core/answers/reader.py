@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from calibration_ledger.core.answers.parts import model_name
 from calibration_ledger.core.answers.shapes import Seen, note
 from calibration_ledger.core.answers.values import Answer, Unlearnable, call_of, unlearnable
+from calibration_ledger.core.validation import check_details
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -286,9 +287,10 @@ def from_answer(
         details: what else was measured; wins over what the answer says.
 
     Raises:
-        InvalidInputError: `elapsed_ms` is no duration, or `model` no name.
+        InvalidInputError: `elapsed_ms` is no duration, `model` no name, or `details` are none.
         UnlearnableAnswerError: the answer cannot be learnt from; its `reason` says why.
     """
+    check_details(details)
     read = read_answer(answer, asked_model=model)
     if isinstance(read, Unlearnable):
         raise unlearnable(read.reason)
