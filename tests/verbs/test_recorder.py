@@ -513,6 +513,19 @@ def test_a_call_that_looks_wrong_is_recorded_with_a_warning(calibrator, make_cal
     assert recorder.recorded == 3
 
 
+def test_a_fault_that_cannot_be_told_in_words_reaches_nobody(calibrator):
+    class MuteError(Exception):
+        def __str__(self):
+            raise RuntimeError("mute")
+
+        __repr__ = __str__
+
+    told = []
+    with calibrator.recorder(on_error=told.append) as recorder:
+        recorder.fail(MuteError())
+    assert "MuteError" in str(told[0])
+
+
 def test_what_is_told_of_a_fault_quotes_no_prompt_and_no_answer(calibrator):
     told = []
     recorder = calibrator.recorder(on_error=told.append)

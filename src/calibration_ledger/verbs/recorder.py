@@ -567,8 +567,10 @@ class Recorder:
         """
         queue = self._queue()
         queue.skip("fault")
-        # Not its repr: that of a UnicodeDecodeError has the whole text in it.
-        told = NotRecordedError(f"a call could not be read ({type(error).__name__}: {error})")
+        said = type(error).__name__
+        with suppress(Exception):  # an exception of a class of its own may fail at it
+            said += f": {error}"  # not its repr: a UnicodeDecodeError's has the whole text in it
+        told = NotRecordedError(f"a call could not be read ({said})")
         told.__cause__ = error
         queue.complaints.tell(told, stacklevel=3)
 
