@@ -158,6 +158,14 @@ def test_an_alias_is_of_no_alias_and_of_no_circle(calibrator):
     assert names(calibrator) == {"a": "m", "b": "m"}
 
 
+@pytest.mark.parametrize("name", [" a", "a ", "\n", "a\x1b[31m", "\u202ea"])
+def test_a_new_name_under_which_no_call_could_be_recorded_is_refused(calibrator, name):
+    fill(calibrator, "b", range(3))
+    with pytest.raises(InvalidInputError, match="must not"):
+        calibrator.alias(name, "b")
+    assert list(calibrator.aliases()) == []
+
+
 def test_what_is_refused_makes_no_ledger(ledger_path):
     with AdaptiveCalibrator(ledger_path) as calibrator:
         with pytest.raises(AliasRefusedError):

@@ -219,7 +219,9 @@ def _planned(ask: _Ask, reads: _Reads, start: Start | None) -> _Plan:
         check_new_model(model)  # its first call is to open it
     _check_names(ask, names, model)
     own = reads.own(ask.name)
-    if own is not None and not ask.merge:
+    if own is None:
+        check_new_model(ask.name)  # no call could be recorded under it
+    elif not ask.merge:
         merging = ask.ledger.command("alias", "--merge", names=[ask.name, model])
         raise AliasRefusedError(
             f"the model {ask.name!r} has a history of its own",
