@@ -125,7 +125,7 @@ class SeenCall:
     status: int = 0
     outcome: str = "running"  # ok, client_gone, or the failure
     first_ms: float | None = None  # to the first byte of content
-    server_ms: float | None = None  # to the last byte
+    server_ms: float | None = None  # to when the last of the answer is handed to the network
     thread: str = ""
 
 
@@ -255,7 +255,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def handle_one_request(self):
-        self.call = None  # that of the connection's last request
+        self.call = self.answer = None  # those of the connection's last request
         super().handle_one_request()
 
     def do_GET(self):
@@ -341,6 +341,7 @@ class _Handler(BaseHTTPRequestHandler):
         )
         self.fake.calls.append(self.call)
         answer = Answer(behaviour, model, self.call.request_id, prompt, completion, house)
+        self.answer, self.last_ms = answer, None
         try:
             self._play(behaviour, answer, APIS[api](answer, body))
             self._ended("ok")
@@ -352,7 +353,9 @@ class _Handler(BaseHTTPRequestHandler):
                 self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
                 self.connection.close()
         finally:
-            self.call.server_ms = answer.elapsed_ms()
+            # Not the time now: a busy machine may have let the client go on before this thread.
+            now_ms = answer.elapsed_ms()
+            self.call.server_ms = now_ms if self.last_ms is None else self.last_ms
 
     def _ended(self, outcome):
         if self.call.outcome == "running":
@@ -430,7 +433,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _send(self, data, kind, status=200, headers=None):
         self._begin({"content-type": kind, "content-length": len(data), **(headers or {})}, status)
         if self.command != "HEAD":
-            self.wfile.write(data)
+            self._write(data)
 
     def _begin_chunks(self, kind, headers):
         self._begin({"content-type": kind, "transfer-encoding": "chunked", **headers})
@@ -444,8 +447,13 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def _chunk(self, data):
-        self.wfile.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
+        self._write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
         self.wfile.flush()
+
+    def _write(self, data):
+        if self.answer is not None:
+            self.last_ms = self.answer.elapsed_ms()
+        self.wfile.write(data)
 
 
 def main():
