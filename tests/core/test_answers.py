@@ -672,6 +672,13 @@ def test_a_stream_says_itself_when_it_is_complete():
         assert reader.result().reason == "unknown tokens"
 
 
+def test_a_name_that_commands_terminals_is_no_name_of_an_answer():
+    usage = {"prompt_tokens": 11, "completion_tokens": 7}
+    answer = {"model": "m\x1b[2J", "choices": [{"finish_reason": "stop"}], "usage": usage}
+    assert read_answer(answer, asked_model="m").answered_model is None
+    assert read_answer(answer).reason == "unknown model"
+
+
 def test_what_is_read_tells_whether_the_answer_came_to_its_end():
     whole = {"model": "m", "choices": [{"finish_reason": "stop"}], "usage": None}
     counted = {**whole, "usage": {"prompt_tokens": 11, "completion_tokens": 7}}

@@ -287,6 +287,15 @@ def test_of_two_spans_around_a_call_the_inner_is_taken(batches):
     assert taken(*batches) == (["inner"], ["double"])
 
 
+def test_a_span_with_an_attribute_that_fails_costs_no_other():
+    class Failing:
+        def __bool__(self):
+            raise ZeroDivisionError
+
+    found = Innermost().read([chat("a", **{"error.type": Failing()}), chat("b")])
+    assert [getattr(reading, "reason", None) for _, reading in found] == ["unreadable", None]
+
+
 def test_an_outer_span_that_came_long_before_is_not_recorded_twice():
     assert taken([OUTER], [INNER]) == (["outer"], ["double"])
 

@@ -235,6 +235,13 @@ def read_span(span: Span) -> Answer | Unlearnable | None:
 
     Never raises. Agents, chains and tools are no calls; they only contain some.
     """
+    try:
+        return _read(span)
+    except Exception:  # noqa: BLE001 - an attribute may be an object of any program's own
+        return Unlearnable("unreadable")
+
+
+def _read(span: Span) -> Answer | Unlearnable | None:
     kinds = list(_kinds(span))
     if not kinds:
         return None

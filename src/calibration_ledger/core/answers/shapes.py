@@ -26,6 +26,7 @@ from calibration_ledger.core.answers.usage import (
     ollama_times,
     vllm_times,
 )
+from calibration_ledger.core.visible import control_in
 
 if TYPE_CHECKING:
     from calibration_ledger.core.answers.values import Reason
@@ -99,8 +100,13 @@ class Seen:
     is_complete: bool = False
 
     def note_model(self, value: object) -> None:
-        """Keep the model's name; Azure's first event has an empty one."""
-        self.model = model_name(value) or self.model
+        """Keep the model's name; Azure's first event has an empty one.
+
+        What commands terminals is no name, whoever's server writes it.
+        """
+        name = model_name(value)
+        if name is not None and control_in(name) is None:
+            self.model = name
 
     def note_usage(self, block: object) -> None:
         """Merge a usage block."""
