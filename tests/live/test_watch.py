@@ -2,6 +2,7 @@
 
 import asyncio
 import copy
+import gc
 import gzip
 import inspect
 import json
@@ -404,6 +405,16 @@ def test_a_stream_that_is_left_early_is_counted(calibrator, fake, package, how):
         posted(package, how, fake.openai + "/chat/completions", STREAM, most=1)
         posted(package, how, fake.openai + "/chat/completions", STREAM, most=0)
     assert (watched.recorded, dict(watched.skipped)) == (0, {"left early": 2})
+
+
+def test_a_stream_that_is_dropped_unread_is_counted(calibrator, fake, package):
+    with watch(calibrator) as watched, package.Client(verify=VERIFY) as client:
+        for _ in range(2):
+            request = client.build_request("POST", fake.openai + "/chat/completions", json=STREAM)
+            answer = client.send(request, stream=True)
+            del answer, request
+            gc.collect()
+    assert dict(watched.skipped) == {"left early": 2}
 
 
 def test_a_body_that_ends_before_its_end_marker_is_counted_as_incomplete(calibrator, package, how):

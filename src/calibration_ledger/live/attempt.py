@@ -372,6 +372,10 @@ class _Stream:
             raise AttributeError(name)
         return getattr(self._stream, name)
 
+    def __del__(self) -> None:
+        """The client dropped the answer, and closed nothing."""
+        quietly(self._attempt, "leave")
+
 
 class _Tee(_Stream):
     def __iter__(self) -> Generator[bytes, None, None]:
