@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Iterator
     from types import ModuleType
 
-    from calibration_ledger.core.answers import Reason
+    from calibration_ledger.core.answers import Reason, Unlearnable
     from calibration_ledger.verbs.recorder import Recorder
 
 PACKAGES = ("httpx", "httpx2")
@@ -42,7 +42,7 @@ _SLICE = 1 << 12
 _DECODED_MAX = 16 * HELD_MAX
 """So much of a compressed body is decoded at most, and so little of it at once: it may swell."""
 
-LINES = 16
+LINES = 8
 """The last lines of a stream, which tell its tokens."""
 
 _MARK = "calibration_ledger"
@@ -162,7 +162,7 @@ class Attempt:
         self._held_size = 0
         self._is_cut = False
         self._encoding = ""
-        self._kind = ""
+        self._headers: Any = {}
         self._first_at: float | None = None
         request.extensions[_MARK] = self
         if self._outer is not None:
@@ -200,7 +200,7 @@ class Attempt:
         elif any(response.extensions.get(name) for name in _CACHES):
             self._skip("cache hit")
         else:
-            self._kind = response.headers.get("content-type", "")
+            self._headers = response.headers
             if response.is_stream_consumed or response.is_closed:
                 # A stand-in for a server, or a transport that reads ahead: there is no more to see.
                 self.see(response.content)
@@ -228,12 +228,13 @@ class Attempt:
         if self._first_at is None and self._reader.has_content:
             self._first_at = at
 
-    def _take_held(self) -> None:
+    def _read_held(self) -> Answer | Unlearnable:
         """Read what was held; of a stream the last lines, and all only if they do not tell."""
+        reader = self._reader
         if self._encoding:
             if not self._is_cut:
                 self._decode()
-            return
+            return reader.result()
         data = b"".join([chunk for _, chunk in self._held])
         start = len(data)
         for _ in range(LINES):
@@ -241,13 +242,15 @@ class Attempt:
             if not start:
                 break
         if start:
-            self._reader.feed(b"\n\n")  # whatever was cut off there
-            self._reader.feed(data[start:])
+            reader.feed(b"\n\n")  # whatever was cut off there
+            reader.feed(data[start:])
             # Between the counts and the end there may be more, such as comments that keep a
             # connection alive.
-            if isinstance(self._reader.result(), Answer):
-                return
-        self._reader.feed(data[:start] or data)
+            found = reader.result()
+            if isinstance(found, Answer):
+                return found
+        reader.feed(data[:start] or data)
+        return reader.result()
 
     def end(self, error: BaseException | None) -> None:
         """The body has come to its end, or to an error; record what it says."""
@@ -278,10 +281,9 @@ class Attempt:
         reader = self._reader
         reader.asked_model = asked.asked_model
         try:
-            self._take_held()
+            found = self._read_held()
         finally:
             self._held.clear()
-        found = reader.result()
         if isinstance(found, Answer):
             self._put(found, asked.is_stream)
         elif self._is_cut and not reader.is_complete:
@@ -293,7 +295,8 @@ class Attempt:
 
     def _put(self, answer: Answer, is_stream: bool | None) -> None:
         if is_stream is None:
-            is_stream = any(kind in self._kind for kind in _STREAMS)
+            told = self._headers.get("content-type", "")
+            is_stream = any(kind in told for kind in _STREAMS)
         details: dict[str, Any] = {"clock": "attempt", "streamed": is_stream}
         if is_stream and self._first_at is not None:
             details["ttft_ms"] = round((self._first_at - self._started) * 1000.0, 3)

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote
 
@@ -61,17 +62,17 @@ def read_request(path: str, body: bytes | Mapping[str, Any]) -> Request | None:
         path: the path of the URL; a query or the whole URL may be there, too.
         body: the JSON that is sent.
     """
-    path = re.sub(r"^\w+://[^/]*", "", path).partition("?")[0].partition("#")[0].rstrip("/")
-    api = next((name for name, pattern in PATHS if pattern.search(path)), None)
-    if api is None:
+    place = _place_of(path)
+    if place is None:
         return None
+    api, of_path, is_streamed = place
     asked = body if isinstance(body, Mapping) else _object(body)
-    names = [_model_of(path), model_name((asked or {}).get("model"))]
+    of_body = model_name((asked or {}).get("model"))
     # Azure's deployment may serve any model; the program says which one it means.
-    model = names[0] or names[1] if api == "gemini" else names[1] or names[0]
+    model = of_path or of_body if api == "gemini" else of_body or of_path
     if api == "ollama" and asked is not None and "model" not in asked:
         return None  # many programs have an /api/chat of their own
-    if ":stream" in path:
+    if is_streamed:
         is_stream: bool | None = True
     elif asked is None:
         is_stream = False if api == "gemini" else None
@@ -88,6 +89,13 @@ def _object(body: object) -> Mapping[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def _model_of(path: str) -> str | None:
+@lru_cache(maxsize=1_000)
+def _place_of(path: str) -> tuple[str, str | None, bool] | None:
+    """What a path says: the API, the model, and whether it streams. Programs use few paths."""
+    path = re.sub(r"^\w+://[^/]*", "", path).partition("?")[0].partition("#")[0].rstrip("/")
+    api = next((name for name, pattern in PATHS if pattern.search(path)), None)
+    if api is None:
+        return None
     found = IN_PATH.search(path)
-    return model_name(unquote(found[found.lastindex or 0])) if found else None
+    model = model_name(unquote(found[found.lastindex or 0])) if found else None
+    return api, model, ":stream" in path

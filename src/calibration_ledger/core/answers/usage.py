@@ -56,6 +56,12 @@ APART = (
 
 ALL_NAMES = (*NAMES, *GEMINI_NAMES, *GEMINI_NAMES.values())
 
+NAME_OF = {
+    **{name: name for name in (*NAMES, *GEMINI_NAMES)},
+    **{in_json: name for name, in_json in GEMINI_NAMES.items()},
+}
+"""The name that each is kept by."""
+
 
 class Counts(NamedTuple):
     """The tokens of an answer, as far as they are known."""
