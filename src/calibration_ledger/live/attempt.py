@@ -345,22 +345,23 @@ def body_of(request: Any) -> bytes:
 
 
 def tee(stream: Any, attempt: Attempt, is_async: bool) -> Any:
-    """A stream that stands in for the transport's, and lets the attempt see what passes by.
+    """A stream that stands in for the transport's, and lets the attempt see what passes by."""
+    kind = tee_class(stream.__class__, is_async)
+    return stream if kind is None else kind(stream, attempt)
+
+
+@cache
+def tee_class(theirs: type, is_async: bool) -> type | None:
+    """The class of the stand-ins for streams of a class; None where no client's package knows it.
 
     Clients check of what class a stream is, so it is one of their package's own.
     """
     for package in packages():
         base = package.AsyncByteStream if is_async else package.SyncByteStream
-        if isinstance(stream, base):
-            return tee_class(base, is_async)(stream, attempt)
-    return stream
-
-
-@cache
-def tee_class(base: type, is_async: bool) -> type:
-    """The class of such streams, for a package's base class."""
-    name = "LedgerStream"
-    return type(name, (_AsyncTee if is_async else _Tee, base), {"__module__": __name__})
+        if issubclass(theirs, base):
+            ours = _AsyncTee if is_async else _Tee
+            return type("LedgerStream", (ours, base), {"__module__": __name__})
+    return None
 
 
 class _Stream:
