@@ -277,22 +277,22 @@ def test_copies_say_where_they_come_from_and_keep_what_was_measured(calibrator, 
     assert len(entries_of(ledger, "a")) == 3
 
 
-def test_a_history_that_was_merged_stays_as_it_was_and_is_audited(calibrator, ledger):
+def test_a_history_that_was_merged_stays_as_it_was_and_is_audited(calibrator, ledger_path):
     both_filled(calibrator)
-    before = entries_of(ledger, "a")
+    before = entries_of(ledger_path, "a")
     heads = calibrator.heads()
     calibrator.alias("a", "m", merge=True)
     fill(calibrator, "a", range(40, 44))
     calibrator.reset()
     calibrator.recalibrate(alpha=0.4)
-    assert entries_of(ledger, "a") == before
+    assert entries_of(ledger_path, "a") == before
     assert "a" in {head.model for head in calibrator.heads()}
     assert "a" not in {one.model for one in calibrator.replay()}
     assert calibrator.audit(heads=heads) == []
     row = "model_id = (SELECT id FROM models WHERE model = 'a') AND seq = 3"
-    edited(ledger, f"UPDATE calls SET actual_ms = actual_ms + 1 WHERE {row}")
+    edited(ledger_path, f"UPDATE calls SET actual_ms = actual_ms + 1 WHERE {row}")
     assert {finding.model for finding in calibrator.audit()} == {"a"}
-    edited(ledger, f"UPDATE calls SET actual_ms = actual_ms - 1 WHERE {row}")
+    edited(ledger_path, f"UPDATE calls SET actual_ms = actual_ms - 1 WHERE {row}")
 
 
 def test_a_name_can_be_merged_undone_and_merged_again(calibrator):
