@@ -6,7 +6,9 @@ import gc
 import os
 import shutil
 import sqlite3
+import sys
 import tempfile
+import threading
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,6 +21,7 @@ from hypothesis import HealthCheck, settings
 
 from calibration_ledger import AdaptiveCalibrator, Call
 from calibration_ledger.errors import LedgerNotFoundError
+from calibration_ledger.verbs import recorder
 from support.pooler import running_pooler
 from support.postgres_server import running_server, short_folder
 
@@ -68,6 +71,18 @@ def _is_stress(config: pytest.Config) -> bool:
 def _is_on_all(config: pytest.Config) -> bool:
     """Whether what runs on both databases does so throughout: with `--postgres`, or `-m stress`."""
     return config.getoption("--postgres") or _is_stress(config)
+
+
+def _traced(run: Callable[..., object], *arguments: object) -> None:
+    sys.settrace(threading.gettrace())
+    run(*arguments)
+
+
+def pytest_sessionstart() -> None:
+    """Let coverage follow the recorder's thread, too: it only meets those of `threading`."""
+    if threading.gettrace() is not None:
+        start = recorder.start_new_thread
+        recorder.start_new_thread = lambda run, arguments: start(_traced, (run, *arguments))
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
