@@ -1169,7 +1169,8 @@ print("parent", watched.recorded)
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no forks here")
 def test_a_forked_child_records_its_own_calls(ledger_path, fake):
-    done = ran(FORK, fake.openai + "/chat/completions", ledger_path)
+    beside = "ignore:This process:DeprecationWarning"  # the recorder has a thread
+    done = ran(FORK, fake.openai + "/chat/completions", ledger_path, flags=("-W", beside))
     assert (done.stdout.split("\n"), done.stderr) == (["child 1", "parent 2", ""], "")
     with AdaptiveCalibrator(ledger_path) as calibrator:
         assert len(list(calibrator.calls())) == 3
