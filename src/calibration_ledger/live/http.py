@@ -294,6 +294,7 @@ def watch(
 
     Raises:
         InvalidInputError: an argument is not what it must be.
+        LedgerClosedError: the calibrator is closed.
     """
     return Watch(recorder_of(calibrator, on_error), Scope(hosts, paths))
 
