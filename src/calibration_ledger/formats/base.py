@@ -1,0 +1,125 @@
+"""What a format is: something that reads a file of another tool, and gives its calls.
+
+A reader yields what it finds, one item a record, and never stops for a record that it cannot use:
+
+- a mapping with the fields of a call (`row.REQUIRED` and `row.OPTIONAL`), a `Call`, or a `Row`
+  that is checked already;
+- a `Skip`: a call that cannot be learnt from, and why;
+- a `BadRow`: something that should be a call and is not one.
+
+What is no call at all, such as a span of a database query, is no item.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from calibration_ledger.core.answers import Reason
+    from calibration_ledger.core.values import Call
+    from calibration_ledger.formats.row import BadRow, Row
+    from calibration_ledger.formats.source import Source
+
+Clock = Literal["attempt", "client", "client+start", "server", "server-queue"]
+"""Which clock measured a call; it lies in its details under `clock`.
+
+- `attempt`: the client's, around one attempt;
+- `client`: the client's, with the attempts that failed before and the pauses between them;
+- `client+start`: the same, with the start of the program that called;
+- `server`: the server's, from the arrival of the request, waiting included;
+- `server-queue`: the server's, without waiting.
+"""
+
+
+class Skip(NamedTuple):
+    """A call that is in the file and cannot be learnt from; it is counted by its reason."""
+
+    reason: Reason
+
+
+Item: TypeAlias = "Row | Mapping[str, Any] | Call | Skip | BadRow"
+
+Placed: TypeAlias = "tuple[int, Item]"
+"""An item with its place in the file: the line that it begins in, or its number in order."""
+
+
+class Database(Protocol):
+    """A SQLite database of another tool, open for reading, in one snapshot."""
+
+    def has(self, table: str, *columns: str) -> bool:
+        """Whether it has this table, with these columns."""
+
+    def rows(
+        self, table: str, columns: Sequence[str], order_by: str | None = None
+    ) -> Iterator[tuple[Any, ...]]:
+        """The rows of a table, without end in memory; a column that it lacks is None in each.
+
+        A column may be `name->key.key`: that member of the JSON object in the column `name`.
+        A table that is not there has no rows.
+        """
+
+
+class Input(Protocol):
+    """A file that was named, as a reader gets it; each of these may be used once.
+
+    Attributes:
+        name: the file's name as it may be shown.
+        path: where it lies; None for a stream.
+        source: its lines, or its whole text.
+    """
+
+    name: str
+    path: Path | None
+    source: Source
+
+    def database(self) -> Database:
+        """The file as a SQLite database.
+
+        Raises:
+            ImportRefusedError: it is none, or cannot be read.
+        """
+
+    def refuse(self, place: int | None, reason: str) -> Any:
+        """Refuse the whole file: raises ImportRefusedError."""
+
+
+class Beginning(NamedTuple):
+    """How a file begins, for telling its format.
+
+    Attributes:
+        name: the file's name.
+        head: its first 64 KiB, with compression undone.
+        first: the JSON value of the first line, or of the whole file if that is one document that
+            is shorter than the head; None where there is none.
+        tables: the tables of a SQLite database; empty for any other file.
+    """
+
+    name: str
+    head: bytes
+    first: Any
+    tables: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """A format that `calib import` reads.
+
+    Attributes:
+        name: what the command line calls it.
+        reads: what it reads, in a line for people.
+        kind: `own`, `module`, `recipe` or `third party`.
+        rows: reads a file.
+        is_it: whether a file looks like one of this format; None: it is never told by itself.
+        default: gives the place where the tool keeps its file, if there is one.
+    """
+
+    name: str
+    reads: str
+    kind: Literal["own", "module", "recipe", "third party"]
+    rows: Callable[[Input], Iterable[Placed]]
+    is_it: Callable[[Beginning], bool] | None = None
+    default: Callable[[], Path | None] | None = None
