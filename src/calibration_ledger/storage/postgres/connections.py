@@ -9,6 +9,7 @@ but when a connection is made and inside a transaction.
 
 from __future__ import annotations
 
+import atexit
 import threading
 import time
 import weakref
@@ -21,6 +22,7 @@ from psycopg.conninfo import make_conninfo
 
 from calibration_ledger.errors import LedgerClosedError, NotALedgerError, ReentrantCallError
 from calibration_ledger.storage.place import unreadable_url
+from calibration_ledger.storage.sqlite.forks import snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -30,6 +32,10 @@ if TYPE_CHECKING:
 
 ANSWER_S = 2.0
 """What a busy server or network may take to answer once a deadline is over."""
+
+
+_LAST_CALLS_S = 1.0
+"""How long the end of a program waits for calls that are under way."""
 
 
 class SilentServerError(psycopg.OperationalError):
@@ -174,6 +180,7 @@ class Connections:
         self._inherited: list[Any] = []
         self._open_pool()
         self._closed = False
+        _open_connections.add(self)
 
     def _open_pool(self) -> None:
         self._local = threading.local()
@@ -253,6 +260,11 @@ class Connections:
                 held.connection.invalidate()
         self._engine.dispose()
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether a thread is in a call, or closes its connection behind one."""
+        return any(held.connection.is_valid for held in snapshot(self._all))
+
     def __del__(self) -> None:
         """Close what nobody closed; nobody can be in a call any more."""
         if not getattr(self, "_closed", True):
@@ -262,6 +274,24 @@ class Connections:
         """Put the parent's connections aside, still referenced, so that nothing closes them."""
         self._inherited.append((self._engine, self._local, list(self._all)))
         self._open_pool()
+
+
+_open_connections: weakref.WeakSet[Connections] = weakref.WeakSet()
+
+
+@atexit.register
+def _let_calls_end() -> None:
+    """Let no call begin, and wait for those of daemon threads, if they end soon.
+
+    Python ends such a thread where it next comes back from C. Inside of libpq, that may take the
+    process down.
+    """
+    ending = snapshot(_open_connections)
+    for connections in ending:
+        connections.close()
+    deadline = time.monotonic() + _LAST_CALLS_S
+    while time.monotonic() < deadline and any(connections.is_busy for connections in ending):
+        time.sleep(0.005)
 
 
 # -- which tables the statements would find -------------------------------------------------
