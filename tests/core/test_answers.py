@@ -879,7 +879,7 @@ def test_answers_that_wait_or_were_stopped_are_told():
     assert read_answer({**RESPONSE, "status": "cancelled"}).reason == "cancelled"
     assert read_answer({**MESSAGE, "stop_reason": None}).reason == "incomplete"
     cached = {**LANGCHAIN, "usage_metadata": {**LANGCHAIN["usage_metadata"], "total_cost": 0}}
-    assert read_answer(cached).reason == "cache hit"
+    assert read_answer(cached).reason == "cached"
 
 
 def test_an_event_of_more_than_1_mib_is_too_long():

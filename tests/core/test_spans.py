@@ -210,7 +210,7 @@ def test_claude_code_counts_its_cache_apart_and_in_text():
         (chat(**{"gen_ai.usage.input_tokens": True}), "unknown tokens"),
         (chat(**{"gen_ai.usage.cache_read.input_tokens": 60}), "unknown tokens"),
         (chat(without=["gen_ai.request.model", "gen_ai.response.model"]), "unknown model"),
-        (chat(**{"litellm.cache_hit": True}), "cache hit"),
+        (chat(**{"litellm.cache_hit": True}), "cached"),
         (chat(ms=-1), "unreadable"),
         (span(attributes={"gen_ai.operation.name": "embeddings"}), "not a completion"),
         (span(attributes={"openinference.span.kind": "EMBEDDING"}), "not a completion"),
@@ -284,7 +284,7 @@ INNER, OUTER = chat("inner", "outer"), chat("outer")
 
 @pytest.mark.parametrize("batches", [[[INNER, OUTER]], [[OUTER, INNER]], [[INNER], [OUTER]]])
 def test_of_two_spans_around_a_call_the_inner_is_taken(batches):
-    assert taken(*batches) == (["inner"], ["double"])
+    assert taken(*batches) == (["inner"], ["nested"])
 
 
 def test_a_span_with_an_attribute_that_fails_costs_no_other():
@@ -297,7 +297,7 @@ def test_a_span_with_an_attribute_that_fails_costs_no_other():
 
 
 def test_an_outer_span_that_came_long_before_is_not_recorded_twice():
-    assert taken([OUTER], [INNER]) == (["outer"], ["double"])
+    assert taken([OUTER], [INNER]) == (["outer"], ["nested"])
 
 
 def test_an_inner_span_that_does_not_say_enough_leaves_the_outer_one():
@@ -306,14 +306,14 @@ def test_an_inner_span_that_does_not_say_enough_leaves_the_outer_one():
 
 
 def test_an_outer_span_that_does_not_say_enough_is_a_double():
-    assert taken([INNER], [chat("outer", is_error=True)]) == (["inner"], ["double"])
+    assert taken([INNER], [chat("outer", is_error=True)]) == (["inner"], ["nested"])
 
 
 @pytest.mark.parametrize("batches", [1, 3])
 def test_spans_between_two_of_a_call_hide_nothing(batches):
     row = [chat("inner", "http"), span("http", "agent"), chat("agent", "top"), chat("top")]
     cut = [row] if batches == 1 else [row[:1], row[1:2], row[2:]]
-    assert taken(*cut) == (["inner"], ["double", "double"])
+    assert taken(*cut) == (["inner"], ["nested", "nested"])
 
 
 def test_calls_beside_each_other_are_all_taken():

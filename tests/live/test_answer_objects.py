@@ -257,7 +257,7 @@ def test_a_cache_hit_of_langchain_is_told(fake):
         model="m", base_url=fake.openai, api_key="x", cache=caches.InMemoryCache()
     )
     assert read(model.invoke("hello"))
-    assert read_answer(model.invoke("hello")).reason == "cache hit"
+    assert read_answer(model.invoke("hello")).reason == "cached"
 
 
 def test_responses_of_pydantic_ai_are_read(fake):

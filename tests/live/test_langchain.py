@@ -269,7 +269,7 @@ def test_calls_that_are_only_timed_together_are_not_learnt(openai, handler):
     from langchain_core.messages import HumanMessage
 
     openai().generate([[HumanMessage(PHRASE)], [HumanMessage(PHRASE)]])
-    assert settled(handler) == (0, {"unknown time": 2})
+    assert settled(handler) == (0, {"unknown duration": 2})
 
 
 @both_ways
@@ -279,7 +279,7 @@ def test_a_cache_hit_is_counted_and_no_call(openai, handler, how):
     model = openai(cache=InMemoryCache())
     asked(model, how)
     asked(model, how)
-    assert settled(handler) == (1, {"cache hit": 1})
+    assert settled(handler) == (1, {"cached": 1})
 
 
 @both_ways

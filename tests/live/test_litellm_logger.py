@@ -337,14 +337,14 @@ def test_a_cache_hit_is_counted_and_no_call(fake, logger, monkeypatch):
         chat(fake, caching=True)
     except ModuleNotFoundError as error:
         pytest.skip(f"this LiteLLM takes nothing from its cache without its proxy: {error}")
-    assert settled(logger, 2) == (1, {"cache hit": 1})
+    assert settled(logger, 2) == (1, {"cached": 1})
     logger.log_success_event(
         kwargs={"call_type": "completion", "standard_logging_object": {"cache_hit": "True"}},
         response_obj={},
         start_time=None,
         end_time=None,
     )
-    assert settled(logger, 3) == (1, {"cache hit": 2})
+    assert settled(logger, 3) == (1, {"cached": 2})
 
 
 def test_embeddings_are_no_completions(fake, logger):
@@ -362,7 +362,7 @@ def test_a_text_completion_is_recorded_once_though_it_is_reported_twice(fake, lo
     litellm.text_completion(
         model="text-completion-openai/davinci", api_base=fake.openai, api_key="x", prompt=PHRASE
     )
-    assert settled(logger, 2) == (1, {"double": 1})
+    assert settled(logger, 2) == (1, {"duplicate": 1})
     assert [call.model for call in calls_of(calibrator)] == ["text-completion-openai/davinci"]
 
 
@@ -385,7 +385,7 @@ def test_responses_are_recorded_once_though_a_stream_of_them_is_reported_twice(
     respond(fake)
     assert settled(logger) == (1, {})
     respond(fake, stream=True)
-    assert settled(logger, 3) == (2, {"double": 1})
+    assert settled(logger, 3) == (2, {"duplicate": 1})
     assert {(call.prompt_tokens, call.completion_tokens) for call in calls_of(calibrator)} == {
         (11, 7)
     }

@@ -278,7 +278,7 @@ def test_of_instrumentations_around_each_other_one_is_learnt(
         client.chat.completions.create(model="m", messages=HELLO)
         list(client.chat.completions.create(model="m", messages=HELLO, **COUNTED))
     assert learnt(calibrator, processor, exporter) == [("m", 11, 7)] * 2
-    assert dict(exporter.skipped) == {"double": 4}
+    assert dict(exporter.skipped) == {"nested": 4}
 
 
 # -- others ---------------------------------------------------------------------------------
@@ -369,7 +369,7 @@ def test_a_processor_without_batches_does_as_well(calibrator):
     ):
         pass
     assert learnt(calibrator, provider, exporter) == [("m", 11, 7)]
-    assert dict(exporter.skipped) == {"double": 1}
+    assert dict(exporter.skipped) == {"nested": 1}
     provider.shutdown()
 
 
@@ -401,7 +401,7 @@ def test_shutdown_records_what_waits_and_later_spans_are_dropped(ledger_path):
         provider.shutdown()
         assert exporter.recorded == 1
         exporter.export([span])
-        assert exporter.dropped + exporter.skipped.get("double", 0) == 1
+        assert exporter.dropped + exporter.skipped.get("duplicate", 0) == 1
         assert calibrator.audit() == []
 
 

@@ -508,7 +508,7 @@ def test_an_answer_out_of_a_transports_cache_is_counted(calibrator, package, nam
 
     with watch(calibrator) as watched:
         client_of(package, "sync", answer).post(URL, json=CHAT)
-    assert (watched.recorded, dict(watched.skipped)) == (0, {"cache hit": 1})
+    assert (watched.recorded, dict(watched.skipped)) == (0, {"cached": 1})
 
 
 # -- what the client gets -------------------------------------------------------------------
@@ -778,7 +778,7 @@ def test_a_ledger_that_is_opened_and_watched_again_gets_the_call_once(ledger_pat
         with watch(first) as one, watch(second) as two:
             posted(package, "sync", fake.openai + "/chat/completions", CHAT)
         assert sorted([one.recorded, two.recorded]) == [0, 1]
-        assert {**one.skipped, **two.skipped} == {"double": 1}
+        assert {**one.skipped, **two.skipped} == {"duplicate": 1}
         assert len(list(first.calls())) == 1
         assert first.audit() == []
 

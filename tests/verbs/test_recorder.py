@@ -105,7 +105,7 @@ def test_a_bad_call_is_skipped_and_its_neighbours_are_recorded(calibrator, make_
         for call in [*calls, None, "call", {"model": "m", "prompt_tokens": 1, "actual_ms": 1.0}]:
             recorder.put(call)
         assert recorder.flush()
-    assert recorder.skipped == {"refused": 6, "double": 2}
+    assert recorder.skipped == {"refused": 6, "duplicate": 2}
     assert [type(error).__name__ for error in told].count("RequestConflictError") == 1
     assert len(told) == 6
     found = {call.request_id for call in calibrator.calls()}
@@ -347,7 +347,7 @@ def test_close_gives_up_at_its_deadline_and_counts_what_is_lost(ledger_path, has
 
 @given(
     st.lists(
-        st.sampled_from(["put", "put", "put 3", "bad", "double", "nothing", "lock", "flush"]),
+        st.sampled_from(["put", "put", "put 3", "bad", "duplicate", "nothing", "lock", "flush"]),
         max_size=25,
     )
 )
@@ -366,7 +366,7 @@ def test_every_call_is_recorded_skipped_dropped_or_waiting(tmp_path_factory, ste
                 "put": [Call("m", 1, 1, 100.0 + next(numbers))],
                 "put 3": [Call("m", 2, 2, 50.0 + next(numbers)) for _ in range(3)],
                 "bad": [Call("m", -1, 1, 1.0)],
-                "double": [Call("m", 1, 0, 1.0, request_id="first")],
+                "duplicate": [Call("m", 1, 0, 1.0, request_id="first")],
                 "nothing": [None],
             }.get(step, [])
             for call in calls:

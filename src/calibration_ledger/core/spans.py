@@ -278,7 +278,7 @@ def _models(span: Span) -> tuple[str | None, str | None]:
 def _lack(span: Span, counts: Counts, model: str | None) -> Reason | None:
     """What a span that did not fail does not say."""
     if str(span.attributes.get("litellm.cache_hit", "")).lower() == "true":
-        return "cache hit"
+        return "cached"
     if not 0 < span.start_ns <= span.end_ns < _LAST_NS:
         return "unreadable"
     # A prompt that is smaller than what of it came from a cache was counted without that.
@@ -349,7 +349,7 @@ def _is_stream(span: Span, first_ms: float | None) -> bool | None:
 
 
 class Innermost:
-    """Takes of the spans around one call the innermost that says enough; the others are doubles.
+    """Takes of the spans around one call the innermost that says enough; the others are `nested`.
 
     Inner spans end first, so each is taken as it comes, and what lies around it is remembered until
     that has come, too. Only an outer span that comes a batch before its inner one is taken instead.
@@ -374,7 +374,7 @@ class Innermost:
             if reading is None:
                 continue
             if key in late or key in self._covered:
-                reading = Unlearnable("double", reading.asked_model, reading.answered_model)  # noqa: PLW2901 - what it comes to
+                reading = Unlearnable("nested", reading.asked_model, reading.answered_model)  # noqa: PLW2901 - what it comes to
             elif isinstance(reading, Answer):
                 self._taken[key] = None
             found.append((span, reading))

@@ -198,7 +198,7 @@ class Attempt:
         elif not 200 <= response.status_code < 300:  # noqa: PLR2004 - HTTP's: sent on elsewhere
             return
         elif any(response.extensions.get(name) for name in _CACHES):
-            self._skip("cache hit")
+            self._skip("cached")
         else:
             self._headers = response.headers
             if response.is_stream_consumed or response.is_closed:

@@ -179,7 +179,7 @@ class LedgerHandler(Hook, BaseCallbackHandler):  # type: ignore[misc]  # langcha
 
     def _put(self, run: _Run, run_id: UUID, response: Any, elapsed_ms: float) -> None:
         if not run.is_alone:
-            self.recorder.skip("unknown time")
+            self.recorder.skip("unknown duration")
             return
         read = read_result(response, run.model)
         if isinstance(read, Unlearnable):

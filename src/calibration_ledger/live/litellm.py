@@ -464,7 +464,7 @@ class LedgerLogger(Hook, CustomLogger):  # type: ignore[misc]  # litellm is not 
             # All attempts of a request through the proxy have one id, of which one succeeds.
             seen = (call_id, start) if is_failure else (call_id,)
             if call_id is not None and not self._is_new(seen):
-                self.recorder.skip("double")
+                self.recorder.skip("duplicate")
             elif event.get("call_type") not in _COMPLETIONS:
                 self.recorder.skip("not a completion")
             elif is_failure:
@@ -473,7 +473,7 @@ class LedgerLogger(Hook, CustomLogger):  # type: ignore[misc]  # litellm is not 
                     reason_of(error) if isinstance(error, BaseException) else "failed"
                 )
             elif _is_cache_hit(event) or _is_cache_hit(payload):
-                self.recorder.skip("cache hit")
+                self.recorder.skip("cached")
             elif is_estimate(event, payload, answer):
                 self.recorder.skip("estimated tokens")
             else:

@@ -34,7 +34,7 @@ class LedgerSpanExporter(Hook, SpanExporter):  # type: ignore[misc]  # opentelem
     is `client`. Texts of prompts and answers are not looked at.
 
     Of spans that several tools wrote around one call, the innermost that says enough is recorded,
-    as soon as it comes, and the others count as `double`. Spans of failed calls, without token
+    as soon as it comes, and the others count as `nested`. Spans of failed calls, without token
     counts, and of embeddings count by their reason. Spans of agents, tools and all else are none
     of calls, and are not counted.
     """

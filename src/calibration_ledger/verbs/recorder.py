@@ -394,13 +394,13 @@ class _Queue:
         return self._ledger
 
     def _count(self, calls: Sequence[_Ready], done: Recorded) -> None:
-        """Count what was recorded: a request id that was there already is a double."""
+        """Count what was recorded: a request id that was there already is a duplicate."""
         new = set(sorted(set(done.seqs))[len(set(done.seqs)) - done.added :])
         for one, seq in zip(calls, done.seqs, strict=True):
             # What was tried before, and may have come in, is found as recorded already.
             is_recorded = seq in new or one.key in self._unsure
             new.discard(seq)
-            fate = self.recorded if is_recorded else self.skipped.of("double")
+            fate = self.recorded if is_recorded else self.skipped.of("duplicate")
             self._settle(one.key, fate)
             self._ready.pop(one.key, None)
             self._unsure.discard(one.key)

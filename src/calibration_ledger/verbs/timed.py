@@ -61,7 +61,7 @@ if TYPE_CHECKING:
 Chunk = TypeVar("Chunk")
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-_FINAL = {"failed", "timeout", "cancelled", "cache hit", "not a completion", "double"}
+_FINAL = {"failed", "timeout", "cancelled", "cached", "not a completion", "duplicate"}
 """Why a call cannot be learnt from even if the block says its tokens."""
 
 

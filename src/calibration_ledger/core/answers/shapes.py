@@ -229,7 +229,7 @@ def _openai(seen: Seen, event: object, choices: list[Any] | tuple[Any, ...]) -> 
     if not choices and usage is not None:  # the last event of a stream with usage
         seen.is_complete = True
     if part(part(event, "_hidden_params"), "cache_hit") is True:  # LiteLLM's
-        seen.reason = "cache hit"
+        seen.reason = "cached"
 
 
 def _extras(seen: Seen, event: object) -> None:
@@ -366,7 +366,7 @@ def _langchain(seen: Seen, message: object, *, is_chunk: bool) -> None:
     else:
         _add_langchain(seen, usage)
         if part(usage, "total_cost") == 0:
-            seen.reason = "cache hit"
+            seen.reason = "cached"
     seen.times = groq_times(part(about, "token_usage")).filled(seen.times)
     seen.times = ollama_times(about).filled(seen.times)
     seen.note_content(message)

@@ -21,11 +21,12 @@ Reason = Literal[
     "incomplete",
     "unknown tokens",
     "unknown model",
-    "unknown time",
+    "unknown duration",
     "estimated tokens",
-    "cache hit",
+    "cached",
     "not a completion",
-    "double",
+    "duplicate",
+    "nested",
     "unreadable",
     "too long",
     "fault",
@@ -38,11 +39,12 @@ Reason = Literal[
 - `left early`: the program stopped reading before the end;
 - `incomplete`: the answer ended before its own end marker;
 - `unknown tokens`, `unknown model`: the answer does not say them;
-- `unknown time`: several calls were made as one, and only all of them timed;
+- `unknown duration`: nobody says how long it took, or only how long several took together;
 - `estimated tokens`: somebody other than the provider counted them;
-- `cache hit`: the answer came from a cache of the program's, not from a model;
+- `cached`: the answer came from a cache of the program's, not from a model;
 - `not a completion`: embeddings and the like;
-- `double`: the call was seen before;
+- `duplicate`: the call was seen before;
+- `nested`: it lies around the same call, which was taken from within;
 - `unreadable`: no JSON, or of no shape that is known;
 - `too long`: an event, or a whole answer, of more than 1 MiB;
 - `fault`: reading it failed, and it is this package's fault.
@@ -128,7 +130,7 @@ _SENTENCES: dict[str, tuple[str, str]] = {
     ),
     "unknown model": ("the answer names no model", "pass model="),
     "failed": ("the provider did not answer, but said that it failed", "leave such calls out"),
-    "cache hit": ("the answer came from a cache, not from a model", "leave such calls out"),
+    "cached": ("the answer came from a cache, not from a model", "leave such calls out"),
     "not a completion": ("this is no answer of a completion", "leave such calls out"),
     "too long": ("the answer, or an event of it, has more than 1 MiB", "record it with counts"),
     "unreadable": (
