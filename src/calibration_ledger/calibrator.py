@@ -185,7 +185,6 @@ def _start_of(
 
 _TIMEOUT_MAX_S = 86_400
 
-IMPORT_KINDS: tuple[ImportKind, ...] = get_args(ImportKind)
 EXPORT_KINDS: tuple[ExportKind, ...] = get_args(ExportKind)
 
 
@@ -1146,6 +1145,7 @@ class AdaptiveCalibrator:
         *,
         skip_bad: bool = False,
         strict: bool = False,
+        model: str | None = None,
         progress: Progress | None = None,
     ) -> ImportReport:
         """Import a file, as `calib import KIND FILE` does.
@@ -1155,14 +1155,14 @@ class AdaptiveCalibrator:
         the rest, and no call twice. The formats are in docs/files.md.
 
         Args:
-            kind: `jsonl` or `csv`: calls, a row each; `ledger`: what `export_ledger("jsonl", ...)`
-                wrote; `state`: the predecessor's JSON.
-            source: a path, or an open text file; None, for `state` only: the predecessor's place,
-                `~/.nexus/calibrator_state.json`.
-            skip_bad: leave bad rows out and count them, instead of refusing the file; for `jsonl`
-                and `csv` only.
+            kind: the name of a format, one of `formats()`.
+            source: a path, or an open file; None: the place where the format's tool keeps its file,
+                for formats that have one.
+            skip_bad: leave bad rows out and count them, instead of refusing the file; not for
+                `ledger` and `state`.
             strict: take calls that look wrong for bad rows, instead of a warning (see `record`),
                 and refuse a file whose `actual_ms` seems to be in another unit; likewise.
+            model: the model of calls that name none; likewise.
             progress: called with the number of steps since the last time: one for each line read,
                 and one for each entry recorded.
 
@@ -1175,34 +1175,13 @@ class AdaptiveCalibrator:
             DoubtfulCallWarning: something was recorded that looks wrong; see `doubtful` and
                 `unit_doubt` of the report.
         """
-        if not isinstance(kind, str) or kind not in IMPORT_KINDS:
-            kinds = ", ".join(IMPORT_KINDS)
-            raise InvalidInputError(f"kind must be one of {kinds}, not {shown(kind)}.")
-        for name, given in (("skip_bad", skip_bad), ("strict", strict)):
-            if given and kind in {"ledger", "state"}:
-                raise InvalidInputError(
-                    f"{name} is for files of calls: of a {kind} file every part counts. Leave it "
-                    f"out."
-                )
-        if kind == "ledger":
-            from calibration_ledger.verbs.import_ledger import import_entries
+        from calibration_ledger.verbs.import_calls import Wishes
+        from calibration_ledger.verbs.import_file import import_of
 
-            return import_entries(self._ledger, source, progress=progress)
-        if kind == "state":
-            from calibration_ledger.verbs.import_state import import_state
-
-            return import_state(self._ledger, source, self._rule, self._alpha)
-        from calibration_ledger.verbs.import_calls import import_rows
-
-        return import_rows(
-            self._ledger,
-            self._opening,
-            kind,
-            source,
-            skip_bad=skip_bad,
-            strict=strict,
-            progress=progress,
-        )
+        wishes = Wishes(skip_bad=skip_bad, strict=strict, model=model)
+        named = self._rule, self._alpha
+        work = import_of(self._ledger, self._opening, named, kind, source, wishes, progress)
+        return work()
 
     def export_ledger(
         self,

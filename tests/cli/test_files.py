@@ -170,7 +170,7 @@ def test_the_old_state_file_is_found_where_it_lies(calib, tmp_path, monkeypatch)
     ("args", "sentence"),
     [
         (("import",), "Missing argument"),
-        (("import", "xml"), "'xml' is not one of"),
+        (("import", "xml"), "there is no format 'xml'"),
         (("import", "csv", "missing.csv"), "missing.csv"),
         (("import", "csv", ""), "name the file"),
         (("import", "state", "--skip-bad"), "skip_bad"),

@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from calibration_ledger import __version__
-from calibration_ledger.calibrator import EXPORT_KINDS, IMPORT_KINDS
+from calibration_ledger.calibrator import EXPORT_KINDS
 from calibration_ledger.cli.main import COMMANDS, main
 from calibration_ledger.formats.row import OPTIONAL
 
@@ -154,9 +154,8 @@ def test_shells_get_their_completion_script(shell):
 
 
 def test_what_the_command_line_repeats_of_the_library_agrees_with_it():
-    for name, kinds in (("import", IMPORT_KINDS), ("export", EXPORT_KINDS)):
-        choice = next(param.type for param in ALL[(name,)].params if param.name == "kind")
-        assert tuple(choice.choices) == kinds
+    choice = next(param.type for param in ALL[("export",)].params if param.name == "kind")
+    assert tuple(choice.choices) == EXPORT_KINDS
 
 
 def test_the_program_starts_in_a_process_of_its_own():

@@ -13,10 +13,9 @@ from calibration_ledger import (
     Call,
     Durability,
     ExportKind,
-    ImportKind,
     RuleName,
 )
-from calibration_ledger.calibrator import EXPORT_KINDS, IMPORT_KINDS
+from calibration_ledger.calibrator import EXPORT_KINDS
 from calibration_ledger.core.validation import check_durability
 from calibration_ledger.errors import InvalidInputError, LedgerClosedError, RemovedParameterError
 from calibration_ledger.rules import NEWEST_RULES, RULES
@@ -112,7 +111,6 @@ def test_type_checkers_know_every_rule_durability_and_kind():
     assert sorted(get_args(RuleName)) == sorted({*versions, *(rule.name for rule in RULES)})
     for durability in get_args(Durability):
         check_durability(durability)
-    assert get_args(ImportKind) == IMPORT_KINDS
     assert get_args(ExportKind) == EXPORT_KINDS
 
 

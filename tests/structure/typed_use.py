@@ -97,7 +97,6 @@ def set_up(kind: ImportKind, rule: RuleName, durability: Durability) -> None:
     AdaptiveCalibrator("calls.db", autosave=True)  # type: ignore[call-arg]
     calibrator = AdaptiveCalibrator()
     assert_type(calibrator.import_calls(kind, "calls.jsonl"), ImportReport)
-    calibrator.import_calls("json", "calls.json")  # type: ignore[arg-type]
     calibrator.export_ledger("state", "state.json")  # type: ignore[arg-type]
 
 

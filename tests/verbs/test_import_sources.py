@@ -200,9 +200,18 @@ def test_the_ledger_itself_is_refused_without_being_opened(
             calibrator.import_calls(kind, link)
 
 
-@pytest.mark.parametrize("kind", ["json", "", "CSV", None, ["csv"]])
-def test_a_kind_that_there_is_not_is_an_error(kind, calibrator):
-    with pytest.raises(InvalidInputError, match="kind must be one of jsonl, csv, ledger, state"):
+@pytest.mark.parametrize(
+    ("kind", "sentence"),
+    [
+        ("json", "there is no format 'json'.* did you mean 'jsonl'.*`calib formats`"),
+        ("CSV", "did you mean 'csv'"),
+        ("", "there is no format ''"),
+        (None, "kind must be the name of a format, not None"),
+        (["csv"], r"kind must be the name of a format, not \['csv'\]"),
+    ],
+)
+def test_a_kind_that_there_is_not_is_an_error(kind, sentence, calibrator):
+    with pytest.raises(InvalidInputError, match=sentence):
         calibrator.import_calls(kind, "x")
 
 

@@ -9,7 +9,15 @@ import click
 
 from calibration_ledger.cli import text
 from calibration_ledger.cli.options import FilePath, examples, json_option
-from calibration_ledger.cli.output import Shown, counting, is_terminal, note, print_json, progress
+from calibration_ledger.cli.output import (
+    Shown,
+    counting,
+    is_terminal,
+    note,
+    print_json,
+    print_json_lines,
+    progress,
+)
 from calibration_ledger.cli.session import Session, entries, pass_session
 from calibration_ledger.core.command import calib
 
@@ -19,7 +27,7 @@ if TYPE_CHECKING:
 
     from calibration_ledger.calibrator import AdaptiveCalibrator
     from calibration_ledger.core.facts import LostRange
-    from calibration_ledger.core.values import ExportKind, ImportKind, ImportReport
+    from calibration_ledger.core.values import ExportKind, ImportReport
     from calibration_ledger.verbs.export import SalvageReport
 
 
@@ -39,17 +47,21 @@ RANGES_TOLD = 20
         "calib import state",
     ),
 )
-@click.argument("kind", type=click.Choice(["jsonl", "csv", "ledger", "state"]))
-@click.argument("file", required=False, type=FilePath(readable=False, allow_dash=True))
-@click.option("--skip-bad", is_flag=True, help="jsonl, csv: skip bad lines and count them.")
-@click.option("--strict", is_flag=True, help="jsonl, csv: take lines that look wrong for bad ones.")
+@click.argument("kind", metavar="FORMAT")
+@click.argument(
+    "files", metavar="[FILE]...", nargs=-1, type=FilePath(readable=False, allow_dash=True)
+)
+@click.option("--model", metavar="NAME", help="The model of calls that name none.")
+@click.option("--skip-bad", is_flag=True, help="Skip bad lines and count them.")
+@click.option("--strict", is_flag=True, help="Take lines that look wrong for bad ones.")
 @json_option
 @pass_session
 def import_(
     session: Session,
-    kind: ImportKind,
-    file: str | None,
+    kind: str,
+    files: tuple[str, ...],
     *,
+    model: str | None,
     skip_bad: bool,
     strict: bool,
     as_json: bool,
@@ -57,7 +69,7 @@ def import_(
     """Import calls, a whole ledger or an old state file.
 
     \b
-    KIND is one of
+    FORMAT is one of
       jsonl   calls, a JSON object a line
       csv     calls, with a line of column names
       ledger  a whole ledger, as `calib export jsonl` writes it
@@ -76,20 +88,37 @@ def import_(
     Calls that look wrong (0 ms and tokens, more than 24 h, in the future, 2,000 times the model's
     longest so far) are recorded with a warning; --strict takes their lines for bad ones.
     """  # noqa: D301 - click's marker for a paragraph that is not wrapped
-    source: str | TextIO | None = file
-    if file == "-" or (file is None and kind != "state"):
-        source = sys.stdin
-        if is_terminal(sys.stdin):
-            note("reading from the terminal: end with Ctrl-D.")
-    with session.writing() as calibrator, counting("importing") as done:
-        report = calibrator.import_calls(
-            kind, source, skip_bad=skip_bad, strict=strict, progress=done
-        )
-        told = list(_told_of_settings(session, calibrator, report))
-    if as_json:
-        print_json(report)
-    for line in (_told(report), *told):
-        note(line)
+    from calibration_ledger.formats.registry import find_format
+
+    form = find_format(kind)
+    sources: Sequence[str | None] = files or ("-" if form.default is None else None,)
+    for name in sources:
+        source: str | TextIO | None = name
+        if name == "-":
+            source = sys.stdin
+            if is_terminal(sys.stdin):
+                note("reading from the terminal: end with Ctrl-D.")
+        with session.writing() as calibrator, counting("importing") as done:
+            report = calibrator.import_calls(
+                kind, source, skip_bad=skip_bad, strict=strict, model=model, progress=done
+            )
+            told = [_told(report), *_told_of_settings(session, calibrator, report)]
+        if as_json and len(sources) == 1:
+            print_json(report)
+        elif as_json:
+            print_json_lines([report])
+        for line in told:
+            note(line)
+        _tell_more(session, report)
+
+
+def _tell_more(session: Session, report: ImportReport) -> None:
+    """Say what is not plain about an import, and how to take it out again."""
+    if report.left_out:
+        reasons = ", ".join(f"{calls} {reason}" for reason, calls in report.left_out)
+        note(f"left out: {reasons}")
+    for how in report.read_as:
+        note(how)
     if report.import_id is not None:
         undo = session.command("void", "--import", report.import_id)
         note(f"`{undo}` takes this import out again.")

@@ -863,8 +863,8 @@ class Suggestion(Value):
 
 # -- files that were read or written --------------------------------------------------------
 
-ImportKind = Literal["jsonl", "csv", "ledger", "state"]
-"""What an import reads: calls as JSON lines or CSV, a whole ledger, the predecessor's JSON."""
+ImportKind = str
+"""What an import reads: the name of a format that `AdaptiveCalibrator.formats` gives."""
 
 ExportKind = Literal["jsonl", "csv"]
 """What an export writes: the whole ledger as JSON lines, or its calls as CSV."""
@@ -887,7 +887,7 @@ class ImportReport(Value):
     """What an import did.
 
     Attributes:
-        kind: what was imported: `jsonl`, `csv`, `ledger` or `state`.
+        kind: the format, such as `jsonl`.
         source: the file as the user named it, or `<stdin>`.
         recorded: how many calls were added to the ledger.
         already: how many calls of the file were in the ledger before, or are repeated in the file.
@@ -918,6 +918,9 @@ class ImportReport(Value):
         aliases: how many of these are aliases.
         settings_left: how many of the rule the file has that were not added, because the ledger
             has others.
+        left_out: how many calls of the file cannot be learnt from, most frequent reason first, as
+            (reason, calls); the reasons are those of `AdaptiveCalibrator.skipped`.
+        read_as: how the file was read, where that was not plain.
     """
 
     kind: ImportKind
@@ -945,12 +948,15 @@ class ImportReport(Value):
     settings: int = 0
     aliases: int = 0
     settings_left: int = 0
+    left_out: tuple[tuple[str, int], ...] = ()
+    read_as: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON can hold them; the reasons as objects."""
         reasons = {
             "skipped_reasons": dict(self.skipped_reasons),
             "doubtful_reasons": dict(self.doubtful_reasons),
+            "left_out": dict(self.left_out),
         }
         return {**fields_of(self), **reasons}
 

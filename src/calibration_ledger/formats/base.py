@@ -13,7 +13,7 @@ What is no call at all, such as a span of a database query, is no item.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -50,6 +50,9 @@ Placed: TypeAlias = "tuple[int, Item]"
 class Database(Protocol):
     """A SQLite database of another tool, open for reading, in one snapshot."""
 
+    def tables(self) -> frozenset[str]:
+        """The names of its tables."""
+
     def has(self, table: str, *columns: str) -> bool:
         """Whether it has this table, with these columns."""
 
@@ -64,17 +67,26 @@ class Database(Protocol):
 
 
 class Input(Protocol):
-    """A file that was named, as a reader gets it; each of these may be used once.
+    """A file that was named, as a reader gets it: opened when the reader asks, and read once.
 
     Attributes:
         name: the file's name as it may be shown.
         path: where it lies; None for a stream.
-        source: its lines, or its whole text.
+        model: the name that the user gives to calls that name no model; None for none. A reader
+            gives such calls as mappings without a model, and the import fills it in.
     """
 
     name: str
     path: Path | None
-    source: Source
+    model: str | None
+
+    @property
+    def source(self) -> Source:
+        """Its lines, or its whole text, with compression undone.
+
+        Raises:
+            ImportRefusedError: it cannot be opened.
+        """
 
     def database(self) -> Database:
         """The file as a SQLite database.
@@ -83,7 +95,10 @@ class Input(Protocol):
             ImportRefusedError: it is none, or cannot be read.
         """
 
-    def refuse(self, place: int | None, reason: str) -> Any:
+    def say(self, how: str) -> None:
+        """Say how the file was read, in a line for people; the import tells it."""
+
+    def refuse(self, place: int | None, reason: str) -> NoReturn:
         """Refuse the whole file: raises ImportRefusedError."""
 
 
@@ -93,8 +108,8 @@ class Beginning(NamedTuple):
     Attributes:
         name: the file's name.
         head: its first 64 KiB, with compression undone.
-        first: the JSON value of the first line, or of the whole file if that is one document that
-            is shorter than the head; None where there is none.
+        first: the first JSON value, of the first line or of a whole document; of one that goes on
+            behind the head, the part that is in it. None where the file does not begin with one.
         tables: the tables of a SQLite database; empty for any other file.
     """
 
@@ -112,7 +127,7 @@ class Format:
         name: what the command line calls it.
         reads: what it reads, in a line for people.
         kind: `own`, `module`, `recipe` or `third party`.
-        rows: reads a file.
+        rows: reads a file; None: it is taken in as a whole, and not call by call.
         is_it: whether a file looks like one of this format; None: it is never told by itself.
         default: gives the place where the tool keeps its file, if there is one.
     """
@@ -120,6 +135,6 @@ class Format:
     name: str
     reads: str
     kind: Literal["own", "module", "recipe", "third party"]
-    rows: Callable[[Input], Iterable[Placed]]
+    rows: Callable[[Input], Iterable[Placed]] | None
     is_it: Callable[[Beginning], bool] | None = None
     default: Callable[[], Path | None] | None = None

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from calibration_ledger.errors import InvalidInputError
 from calibration_ledger.formats.json_text import parse_object
-from calibration_ledger.formats.row import REQUIRED, BadRow, Row, check_names, check_row
+from calibration_ledger.formats.row import REQUIRED, BadRow, check_names
 from calibration_ledger.formats.source import LINE_MAX, Line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from calibration_ledger.formats.source import Source
+    from calibration_ledger.formats.base import Beginning, Input, Placed
 
 RECORD_LINES_MAX = 1_100
 """Lines to a record: a model name and a request id of nothing but line ends take 1,025."""
@@ -33,37 +33,48 @@ _NUMBER = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
 _VOIDED = {"true": True, "false": False}
 
 
-def csv_rows(source: Source) -> Iterator[tuple[int, Row | BadRow]]:
+def csv_rows(file: Input) -> Iterator[Placed]:
     """Each row with the number of its first line; blank lines are none.
 
     Raises:
         ImportRefusedError: the first line does not name the columns as it must.
     """
     names: list[str] | None = None
-    for number, fields in _records(source.lines()):
+    for number, fields in _records(file.source.lines()):
         if names is None:
             if isinstance(fields, BadRow):
-                source.refuse(number, f"{fields.reason}: this line must name the columns.")
-            names = _check_header(source, number, fields)
+                file.refuse(number, f"{fields.reason}: this line must name the columns.")
+            names = _check_header(file, number, fields)
         elif isinstance(fields, BadRow):
             yield number, fields
         else:
             yield number, _row(names, fields)
     if names is None:
-        source.refuse(None, f"the file is empty: its first line must name {', '.join(REQUIRED)}.")
+        file.refuse(None, f"the file is empty: its first line must name {', '.join(REQUIRED)}.")
 
 
-def _check_header(source: Source, number: int, names: list[str]) -> list[str]:
+def looks_like(beginning: Beginning) -> bool:
+    """Whether the first line names our own columns; the model may come from outside."""
+    line = beginning.head.partition(b"\n")[0].decode("utf-8-sig", "replace")
+    try:
+        names = _split(line)
+    except csv.Error:
+        return False
+    return all(name in names for name in REQUIRED[1:])
+
+
+def _check_header(file: Input, number: int, names: list[str]) -> list[str]:
     try:
         check_names(names, "column")
     except InvalidInputError as error:
-        source.refuse(number, f"{error}. The first line must name the columns.")
-    missing = [name for name in REQUIRED if name not in names]
+        file.refuse(number, f"{error}. The first line must name the columns.")
+    required = REQUIRED if file.model is None else REQUIRED[1:]
+    missing = [name for name in required if name not in names]
     if missing:
-        source.refuse(number, f"there is no column {' nor '.join(missing)}: it is required.")
+        file.refuse(number, f"there is no column {' nor '.join(missing)}: it is required.")
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
-        source.refuse(number, f"the column {twice} is there twice: rename or remove one.")
+        file.refuse(number, f"the column {twice} is there twice: rename or remove one.")
     return names
 
 
@@ -123,7 +134,7 @@ def _split(text: str) -> list[str]:
     return next(csv.reader([text], strict=True), [])
 
 
-def _row(names: list[str], fields: list[str]) -> Row | BadRow:
+def _row(names: list[str], fields: list[str]) -> dict[str, Any] | BadRow:
     if len(fields) != len(names):
         fields_found = f"{len(fields)} field{'s' * (len(fields) != 1)}"
         return BadRow(f"{fields_found} where the first line names {len(names)} columns")
@@ -140,9 +151,9 @@ def _row(names: list[str], fields: list[str]) -> Row | BadRow:
             values["details"] = parse_object(values["details"], '{"ttft_ms":80}')
         if "voided" in values:
             values["voided"] = _VOIDED.get(values["voided"], values["voided"])
-        return check_row(values)
     except InvalidInputError as error:
         return BadRow(str(error))
+    return values
 
 
 def _tokens(name: str, field: str) -> int:

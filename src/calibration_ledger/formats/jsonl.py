@@ -4,25 +4,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from calibration_ledger.errors import ImportRefusedError, InvalidInputError
+from calibration_ledger.errors import InvalidInputError
 from calibration_ledger.formats.json_text import parse_object
-from calibration_ledger.formats.row import BadRow, Row, check_row
+from calibration_ledger.formats.row import REQUIRED, BadRow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from calibration_ledger.formats.source import Source
+    from calibration_ledger.formats.base import Beginning, Input, Placed
 
 _EXAMPLE = '{"model":"m","prompt_tokens":512,"completion_tokens":128,"actual_ms":3400.0}'
 
 
-def jsonl_rows(source: Source) -> Iterator[tuple[int, Row | BadRow]]:
+def jsonl_rows(file: Input) -> Iterator[Placed]:
     """Each row with its line number; blank lines are none.
 
     Raises:
         ImportRefusedError: the file is something else.
     """
-    for number, text, fault in source.lines():
+    for number, text, fault in file.source.lines():
         if fault is not None:
             yield number, BadRow(fault)
             continue
@@ -31,14 +31,19 @@ def jsonl_rows(source: Source) -> Iterator[tuple[int, Row | BadRow]]:
             continue
         try:
             values = parse_object(stripped, _EXAMPLE)
-            if number == 1 and "ledger" in values:
-                source.refuse(
-                    1,
-                    "this is a whole ledger, as `calib export jsonl` writes it: import it as the "
-                    "kind `ledger`.",
-                )
-            yield number, check_row(values)
-        except ImportRefusedError:
-            raise
         except InvalidInputError as error:
             yield number, BadRow(str(error))
+            continue
+        if number == 1 and "ledger" in values:
+            file.refuse(
+                1,
+                "this is a whole ledger, as `calib export jsonl` writes it: import it as the "
+                "kind `ledger`.",
+            )
+        yield number, values
+
+
+def looks_like(beginning: Beginning) -> bool:
+    """Whether the first line is a call under our own names; the model may come from outside."""
+    first = beginning.first
+    return isinstance(first, dict) and all(name in first for name in REQUIRED[1:])

@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from calibration_ledger.core.entries import CallRow
+    from calibration_ledger.formats.base import Beginning
     from calibration_ledger.formats.source import Source
 
 
@@ -95,6 +96,11 @@ _SETTING_REQUIRED = {
 # -- from entries to lines ------------------------------------------------------------------
 
 HEADER = encode({"ledger": FORMAT})
+
+
+def looks_like(beginning: Beginning) -> bool:
+    """Whether the first line is that of a ledger's file, of any version."""
+    return isinstance(beginning.first, dict) and isinstance(beginning.first.get("ledger"), str)
 
 
 def call_values(model: str, row: CallRow) -> dict[str, Any]:

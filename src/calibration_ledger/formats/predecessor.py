@@ -10,6 +10,8 @@ refused by its name: to drop it silently would be to lose it.
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from calibration_ledger.core.state import State
@@ -23,6 +25,8 @@ from calibration_ledger.rules.ema import EMA
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from calibration_ledger.formats.base import Beginning
+
 VERSION = 1
 
 _REQUIRED = ("model", "ms_per_prompt_token", "ms_per_completion_token", "base_overhead_ms")
@@ -33,6 +37,21 @@ _OPTIONAL = (
     "total_absolute_error_ms",
     "total_predicted_ms",
 )
+
+
+def default_place() -> Path:
+    """Where the predecessor kept its file."""
+    # Unlike Path.expanduser it knows no error: without a home there is no such file.
+    return Path(os.path.expanduser("~/.nexus/calibrator_state.json"))  # noqa: PTH111 - see above
+
+
+def looks_like(beginning: Beginning) -> bool:
+    """Whether it has a list of models with coefficients."""
+    first = beginning.first
+    models = first.get("models") if isinstance(first, dict) else None
+    if not isinstance(models, list) or "version" not in first:
+        return False
+    return not models or (isinstance(models[0], dict) and "base_overhead_ms" in models[0])
 
 
 def parse_state(text: str, now_us: int) -> dict[str, State]:

@@ -9,12 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from calibration_ledger.core.entries import TIMEOUT
 from calibration_ledger.core.validation import (
     DETAILS_BYTES_MAX,
+    TIME_LIMIT_US,
     canonical_json,
     check_details,
     check_milliseconds,
@@ -28,7 +30,7 @@ from calibration_ledger.core.validation import (
 from calibration_ledger.errors import InvalidInputError, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
 REQUIRED = ("model", "prompt_tokens", "completion_tokens", "actual_ms")
 OPTIONAL = ("called_at", "request_id", "details", "voided", "outcome")
@@ -87,8 +89,13 @@ def _listed(names: Sequence[str]) -> str:
     return f"{', '.join(names)} {'is' if len(names) == 1 else 'are'}"
 
 
-def check_row(values: Mapping[str, Any]) -> Row:
+def check_row(values: Mapping[str, Any], *, in_us: bool = False) -> Row:
     """A row from its values; None is a value that is not there.
+
+    Args:
+        values: what the file says, by our names.
+        in_us: whether `called_at` may be a whole number, of microseconds since the epoch: a reader
+            of ours may give that, while in a file nobody could tell what it counts.
 
     Raises:
         InvalidInputError: one of them is missing, unknown or not what it must be.
@@ -108,7 +115,7 @@ def check_row(values: Mapping[str, Any]) -> Row:
     voided = _voided(values.get("voided"))
     return Row(
         check_new_model(_text("model", values["model"])),
-        None if called_at is None else parse_time("called_at", called_at),
+        None if called_at is None else _called_at(called_at, in_us=in_us),
         _tokens("prompt_tokens", values["prompt_tokens"]),
         _tokens("completion_tokens", values["completion_tokens"]),
         check_milliseconds(
@@ -121,11 +128,65 @@ def check_row(values: Mapping[str, Any]) -> Row:
     )
 
 
+_models: dict[str, str] = {}
+"""Names that were checked: a file has few, and each of its rows has one."""
+
+MODELS_MAX = 1_000
+
+
+def checked_row(
+    model: str,
+    called_at: int | None,
+    prompt_tokens: int,
+    completion_tokens: int,
+    actual_ms: float,
+    request_id: str | None = None,
+    details: Mapping[str, Any] | None = None,
+    outcome: str | None = None,
+) -> Row:
+    """A row of values that a reader took out of another tool's record, each of the right type.
+
+    Args:
+        model: the name that was asked for.
+        called_at: microseconds since the epoch, UTC; None where the file does not say.
+        prompt_tokens: the tokens that went in.
+        completion_tokens: the tokens that came out.
+        actual_ms: the duration in milliseconds.
+        request_id: the tool's own id of the call.
+        details: what else was measured; a value of None is left out.
+        outcome: None, or `timeout`.
+
+    Raises:
+        InvalidInputError: one of them is not what it must be.
+    """
+    name = _models.get(model)
+    if name is None:
+        name = check_new_model(model)
+        if len(_models) < MODELS_MAX:
+            _models[name] = name
+    return Row(
+        name,
+        None if called_at is None else _called_at(called_at, in_us=True),
+        check_tokens("prompt_tokens", prompt_tokens),
+        check_tokens("completion_tokens", completion_tokens),
+        check_milliseconds("actual_ms", actual_ms),
+        None if request_id is None else check_request_id(request_id),
+        None if details is None else _details(details, is_stored=True),
+        outcome=outcome,
+    )
+
+
 def _text(name: str, value: object) -> object:
     """The value, if it is a text: the sentence for another is one for files, not for Python."""
     if isinstance(value, str):
         return value
     raise InvalidInputError(f"{name} must be a text, not {_said(value)}: write it in quotes")
+
+
+def _called_at(value: object, *, in_us: bool) -> int:
+    if in_us and type(value) is int and 0 <= value < TIME_LIMIT_US:
+        return value
+    return parse_time("called_at", value)
 
 
 def _number(name: str, value: object, kind: str) -> int | float:
@@ -147,7 +208,7 @@ def _details(value: object, *, is_stored: bool) -> str | None:
     """Details as canonical JSON; to be stored, with room for the id that the import adds."""
     if value is None:
         return None
-    if not isinstance(value, dict):
+    if not isinstance(value, Mapping):
         raise InvalidInputError(
             f'details must be an object such as {{"ttft_ms":80}}, not {_said(value)}'
         )
@@ -175,11 +236,13 @@ def _said(value: object) -> str:
 
 
 def parse_time(name: str, value: object) -> int:
-    """The microseconds since the epoch of an ISO 8601 text with its zone.
+    """The microseconds since the epoch of an ISO 8601 text with its zone, or of a datetime.
 
     Raises:
         InvalidInputError: it is none.
     """
+    if isinstance(value, datetime):  # a file has none, but a reader may
+        return check_time(name, value)
     try:
         time = datetime.fromisoformat(value)  # type: ignore[arg-type]  # others are a TypeError
     except (TypeError, ValueError):

@@ -12,16 +12,23 @@ import io
 import os
 import sys
 import zlib
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from calibration_ledger.core.files import full_path, is_ledger_file
 from calibration_ledger.errors import ImportRefusedError, InvalidInputError, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
     from typing import TextIO
+
+    from calibration_ledger.formats.base import Database
+
+    OpenDatabase = Callable[[Path, str], AbstractContextManager[Database]]
+    """Opens a database by its path and the name that it is shown by."""
 
 LINE_MAX = 2**20
 """Bytes to a line. The largest row that could be recorded takes a hundredth of it."""
@@ -31,6 +38,7 @@ WHOLE_MAX = 64 * 2**20
 
 _GZIP = b"\x1f\x8b"
 _BOM = "\ufeff"
+_ITSELF = "this is the ledger itself: name another file."
 _DAMAGED = (OSError, EOFError, zlib.error, ValueError)
 """What reading raises: the system, gzip, zlib, and a file that was closed."""
 
@@ -141,7 +149,7 @@ def open_source(
     full_path(source)
     try:
         if ledger is not None and is_ledger_file(source, ledger):
-            raise ImportRefusedError(name, None, "this is the ledger itself: name another file.")
+            raise ImportRefusedError(name, None, _ITSELF)
         file = open(source, "rb")  # noqa: PTH123, SIM115 - a NUL in a name is a ValueError here
     except (OSError, ValueError) as error:
         if isinstance(error, ImportRefusedError):
@@ -150,6 +158,72 @@ def open_source(
         raise ImportRefusedError(name, None, f"the file cannot be opened: {reason}.") from None
     with file:
         yield Source(name, _undo_gzip(file))
+
+
+class InputFile:
+    """What the user named, opened when a reader asks for it: an `Input` of `base`.
+
+    Attributes:
+        said: what the reader said of how it reads the file.
+    """
+
+    def __init__(
+        self,
+        given: str | os.PathLike[str] | TextIO,
+        ledger: Path | None,
+        stack: ExitStack,
+        open_database: OpenDatabase,
+        model: str | None,
+    ) -> None:
+        """Open nothing yet; `stack` closes what will be."""
+        self.name = shown_name(given)
+        self.path = Path(given) if isinstance(given, str | os.PathLike) else None
+        self.model = model
+        self.said: list[str] = []
+        self._given = given
+        self._ledger = ledger
+        self._stack = stack
+        self._open_database = open_database
+
+    @cached_property
+    def source(self) -> Source:
+        """See `base.Input`."""
+        return self._stack.enter_context(open_source(self._given, self._ledger))
+
+    def database(self) -> Database:
+        """See `base.Input`."""
+        if self.path is None:
+            self.refuse(None, "a database cannot be read from a stream: name its file.")
+        if self._ledger is not None and is_ledger_file(self.path, self._ledger):
+            self.refuse(None, _ITSELF)
+        return self._stack.enter_context(self._open_database(self.path, self.name))
+
+    def say(self, how: str) -> None:
+        """See `base.Input`."""
+        self.said.append(how)
+
+    def refuse(self, place: int | None, reason: str) -> NoReturn:
+        """Refuse the whole file."""
+        raise ImportRefusedError(self.name, place, reason)
+
+
+@contextmanager
+def open_input(
+    given: str | os.PathLike[str] | TextIO,
+    ledger: Path | None,
+    open_database: OpenDatabase,
+    model: str | None = None,
+) -> Iterator[InputFile]:
+    """A file for a reader; what the reader opened is closed at the end.
+
+    Args:
+        given: a path or an open file.
+        ledger: the file of the ledger itself, which is refused.
+        open_database: opens the file as a database; formats know none.
+        model: the name for calls that name no model.
+    """
+    with ExitStack() as stack:
+        yield InputFile(given, ledger, stack, open_database, model)
 
 
 def shown_name(file: object) -> str:

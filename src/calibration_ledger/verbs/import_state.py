@@ -5,7 +5,6 @@ All of them in one transaction: where one has history already, nothing changes.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +18,7 @@ from calibration_ledger.verbs.doubt import warn_of_similar
 from calibration_ledger.verbs.record import OpenModel, now_us
 
 if TYPE_CHECKING:
+    import os
     from typing import TextIO
 
     from calibration_ledger.rules import Rule
@@ -28,14 +28,9 @@ if TYPE_CHECKING:
 _SHOWN_MAX = 5
 
 
-def default_state() -> str:
-    """Where the predecessor kept its state."""
-    return os.path.expanduser("~/.nexus/calibrator_state.json")  # noqa: PTH111 - knows no error
-
-
 def import_state(
     ledger: Ledger,
-    source: str | os.PathLike[str] | TextIO | None,
+    source: str | os.PathLike[str] | TextIO,
     rule: Rule | None,
     alpha: float | None,
 ) -> ImportReport:
@@ -43,10 +38,9 @@ def import_state(
 
     `rule` and `alpha` are what the program names for new models.
     """
-    given = default_state() if source is None else source
     now = now_us()
-    name = shown_name(given)
-    with open_source(given, ledger.path) as file:
+    name = shown_name(source)
+    with open_source(source, ledger.path) as file:
         try:
             states = parse_state(file.whole(), now)
         except ImportRefusedError:
