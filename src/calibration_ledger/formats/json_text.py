@@ -1,7 +1,8 @@
-"""JSON, strictly: what Python's own parser lets through is refused here.
+"""JSON, strictly for our own files, and as Python's own parser takes it for those of others.
 
-Two values for one key would drop one of them silently, NaN and Infinity are no JSON, and a text
-nested by the thousand is an error with a sentence like every other.
+Two values for one key would drop one of them silently, and NaN and Infinity are no JSON: our own
+files have neither, while other tools write both in fields that nobody reads here. A text nested by
+the thousand is an error with a sentence like every other, in both.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ def _no_constant(name: str) -> NoReturn:
 _decode: Callable[[str], Any] = json.JSONDecoder(
     object_pairs_hook=_unique, parse_constant=_no_constant
 ).decode
+_decode_leniently: Callable[[str], Any] = json.JSONDecoder().decode
 
 encode: Callable[[Any], str] = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 """A value as one line of ASCII; floats keep every bit, and keys their order."""
@@ -42,8 +44,22 @@ def parse_json(text: str) -> Any:
     Raises:
         InvalidInputError: it is not valid JSON, in the strict sense above.
     """
+    return _told(_decode, text)
+
+
+def load_json(text: str) -> Any:
+    """The value of a JSON text of another tool, in the lenient sense above.
+
+    Raises:
+        InvalidInputError: it is no JSON.
+    """
+    return _told(_decode_leniently, text)
+
+
+def _told(decode: Callable[[str], Any], text: str) -> Any:
+    """Decode, and tell what fails as a sentence."""
     try:
-        return _decode(text)
+        return decode(text)
     except InvalidInputError:
         raise
     except json.JSONDecodeError as error:

@@ -184,7 +184,7 @@ _UNKNOWN: tuple[tuple[str, Reason], ...] = (
     ("model", "unknown model"),
     ("prompt_tokens", "unknown tokens"),
     ("completion_tokens", "unknown tokens"),
-    ("actual_ms", "unknown time"),
+    ("actual_ms", "unknown duration"),
 )
 
 
