@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 LINE_MAX = 2**20
 """Bytes to a line. The largest row that could be recorded takes a hundredth of it."""
 
+PIECE = 2**16
+"""Bytes that are read at once."""
+
 WHOLE_MAX = 64 * 2**20
 """Bytes to a file that can only be read as a whole: a JSON document of 200,000 models."""
 
@@ -91,7 +94,7 @@ class Source:
                 try:
                     text = data.decode()
                 except UnicodeDecodeError as error:
-                    yield Line(number, "", _not_text(error))
+                    yield Line(number, "", not_text(error))
                     continue
             else:
                 text = data
@@ -101,11 +104,22 @@ class Source:
         try:
             return self._file.readline(LINE_MAX + 1)
         except UnicodeDecodeError as error:  # of a text file that the caller opened
-            self.refuse(line, f"{_not_text(error)}. Nothing was recorded: save the file as UTF-8.")
+            self.refuse(line, f"{not_text(error)}. Nothing was recorded: save the file as UTF-8.")
         except _DAMAGED as error:
             self.refuse(
                 line, f"the file cannot be read from here on ({error}). Nothing was recorded."
             )
+
+    def pieces(self) -> Iterator[bytes]:
+        """The whole file as bytes, in pieces that are cut anywhere."""
+        while True:
+            try:
+                data = self._file.read(PIECE)
+            except _DAMAGED as error:
+                self.refuse(None, f"the file cannot be read ({error}). Nothing was recorded.")
+            if not data:
+                return
+            yield data if isinstance(data, bytes) else data.encode("utf-8", "surrogatepass")
 
     def whole(self, what: str = "state") -> str:
         """The whole text of a file that is one document; `what` is what it should be."""
@@ -117,7 +131,7 @@ class Source:
         except ImportRefusedError:  # a ValueError, too
             raise
         except UnicodeDecodeError as error:
-            self.refuse(None, f"{_not_text(error)}. Nothing was recorded: save the file as UTF-8.")
+            self.refuse(None, f"{not_text(error)}. Nothing was recorded: save the file as UTF-8.")
         except _DAMAGED as error:
             self.refuse(None, f"the file cannot be read ({error}). Nothing was recorded.")
         return text.removeprefix(_BOM)
@@ -263,5 +277,6 @@ def _undo_gzip(file: Any) -> Any:
     return gzip.open(file) if zipped else file
 
 
-def _not_text(error: UnicodeDecodeError) -> str:
+def not_text(error: UnicodeDecodeError) -> str:
+    """What is wrong with bytes that are no text."""
     return f"the text is not UTF-8 (byte 0x{error.object[error.start]:02x})"
