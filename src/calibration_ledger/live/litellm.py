@@ -18,7 +18,6 @@ import secrets
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +28,14 @@ from litellm.types.router import CustomRoutingStrategyBase
 
 from calibration_ledger.core.answers import Unlearnable, call_of, read_answer
 from calibration_ledger.core.failures import reason_of
+from calibration_ledger.core.litellm import (
+    COMPLETIONS,
+    RESPONSES,
+    is_cached,
+    named_model,
+    says_counts,
+    without_echo,
+)
 from calibration_ledger.core.validation import check_milliseconds
 from calibration_ledger.errors import DeadlineError, NoHistoryError
 from calibration_ledger.live.hook import Hook, recorder_of
@@ -40,7 +47,6 @@ if TYPE_CHECKING:
     from litellm import Router
 
     from calibration_ledger.calibrator import AdaptiveCalibrator
-    from calibration_ledger.core.answers import Answer
     from calibration_ledger.core.rank import RankBy
     from calibration_ledger.verbs.complaints import OnError
     from calibration_ledger.verbs.recorder import Recorder
@@ -328,26 +334,6 @@ def deadline_of(request: Mapping[str, Any]) -> float | None:
 
 # -- recording ------------------------------------------------------------------------------
 
-_COMPLETIONS = frozenset(
-    {
-        *("completion", "acompletion", "text_completion", "atext_completion"),
-        *("responses", "aresponses", "anthropic_messages", "aanthropic_messages"),
-        *("generate_content", "agenerate_content"),
-        *("generate_content_stream", "agenerate_content_stream"),
-    }
-)
-"""What LiteLLM calls a call of a model that writes text."""
-
-_RESPONSES = frozenset({"responses", "aresponses"})
-
-_COUNT_UNASKED = frozenset(
-    {
-        *("anthropic", "bedrock", "cohere", "cohere_chat", "gemini", "ollama", "ollama_chat"),
-        *("vertex_ai", "vertex_ai_beta"),
-    }
-)
-"""Providers whose streams end with the counts though nobody asks for them."""
-
 _REDACTED = "redacted-by-litellm"
 """What LiteLLM puts in the place of a text that a logger does not want."""
 
@@ -465,14 +451,14 @@ class LedgerLogger(Hook, CustomLogger):  # type: ignore[misc]  # litellm is not 
             seen = (call_id, start) if is_failure else (call_id,)
             if call_id is not None and not self._is_new(seen):
                 self.recorder.skip("duplicate")
-            elif event.get("call_type") not in _COMPLETIONS:
+            elif event.get("call_type") not in COMPLETIONS:
                 self.recorder.skip("not a completion")
             elif is_failure:
                 error = event.get("exception")
                 self.recorder.skip(
                     reason_of(error) if isinstance(error, BaseException) else "failed"
                 )
-            elif _is_cache_hit(event) or _is_cache_hit(payload):
+            elif is_cached(event) or is_cached(payload):
                 self.recorder.skip("cached")
             elif is_estimate(event, payload, answer):
                 self.recorder.skip("estimated tokens")
@@ -510,7 +496,7 @@ class LedgerLogger(Hook, CustomLogger):  # type: ignore[misc]  # litellm is not 
             details["ttft_ms"] = _ms_between(start, first)
         self.recorder.put(
             call_of(
-                _without_echo(read, asked),
+                without_echo(read, asked),
                 _ms_between(start, end),
                 model=self._name(deployment),
                 called_at=datetime.fromtimestamp(start.timestamp(), UTC),
@@ -533,9 +519,7 @@ def deployment_of(event: Mapping[str, Any], payload: Mapping[str, Any]) -> Deplo
     model = about.get("deployment")
     if not model:
         model = payload.get("model") or event.get("model") or ""
-        provider = event.get("custom_llm_provider")
-        if provider and not model.startswith(f"{provider}/"):
-            model = f"{provider}/{model}"
+        model = named_model(model, event.get("custom_llm_provider"))
     return {
         "model_name": payload.get("model_group") or "",
         "litellm_params": {"model": model, "api_base": payload.get("api_base")},
@@ -550,13 +534,13 @@ def is_estimate(event: Mapping[str, Any], payload: Mapping[str, Any], answer: An
     parts are a provider's. Those without, of OpenAI's kind, are LiteLLM's if nobody asked for them,
     or if LiteLLM would count just so: some servers are asked, and say nothing.
     """
-    if not event.get("stream") or event.get("call_type") in _RESPONSES:
+    if not event.get("stream") or event.get("call_type") in RESPONSES:
         return False
     chunks = getattr(event.get("original_response"), "chunks", None)
     if chunks and isinstance(chunks, list):
         return all(getattr(chunk, "usage", None) is None for chunk in chunks)
     usage = (payload.get("metadata") or {}).get("usage_object") or {}
-    if event.get("custom_llm_provider") in _COUNT_UNASKED or usage.get("prompt_tokens_details"):
+    if says_counts(event.get("custom_llm_provider"), usage):
         return False
     options = (event.get("optional_params") or {}).get("stream_options") or {}
     return not options.get("include_usage") or _is_as_litellm_counts(answer)
@@ -574,18 +558,6 @@ def _is_as_litellm_counts(answer: Any) -> bool:
         return bool(counted == usage.completion_tokens - hidden)
     except (AttributeError, IndexError, TypeError):
         return True
-
-
-def _is_cache_hit(event: Mapping[str, Any]) -> bool:
-    return str(event.get("cache_hit")).lower() == "true"
-
-
-def _without_echo(read: Answer, asked: str) -> Answer:
-    """An answer without the name of its model, if that is the one asked for less its provider."""
-    name = read.answered_model
-    if name is not None and (asked == name or asked.endswith(f"/{name}")):
-        return replace(read, answered_model=None)
-    return read
 
 
 def _ms_between(start: datetime, end: datetime) -> float:
