@@ -320,6 +320,8 @@ def test_storage_never_opens_a_file_itself():
     opened = {
         # the migrations, out of the zip that the program runs from
         "storage.migrate": {"(home / one.name).write_bytes(one.read_bytes())", "one.read_bytes()"},
+        # a database of another tool, which nobody writes to now
+        "storage.foreign": {"self._path.open('rb')"},
         # a copy, which nobody has open yet
         "storage.sqlite.copies": {"os.open(path, os.O_RDONLY)"},
         "storage.sqlite.permissions": {
@@ -360,7 +362,10 @@ def test_every_sqlite_connection_passes_the_gate_of_forks():
         "storage.sqlite.migrate",
     }
     assert opened["storage.sqlite.forks"] == {
-        "sqlite3.connect(target, isolation_level=None, check_same_thread=False, factory=Private)"
+        (
+            "sqlite3.connect(target, uri=True, isolation_level=None, check_same_thread=False, "
+            "factory=Private)"
+        )
     }
     assert opened["storage.sqlite.migrate"] == {
         "sa.create_engine('sqlite://', creator=lambda: raw, poolclass=sa.StaticPool)"

@@ -48,7 +48,7 @@ Placed: TypeAlias = "tuple[int, Item]"
 
 
 class Database(Protocol):
-    """A SQLite database of another tool, open for reading, in one snapshot."""
+    """A SQLite database of another tool: one snapshot of it, taken when the first row is read."""
 
     def tables(self) -> frozenset[str]:
         """The names of its tables."""
@@ -57,12 +57,28 @@ class Database(Protocol):
         """Whether it has this table, with these columns."""
 
     def rows(
-        self, table: str, columns: Sequence[str], order_by: str | None = None
+        self,
+        table: str,
+        columns: Sequence[str],
+        *,
+        order_by: str | None = None,
+        each: str | None = None,
+        beside: tuple[str, str, str] | None = None,
     ) -> Iterator[tuple[Any, ...]]:
-        """The rows of a table, without end in memory; a column that it lacks is None in each.
+        """The rows of a table; ask for those of all tables before reading the first one.
 
-        A column may be `name->key.key`: that member of the JSON object in the column `name`.
-        A table that is not there has no rows.
+        They do not lie in memory. A table that is not there has no rows, and a column that is not
+        there is None in each.
+
+        Args:
+            table: its name.
+            columns: a name each, or `name->key->key`: that member of the JSON object in the column
+                `name`, as Python has it, None also where there is no JSON.
+            order_by: the column to order them by, one of `columns`.
+            each: `name->key->key`: a row for each item of the list or object at that place of the
+                JSON in the column `name`; `each` is its column, `each->key` a member of it.
+            beside: (table, its column, the column here): the row of that table where both columns
+                are the same, if there is one; its columns are `table.name`.
         """
 
 

@@ -28,12 +28,13 @@ _CACHE_KIB = 16 * 1024
 """Memory for the database, and as much again for sorting; what does not fit goes to disk."""
 
 
-class _Temporary:
+class Temporary:
     """The database; `with` closes it, and gives its own errors a sentence."""
 
     _SCHEMA = ""
 
     def __init__(self) -> None:
+        """Open it."""
         self._connection = private()
         self._pid = os.getpid()
         # Nothing here is ever rolled back or outlives the process; and what was compiled to keep
@@ -68,9 +69,11 @@ class _Temporary:
             self._executemany(f"INSERT INTO {table} VALUES ({places})", rows)
 
     def __enter__(self) -> Self:
+        """Use it."""
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        """Close it."""
         self._connection.close()
         if isinstance(error, sqlite3.Error):
             raise NotRecordedError(
@@ -94,7 +97,7 @@ class StagedCall(NamedTuple):
     details: str | None
 
 
-class StagedCalls(_Temporary):
+class StagedCalls(Temporary):
     """The rows of a file of calls: add them all, `settle`, then read them in order."""
 
     _SCHEMA = """
@@ -217,7 +220,7 @@ class StagedCalls(_Temporary):
             yield [StagedCall(*row) for row in found]
 
 
-class StagedEntries(_Temporary):
+class StagedEntries(Temporary):
     """The entries of a ledger file, verbatim.
 
     Attributes:

@@ -402,7 +402,9 @@ def private(target: str = "") -> sqlite3.Connection:
     It has no locks, so it may lie idle over a fork; `run` what uses it. A child may go on with its
     copy of one in memory, but a temporary file is its parent's.
     """
-    return sqlite3.connect(target, isolation_level=None, check_same_thread=False, factory=Private)
+    return sqlite3.connect(
+        target, uri=True, isolation_level=None, check_same_thread=False, factory=Private
+    )
 
 
 def close_all(timeout_s: float, holder: object = None) -> None:
