@@ -51,7 +51,7 @@ class Database(Protocol):
     """A SQLite database of another tool: one snapshot of it, taken when the first row is read."""
 
     def tables(self) -> frozenset[str]:
-        """The names of its tables."""
+        """The names of its tables, in lower case."""
 
     def has(self, table: str, *columns: str) -> bool:
         """Whether it has this table, with these columns."""

@@ -117,9 +117,8 @@ class ForeignDatabase(Temporary):
         known = self._columns.get(table.lower())
         return known is not None and known.issuperset(name.lower() for name in columns)
 
-    @property
     def tables(self) -> frozenset[str]:
-        """The names of its tables, in lower case."""
+        """See `formats.base.Database`."""
         return frozenset(self._columns)
 
     def rows(

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from contextlib import contextmanager
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -40,20 +39,20 @@ from calibration_ledger.formats.row import (
     with_import_id,
 )
 from calibration_ledger.formats.source import open_input, shown_name
+from calibration_ledger.storage.foreign import ForeignDatabase
 from calibration_ledger.storage.stage import StagedCalls
 from calibration_ledger.verbs.doubt import warn_of_file, warn_of_similar, worst_of
 from calibration_ledger.verbs.record import NewCall, now_us, write_calls
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Iterable, Mapping, Sequence
     from typing import TextIO
 
     from calibration_ledger.core.answers import Reason
     from calibration_ledger.core.doubt import Kind, Worst
     from calibration_ledger.core.replay import Progress
-    from calibration_ledger.formats.base import Database, Format, Item, Placed
+    from calibration_ledger.formats.base import Format, Item, Placed
     from calibration_ledger.storage.ledger import Ledger
     from calibration_ledger.storage.stage import StagedCall
     from calibration_ledger.storage.transaction import Known, Stored
@@ -71,12 +70,6 @@ class Wishes(NamedTuple):
     model: str | None = None
 
 
-@contextmanager
-def _open_database(path: Path, name: str) -> Iterator[Database]:
-    raise ImportRefusedError(name, None, f"databases such as {path.name} cannot be read yet.")
-    yield  # pragma: no cover
-
-
 def import_rows(
     ledger: Ledger,
     opening: Opening,
@@ -91,7 +84,7 @@ def import_rows(
     doubts = Doubts(skips, strict=wishes.strict)
     report = progress or (lambda _: None)
     with StagedCalls() as staged:
-        with open_input(source, ledger.path, _open_database, wishes.model) as file:
+        with open_input(source, ledger.path, ForeignDatabase, wishes.model) as file:
             begin(report, "lines read")
             assert form.rows is not None  # noqa: S101 - what is taken in whole has its own verb
             items = _Items(form, wishes.model)
