@@ -77,7 +77,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
     from types import TracebackType
-    from typing import Self, TextIO
+    from typing import BinaryIO, Self, TextIO
 
     from calibration_ledger.core.coverage import ForecastReplay
     from calibration_ledger.core.drift import ModelDrift
@@ -1186,7 +1186,7 @@ class AdaptiveCalibrator:
     def export_ledger(
         self,
         kind: ExportKind,
-        target: str | os.PathLike[str] | TextIO,
+        target: str | os.PathLike[str] | TextIO | BinaryIO,
         *,
         model: str | None = None,
         overwrite: bool = False,
@@ -1196,9 +1196,10 @@ class AdaptiveCalibrator:
         """Write the ledger to a file, as `calib export KIND FILE` does.
 
         Args:
-            kind: `jsonl`: every entry with the heads, for `import_calls("ledger", ...)`; `csv`:
-                the calls alone.
-            target: a path, or an open text file. The path exists only once the file is complete.
+            kind: `jsonl`: every entry with the heads, for `import_calls("ledger", ...)`; `csv`
+                and `parquet` (which needs pyarrow, the extra `parquet`): the calls alone.
+            target: a path, or an open file: of text, for `parquet` of bytes. The path exists only
+                once the file is complete.
             model: only this one.
             overwrite: replace a file that is at the path already, instead of refusing.
             salvage: of a damaged ledger, write the calls that can still be read (with `jsonl`
@@ -1209,7 +1210,8 @@ class AdaptiveCalibrator:
         Raises:
             ModelNotFoundError: the ledger has no entry of this model.
             LedgerNotFoundError: there is no ledger yet.
-            InvalidInputError: there is something at the path already, or it cannot be written to.
+            InvalidInputError: there is something at the path already, or it cannot be written to;
+                pyarrow is not installed.
         """
         from calibration_ledger.verbs import export
 

@@ -1,4 +1,4 @@
-"""The code blocks of the pages, and which of them need a real client or framework of models."""
+"""The code blocks of the pages, and which of them need a client of models or another library."""
 
 import re
 
@@ -6,7 +6,7 @@ BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 CLIENTS = (
     *("anthropic", "google", "groq", "langchain_openai", "litellm", "mistralai", "ollama"),
-    *("openai", "opentelemetry", "pydantic_ai"),
+    *("openai", "opentelemetry", "pandas", "pydantic_ai"),
 )
 HOOKS = {"langchain": "langchain_core", "litellm": "litellm", "opentelemetry": "opentelemetry"}
 """The modules of `calibration_ledger.live` that import a framework, and which."""

@@ -224,3 +224,10 @@ def test_what_a_foreign_hand_wrote_is_exported_as_it_is_or_refused_with_a_senten
             with pytest.raises(LedgerCorruptError, match=r"`calib --ledger .* audit` says"):
                 calibrator.export_ledger(kind, tmp_path / "x")
         assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_an_open_file_of_bytes_gets_the_bytes_of_a_path(kind, calibrator, tmp_path):
+    calibrator.export_ledger(kind, tmp_path / "x")
+    calibrator.export_ledger(kind, to_bytes := io.BytesIO())
+    assert to_bytes.getvalue() == (tmp_path / "x").read_bytes()

@@ -186,10 +186,11 @@ def _told_of_settings(
         "calib export jsonl ledger.jsonl",
         "calib export csv --model llama3:8b | head",
         "calib export jsonl | gzip > ledger.jsonl.gz",
+        "calib export parquet calls.parquet",
         "calib export jsonl salvaged.jsonl --salvage",
     )
 )
-@click.argument("kind", type=click.Choice(["jsonl", "csv"]))
+@click.argument("kind", type=click.Choice(["jsonl", "csv", "parquet"]))
 @click.argument("file", default="-", type=FilePath(readable=False, allow_dash=True))
 @click.option("--model", help="Only this model.")
 @click.option("--overwrite", is_flag=True, help="Replace FILE if it exists.")
@@ -210,8 +211,9 @@ def export(
 
     \b
     KIND is one of
-      jsonl  everything to the bit, with the heads, for `calib import ledger`
-      csv    the calls alone
+      jsonl    everything to the bit, with the heads, for `calib import ledger`
+      csv      the calls alone
+      parquet  the same for pandas, Polars or DuckDB; needs pyarrow
 
     Without FILE, or with -, the export goes to stdout. The report goes to stderr; with --json it
     is printed as JSON, on stdout if FILE is a file.
@@ -222,7 +224,7 @@ def export(
     to_stdout = file == "-"
     target: Any = file
     if to_stdout:
-        target = Shown(kind) if is_terminal(sys.stdout) else sys.stdout
+        target = _stdout(kind)
     if salvage:
         export_what_is_left(session, kind, target, model, overwrite=overwrite, as_json=as_json)
         return
@@ -244,6 +246,14 @@ def export(
             f"{text.count(report.calls, 'call')}{adjustments if kind == 'jsonl' else ''} of "
             f"{text.count(report.models, 'model')}{settings} written to {report.target}"
         )
+
+
+def _stdout(kind: ExportKind) -> Any:
+    if not is_terminal(sys.stdout):
+        return sys.stdout
+    if kind == "parquet":
+        raise click.UsageError("parquet is nothing to read: name a FILE, or redirect the output.")
+    return Shown(kind)
 
 
 def export_what_is_left(

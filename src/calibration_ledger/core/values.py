@@ -866,8 +866,8 @@ class Suggestion(Value):
 ImportKind = str
 """What an import reads: the name of a format that `AdaptiveCalibrator.formats` gives."""
 
-ExportKind = Literal["jsonl", "csv"]
-"""What an export writes: the whole ledger as JSON lines, or its calls as CSV."""
+ExportKind = Literal["jsonl", "csv", "parquet"]
+"""What an export writes: the whole ledger as JSON lines, or its calls as CSV or Parquet."""
 
 
 class SkippedLine(NamedTuple):
@@ -966,7 +966,7 @@ class ExportReport(Value):
     """What an export wrote.
 
     Attributes:
-        kind: `jsonl` or `csv`.
+        kind: `jsonl`, `csv` or `parquet`.
         target: the file as the user named it, or `<stdout>`.
         models: how many models it holds.
         calls: how many calls.

@@ -7,7 +7,7 @@ import io
 import os
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from calibration_ledger.core.files import create, full_path, is_ledger_file, publish, sync_folder
 from calibration_ledger.errors import (
@@ -28,7 +28,10 @@ _COMPRESSION = 6
 
 @contextmanager
 def open_target(
-    target: str | os.PathLike[str] | TextIO, ledger: Path | None, *, overwrite: bool | None
+    target: str | os.PathLike[str] | TextIO | BinaryIO,
+    ledger: Path | None,
+    *,
+    overwrite: bool | None,
 ) -> Iterator[Callable[[str], object]]:
     """Give a function that writes texts, as UTF-8.
 
@@ -41,12 +44,7 @@ def open_target(
         ExportFailedError: writing failed on the way.
     """
     if not isinstance(target, str | os.PathLike):
-        if not hasattr(target, "write"):
-            raise InvalidInputError(
-                f"an export goes to a path or an open file, not {shown(target)}."
-            )
-        if getattr(target, "closed", False) is True:
-            raise InvalidInputError("the file for the export is closed: open it.")
+        _check_open(target)
         yield _writer_of(target)
         target.flush()
         return
@@ -58,6 +56,39 @@ def open_target(
                 yield lambda text: zipped.write(text.encode())
         else:
             yield lambda text: file.write(text.encode())
+
+
+@contextmanager
+def open_binary(
+    target: str | os.PathLike[str] | TextIO | BinaryIO,
+    ledger: Path | None,
+    *,
+    overwrite: bool | None,
+) -> Iterator[Callable[[bytes], object]]:
+    """Give a function that writes bytes, to a path as `open_target` does, or to an open file.
+
+    Raises:
+        InvalidInputError: the path is taken, or cannot be written to; the file is one of text.
+        ExportFailedError: writing failed on the way.
+    """
+    if isinstance(target, str | os.PathLike):
+        with whole_file(Path(target), ledger, overwrite=overwrite) as file:
+            yield file.write
+        return
+    _check_open(target)
+    if isinstance(target, io.TextIOWrapper):  # stdout, say
+        target.flush()
+    elif isinstance(target, io.TextIOBase):
+        raise InvalidInputError("what is written is no text: open the file for bytes ('wb').")
+    yield cast("BinaryIO", getattr(target, "buffer", target)).write
+    target.flush()
+
+
+def _check_open(target: object) -> None:
+    if not hasattr(target, "write"):
+        raise InvalidInputError(f"an export goes to a path or an open file, not {shown(target)}.")
+    if getattr(target, "closed", False) is True:
+        raise InvalidInputError("the file for the export is closed: open it.")
 
 
 @contextmanager
@@ -139,7 +170,9 @@ def _fault_of(path: Path, ledger: Path | None, *, overwrite: bool | None) -> str
 
 
 def _writer_of(stream: Any) -> Callable[[str], object]:
-    """Write UTF-8 below a text file whose own encoding may not know every character."""
+    """Write UTF-8, also below a text file whose own encoding may not know every character."""
+    if isinstance(stream, io.RawIOBase | io.BufferedIOBase):
+        return lambda text: stream.write(text.encode())
     if not isinstance(stream, io.TextIOWrapper):
         return stream.write  # type: ignore[no-any-return]  # a text file of the caller's
     stream.flush()

@@ -1,4 +1,4 @@
-"""Export: the whole ledger as JSON lines, or its calls as CSV, streamed in pages.
+"""Export: the whole ledger as JSON lines, or its calls as CSV or Parquet, streamed in pages.
 
 Each model is written up to the entry, and with the head, that it had when the export began: a
 consistent prefix, however many others write meanwhile. Nothing is verified here; `audit` does.
@@ -38,13 +38,14 @@ from calibration_ledger.formats.ledger import (
     setting_line,
     settings_head_line,
 )
+from calibration_ledger.formats.parquet import ParquetWriter, check_pyarrow
 from calibration_ledger.formats.source import shown_name
-from calibration_ledger.formats.target import open_target
+from calibration_ledger.formats.target import open_binary, open_target
 from calibration_ledger.storage.sqlite.salvage import opened
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
-    from typing import TextIO
+    from typing import BinaryIO, TextIO, TypeVar
 
     from calibration_ledger.core.audit import ModelAudit
     from calibration_ledger.core.entries import CallRow
@@ -55,6 +56,8 @@ if TYPE_CHECKING:
     from calibration_ledger.storage.place import Place
     from calibration_ledger.storage.sqlite.salvage import Found, Salvage
     from calibration_ledger.storage.transaction import Stored
+
+    Part = TypeVar("Part", str, bytes)
 
 
 # -- exports --------------------------------------------------------------------------------
@@ -96,7 +99,7 @@ class Written:
 def export(
     ledger: Ledger,
     kind: ExportKind,
-    target: str | os.PathLike[str] | TextIO,
+    target: str | os.PathLike[str] | TextIO | BinaryIO,
     *,
     model: str | None,
     overwrite: bool,
@@ -104,15 +107,17 @@ def export(
 ) -> ExportReport:
     """Write the ledger to a file; see `AdaptiveCalibrator.export_ledger`."""
     ledger.check_exists()  # before anything is created
-    texts = _ledger_texts if kind == "jsonl" else _csv_texts
+    parts, opened_target = _WAYS[kind]
+    if kind == "parquet":
+        check_pyarrow()
     is_done = False
     while not is_done:
         settings = ledger.settings() if model is None and kind == "jsonl" else Settings()
         models, written = ledger.models(model, with_aliases=True), Written(progress)
         try:
-            with open_target(target, ledger.path, overwrite=overwrite) as write:
-                for text in texts(ledger, settings, models, written):
-                    write(text)
+            with opened_target(target, ledger.path, overwrite=overwrite) as write:
+                for part in parts(ledger, settings, models, written):
+                    write(part)
             is_done = True
         except HistoryArchivedError:
             if not isinstance(target, str | os.PathLike):  # what was written cannot be taken back
@@ -196,19 +201,45 @@ def _csv_texts(
 ) -> Iterator[str]:
     """The calls as CSV, some lines at once."""
     yield ",".join(CSV_COLUMNS) + "\n"
+    yield from _calls(ledger, models, written, csv_lines)
+
+
+def _parquet_parts(
+    ledger: Ledger, _settings: Settings, models: list[Stored], written: Written
+) -> Iterator[bytes]:
+    """The calls as Parquet, in pieces."""
+    writer = ParquetWriter()
+    yield from _calls(ledger, models, written, writer.add)
+    with _readable(ledger):
+        end = writer.end()
+    yield end
+
+
+def _calls(
+    ledger: Ledger, models: list[Stored], written: Written, worded: Callable[..., Part]
+) -> Iterator[Part]:
+    """What `worded` makes of each page of calls: of a model, its rows, and which are voided."""
     for live in models:
         history = ledger.history(live)
         for rows, _ in history.calls(0, live.last_seq):
             # What a merge took over from a name counts under its model.
             is_voided = history.is_voided if live.alias_seq is None else _always
             with _readable(ledger):
-                text = csv_lines(live.model, rows, is_voided)
-            yield text
+                part = worded(live.model, rows, is_voided)
+            yield part
             written.add(len(rows), 0)
 
 
 def _always(_: int) -> bool:
     return True
+
+
+_WAYS: dict[ExportKind, tuple[Callable[..., Iterator[Any]], Callable[..., Any]]] = {
+    "jsonl": (_ledger_texts, open_target),
+    "csv": (_csv_texts, open_target),
+    "parquet": (_parquet_parts, open_binary),
+}
+"""Of each kind of export: what makes its parts, and what opens its target for them."""
 
 
 # -- salvage: what can still be read of a damaged ledger ------------------------------------
@@ -241,7 +272,7 @@ class SalvageReport(ExportReport):
 def salvage(
     place: Place,
     kind: ExportKind,
-    target: str | os.PathLike[str] | TextIO,
+    target: str | os.PathLike[str] | TextIO | BinaryIO,
     *,
     model: str | None = None,
     overwrite: bool = False,
@@ -251,6 +282,10 @@ def salvage(
 
     See `AdaptiveCalibrator.export_ledger`.
     """
+    if kind == "parquet":
+        raise InvalidInputError(
+            "what is salvaged is written for an import: as jsonl or csv, not as parquet."
+        )
     if place.path is None:
         raise InvalidInputError(
             f"{place.shown} is no file, and only files are salvaged: leave --salvage out."
