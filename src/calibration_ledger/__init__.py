@@ -100,6 +100,7 @@ if TYPE_CHECKING:
         UnknownRuleError,
         UnlearnableAnswerError,
     )
+    from calibration_ledger.formats.base import Beginning, Format, Skip
     from calibration_ledger.rules import RuleName
     from calibration_ledger.verbs.complaints import OnError
     from calibration_ledger.verbs.export import SalvageReport
@@ -115,6 +116,7 @@ __all__ = [
     "AliasReport",
     "ArchiveReport",
     "ArchivedModel",
+    "Beginning",
     "CalibrationLedgerError",
     "Call",
     "CallIncompleteError",
@@ -138,6 +140,7 @@ __all__ = [
     "Forecast",
     "ForecastReplay",
     "ForecastScore",
+    "Format",
     "Head",
     "HistoryArchivedError",
     "ImportKind",
@@ -188,6 +191,7 @@ __all__ = [
     "SalvageReport",
     "Score",
     "SimilarNameWarning",
+    "Skip",
     "SkippedLine",
     "StoredRuleError",
     "Suggestion",
@@ -236,6 +240,9 @@ _HOMES = {
     "TokenCount": "core.tokens",
     "count_tokens": "core.tokens",
     "from_answer": "core.answers",
+    "Beginning": "formats.base",
+    "Format": "formats.base",
+    "Skip": "formats.base",
 }
 """Where a name lives that is neither an error nor one of `core.values`."""
 

@@ -7,6 +7,7 @@ live elsewhere.
 from __future__ import annotations
 
 import weakref
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, cast, get_args
@@ -104,6 +105,7 @@ if TYPE_CHECKING:
         Sweep,
         Voiding,
     )
+    from calibration_ledger.formats.base import Format
     from calibration_ledger.rules import Rule
     from calibration_ledger.rules.base import RuleName
     from calibration_ledger.verbs.complaints import OnError
@@ -1138,6 +1140,18 @@ class AdaptiveCalibrator:
 
     # -- moving, and the doctor ---------------------------------------------------------------
 
+    @staticmethod
+    def formats() -> tuple[Format, ...]:
+        """What `import_calls` can read: our own formats, other tools', and those of third parties.
+
+        One that cannot be used, because its package fails or its name is one of ours, says why in
+        `trouble`.
+        """
+        from calibration_ledger.formats.registry import all_formats
+        from calibration_ledger.formats.third_party import described
+
+        return tuple(map(described, all_formats()))
+
     def import_calls(
         self,
         kind: ImportKind,
@@ -1155,7 +1169,8 @@ class AdaptiveCalibrator:
         the rest, and no call twice. The formats are in docs/files.md.
 
         Args:
-            kind: the name of a format, one of `formats()`.
+            kind: the name of a format, one of `formats()`; or `auto`: it is told by how the file
+                begins, and the report says which it is.
             source: a path, or an open file; None: the place where the format's tool keeps its file,
                 for formats that have one.
             skip_bad: leave bad rows out and count them, instead of refusing the file; not for
@@ -1180,8 +1195,9 @@ class AdaptiveCalibrator:
 
         wishes = Wishes(skip_bad=skip_bad, strict=strict, model=model)
         named = self._rule, self._alpha
-        work = import_of(self._ledger, self._opening, named, kind, source, wishes, progress)
-        return work()
+        choice = import_of(self._ledger, self._opening, named, kind, source, wishes, progress)
+        with choice as work:
+            return replace(work(), kind=kind)
 
     def export_ledger(
         self,

@@ -166,6 +166,7 @@ def test_verbs_need_of_the_storage_only_what_no_open_ledger_has():
         "verbs.doctor": {"storage.engines", "storage.place", "storage.system"},
         "verbs.export": {"storage.sqlite.salvage"},
         "verbs.import_calls": {"storage.foreign", "storage.stage"},
+        "verbs.import_file": {"storage.foreign"},
         "verbs.import_ledger": {"storage.stage"},
         "verbs.recorder": {"storage.sqlite.forks"},
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from calibration_ledger.cli.output import (
 )
 from calibration_ledger.cli.session import Session, entries, pass_session
 from calibration_ledger.core.command import calib
+from calibration_ledger.errors import CalibrationLedgerError, InvalidInputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -41,15 +43,18 @@ RANGES_TOLD = 20
 @click.command(
     "import",
     epilog=examples(
-        "calib import jsonl calls.jsonl",
-        "calib import csv calls.csv --skip-bad",
+        "calib import llm",
+        "calib import traces.jsonl runs/*.json",
+        "calib import csv calls.csv --skip-bad --dry-run",
         "calib export jsonl | calib --ledger copy.db import ledger -",
-        "calib import state",
     ),
 )
-@click.argument("kind", metavar="FORMAT")
 @click.argument(
-    "files", metavar="[FILE]...", nargs=-1, type=FilePath(readable=False, allow_dash=True)
+    "words",
+    metavar="[FORMAT] [FILE]...",
+    nargs=-1,
+    required=True,
+    type=FilePath(readable=False, allow_dash=True),
 )
 @click.option("--model", metavar="NAME", help="The model of calls that name none.")
 @click.option("--skip-bad", is_flag=True, help="Skip bad lines and count them.")
@@ -58,58 +63,78 @@ RANGES_TOLD = 20
 @pass_session
 def import_(
     session: Session,
-    kind: str,
-    files: tuple[str, ...],
+    words: tuple[str, ...],
     *,
     model: str | None,
     skip_bad: bool,
     strict: bool,
     as_json: bool,
 ) -> None:
-    """Import calls, a whole ledger or an old state file.
+    """Take in calls from files of other tools, or a whole ledger.
 
-    \b
-    FORMAT is one of
-      jsonl   calls, a JSON object a line
-      csv     calls, with a line of column names
-      ledger  a whole ledger, as `calib export jsonl` writes it
-      state   the JSON of the older calibrator
+    `calib formats` lists each FORMAT: `llm`, `otlp`, `litellm`, `csv`, `ledger` ... Without one, or
+    with `auto`, the format of each FILE is told by how it begins, and said. Without FILE, the place
+    is read where the tool keeps its file, else stdin, which is also `-`. Files compressed with gzip
+    are read directly.
 
-    Without FILE, or with -, stdin is read; `state` without FILE reads
-    ~/.nexus/calibrator_state.json. A file compressed with gzip, such as calls.csv.gz, is read
-    directly. Calls have the columns model, prompt_tokens, completion_tokens and actual_ms, and
-    may have called_at, request_id, details, voided and outcome. Calls marked as voided are left
-    out; the outcome of those that were given up is `timeout`.
+    Each file is an import of its own. It is checked whole before anything is recorded: a bad line
+    stops the import with exit code 2, unless you give --skip-bad. Calls that cannot be learnt from,
+    such as failed ones, stop nothing: they are left out and counted. If an import is interrupted,
+    or the file has grown, run it again: it adds the rest, and no call twice. The report goes to
+    stderr, with --json to stdout.
 
-    The whole file is checked before anything is recorded: a bad line stops the import with exit
-    code 2, unless you give --skip-bad. If an import is interrupted, run it again: it adds the
-    rest, and no call twice. The report goes to stderr, with --json to stdout.
+    Your own files have the columns model, prompt_tokens, completion_tokens and actual_ms, and may
+    have called_at, request_id, details, voided and outcome. Calls marked as voided are left out;
+    the outcome of those that were given up is `timeout`.
 
     Calls that look wrong (0 ms and tokens, more than 24 h, in the future, 2,000 times the model's
     longest so far) are recorded with a warning; --strict takes their lines for bad ones.
-    """  # noqa: D301 - click's marker for a paragraph that is not wrapped
-    from calibration_ledger.formats.registry import find_format
-
-    form = find_format(kind)
-    sources: Sequence[str | None] = files or ("-" if form.default is None else None,)
-    for name in sources:
-        source: str | TextIO | None = name
-        if name == "-":
+    """
+    kind, files = _kind_and_files(words)
+    for at, file in enumerate(files):
+        source: str | TextIO | None = file
+        if file == "-":
             source = sys.stdin
             if is_terminal(sys.stdin):
                 note("reading from the terminal: end with Ctrl-D.")
-        with session.writing() as calibrator, counting("importing") as done:
-            report = calibrator.import_calls(
-                kind, source, skip_bad=skip_bad, strict=strict, model=model, progress=done
-            )
-            told = [_told(report), *_told_of_settings(session, calibrator, report)]
-        if as_json and len(sources) == 1:
+        try:
+            with session.writing() as calibrator, counting("importing") as done:
+                report = calibrator.import_calls(
+                    kind, source, skip_bad=skip_bad, strict=strict, model=model, progress=done
+                )
+                told = [_told(report), *_told_of_settings(session, calibrator, report)]
+        except CalibrationLedgerError:
+            if len(files) > 1:
+                note(f"{at} of {len(files)} files were taken in; the next one stopped the import:")
+            raise
+        if as_json and len(files) == 1:
             print_json(report)
         elif as_json:
             print_json_lines([report])
         for line in told:
             note(line)
         _tell_more(session, report)
+
+
+def _kind_and_files(words: tuple[str, ...]) -> tuple[str, Sequence[str | None]]:
+    """The format and the files; a file of None stands for the place where the tool keeps it.
+
+    Raises:
+        InvalidInputError: the first word is neither a format nor a file.
+    """
+    from calibration_ledger.formats.registry import AUTO, find_format
+
+    first, *others = words
+    if first == AUTO:
+        return AUTO, others or ("-",)
+    try:
+        form = find_format(first)
+    except InvalidInputError as error:
+        if first == "-" or os.path.lexists(first):
+            return AUTO, words
+        error.stayed = "there is no such file either"
+        raise
+    return first, others or ("-" if form.default is None else None,)
 
 
 def _tell_more(session: Session, report: ImportReport) -> None:
@@ -148,7 +173,8 @@ def _told(report: ImportReport) -> str:
     if report.skipped:
         parts.append(f"{text.count(report.skipped, 'bad line')} skipped")
     opened = f" ({report.models_opened} new)" if report.models_opened else ""
-    return f"{report.source}: {', '.join(parts)}; {text.count(report.models, 'model')}{opened}"
+    how = f", read as {report.format}" if report.kind != report.format else ""
+    return f"{report.source}{how}: {', '.join(parts)}; {text.count(report.models, 'model')}{opened}"
 
 
 def _tell_skipped(report: ImportReport) -> None:

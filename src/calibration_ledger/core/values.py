@@ -864,7 +864,7 @@ class Suggestion(Value):
 # -- files that were read or written --------------------------------------------------------
 
 ImportKind = str
-"""What an import reads: the name of a format that `AdaptiveCalibrator.formats` gives."""
+"""What an import reads: the name of a format that `AdaptiveCalibrator.formats` gives, or `auto`."""
 
 ExportKind = Literal["jsonl", "csv", "parquet"]
 """What an export writes: the whole ledger as JSON lines, or its calls as CSV or Parquet."""
@@ -887,7 +887,7 @@ class ImportReport(Value):
     """What an import did.
 
     Attributes:
-        kind: the format, such as `jsonl`.
+        kind: the format as it was asked for, such as `jsonl`, or `auto`.
         source: the file as the user named it, or `<stdin>`.
         recorded: how many calls were added to the ledger.
         already: how many calls of the file were in the ledger before, or are repeated in the file.
@@ -921,6 +921,7 @@ class ImportReport(Value):
         left_out: how many calls of the file cannot be learnt from, most frequent reason first, as
             (reason, calls); the reasons are those of `AdaptiveCalibrator.skipped`.
         read_as: how the file was read, where that was not plain.
+        format: the format that the file was read as.
     """
 
     kind: ImportKind
@@ -950,6 +951,7 @@ class ImportReport(Value):
     settings_left: int = 0
     left_out: tuple[tuple[str, int], ...] = ()
     read_as: tuple[str, ...] = ()
+    format: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON can hold them; the reasons as objects."""
@@ -958,7 +960,7 @@ class ImportReport(Value):
             "doubtful_reasons": dict(self.doubtful_reasons),
             "left_out": dict(self.left_out),
         }
-        return {**fields_of(self), **reasons}
+        return {"kind": self.kind, "format": self.format, **fields_of(self), **reasons}
 
 
 @dataclass(frozen=True, slots=True)

@@ -146,6 +146,7 @@ class Format:
         rows: reads a file; None: it is taken in as a whole, and not call by call.
         is_it: whether a file looks like one of this format; None: it is never told by itself.
         default: gives the place where the tool keeps its file, if there is one.
+        trouble: why a format of a third party cannot be used; empty where it can.
     """
 
     name: str
@@ -154,3 +155,15 @@ class Format:
     rows: Callable[[Input], Iterable[Placed]] | None
     is_it: Callable[[Beginning], bool] | None = None
     default: Callable[[], Path | None] | None = None
+    trouble: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """What can be said of it, as JSON can hold it; the place is null where there is none."""
+        place = None if self.default is None else self.default()
+        return {
+            "name": self.name,
+            "kind": self.kind,
+            "reads": self.reads,
+            "default": None if place is None else str(place),
+            "trouble": self.trouble or None,
+        }

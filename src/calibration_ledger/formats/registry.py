@@ -8,6 +8,7 @@ from __future__ import annotations
 from calibration_ledger.errors import InvalidInputError, did_you_mean, shown
 from calibration_ledger.formats import csv, jsonl, ledger, predecessor
 from calibration_ledger.formats.base import Format
+from calibration_ledger.formats.third_party import third_parties
 
 _OWN = (
     Format("jsonl", "calls, a JSON object a line", "own", jsonl.jsonl_rows, jsonl.looks_like),
@@ -32,22 +33,40 @@ _OWN = (
 _MODULES: tuple[Format, ...] = ()
 
 
-def formats() -> dict[str, Format]:
-    """Every format by its name, our own first."""
-    return {one.name: one for one in (*_OWN, *_MODULES)}
+AUTO = "auto"
+"""What stands for the format that a file is found to have; so no format can be called that."""
+
+
+def known_formats() -> list[Format]:
+    """The formats that come with this package, our own first."""
+    return [*_OWN, *_MODULES]
+
+
+def all_formats() -> list[Format]:
+    """Every format: those that come with this package, then those of third parties."""
+    ours = known_formats()
+    return [*ours, *third_parties({AUTO, *(one.name for one in ours)})]
+
+
+def usable(formats: list[Format]) -> dict[str, Format]:
+    """Formats by their names, without those that have trouble."""
+    return {one.name: one for one in formats if not one.trouble}
 
 
 def find_format(name: str) -> Format:
-    """The format of a name.
+    """The format of a name. Other packages are only looked at where no format of ours has it.
 
     Raises:
         InvalidInputError: there is none.
     """
-    known = formats()
-    found = known.get(name)
+    found = usable(known_formats()).get(name)
+    if found is not None:
+        return found
+    every = usable(all_formats())
+    found = every.get(name)
     if found is None:
         raise InvalidInputError(
             f"there is no format {shown(name)}",
-            advice=f"{did_you_mean(name, known)}`calib formats` lists them all",
+            advice=f"{did_you_mean(name, [*every, AUTO])}`calib formats` lists them all",
         )
     return found

@@ -19,13 +19,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from calibration_ledger.core.files import full_path, is_ledger_file
 from calibration_ledger.errors import ImportRefusedError, InvalidInputError, shown
+from calibration_ledger.formats.beginning import HEAD, beginning_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
     from typing import TextIO
 
-    from calibration_ledger.formats.base import Database
+    from calibration_ledger.formats.base import Beginning, Database
 
     OpenDatabase = Callable[[Path, str], AbstractContextManager[Database]]
     """Opens a database by its path and the name that it is shown by."""
@@ -40,8 +41,8 @@ WHOLE_MAX = 64 * 2**20
 """Bytes to a file that can only be read as a whole: a JSON document of 200,000 models."""
 
 _GZIP = b"\x1f\x8b"
+_SQLITE = b"SQLite format 3\0"
 _BOM = "\ufeff"
-_ITSELF = "this is the ledger itself: name another file."
 _DAMAGED = (OSError, EOFError, zlib.error, ValueError)
 """What reading raises: the system, gzip, zlib, and a file that was closed."""
 
@@ -100,6 +101,20 @@ class Source:
                 text = data
             yield Line(number, text.removeprefix(_BOM) if number == 1 else text)
 
+    def head(self, size: int) -> bytes:
+        """The first bytes, of a file that is not read yet; they are not read again."""
+        try:
+            data = self._file.read(size)
+        except UnicodeDecodeError as error:  # of a text file that the caller opened
+            self.refuse(None, f"{not_text(error)}. Nothing was recorded: save the file as UTF-8.")
+        except _DAMAGED as error:
+            self.refuse(None, f"the file cannot be read ({error}). Nothing was recorded.")
+        return _as_bytes(data)
+
+    def behind(self, head: bytes) -> io.BufferedReader:
+        """The file from its beginning again, once its `head` was read."""
+        return io.BufferedReader(_Joined(self.name, head, self._file.read), HEAD)
+
     def _read(self, line: int) -> Any:
         try:
             return self._file.readline(LINE_MAX + 1)
@@ -137,6 +152,30 @@ class Source:
         return text.removeprefix(_BOM)
 
 
+class _Joined(io.RawIOBase):
+    """The head of a stream, which was read already, and what comes behind it, as bytes."""
+
+    def __init__(self, name: str, head: bytes, read: Callable[[int], Any]) -> None:
+        self.name = name
+        self._left = head
+        self._next = read
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        if not self._left:
+            self._left = _as_bytes(self._next(len(buffer)))
+        size = min(len(buffer), len(self._left))
+        buffer[:size], self._left = self._left[:size], self._left[size:]
+        return size
+
+
+def _as_bytes(data: Any) -> bytes:
+    """What was read of a file of bytes or of text; half a surrogate pair is no UTF-8 either way."""
+    return data.encode("utf-8", "surrogatepass") if isinstance(data, str) else bytes(data)
+
+
 @contextmanager
 def open_source(
     source: str | os.PathLike[str] | TextIO | None, ledger: Path | None
@@ -160,18 +199,35 @@ def open_source(
             raise InvalidInputError(f"a file is a path or an open file, not {shown(source)}.")
         yield Source(name, _undo_gzip(_bytes_of(source)))
         return
-    full_path(source)
+    check_place(source, ledger)
     try:
-        if ledger is not None and is_ledger_file(source, ledger):
-            raise ImportRefusedError(name, None, _ITSELF)
         file = open(source, "rb")  # noqa: PTH123, SIM115 - a NUL in a name is a ValueError here
     except (OSError, ValueError) as error:
-        if isinstance(error, ImportRefusedError):
-            raise
-        reason = getattr(error, "strerror", None) or error
-        raise ImportRefusedError(name, None, f"the file cannot be opened: {reason}.") from None
+        raise _not_opened(name, error) from None
     with file:
         yield Source(name, _undo_gzip(file))
+
+
+def check_place(path: str | os.PathLike[str], ledger: Path | None) -> None:
+    """Refuse the ledger itself, without opening it.
+
+    Raises:
+        ImportRefusedError: the path leads to it, or to a name that belongs to it, or is none.
+        InvalidInputError: it is relative to a current folder that was removed.
+    """
+    full_path(path)
+    name = shown_name(path)
+    try:
+        is_ledger = ledger is not None and is_ledger_file(path, ledger)
+    except (OSError, ValueError) as error:
+        raise _not_opened(name, error) from None
+    if is_ledger:
+        raise ImportRefusedError(name, None, "this is the ledger itself: name another file.")
+
+
+def _not_opened(name: str, error: Exception) -> ImportRefusedError:
+    reason = getattr(error, "strerror", None) or error
+    return ImportRefusedError(name, None, f"the file cannot be opened: {reason}.")
 
 
 class InputFile:
@@ -208,8 +264,6 @@ class InputFile:
         """See `base.Input`."""
         if self.path is None:
             self.refuse(None, "a database cannot be read from a stream: name its file.")
-        if self._ledger is not None and is_ledger_file(self.path, self._ledger):
-            self.refuse(None, _ITSELF)
         return self._stack.enter_context(self._open_database(self.path, self.name))
 
     def say(self, how: str) -> None:
@@ -240,6 +294,44 @@ def open_input(
         yield InputFile(given, ledger, stack, open_database, model)
 
 
+def begin_input(
+    given: str | os.PathLike[str] | TextIO,
+    ledger: Path | None,
+    open_database: OpenDatabase,
+    stack: ExitStack,
+) -> tuple[Beginning, Any]:
+    """How a file begins, and the file to read: for itself, or what takes its place.
+
+    Whether a file is a database is SQLite's to find out: a database that this program has open must
+    not be opened by others, for closing it would drop SQLite's locks.
+
+    Args:
+        given: a path or an open file.
+        ledger: the file of the ledger itself, which is refused.
+        open_database: opens a file as a database.
+        stack: closes what is left open.
+
+    Raises:
+        ImportRefusedError: it cannot be read.
+    """
+    if isinstance(given, str | os.PathLike):
+        check_place(given, ledger)
+        if Path(given).is_file():
+            name = shown_name(given)
+            try:
+                with open_database(Path(given), name) as database:
+                    return beginning_of(name, b"", database.tables()), given
+            except ImportRefusedError as error:
+                with open_source(given, ledger) as file:
+                    head = file.head(HEAD)
+                if head.startswith(_SQLITE):
+                    raise error from None
+                return beginning_of(name, head), given
+    file = stack.enter_context(open_source(given, ledger))
+    head = file.head(HEAD)
+    return beginning_of(file.name, head), file.behind(head)
+
+
 def shown_name(file: object) -> str:
     """A path or an open file as it may be printed."""
     if isinstance(file, str | os.PathLike):
@@ -267,6 +359,8 @@ def _bytes_of(stream: Any) -> Any:
 
 
 def _undo_gzip(file: Any) -> Any:
+    if isinstance(file, io.BytesIO | io.RawIOBase):
+        file = io.BufferedReader(_Joined(shown_name(file), b"", file.read), HEAD)
     peek = getattr(file, "peek", None)
     if peek is None:
         return file

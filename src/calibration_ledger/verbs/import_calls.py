@@ -125,6 +125,7 @@ def import_rows(
         unit_doubt=doubts.unit,
         left_out=skips.left_out,
         read_as=tuple(file.said),
+        format=form.name,
     )
 
 

@@ -1,30 +1,39 @@
-"""Which import a file is: of calls, of a whole ledger, or of the predecessor's state."""
+"""Which import a file is: of calls, of a whole ledger, or of the predecessor's state.
+
+The format is named, or told by how the file begins. Where that leaves a doubt, the user is asked.
+"""
 
 from __future__ import annotations
 
+import os
+from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from calibration_ledger.core.validation import check_new_model
-from calibration_ledger.errors import InvalidInputError, shown
-from calibration_ledger.formats.registry import find_format
+from calibration_ledger.errors import ImportRefusedError, InvalidInputError, named, shown
+from calibration_ledger.formats.beginning import recognised
+from calibration_ledger.formats.registry import AUTO, all_formats, find_format, usable
+from calibration_ledger.formats.source import begin_input, check_place
+from calibration_ledger.storage.foreign import ForeignDatabase
 from calibration_ledger.verbs.import_calls import import_rows
 from calibration_ledger.verbs.import_ledger import import_entries
 from calibration_ledger.verbs.import_state import import_state
 
 if TYPE_CHECKING:
-    import os
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from typing import TextIO
 
     from calibration_ledger.core.replay import Progress
     from calibration_ledger.core.values import ImportReport
+    from calibration_ledger.formats.base import Beginning, Format
     from calibration_ledger.rules import Rule
     from calibration_ledger.storage.ledger import Ledger
     from calibration_ledger.verbs.import_calls import Wishes
     from calibration_ledger.verbs.record import Opening
 
 
+@contextmanager
 def import_of(
     ledger: Ledger,
     opening: Opening,
@@ -33,7 +42,7 @@ def import_of(
     source: str | os.PathLike[str] | TextIO | None,
     wishes: Wishes,
     progress: Progress | None,
-) -> Callable[[], ImportReport]:
+) -> Iterator[Callable[[], ImportReport]]:
     """The import of a file, to be run; see `AdaptiveCalibrator.import_calls`.
 
     It is not run here, so that its warnings are of the line that called the calibrator.
@@ -42,27 +51,100 @@ def import_of(
         ledger: where to.
         opening: what a new model starts from.
         named_rule: the rule and the alpha that the program names for new models.
-        kind: the name of the format.
+        kind: the name of the format, or `auto`.
         source: the file; None: the place where the format's tool keeps it.
         wishes: what the caller wants besides.
         progress: is told of the steps.
     """
     if not isinstance(kind, str):
         raise InvalidInputError(f"kind must be the name of a format, not {shown(kind)}.")
-    form = find_format(kind)
-    if source is None:
-        source = form.default() if form.default is not None else None
+    if wishes.model is not None:
+        check_new_model(wishes.model)
+    with ExitStack() as stack:
+        form, source = _found(ledger, kind, source, stack)
+        if isinstance(source, str | os.PathLike):
+            check_place(source, ledger.path)
+        if form.rows is not None:
+            yield partial(import_rows, ledger, opening, form, source, wishes, progress)
+            return
+        given = next((name for name, one in wishes._asdict().items() if one), None)
+        if given is not None:
+            raise InvalidInputError(
+                f"{given} is for files of calls: of a {form.name} file every part counts. Leave it "
+                f"out."
+            )
+        if form.name == "ledger":
+            yield partial(import_entries, ledger, source, progress=progress)
+        else:
+            yield partial(import_state, ledger, source, *named_rule)
+
+
+def _found(
+    ledger: Ledger, kind: str, source: str | os.PathLike[str] | TextIO | None, stack: ExitStack
+) -> tuple[Format, Any]:
+    """The format, and the file to read; an error over a file whose format was told says which."""
+    form = None if kind == AUTO else find_format(kind)
+    if source is None and form is not None and form.default is not None:
+        source = form.default()
+        if source is None:
+            raise InvalidInputError(f"there is no file of {form.name} in its usual place: name it.")
     if source is None or (isinstance(source, str) and not source):
         raise InvalidInputError("name the file, or `-` for what comes on stdin.")
-    if form.rows is not None:
-        if wishes.model is not None:
-            check_new_model(wishes.model)
-        return partial(import_rows, ledger, opening, form, source, wishes, progress)
-    given = next((name for name, one in wishes._asdict().items() if one), None)
-    if given is not None:
-        raise InvalidInputError(
-            f"{given} is for files of calls: of a {form.name} file every part counts. Leave it out."
+    if form is None:
+        form, source = _recognised(ledger, source, stack)
+        stack.enter_context(_told_how(form))
+    return form, source
+
+
+@contextmanager
+def _told_how(form: Format) -> Iterator[None]:
+    """Let an error over a file say which format it was taken for: that may be what is wrong."""
+    try:
+        yield
+    except ImportRefusedError as error:
+        raise ImportRefusedError(
+            error.source,
+            error.line,
+            f"{error.reason} The file was read as `{form.name}`, as it begins like one; if it is "
+            f"another, name its format.",
+        ) from error
+
+
+def _recognised(
+    ledger: Ledger, source: str | os.PathLike[str] | TextIO, stack: ExitStack
+) -> tuple[Format, Any]:
+    """The format of a file, and the file to read.
+
+    Raises:
+        ImportRefusedError: no format, or more than one, begins so.
+    """
+    beginning, source = begin_input(source, ledger.path, ForeignDatabase, stack)
+    found = recognised(beginning, usable(all_formats()).values())
+    if len(found) == 1:
+        return found[0], source
+    if found:
+        names = " or ".join(one.name for one in found)
+        matter = f"the file may be one of {names}. Say which, as in"
+        advice = f"{matter} `calib import {found[0].name} FILE`."
+    else:
+        advice = (
+            f"{_what_it_is(beginning)}. Name its format, as in `calib import jsonl FILE`; "
+            f"`calib formats` lists them all."
         )
-    if form.name == "ledger":
-        return partial(import_entries, ledger, source, progress=progress)
-    return partial(import_state, ledger, source, *named_rule)
+    raise ImportRefusedError(beginning.name, None, f"{advice} Nothing was recorded.")
+
+
+def _what_it_is(beginning: Beginning) -> str:
+    """What can be said of a file that no format knows."""
+    if beginning.tables:
+        tables = sorted(beginning.tables)
+        if beginning.tables >= _LEDGER:
+            return "this is a ledger: write it to a file with `calib --ledger ... export jsonl`"
+        return f"no format knows this database, with the tables {named(tables, _SHOWN_MAX)}"
+    if not beginning.head.strip():
+        return "the file is empty"
+    return "no format begins like this file"
+
+
+_LEDGER = frozenset({"models", "calls", "adjustments", "calibrations"})
+_SHOWN_MAX = 5

@@ -98,6 +98,7 @@ def import_entries(
         settings=len(added),
         aliases=sum(isinstance(entry, AliasEntry) for entry in added),
         settings_left=left,
+        format="ledger",
     )
 
 

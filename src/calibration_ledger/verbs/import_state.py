@@ -86,5 +86,10 @@ def import_state(
         ledger.write(work)
         warn_of_similar(ledger, states)
     return ImportReport(
-        "state", name, adjustments=len(states), models=len(states), models_opened=len(states)
+        "state",
+        name,
+        adjustments=len(states),
+        models=len(states),
+        models_opened=len(states),
+        format="state",
     )
