@@ -2,35 +2,19 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import click
 
-from calibration_ledger.cli import text as texts
 from calibration_ledger.cli.options import coming_options, examples, json_option
 from calibration_ledger.cli.output import note, print_json, print_table
 from calibration_ledger.cli.prediction import note_unknown
 from calibration_ledger.cli.prompt import prompt_of
+from calibration_ledger.cli.ranking import COLUMNS, row
 from calibration_ledger.cli.session import Session, pass_session
-from calibration_ledger.cli.table import MODEL, Cell, Column
 
 if TYPE_CHECKING:
-    from calibration_ledger.core.forecast import Forecast
     from calibration_ledger.core.rank import RankBy
-
-COLUMNS = (
-    MODEL,
-    Column("mean"),
-    Column("half within", spare=2),
-    Column("9 of 10", left=True),
-    Column("95 % within"),
-    Column("tokens/s", spare=4),
-    Column("completion", spare=1),
-    Column("calls", spare=5),
-    Column("newest call", spare=3),
-    Column("status", left=True, cut_to=8),
-)
 
 
 def mean_median_or_level(text: str) -> RankBy:
@@ -99,31 +83,6 @@ def compare(
     if as_json:
         print_json([{**one.to_dict(), "counted_by": prompt.counted_by} for one in found])
     elif found:
-        print_table(COLUMNS, map(_row, found))
+        print_table(COLUMNS, map(row, found))
     else:
         note(f"no calls yet in {where}: record one with `{session.command('record')}`.")
-
-
-def _row(found: Forecast) -> list[str | Cell]:
-    newest = found.newest
-    if newest is None:
-        figures = ["-"] * 8
-    else:
-        figures = [
-            texts.duration(found.mean_ms),
-            texts.duration(found.median_ms),
-            texts.span(*found.interval(0.9)),
-            texts.duration(found.timeout_ms(0.95)),
-            texts.number(found.tokens_per_second or None),
-            str(found.completion_tokens.median),
-            str(found.basis.count),
-            texts.age((datetime.now(UTC) - newest).total_seconds()),
-        ]
-    style = {"ok": "good", "drifting": "bad"}.get(found.status, "dim")
-    return [found.model, *figures, Cell(_status(found), style)]
-
-
-def _status(found: Forecast) -> str:
-    if found.drift is None or found.status != "drifting":
-        return found.status
-    return f"drifting: {texts.times(found.drift.factor)}"

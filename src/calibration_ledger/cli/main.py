@@ -149,19 +149,14 @@ class Calib(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; an error of the library is told, never shown as a traceback."""
         try:
-            with _doubts_told():
+            with errors_told():
                 return super().invoke(ctx)
-        except CalibrationLedgerError as error:
-            kind = WrongInput if isinstance(error, InvalidInputError) else Failure
-            raise kind(str(error)) from error
         except click.NoSuchOption as error:
             if error.option_name != "--ledger":
                 raise
             raise click.UsageError(
                 "--ledger goes before the command: calib --ledger PATH-OR-URL COMMAND.", ctx
             ) from error
-        except OSError as error:  # a full disk behind stdout, say
-            raise _refused(error) from error
 
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
         """Read the options; those that print, such as --help, may meet a full disk, too."""
@@ -178,6 +173,19 @@ class Calib(click.Group):
             return super().main(*args, **extra)
         except OSError:
             sys.exit(EXIT_FAILED)
+
+
+@contextmanager
+def errors_told() -> Iterator[None]:
+    """Make of an error of the library what click tells in a sentence, with its exit code."""
+    try:
+        with _doubts_told():
+            yield
+    except CalibrationLedgerError as error:
+        kind = WrongInput if isinstance(error, InvalidInputError) else Failure
+        raise kind(str(error)) from error
+    except OSError as error:  # a full disk behind stdout, say
+        raise _refused(error) from error
 
 
 @contextmanager

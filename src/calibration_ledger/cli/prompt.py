@@ -43,13 +43,19 @@ def prompt_of(session: Session, prompt_tokens: int | None, text: str | None) -> 
         return Prompt(prompt_tokens)
     if prompt_tokens is not None:
         raise click.UsageError("give --prompt-tokens or --text, not both.")
-    from calibration_ledger.core.tokens import count_tokens
     from calibration_ledger.formats.source import open_source
 
     if text == "-" and is_terminal(sys.stdin):
         note("reading from the terminal: end with Ctrl-D.")
     with open_source(sys.stdin if text == "-" else text, session.path) as source:
-        found = count_tokens(source.whole("prompt"))
+        return counted(source.whole("prompt"))
+
+
+def counted(text: str) -> Prompt:
+    """The prompt with this text; what counted it is told on stderr."""
+    from calibration_ledger.core.tokens import count_tokens
+
+    found = count_tokens(text)
     tokens = count(found.tokens, "prompt token")
     if found.remark:
         note(f"about {tokens}, by the {found.counted_by}: {found.remark}.")
