@@ -155,9 +155,9 @@ def test_what_is_wrong_with_a_row_is_said_in_the_words_of_files(line, said, refu
 
 
 def test_an_unknown_column_is_told_with_the_required_one_that_it_stands_for(refuse):
-    reason = refuse("csv", HEADER.replace("actual_ms", "latency") + "\nm,1,2,3\n").reason
+    reason = refuse("csv", HEADER.replace("actual_ms", "cost") + "\nm,1,2,3\n").reason
     assert reason.startswith(
-        "the column 'latency' is unknown, and actual_ms is missing: rename or remove it; known are "
+        "the column 'cost' is unknown, and actual_ms is missing: rename or remove it; known are "
     )
     reason = refuse("csv", HEADER + ",foo,bar\nm,1,2,3,4,5\n").reason
     assert reason.startswith("the columns 'bar', 'foo' are unknown: rename or remove them; known ")
@@ -168,7 +168,7 @@ BAD_HEADERS = {
     "empty file": ("", None, "empty"),
     "blank lines": ("\n\n", None, "empty"),
     "no header": ("m,1,2,3\n", 1, "the columns '1', '2', '3', 'm' are unknown"),
-    "semicolons": (HEADER.replace(",", ";") + "\n", 1, "unknown"),
+    "other separators": (HEADER.replace(",", ":") + "\n", 1, "unknown"),
     "unknown column": (HEADER + ",cost\n", 1, "'cost'"),
     "index column of pandas": ("," + HEADER + "\n", 1, "the column '' is unknown"),
     "missing column": ("model,prompt_tokens,actual_ms\n", 1, "no column completion_tokens"),

@@ -1,25 +1,25 @@
 """The JSON values of another tool's file, one after the other, in constant memory.
 
 Such files are JSON lines, one document, several documents one behind the other, or a list: each
-member of a list at the top is a value by itself. Values are read leniently (see `load_json`): how
-another tool writes its files cannot be mended here.
+member of a list at the top is a value by itself. Values of other tools are read leniently (see
+`load_json`): how those write their files cannot be mended here.
 """
 
 from __future__ import annotations
 
 import codecs
-import json
 import re
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from calibration_ledger.errors import InvalidInputError
-from calibration_ledger.formats.json_text import load_json
+from calibration_ledger.formats.json_text import LENIENT, STRICT, load_json, parse_json
 from calibration_ledger.formats.row import BadRow
 from calibration_ledger.formats.source import WHOLE_MAX, not_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    import json
+    from collections.abc import Callable, Iterator
 
     from calibration_ledger.formats.base import Input
 
@@ -32,10 +32,11 @@ _BAD_LIST = "what follows is no JSON"
 _TOO_LONG = f"the value is longer than {WHOLE_MAX} bytes"
 
 
-def json_values(file: Input) -> Iterator[tuple[int, Any]]:
+def json_values(file: Input, *, is_strict: bool = False) -> Iterator[tuple[int, Any]]:
     """Each JSON value with its place; a `BadRow` for what is none.
 
     The place is the number of the line that the value begins in or, in a list, its number in order.
+    In files of the user's own, which are read strictly, a key that is there twice is no JSON.
 
     Raises:
         ImportRefusedError: the file cannot be read, or is not JSON from somewhere on.
@@ -48,14 +49,14 @@ def json_values(file: Input) -> Iterator[tuple[int, Any]]:
             break
     everything = chain((head,), pieces)
     if head.lstrip()[:1] == b"[":
-        return _members(file, everything)
-    return _values(everything)
+        return _members(file, everything, STRICT if is_strict else LENIENT)
+    return _values(everything, parse_json if is_strict else load_json)
 
 
 # -- values, one behind the other -----------------------------------------------------------
 
 
-def _values(pieces: Iterator[bytes]) -> Iterator[tuple[int, Any]]:
+def _values(pieces: Iterator[bytes], parse: Callable[[str], Any]) -> Iterator[tuple[int, Any]]:
     """Values of a line each, or of several lines."""
     begun: list[bytes] = []  # the lines of a value that goes on
     start = depth = size = 0
@@ -67,13 +68,13 @@ def _values(pieces: Iterator[bytes]) -> Iterator[tuple[int, Any]]:
         if not begun:
             if not line or line.isspace():
                 continue
-            value = _value(line)
+            value = _value(line, parse)
             if not isinstance(value, BadRow) or not _goes_on(line):
                 yield number, value
                 continue
             begun, start, depth, size = [line], number, _depth(line), len(line)
             continue
-        if line[:1] == b"{" and not isinstance(value := _value(line), BadRow):
+        if line[:1] == b"{" and not isinstance(value := _value(line, parse), BadRow):
             # Within a value no whole object begins at the margin: what began before was cut short.
             yield start, BadRow("the JSON ends in the middle")
             yield number, value
@@ -83,7 +84,10 @@ def _values(pieces: Iterator[bytes]) -> Iterator[tuple[int, Any]]:
         size += len(line)
         depth += _depth(line)
         if depth <= 0 or size > WHOLE_MAX:
-            yield start, _value(b"\n".join(begun)) if depth <= 0 else BadRow(_TOO_LONG)
+            yield (
+                start,
+                _value(b"\n".join(begun), parse) if depth <= 0 else BadRow(_TOO_LONG),
+            )
             begun = []
     if begun:
         yield start, BadRow("the JSON ends in the middle")
@@ -108,9 +112,9 @@ def _lines(pieces: Iterator[bytes]) -> Iterator[tuple[int, bytes | None]]:
     yield number, b"".join(rest) if length <= WHOLE_MAX else None
 
 
-def _value(text: bytes) -> Any:
+def _value(text: bytes, parse: Callable[[str], Any]) -> Any:
     try:
-        return load_json(text.decode())
+        return parse(text.decode())
     except UnicodeDecodeError as error:
         return BadRow(not_text(error))
     except InvalidInputError as error:
@@ -136,46 +140,75 @@ def _depth(line: bytes) -> int:
 # -- the members of a list ------------------------------------------------------------------
 
 
-def _members(file: Input, pieces: Iterator[bytes]) -> Iterator[tuple[int, Any]]:
+def _members(
+    file: Input, pieces: Iterator[bytes], decoder: json.JSONDecoder
+) -> Iterator[tuple[int, Any]]:
     """The members of lists, each decoded as soon as it is there as a whole."""
-    decode = codecs.getincrementaldecoder("utf-8")().decode
-    raw_decode = json.JSONDecoder().raw_decode
-    text, at, number = "", 0, 0
+    decode = codecs.getincrementaldecoder("utf-8")()
+    text, at, number, depth = "", 0, 0, 0
     more = True
     while True:
         at = _BETWEEN.match(text, at).end()  # type: ignore[union-attr]  # it matches nothing, too
         if at < len(text) and text[at] in "[]":
+            depth += 1 if text[at] == "[" else -1
             at += 1
             continue
         try:
-            value, end = raw_decode(text, at)
-            # A number at the end may go on in the next piece.
-            is_whole = end < len(text) or not more or isinstance(value, dict)
-        except (ValueError, RecursionError):
-            is_whole = False
-        if is_whole:
+            found_one = _whole_value(decoder, text, at, more=more)
+        except InvalidInputError as error:
+            file.refuse(None, f"value {number + 1}: {error}. Nothing was recorded.")
+        if found_one is not None:
+            value, at = found_one
             number += 1
             yield number, value
-            at = end
             continue
         if not more:
             if at < len(text):
                 file.refuse(None, f"{_BAD_LIST} behind value {number}. Nothing was recorded.")
+            if depth > 0:
+                yield number + 1, BadRow("the list has no end: the file was cut off")
             return
         if len(text) - at > WHOLE_MAX:
             file.refuse(None, f"{_BAD_LIST}, or {_TOO_LONG}, behind value {number}.")
-        # Twice as much each time, so that a long value is not tried in every piece of it.
-        found = [text[at:]]
-        wanted, at = len(found[0]), 0
-        while more and wanted >= 0:
-            piece = next(pieces, None)
-            more = piece is not None
-            try:
-                new = decode(piece or b"", final=not more)
-            except UnicodeDecodeError as error:
-                file.refuse(
-                    None, f"{not_text(error)}. Nothing was recorded: save the file as UTF-8."
-                )
-            found.append(new)
-            wanted -= len(new)
-        text = "".join(found)
+        text, at = text[at:], 0
+        text, more = _longer(file, decode, pieces, text)
+
+
+def _longer(
+    file: Input, decode: codecs.IncrementalDecoder, pieces: Iterator[bytes], text: str
+) -> tuple[str, bool]:
+    """Twice as much text, so that a long value is not tried in every piece of it.
+
+    Gives the text, and whether there is more.
+    """
+    found = [text]
+    wanted = len(text)
+    more = True
+    while more and wanted >= 0:
+        piece = next(pieces, None)
+        more = piece is not None
+        try:
+            new = decode.decode(piece or b"", final=not more)
+        except UnicodeDecodeError as error:
+            file.refuse(None, f"{not_text(error)}. Nothing was recorded: save the file as UTF-8.")
+        found.append(new)
+        wanted -= len(new)
+    return "".join(found), more
+
+
+def _whole_value(
+    decoder: json.JSONDecoder, text: str, at: int, *, more: bool
+) -> tuple[Any, int] | None:
+    """The value at a place and where it ends; None where it may go on behind the text.
+
+    Raises:
+        InvalidInputError: it is one that a strict decoder refuses.
+    """
+    try:
+        value, end = decoder.raw_decode(text, at)
+    except InvalidInputError:
+        raise
+    except (ValueError, RecursionError):
+        return None
+    # A number at the end may go on in the next piece.
+    return (value, end) if end < len(text) or not more or isinstance(value, dict) else None

@@ -29,10 +29,8 @@ def _no_constant(name: str) -> NoReturn:
     raise InvalidInputError(f"{name} is no JSON number: leave out what is not known")
 
 
-_decode: Callable[[str], Any] = json.JSONDecoder(
-    object_pairs_hook=_unique, parse_constant=_no_constant
-).decode
-_decode_leniently: Callable[[str], Any] = json.JSONDecoder().decode
+STRICT = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant)
+LENIENT = json.JSONDecoder()
 
 encode: Callable[[Any], str] = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 """A value as one line of ASCII; floats keep every bit, and keys their order."""
@@ -44,7 +42,7 @@ def parse_json(text: str) -> Any:
     Raises:
         InvalidInputError: it is not valid JSON, in the strict sense above.
     """
-    return _told(_decode, text)
+    return _told(STRICT.decode, text)
 
 
 def load_json(text: str) -> Any:
@@ -53,7 +51,7 @@ def load_json(text: str) -> Any:
     Raises:
         InvalidInputError: it is no JSON.
     """
-    return _told(_decode_leniently, text)
+    return _told(LENIENT.decode, text)
 
 
 def _told(decode: Callable[[str], Any], text: str) -> Any:

@@ -1,12 +1,17 @@
-"""Calls as JSON lines: an object a line, with the fields of a `Call`."""
+"""Calls as JSON: an object a line, or a list of objects, with the fields of a `Call`.
+
+Names that other tools use are understood.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from calibration_ledger.errors import InvalidInputError
-from calibration_ledger.formats.json_text import parse_object
-from calibration_ledger.formats.row import REQUIRED, BadRow
+from calibration_ledger.formats.documents import json_values
+from calibration_ledger.formats.json_text import parse_json
+from calibration_ledger.formats.names import Names
+from calibration_ledger.formats.row import KNOWN, REQUIRED, BadRow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,23 +21,24 @@ if TYPE_CHECKING:
 _EXAMPLE = '{"model":"m","prompt_tokens":512,"completion_tokens":128,"actual_ms":3400.0}'
 
 
-def jsonl_rows(file: Input) -> Iterator[Placed]:
+def jsonl_rows(file: Input, *, keep_rest: bool = False) -> Iterator[Placed]:
     """Each row with its line number; blank lines are none.
+
+    Args:
+        file: what to read.
+        keep_rest: whether unknown keys go into the details.
 
     Raises:
         ImportRefusedError: the file is something else.
     """
-    for number, text, fault in file.source.lines():
-        if fault is not None:
-            yield number, BadRow(fault)
+    names: Names | None = None
+    is_list = file.source.peek()[:1] == b"["
+    for number, values in json_values(file, is_strict=True) if is_list else _lines(file):
+        if type(values) is not dict:
+            yield number, values if isinstance(values, BadRow) else BadRow(_no_object(values))
             continue
-        stripped = text.strip()
-        if not stripped:
-            continue
-        try:
-            values = parse_object(stripped, _EXAMPLE)
-        except InvalidInputError as error:
-            yield number, BadRow(str(error))
+        if values.keys() <= KNOWN:
+            yield number, values
             continue
         if number == 1 and "ledger" in values:
             file.refuse(
@@ -40,7 +46,34 @@ def jsonl_rows(file: Input) -> Iterator[Placed]:
                 "this is a whole ledger, as `calib export jsonl` writes it: import it as the "
                 "kind `ledger`.",
             )
-        yield number, values
+        names = names or Names(file, keep_rest=keep_rest, noun="key", are_texts=False)
+        try:
+            reader = names.reader(values)
+        except InvalidInputError as error:
+            yield number, BadRow(str(error))
+            continue
+        item = values if reader is None else reader.item(values)
+        if item is not None:
+            yield number, item
+    if names is not None:
+        names.tell()
+
+
+def _lines(file: Input) -> Iterator[tuple[int, Any]]:
+    """The value of each line that is not blank."""
+    for number, text, fault in file.source.lines():
+        if fault is not None:
+            yield number, BadRow(fault)
+        elif text and not text.isspace():
+            try:
+                yield number, parse_json(text.strip())
+            except InvalidInputError as error:
+                yield number, BadRow(str(error))
+
+
+def _no_object(value: object) -> str:
+    kind = {list: "a list", str: "a text", bool: "a boolean"}.get(type(value), "a bare value")
+    return f"{kind} where an object was expected, such as {_EXAMPLE}"
 
 
 def looks_like(beginning: Beginning) -> bool:

@@ -37,7 +37,7 @@ OPTIONAL = ("called_at", "request_id", "details", "voided", "outcome")
 IGNORED = ("seq", "predicted_ms", "error_ms")
 """What the ledger itself says of a call: accepted, as its own output has it, and computed anew."""
 
-_KNOWN = frozenset(REQUIRED + OPTIONAL + IGNORED)
+KNOWN = frozenset(REQUIRED + OPTIONAL + IGNORED)
 
 CONTENT_BYTES = 16
 """Bytes of SHA-256 that key a row without an id of its own."""
@@ -72,7 +72,7 @@ def check_names(names: Collection[str], noun: str = "key") -> None:
     Raises:
         InvalidInputError: there is one.
     """
-    unknown = sorted(set(names) - _KNOWN)
+    unknown = sorted(set(names) - KNOWN)
     if not unknown:
         return
     missing = [name for name in REQUIRED if name not in names]
@@ -100,7 +100,7 @@ def check_row(values: Mapping[str, Any], *, in_us: bool = False) -> Row:
     Raises:
         InvalidInputError: one of them is missing, unknown or not what it must be.
     """
-    if not values.keys() <= _KNOWN:
+    if not values.keys() <= KNOWN:
         check_names(values.keys())
     outcome = values.get("outcome")
     outcome = None if outcome is None else check_outcome(outcome)

@@ -125,6 +125,27 @@ class Source:
                 line, f"the file cannot be read from here on ({error}). Nothing was recorded."
             )
 
+    def peek(self) -> bytes:
+        """How it begins, without the blanks, as far as that can be seen without taking it."""
+        file = self._file
+        try:
+            if hasattr(file, "peek"):
+                data = file.peek(1)
+            elif file.seekable():
+                at = file.tell()
+                data = file.read(PIECE)
+                file.seek(at)
+            else:
+                return b""
+        except AttributeError:  # a file of the caller's own making
+            return b""
+        except UnicodeDecodeError:
+            return b""  # reading it will say in which line
+        except _DAMAGED as error:  # here, as a second try may not see it again
+            self.refuse(1, f"the file cannot be read from here on ({error}). Nothing was recorded.")
+        text = data if isinstance(data, bytes) else data.encode("utf-8", "replace")
+        return text.removeprefix(_BOM.encode()).lstrip()
+
     def pieces(self) -> Iterator[bytes]:
         """The whole file as bytes, in pieces that are cut anywhere."""
         while True:
