@@ -244,8 +244,15 @@ def call_head(head: bytes, row: Sequence[Any]) -> bytes:
     entry = _CALL.pack(kind, seq, called_at, prompt, completion, actual, predicted)
     if request_id is None and details is None:
         return hashlib.sha256(head + entry + _NO_TEXTS).digest()
-    texts = _optional(request_id) + _optional(details)
-    return hashlib.sha256(head + entry + texts).digest()
+    # As `_optional` does; here it would be called twice for each call of an import or an audit.
+    given = text = b"\0"
+    if request_id is not None:
+        data = request_id.encode()
+        given = _LENGTH.pack(1, len(data)) + data
+    if details is not None:
+        data = details.encode()
+        text = _LENGTH.pack(1, len(data)) + data
+    return hashlib.sha256(head + entry + given + text).digest()
 
 
 def adjustment_head(head: bytes, entry: Adjustment) -> bytes:

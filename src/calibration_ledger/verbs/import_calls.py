@@ -96,7 +96,10 @@ def import_rows(
         trials = _check(ledger, opening, staged, skips, doubts, for_checks(report))
         present = staged.count_present()
         begin(report, "calls recorded")
-        recorded, met, opened = record_staged(ledger, opening, staged, name, read.import_id, report)
+        heads = {trial.model: trial.head for trial in trials}
+        recorded, met, opened = record_staged(
+            ledger, opening, staged, heads, name, read.import_id, report
+        )
     extended = len(recorded.keys() - opened)
     import_id = read.import_id if recorded else None
     warn_of_file(ledger, name, doubts.told(), doubts.count, import_id)
@@ -303,6 +306,7 @@ class _Trial:
         self.newest_at = -1
         self.worst = worst_of(ledger, model)
         self.new = self.present = self.older = self.voided = self.timeouts = 0
+        self.head: bytes | None = b""
         live = ledger.find(model)
         if live is None:
             entry = opening(ledger.name_of(model)).entry(ledger.newest_setting())
@@ -311,6 +315,8 @@ class _Trial:
         self.model_id = live.model_id
         self.state = State.from_snapshot(live.snapshot)
         self.history = ledger.history(live)
+        # What was archived may come back behind the same head.
+        self.head = None if self.history.archived else live.head
         newest_at = self.history.newest_call_at()
         self.newest_at = -1 if newest_at is None else newest_at
 
@@ -421,11 +427,14 @@ def record_staged(
     ledger: Ledger,
     opening: Opening,
     staged: StagedCalls,
+    heads: dict[str, bytes | None],
     name: str,
     import_id: str,
     progress: Progress,
 ) -> tuple[Counter[str], int, set[str]]:
     """Record the rows that are left, with the import's id in the details of each.
+
+    `heads` are those up to which the models were looked at; see `write_calls`.
 
     Gives how many were added to each model, how many others added meanwhile, and the new models.
     """
@@ -438,7 +447,7 @@ def record_staged(
             for model, rows in groupby(page, key=lambda row: row.model)
         }
         try:
-            written = write_calls(ledger, opening, calls)
+            written = write_calls(ledger, opening, calls, heads)
         except (RequestConflictError, NotFiniteError) as error:
             error.stayed = "its transaction was not recorded"
             raise ImportRefusedError(
@@ -452,6 +461,7 @@ def record_staged(
             raise
         added = Counter({model: of_model.added for model, of_model in written.items()})
         recorded += added
+        heads.update({model: of_model.known_head for model, of_model in written.items()})
         opened |= {model for model, of_model in written.items() if of_model.is_new}
         met += len(page) - added.total()
         progress(len(page))

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from itertools import count
 from math import isfinite
+from operator import sub
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from calibration_ledger.core.doubt import mean_at_least, worst_at_least
@@ -67,17 +68,30 @@ BATCH = 1_000
 
 
 def write_calls(
-    ledger: Ledger, opening: Opening, calls: Mapping[str, Sequence[NewCall]]
+    ledger: Ledger,
+    opening: Opening,
+    calls: Mapping[str, Sequence[NewCall]],
+    heads: Mapping[str, bytes | None] | None = None,
 ) -> dict[str, Recorded]:
     """Record the calls of some models in one transaction; gives what became of each model's.
 
+    Args:
+        ledger: where to.
+        opening: gives what a model without history starts from.
+        calls: the calls by model.
+        heads: of some models, the head up to which the caller knows their histories, `b""` for one
+            without history: no call has one of these request ids, and each of them is there once.
+
     Raises what `record_calls` raises, but not `Unopened`.
     """
+    known = heads or {}
 
     def work(transaction: Transaction) -> dict[str, Recorded]:
         # Everyone locks models in this order, so that transactions cannot deadlock.
         return {
-            model: record_calls(transaction, model, calls[model], openings.get(model))
+            model: record_calls(
+                transaction, model, calls[model], openings.get(model), known.get(model)
+            )
             for model in sorted(calls)
         }
 
@@ -300,19 +314,19 @@ class OpenModel:
         Raises:
             NotFiniteError: the calibration would not stay finite.
         """
-        called_at, prompts, completions, actual, outcomes, _, _ = zip(*calls, strict=True)
+        called_at, prompts, completions, actual, outcomes, given, texts = zip(*calls, strict=True)
         predicted = self.state.follow(called_at, prompts, completions, actual, outcomes)
-        model_id, seq, head = self.model_id, self.seq, self.head
-        rows: list[tuple[Any, ...]] = []
-        details: list[tuple[Any, ...]] = []
-        for call, prediction in zip(calls, predicted, strict=True):
-            seq += 1
-            at, p, c, y, outcome, request_id, text = call
-            head = call_head(head, (seq, at, p, c, y, prediction, outcome, request_id, text))
-            rows.append((model_id, seq, at, p, c, y, prediction))
-            if request_id is not None or text is not None:
-                key = None if request_id is None else request_key(request_id)
-                details.append((model_id, seq, key, request_id, text))
+        seqs = range(self.seq + 1, self.seq + 1 + len(calls))
+        head, numbers = self.head, (seqs, called_at, prompts, completions, actual, predicted)
+        for row in zip(*numbers, outcomes, given, texts, strict=True):
+            head = call_head(head, row)
+        ids = [self.model_id] * len(calls)
+        rows = list(zip(ids, *numbers, strict=True))
+        details = [
+            (model_id, seq, None if one is None else request_key(one), one, text)
+            for model_id, seq, one, text in zip(ids, seqs, given, texts, strict=True)
+            if one is not None or text is not None
+        ]
         if outcomes.count(None) == len(outcomes):
             self.transaction.add_calls(rows)
         else:
@@ -321,8 +335,8 @@ class OpenModel:
             self.transaction.add_calls(ordinary, timeouts)
         if details:
             self.transaction.add_details(details)
-        self.seq, self.head = seq, head
-        return [call.actual_ms - mine for call, mine in zip(calls, predicted, strict=True)]
+        self.seq, self.head = self.seq + len(calls), head
+        return list(map(sub, actual, predicted))
 
     def save(self) -> None:
         """Write the calibration after the last entry."""
@@ -377,6 +391,8 @@ class Recorded(NamedTuple):
     """Whether the model had no history."""
     least_ms: float | None
     """How long the longest call before them took at least; None for no call."""
+    known_head: bytes | None
+    """The model's head after them, if no other calls than known ones are before it."""
 
 
 def record_calls(
@@ -384,11 +400,13 @@ def record_calls(
     model: str,
     calls: Sequence[NewCall],
     opening: Start | None = None,
+    known_head: bytes | None = None,
 ) -> Recorded:
     """Record calls of one model in order.
 
     A call whose request id the model has already, with the same numbers and outcome, adds no row
-    and gives its first error. `opening` is what a model without history starts from.
+    and gives its first error. `opening` is what a model without history starts from. For
+    `known_head`, see `write_calls`.
 
     Raises:
         Unopened: the model has no history, and no opening was given, or that of another name.
@@ -412,7 +430,9 @@ def record_calls(
         else:
             raise Unopened
         before = opened.seq
-        if all(call.request_id is None for call in calls):
+        # In a history that ends where the caller has looked, no call is looked up again.
+        is_known = known_head is not None and (opened.is_new or opened.head == known_head)
+        if is_known or all(call.request_id is None for call in calls):
             errors = opened.learn(calls)
             seqs = list(range(before + 1, opened.seq + 1))
         else:
@@ -420,7 +440,8 @@ def record_calls(
     except IMPOSSIBLE as error:
         raise impossible(model, error) from error
     opened.save()
-    return Recorded(errors, seqs, opened.seq - before, opened.is_new, least_ms)
+    head = opened.head if is_known else None
+    return Recorded(errors, seqs, opened.seq - before, opened.is_new, least_ms, head)
 
 
 def _record_once(
