@@ -1166,7 +1166,7 @@ class AdaptiveCalibrator:
 
         The whole file is checked before anything is recorded; then it is recorded in transactions
         of at most 1,000 entries (`state`: in one). If that is interrupted, the same import adds
-        the rest, and no call twice. The formats are in docs/files.md.
+        the rest, and no call twice. The formats are in docs/import.md.
 
         Args:
             kind: the name of a format, one of `formats()`; or `auto`: it is told by how the file
