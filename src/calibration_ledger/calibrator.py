@@ -1160,6 +1160,7 @@ class AdaptiveCalibrator:
         skip_bad: bool = False,
         strict: bool = False,
         model: str | None = None,
+        dry_run: bool = False,
         progress: Progress | None = None,
     ) -> ImportReport:
         """Import a file, as `calib import KIND FILE` does.
@@ -1178,6 +1179,8 @@ class AdaptiveCalibrator:
             strict: take calls that look wrong for bad rows, instead of a warning (see `record`),
                 and refuse a file whose `actual_ms` seems to be in another unit; likewise.
             model: the model of calls that name none; likewise.
+            dry_run: record nothing, and make no ledger; `preview` of the report has what would be
+                recorded; likewise.
             progress: called with the number of steps since the last time: one for each line read,
                 and one for each entry recorded.
 
@@ -1193,7 +1196,7 @@ class AdaptiveCalibrator:
         from calibration_ledger.verbs.import_calls import Wishes
         from calibration_ledger.verbs.import_file import import_of
 
-        wishes = Wishes(skip_bad=skip_bad, strict=strict, model=model)
+        wishes = Wishes(skip_bad=skip_bad, strict=strict, model=model, dry_run=dry_run)
         named = self._rule, self._alpha
         choice = import_of(self._ledger, self._opening, named, kind, source, wishes, progress)
         with choice as work:

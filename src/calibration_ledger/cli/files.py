@@ -13,23 +13,28 @@ from calibration_ledger.cli.options import FilePath, examples, json_option
 from calibration_ledger.cli.output import (
     Shown,
     counting,
+    heading,
     is_terminal,
+    json_text,
     note,
     print_json,
     print_json_lines,
+    print_table,
     progress,
 )
 from calibration_ledger.cli.session import Session, entries, pass_session
+from calibration_ledger.cli.table import MODEL, Column
 from calibration_ledger.core.command import calib
 from calibration_ledger.errors import CalibrationLedgerError, InvalidInputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from datetime import datetime
     from typing import TextIO
 
     from calibration_ledger.calibrator import AdaptiveCalibrator
     from calibration_ledger.core.facts import LostRange
-    from calibration_ledger.core.values import ExportKind, ImportReport
+    from calibration_ledger.core.values import ExportKind, ImportPreview, ImportReport
     from calibration_ledger.verbs.export import SalvageReport
 
 
@@ -57,6 +62,7 @@ RANGES_TOLD = 20
     type=FilePath(readable=False, allow_dash=True),
 )
 @click.option("--model", metavar="NAME", help="The model of calls that name none.")
+@click.option("--dry-run", is_flag=True, help="Show what would be recorded, and record nothing.")
 @click.option("--skip-bad", is_flag=True, help="Skip bad lines and count them.")
 @click.option("--strict", is_flag=True, help="Take lines that look wrong for bad ones.")
 @json_option
@@ -66,6 +72,7 @@ def import_(
     words: tuple[str, ...],
     *,
     model: str | None,
+    dry_run: bool,
     skip_bad: bool,
     strict: bool,
     as_json: bool,
@@ -100,7 +107,13 @@ def import_(
         try:
             with session.writing() as calibrator, counting("importing") as done:
                 report = calibrator.import_calls(
-                    kind, source, skip_bad=skip_bad, strict=strict, model=model, progress=done
+                    kind,
+                    source,
+                    skip_bad=skip_bad,
+                    strict=strict,
+                    model=model,
+                    dry_run=dry_run,
+                    progress=done,
                 )
                 told = [_told(report), *_told_of_settings(session, calibrator, report)]
         except CalibrationLedgerError:
@@ -111,6 +124,8 @@ def import_(
             print_json(report)
         elif as_json:
             print_json_lines([report])
+        elif report.preview is not None:
+            _show(report.preview)
         for line in told:
             note(line)
         _tell_more(session, report)
@@ -144,6 +159,12 @@ def _tell_more(session: Session, report: ImportReport) -> None:
         note(f"left out: {reasons}")
     for how in report.read_as:
         note(how)
+    if report.preview is not None:
+        if report.unit_doubt is not None:
+            note(f"warning: {report.unit_doubt}.")
+        for reason, calls in report.doubtful_reasons:
+            look, each = ("looks", "it") if calls == 1 else ("look", "each")
+            note(f"warning: {text.count(calls, 'call')} {look} wrong: {each} {reason}.")
     if report.import_id is not None:
         undo = session.command("void", "--import", report.import_id)
         note(f"`{undo}` takes this import out again.")
@@ -162,9 +183,70 @@ def _tell_more(session: Session, report: ImportReport) -> None:
     _tell_skipped(report)
 
 
+PREVIEW_COLUMNS = (
+    MODEL,
+    Column("calls"),
+    Column("first", left=True),
+    Column("last", left=True, spare=1),
+    Column("prompt tok", spare=3),
+    Column("compl tok", spare=2),
+    Column("median ms"),
+)
+CALL_COLUMNS = (
+    MODEL,
+    Column("called at", left=True),
+    Column("prompt tok"),
+    Column("compl tok"),
+    Column("ms"),
+    Column("request id", left=True, cut_to=20, spare=2),
+    Column("details", left=True, cut_to=30, spare=1),
+)
+
+
+def _show(preview: ImportPreview) -> None:
+    """Show what would be recorded: the models, and the first calls."""
+    print_table(
+        PREVIEW_COLUMNS,
+        [
+            [
+                one.model,
+                str(one.calls),
+                _at(one.first_at),
+                _at(one.last_at),
+                str(one.prompt_tokens),
+                str(one.completion_tokens),
+                text.number(one.median_ms),
+            ]
+            for one in preview.models
+        ],
+    )
+    if preview.calls:
+        heading("The first calls")
+    print_table(
+        CALL_COLUMNS,
+        [
+            [
+                call.model,
+                _at(call.called_at),
+                str(call.prompt_tokens),
+                str(call.completion_tokens),
+                text.number(call.actual_ms),
+                call.request_id or "-",
+                json_text(call.details) if call.details else "-",
+            ]
+            for call in preview.calls
+        ],
+    )
+
+
+def _at(time: datetime | None) -> str:
+    return "-" if time is None else text.time(time)
+
+
 def _told(report: ImportReport) -> str:
     timeouts = f" ({report.timeouts} of them time-outs)" if report.timeouts else ""
-    parts = [f"{text.count(report.recorded, 'call')} recorded{timeouts}"]
+    would = "" if report.preview is None else "would be "
+    parts = [f"{text.count(report.recorded, 'call')} {would}recorded{timeouts}"]
     if report.adjustments:
         parts.append(f"{text.count(report.adjustments, 'adjustment')} recorded")
     if report.already:

@@ -882,6 +882,40 @@ class SkippedLine(NamedTuple):
     reason: str
 
 
+class ModelPreview(NamedTuple):
+    """What an import would record of one model.
+
+    Attributes:
+        model: its name.
+        calls: how many calls.
+        first_at: the time of the first of them; None where the file has no times.
+        last_at: that of the last.
+        prompt_tokens: their prompt tokens, together.
+        completion_tokens: their completion tokens, together.
+        median_ms: the median of their milliseconds, time-outs included.
+    """
+
+    model: str
+    calls: int
+    first_at: datetime | None
+    last_at: datetime | None
+    prompt_tokens: int
+    completion_tokens: int
+    median_ms: float
+
+
+class ImportPreview(NamedTuple):
+    """What an import would record.
+
+    Attributes:
+        models: by model, sorted by name.
+        calls: the first calls, in the order of recording.
+    """
+
+    models: tuple[ModelPreview, ...]
+    calls: tuple[Call, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class ImportReport(Value):
     """What an import did.
@@ -922,6 +956,8 @@ class ImportReport(Value):
             (reason, calls); the reasons are those of `AdaptiveCalibrator.skipped`.
         read_as: how the file was read, where that was not plain.
         format: the format that the file was read as.
+        preview: of a dry run, what would be recorded; then nothing was, and the counts are of what
+            would be. None of an import.
     """
 
     kind: ImportKind
@@ -952,6 +988,7 @@ class ImportReport(Value):
     left_out: tuple[tuple[str, int], ...] = ()
     read_as: tuple[str, ...] = ()
     format: str = ""
+    preview: ImportPreview | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON can hold them; the reasons as objects."""

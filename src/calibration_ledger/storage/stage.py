@@ -201,6 +201,26 @@ class StagedCalls(Temporary):
         ((count,),) = self._execute("SELECT count(*) FROM ordered WHERE present")
         return int(count)
 
+    def by_model(self, now: int) -> list[tuple[str, int, int | None, int | None, int, int, float]]:
+        """The rows that are not marked, in figures of each model, sorted by name.
+
+        Gives (model, rows, first time, last time, prompt tokens, completion tokens, median of the
+        milliseconds); a row of the time `now` has none of its own.
+        """
+        return self._execute(
+            """
+            SELECT model, count(*), min(nullif(called_at, ?)), max(nullif(called_at, ?)),
+                sum(prompt_tokens), sum(completion_tokens),
+                avg(actual_ms) FILTER (WHERE 2 * place BETWEEN rows AND rows + 2)
+            FROM (
+                SELECT *, row_number() OVER (PARTITION BY model ORDER BY actual_ms) AS place,
+                    count(*) OVER (PARTITION BY model) AS rows
+                FROM ordered WHERE NOT present)
+            GROUP BY model ORDER BY model
+            """,
+            (now, now),
+        )
+
     def pages(self, size: int) -> Iterator[list[StagedCall]]:
         """The rows that are not marked, by model, time and line.
 

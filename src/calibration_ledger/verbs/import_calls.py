@@ -12,6 +12,7 @@ before stays as it is. What a reader gives as a `Skip` is counted by its reason,
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from itertools import groupby
@@ -19,8 +20,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from calibration_ledger.core.doubt import doubt, unit_doubt
 from calibration_ledger.core.state import State
-from calibration_ledger.core.validation import request_key
-from calibration_ledger.core.values import Call, ImportReport, SkippedLine
+from calibration_ledger.core.validation import request_key, time_from_us
+from calibration_ledger.core.values import (
+    Call,
+    ImportPreview,
+    ImportReport,
+    ModelPreview,
+    SkippedLine,
+)
 from calibration_ledger.errors import (
     ImportRefusedError,
     InvalidInputError,
@@ -47,6 +54,7 @@ from calibration_ledger.verbs.record import NewCall, now_us, write_calls
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterable, Mapping, Sequence
+    from datetime import datetime
     from typing import TextIO
 
     from calibration_ledger.core.answers import Reason
@@ -68,6 +76,7 @@ class Wishes(NamedTuple):
     skip_bad: bool = False
     strict: bool = False
     model: str | None = None
+    dry_run: bool = False
 
 
 def import_rows(
@@ -95,15 +104,22 @@ def import_rows(
         begin(report, "calls checked")
         trials = _check(ledger, opening, staged, skips, doubts, for_checks(report))
         present = staged.count_present()
-        begin(report, "calls recorded")
-        heads = {trial.model: trial.head for trial in trials}
-        recorded, met, opened = record_staged(
-            ledger, opening, staged, heads, name, read.import_id, report
-        )
+        preview = None
+        if wishes.dry_run:
+            preview = _preview(staged, read.now)
+            recorded, met = Counter({one.model: one.calls for one in preview.models}), 0
+            opened = {trial.model for trial in trials if trial.model_id is None}
+        else:
+            begin(report, "calls recorded")
+            heads = {trial.model: trial.head for trial in trials}
+            recorded, met, opened = record_staged(
+                ledger, opening, staged, heads, name, read.import_id, report
+            )
     extended = len(recorded.keys() - opened)
-    import_id = read.import_id if recorded else None
+    import_id = read.import_id if recorded and preview is None else None
     warn_of_file(ledger, name, doubts.told(), doubts.count, import_id)
-    warn_of_similar(ledger, opened)
+    if preview is None:
+        warn_of_similar(ledger, opened)
     return ImportReport(
         form.name,
         name,
@@ -129,7 +145,45 @@ def import_rows(
         left_out=skips.left_out,
         read_as=tuple(file.said),
         format=form.name,
+        preview=preview,
     )
+
+
+FIRST = 5
+"""Calls of a preview that are shown as they would be recorded."""
+
+
+def _preview(staged: StagedCalls, now: int) -> ImportPreview:
+    """What is left to be recorded."""
+    models = tuple(
+        ModelPreview(model, calls, _time(first, now), _time(last, now), prompt, completion, median)
+        for model, calls, first, last, prompt, completion, median in staged.by_model(now)
+    )
+    rows = next(staged.pages(FIRST), [])
+    return ImportPreview(models, tuple(_call(row, now) for row in rows))
+
+
+def _call(row: StagedCall, now: int) -> Call:
+    """A row as a call; without an id or a time where the file says none."""
+    is_made = row.request_id.startswith(MADE_ID)
+    return Call(
+        row.model,
+        row.prompt_tokens,
+        row.completion_tokens,
+        row.actual_ms,
+        _time(row.called_at, now),
+        None if is_made else row.request_id,
+        None if row.details is None else json.loads(row.details),
+        outcome="ok" if row.outcome is None else "timeout",
+    )
+
+
+def _time(microseconds: int | None, now: int) -> datetime | None:
+    return None if microseconds in {None, now} else time_from_us(microseconds)
+
+
+MADE_ID = "import:"
+"""How the request id begins that a row without one gets."""
 
 
 # -- reading --------------------------------------------------------------------------------
@@ -139,12 +193,14 @@ class _Read(NamedTuple):
     """What reading found out about a file.
 
     Attributes:
+        now: the time of rows without one.
         import_id: the id of the import.
         voided: how many rows are voided.
         beginning: its first good rows.
         untimed: the first row that has neither a time nor a request id, and its content's key.
     """
 
+    now: int
     import_id: str
     voided: int
     beginning: list[Row]
@@ -244,7 +300,7 @@ def _read(
     staged.add(batch)
     digest.add(good)
     progress(lines)
-    return _Read(digest.import_id(), voided, beginning, untimed)
+    return _Read(now, digest.import_id(), voided, beginning, untimed)
 
 
 # A row with neither a time nor an id is known by its content and its file: two measurements on two
