@@ -1215,5 +1215,6 @@ def test_real_answers_of_ollama_and_llama_cpp_are_read():
     assert [(one.prompt_tokens, one.completion_tokens) for one in read] == [(26, 259), (11, 18)]
     assert read[0].server_ms == 10706.818083
     assert read[0].load_ms == 6338.219291
-    found = read_answer(sample("llamacpp_timings_readme.json"), asked_model="m")
-    assert found.reason == "incomplete"  # one event out of the middle of nothing
+    found = read_answer(sample("llamacpp_timings_readme.json"), asked_model="m")  # the last event
+    assert (found.prompt_tokens, found.completion_tokens) == (236 + 1, 35)
+    assert (found.cached_tokens, found.server_ms) == (236, 692.022)

@@ -211,7 +211,7 @@ def test_claude_code_counts_its_cache_apart_and_in_text():
         (chat(**{"gen_ai.usage.cache_read.input_tokens": 60}), "unknown tokens"),
         (chat(without=["gen_ai.request.model", "gen_ai.response.model"]), "unknown model"),
         (chat(**{"litellm.cache_hit": True}), "cached"),
-        (chat(ms=-1), "unreadable"),
+        (chat(ms=-1), "unknown duration"),
         (span(attributes={"gen_ai.operation.name": "embeddings"}), "not a completion"),
         (span(attributes={"openinference.span.kind": "EMBEDDING"}), "not a completion"),
         (span(attributes={"openinference.span.kind": "RERANKER"}), "not a completion"),

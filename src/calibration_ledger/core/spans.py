@@ -12,18 +12,19 @@ the innermost that says enough is taken, because it has the least of other work 
 from __future__ import annotations
 
 import json
+from base64 import b64decode
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import islice
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from calibration_ledger.core.answers import Answer, Reason, Unlearnable, call_of
 from calibration_ledger.core.answers.parts import count, milliseconds, model_name
-from calibration_ledger.core.answers.usage import Counts
+from calibration_ledger.core.answers.usage import Counts, langfuse_counts
 from calibration_ledger.core.failures import reason_of_names
-from calibration_ledger.core.validation import time_from_us
+from calibration_ledger.core.validation import EPOCH, time_from_us
 
 if TYPE_CHECKING:
     from calibration_ledger.core.values import Call
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 Attributes: TypeAlias = Mapping[str, Any]
 
 REMEMBERED_MAX = 10_000
-"""How many spans are remembered from one batch for the next: 2 MB at the most."""
+"""How many spans are remembered from one batch for the next: some MB at the most."""
 
 _LAST_NS = 253_402_300_799 * 10**9
 """The end of the year 9999, after which Python knows no time."""
@@ -97,7 +98,8 @@ def _kinds(span: Span) -> Iterator[tuple[str, bool]]:
 
 # -- what their attributes mean -------------------------------------------------------------
 
-_ASKED = ("gen_ai.request.model", "llm.request.model_name", "ai.model.id", "llm.request.model")
+ASKED_MODEL = "gen_ai.request.model"
+_ASKED = (ASKED_MODEL, "llm.request.model_name", "ai.model.id", "llm.request.model")
 _ANSWERED = (
     "gen_ai.response.model",
     "ai.response.model",
@@ -149,14 +151,6 @@ _FIRST_EVENTS = frozenset(
     }
 )
 
-_LANGFUSE_PROMPT, _LANGFUSE_COMPLETION = (
-    ("prompt_tokens", "input", "input_tokens"),
-    ("completion_tokens", "output", "output_tokens"),
-)
-_LANGFUSE_CACHED = ("input_cache_read", "input_cached_tokens", "cache_read_input_tokens")
-_LANGFUSE_BESIDE = (*_LANGFUSE_CACHED, "input_cache_creation", "cache_creation_input_tokens")
-"""Langfuse counts what is of a kind of its own beside `input`, not in it."""
-
 
 def _number(value: object) -> int | None:
     """A number of tokens, which some tools write as text."""
@@ -190,25 +184,13 @@ def _counts(span: Span) -> Counts:
         return Counts(sum(known), _number(attributes.get("output_tokens")), cached)
     usage = _mapping(attributes.get(_LANGFUSE + "usage_details"))
     if usage:
-        return _langfuse_counts(usage)
+        return langfuse_counts({name: _number(value) for name, value in usage.items()})
     return Counts(
         _first_number(attributes, _PROMPT),
         _first_number(attributes, _COMPLETION),
         _first_number(attributes, _CACHED),
         _first_number(attributes, _REASONING),
     )
-
-
-def _langfuse_counts(usage: Attributes) -> Counts:
-    prompt = _first_number(usage, _LANGFUSE_PROMPT)
-    completion = _first_number(usage, _LANGFUSE_COMPLETION)
-    cached = _first_number(usage, _LANGFUSE_CACHED)
-    reasoning = _first_number(usage, ("output_reasoning", "output_reasoning_tokens"))
-    if prompt is not None and "prompt_tokens" not in usage:  # OpenAI's own count has all in it
-        prompt += sum(_number(usage.get(name)) or 0 for name in _LANGFUSE_BESIDE)
-    if completion is not None and "output" in usage and reasoning is not None:
-        completion += reasoning
-    return Counts(prompt, completion, cached, reasoning)
 
 
 # -- how they ended -------------------------------------------------------------------------
@@ -280,7 +262,7 @@ def _lack(span: Span, counts: Counts, model: str | None) -> Reason | None:
     if str(span.attributes.get("litellm.cache_hit", "")).lower() == "true":
         return "cached"
     if not 0 < span.start_ns <= span.end_ns < _LAST_NS:
-        return "unreadable"
+        return "unknown duration"
     # A prompt that is smaller than what of it came from a cache was counted without that.
     if not counts.prompt or counts.completion is None or (counts.cached or 0) > counts.prompt:
         return "unknown tokens"
@@ -348,60 +330,127 @@ def _is_stream(span: Span, first_ms: float | None) -> bool | None:
     return any(known) if known else (True if first_ms is not None else None)
 
 
+Key: TypeAlias = tuple[str, str]
+"""The ids of a trace and of a span in it."""
+
+
+class Waiting:
+    """A span that another may turn out to lie within, and what is to be made of it."""
+
+    __slots__ = ("is_nested", "is_usable", "item")
+
+    def __init__(self, item: Any, *, is_usable: bool, is_nested: bool) -> None:
+        """Hold what was made of a span."""
+        self.item = item
+        self.is_usable = is_usable
+        self.is_nested = is_nested
+
+
 class Innermost:
     """Takes of the spans around one call the innermost that says enough; the others are `nested`.
 
-    Inner spans end first, so each is taken as it comes, and what lies around it is remembered until
-    that has come, too. Only an outer span that comes a batch before its inner one is taken instead.
-    Of both, the latest 10,000 are remembered.
+    Inner spans end first, so what lies around one that was taken is remembered until that has come,
+    too. A span waits, as long as whoever reads lets it, for others that lie within it. One that was
+    taken before its inner one came stays so: the call is counted once. Of each kind of what is
+    remembered, the latest are: by default 10,000.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, remembered_max: int = REMEMBERED_MAX) -> None:
         """Remember nothing yet."""
-        self._covered: dict[tuple[str, str], None] = {}
-        self._taken: dict[tuple[str, str], None] = {}
+        self._max = remembered_max
+        self._parents: dict[Key, Key] = {}
+        self._covered: dict[Key, None] = {}
+        self._taken: dict[Key, None] = {}
 
     def read(self, spans: Iterable[Span]) -> list[tuple[Span, Answer | Unlearnable]]:
         """What a batch of spans says of calls, one item a span of a call. Never raises."""
-        batch = {(span.trace_id, span.span_id): (span, read_span(span)) for span in spans}
-        late = set()  # what lies around them was taken before
-        for key, (_, reading) in batch.items():
-            is_usable = isinstance(reading, Answer)
-            if (is_usable or key in self._covered) and self._cover(key, batch):
-                late.add(key)
-        found = []
-        for key, (span, reading) in batch.items():
-            if reading is None:
-                continue
-            if key in late or key in self._covered:
-                reading = Unlearnable("nested", reading.asked_model, reading.answered_model)  # noqa: PLW2901 - what it comes to
-            elif isinstance(reading, Answer):
-                self._taken[key] = None
-            found.append((span, reading))
-        for memory in (self._covered, self._taken):
-            _forget(memory)
-        return found
+        waiting: dict[Key, Waiting] = {}
+        for span in spans:
+            reading = read_span(span)
+            item = None if reading is None else (span, reading)
+            key = span.trace_id, span.span_id
+            parent = (span.trace_id, span.parent_id) if span.parent_id else None
+            self.put(waiting, key, parent, item, is_usable=isinstance(reading, Answer))
+        return [
+            (span, Unlearnable("nested", of.asked_model, of.answered_model) if is_nested else of)
+            for (span, of), is_nested in self.settle(waiting)
+        ]
 
-    def _cover(self, key: tuple[str, str], batch: Mapping[tuple[str, str], Any]) -> bool:
+    def has(self, waiting: Mapping[Key, Waiting], key: Key) -> bool:
+        """Whether this span waits, or was taken."""
+        return key in waiting or key in self._taken
+
+    def put(
+        self,
+        waiting: dict[Key, Waiting],
+        key: Key,
+        parent: Key | None,
+        item: object,
+        *,
+        is_usable: bool,
+    ) -> None:
+        """Let a span wait with what was made of it; None: it is no call, but may lie between."""
+        if parent is not None:
+            self._parents[key] = parent
+        is_in_taken = (is_usable or key in self._covered) and self._cover(key, waiting)
+        if item is not None:
+            is_nested = is_in_taken or key in self._covered
+            waiting[key] = Waiting(item, is_usable=is_usable, is_nested=is_nested)
+
+    def settle(self, waiting: dict[Key, Waiting], keep: int = 0) -> Iterator[tuple[Any, bool]]:
+        """What was made of the oldest that wait, and whether each lies around another call."""
+        while len(waiting) > keep:
+            key = next(iter(waiting))
+            one = waiting.pop(key)
+            if one.is_usable and not one.is_nested:
+                self._taken[key] = None
+            yield one.item, one.is_nested
+        for memory in (self._parents, self._covered, self._taken):
+            _forget(memory, self._max)
+
+    def _cover(self, key: Key, waiting: Mapping[Key, Waiting]) -> bool:
         """Remember what is known to lie around a span; whether that was taken before."""
         is_in_taken = False
-        while key in batch and (parent_id := batch[key][0].parent_id):
-            key = key[0], parent_id
+        while (parent := self._parents.get(key)) is not None:
+            key = parent
             is_in_taken = is_in_taken or key in self._taken
             if key in self._covered:
                 break
             self._covered[key] = None
+            if key in waiting:
+                waiting[key].is_nested = True
         return is_in_taken
 
 
-def _forget(memory: dict[tuple[str, str], None]) -> None:
+def _forget(memory: dict[Key, Any], remembered_max: int) -> None:
     """Forget the oldest of too many; another thread may do so, too."""
     with suppress(RuntimeError):
-        for key in list(islice(memory, max(0, len(memory) - REMEMBERED_MAX))):
+        for key in list(islice(memory, max(0, len(memory) - remembered_max))):
             memory.pop(key, None)
 
 
 # -- OTLP JSON ------------------------------------------------------------------------------
+
+
+class Record(NamedTuple):
+    """A log record; its time in ns since 1970, 0 where there is none.
+
+    The name is that of its event; programs give it in different places, and the body may be it.
+    """
+
+    name: str
+    body: str
+    at_ns: int
+    trace_id: str
+    span_id: str
+    attributes: Attributes = _NONE
+
+
+_SPANS = ("resourceSpans", "resource_spans", "batches")  # the last is Tempo's
+_LOGS = ("resourceLogs", "resource_logs")
+SIGNALS = (*_SPANS[:1], *_LOGS[:1], "resourceMetrics", *_SPANS[1:], *_LOGS[1:], "resource_metrics")
+"""What a document of OTLP JSON holds one of. Programs write the names in snake case, too."""
+_SPAN_SCOPES = ("scopeSpans", "scope_spans", "instrumentationLibrarySpans")
 
 
 def otlp_spans(document: object) -> Iterator[Span]:
@@ -409,33 +458,81 @@ def otlp_spans(document: object) -> Iterator[Span]:
 
     What is no span is left out. Numbers may be texts, as the format wants them, or numbers.
     """
-    for resource in _objects(document, "resourceSpans"):
-        for scope in _objects(resource, "scopeSpans", "instrumentationLibrarySpans"):
+    for resource in _objects(document, *_SPANS):
+        for scope in _objects(resource, *_SPAN_SCOPES):
             for record in _objects(scope, "spans"):
-                trace_id, span_id = record.get("traceId"), record.get("spanId")
-                if isinstance(trace_id, str) and isinstance(span_id, str):
+                trace_id, span_id = _id(record, "traceId"), _id(record, "spanId")
+                if trace_id and span_id:
                     yield _otlp_span(record, trace_id, span_id)
+
+
+def otlp_records(document: object) -> Iterator[Record]:
+    """The log records of a document of OTLP JSON."""
+    for resource in _objects(document, *_LOGS):
+        for scope in _objects(resource, "scopeLogs", "scope_logs"):
+            for record in _objects(scope, "logRecords", "log_records"):
+                attributes = _otlp_attributes(record)
+                body = _otlp_value(record.get("body"))
+                names = (attributes.get("event.name"), _field(record, "eventName"), body)
+                yield Record(
+                    name=next((n for n in names if isinstance(n, str) and n), ""),
+                    body=body if isinstance(body, str) else "",
+                    at_ns=_ns(_field(record, "timeUnixNano"))
+                    or _ns(_field(record, "observedTimeUnixNano")),
+                    trace_id=_id(record, "traceId"),
+                    span_id=_id(record, "spanId"),
+                    attributes=attributes,
+                )
 
 
 def _otlp_span(record: Attributes, trace_id: str, span_id: str) -> Span:
     status = record.get("status")
     code = status.get("code") if isinstance(status, Mapping) else None
     events = [
-        Event(str(one.get("name")), _ns(one.get("timeUnixNano")), _otlp_attributes(one))
+        Event(str(one.get("name")), _ns(_field(one, "timeUnixNano")), _otlp_attributes(one))
         for one in _objects(record, "events")
     ]
-    parent_id = record.get("parentSpanId")
     return Span(
-        trace_id=trace_id.lower(),
-        span_id=span_id.lower(),
-        parent_id=parent_id.lower() if isinstance(parent_id, str) and parent_id else None,
+        trace_id=trace_id,
+        span_id=span_id,
+        parent_id=_id(record, "parentSpanId") or None,
         name=str(record.get("name", "")),
-        start_ns=_ns(record.get("startTimeUnixNano")),
-        end_ns=_ns(record.get("endTimeUnixNano")),
+        start_ns=_ns(_field(record, "startTimeUnixNano")),
+        end_ns=_ns(_field(record, "endTimeUnixNano")),
         is_error=code in (2, "2", "STATUS_CODE_ERROR"),
         attributes=_otlp_attributes(record),
         events=events,
     )
+
+
+_SNAKE = {
+    name: "".join(f"_{one.lower()}" if one.isupper() else one for one in name)
+    for name in (
+        *("traceId", "spanId", "parentSpanId", "startTimeUnixNano", "endTimeUnixNano"),
+        *("timeUnixNano", "observedTimeUnixNano", "eventName"),
+        *("stringValue", "intValue", "doubleValue", "boolValue"),
+    )
+}
+
+
+def _field(record: Attributes, name: str) -> Any:
+    value = record.get(name)
+    return record.get(_SNAKE[name]) if value is None else value
+
+
+def _id(record: Attributes, name: str) -> str:
+    """An id in hexadecimal digits; protobuf's own JSON has it in base64."""
+    value = _field(record, name)
+    if not isinstance(value, str):
+        return ""
+    if len(value) in _BASE64 and not _HEX.issuperset(value):
+        with suppress(ValueError):
+            return b64decode(value, validate=True).hex()
+    return value.lower()
+
+
+_BASE64 = (24, 12)  # of 16 and of 8 bytes
+_HEX = frozenset("0123456789abcdefABCDEF")
 
 
 def _objects(holder: object, *names: str) -> Iterator[Attributes]:
@@ -464,7 +561,56 @@ def _otlp_value(value: object) -> Any:
     """An attribute's value, if it is one; an `intValue` is a text as often as a number."""
     if not isinstance(value, Mapping):
         return None
-    number = value.get("intValue")
-    if number is not None:
-        return _number(number)
-    return next((value[k] for k in ("stringValue", "boolValue", "doubleValue") if k in value), None)
+    for name in ("stringValue", "intValue", "boolValue", "doubleValue"):
+        found = _field(value, name)
+        if found is not None:
+            return _number(found) if name == "intValue" else found
+    return None
+
+
+# -- spans as programs print them -----------------------------------------------------------
+
+
+def printed_span(document: object) -> Span | None:
+    """The span of a document that Python's `ConsoleSpanExporter` prints; None for another."""
+    context = document.get("context") if isinstance(document, Mapping) else None
+    if not isinstance(document, Mapping) or not isinstance(context, Mapping):
+        return None
+    trace_id, span_id = _printed_id(context.get("trace_id")), _printed_id(context.get("span_id"))
+    if not trace_id or not span_id:
+        return None
+    status = document.get("status")
+    code = status.get("status_code") if isinstance(status, Mapping) else None
+    events = [
+        Event(
+            str(one.get("name")),
+            _printed_ns(one.get("timestamp")),
+            _mapping(one.get("attributes")),
+        )
+        for one in _objects(document, "events")
+    ]
+    return Span(
+        trace_id=trace_id,
+        span_id=span_id,
+        parent_id=_printed_id(document.get("parent_id")) or None,
+        name=str(document.get("name", "")),
+        start_ns=_printed_ns(document.get("start_time")),
+        end_ns=_printed_ns(document.get("end_time")),
+        is_error=code == "ERROR",
+        attributes=_mapping(document.get("attributes")),
+        events=events,
+    )
+
+
+def _printed_id(value: object) -> str:
+    return value.lower().removeprefix("0x") if isinstance(value, str) else ""
+
+
+def _printed_ns(value: object) -> int:
+    """The ns of an ISO time, to the microsecond; 0 for what is none."""
+    if isinstance(value, str):
+        with suppress(ValueError, OverflowError):
+            time = datetime.fromisoformat(value)
+            if time.tzinfo is not None:
+                return (time - EPOCH) // timedelta(microseconds=1) * 1_000
+    return 0

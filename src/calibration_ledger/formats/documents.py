@@ -1,4 +1,4 @@
-"""The JSON values of another tool's file, one after the other, in constant memory.
+"""The values of another tool's file, JSON or CSV, one after the other, in constant memory.
 
 Such files are JSON lines, one document, several documents one behind the other, or a list: each
 member of a list at the top is a value by itself. Values of other tools are read leniently (see
@@ -8,6 +8,7 @@ member of a list at the top is a value by itself. Values of other tools are read
 from __future__ import annotations
 
 import codecs
+import csv
 import re
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -41,16 +42,36 @@ def json_values(file: Input, *, is_strict: bool = False) -> Iterator[tuple[int, 
     Raises:
         ImportRefusedError: the file cannot be read, or is not JSON from somewhere on.
     """
+    begins, pieces = _begin(file)
+    if begins == b"[":
+        return _members(file, pieces, STRICT if is_strict else LENIENT)
+    return _values(pieces, parse_json if is_strict else load_json)
+
+
+def records(file: Input) -> Iterator[tuple[int, Any]]:
+    """Each JSON value, or each row of a CSV file as an object of texts; see `json_values`.
+
+    A field of a CSV file that is empty is left out. Fields may be as long as prompts are, on any
+    number of lines.
+
+    Raises:
+        ImportRefusedError: the file cannot be read, or is not what it begins as.
+    """
+    begins, pieces = _begin(file)
+    if begins == b"[":
+        return _members(file, pieces, LENIENT)
+    return _values(pieces, load_json) if begins in b"{" else _table(pieces)
+
+
+def _begin(file: Input) -> tuple[bytes, Iterator[bytes]]:
+    """The first byte that is not blank, and all pieces."""
     pieces = file.source.pieces()
     head = b""
     for piece in pieces:
         head = (head + piece).removeprefix(_BOM)
         if head.strip():
             break
-    everything = chain((head,), pieces)
-    if head.lstrip()[:1] == b"[":
-        return _members(file, everything, STRICT if is_strict else LENIENT)
-    return _values(everything, parse_json if is_strict else load_json)
+    return head.lstrip()[:1], chain((head,), pieces)
 
 
 # -- values, one behind the other -----------------------------------------------------------
@@ -212,3 +233,30 @@ def _whole_value(
         return None
     # A number at the end may go on in the next piece.
     return (value, end) if end < len(text) or not more or isinstance(value, dict) else None
+
+
+# -- CSV ------------------------------------------------------------------------------------
+
+
+def _table(pieces: Iterator[bytes]) -> Iterator[tuple[int, Any]]:
+    """The rows of a CSV file by the names of its first line."""
+    # Raised for good, and never lowered: a prompt is longer than what csv takes by itself, and
+    # other threads may be in the middle of a file.
+    csv.field_size_limit(max(csv.field_size_limit(), WHOLE_MAX))
+    lines = (b"" if line is None else line + b"\n" for _, line in _lines(pieces))
+    table = csv.reader(line.decode("utf-8", "surrogateescape") for line in lines)
+    names = next(table, [])
+    place = table.line_num + 1
+    while True:
+        try:
+            fields = next(table)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield place, BadRow(f"not valid CSV: {error}")
+        else:
+            if len(fields) == len(names):
+                yield place, {n: f for n, f in zip(names, fields, strict=True) if f}
+            elif fields:
+                yield place, BadRow(f"{len(fields)} fields where the first line names {len(names)}")
+        place = table.line_num + 1

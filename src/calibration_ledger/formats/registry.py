@@ -6,7 +6,17 @@ A format of another tool is a module beside this one, and a line in the table he
 from __future__ import annotations
 
 from calibration_ledger.errors import InvalidInputError, did_you_mean, shown
-from calibration_ledger.formats import csv, jsonl, ledger, predecessor
+from calibration_ledger.formats import (
+    answers,
+    csv,
+    jsonl,
+    langfuse,
+    ledger,
+    litellm,
+    otlp,
+    predecessor,
+    vllm_bench,
+)
 from calibration_ledger.formats.base import Format
 from calibration_ledger.formats.third_party import third_parties
 
@@ -30,7 +40,57 @@ _OWN = (
     ),
 )
 
-_MODULES: tuple[Format, ...] = ()
+_MODULES: tuple[Format, ...] = (
+    Format(
+        "litellm",
+        "LiteLLM's payloads (StandardLoggingPayload), and the spend logs of its proxy",
+        "module",
+        litellm.litellm_rows,
+        litellm.looks_like,
+    ),
+    Format(
+        "otlp",
+        "traces of OpenTelemetry, and the logs of coding agents (Claude Code, Gemini CLI, Codex)",
+        "module",
+        otlp.otlp_rows,
+        otlp.looks_like,
+    ),
+    Format(
+        "langfuse",
+        "observations of Langfuse: its exports as JSON and CSV, and its API",
+        "module",
+        langfuse.langfuse_rows,
+        langfuse.looks_like,
+    ),
+    Format(
+        "ollama",
+        "answers of Ollama, whole ones or saved streams",
+        "module",
+        answers.answer_rows,
+        answers.looks_like_ollama,
+    ),
+    Format(
+        "llamacpp",
+        "answers of llama.cpp's server, with their timings",
+        "module",
+        answers.answer_rows,
+        answers.looks_like_llamacpp,
+    ),
+    Format(
+        "groq",
+        "answers of Groq, with their times",
+        "module",
+        answers.answer_rows,
+        answers.looks_like_groq,
+    ),
+    Format(
+        "vllm-bench",
+        "results of `vllm bench serve --save-detailed`",
+        "module",
+        vllm_bench.vllm_bench_rows,
+        vllm_bench.looks_like,
+    ),
+)
 
 
 AUTO = "auto"

@@ -226,7 +226,8 @@ def _openai(seen: Seen, event: object, choices: list[Any] | tuple[Any, ...]) -> 
         if part(choice, "finish_reason") or (message is not None and delta is None):
             seen.is_complete = True
         seen.note_content(choice if is_text else first(choice, "delta", "message"))
-    if not choices and usage is not None:  # the last event of a stream with usage
+    # The last event of a stream with usage; llama.cpp's has its timings there.
+    if not choices and (usage is not None or part(event, "timings") is not None):
         seen.is_complete = True
     if part(part(event, "_hidden_params"), "cache_hit") is True:  # LiteLLM's
         seen.reason = "cached"

@@ -232,3 +232,30 @@ def ollama_times(answer: object) -> Times:
         milliseconds(part(answer, f"{one}_duration"), PER_NANOSECOND) for one in ("load", "total")
     )
     return Times(None, load or None, server or None)
+
+
+def langfuse_counts(usage: Mapping[str, object]) -> Counts:
+    """Langfuse's usage by kind: the cache and the reasoning are beside `input` and `output`.
+
+    All kinds with `input` in their name are the prompt's, as in Langfuse's own sums. Who hands
+    OpenAI's usage in has all of a side in one number.
+    """
+    known = {
+        name.lower(): number for name, one in usage.items() if (number := count(one)) is not None
+    }
+    return Counts(
+        _of_side(known, "prompt_tokens", "input"),
+        _of_side(known, "completion_tokens", "output"),
+        _sum_of(known, "cache_read", "cached"),
+        _sum_of(known, "reasoning"),
+    )
+
+
+def _of_side(known: Mapping[str, int], whole: str, side: str) -> int | None:
+    return known.get(whole, _sum_of(known, side))
+
+
+def _sum_of(known: Mapping[str, int], *words: str) -> int | None:
+    """The sum of the kinds with one of these words in their names; None where there is none."""
+    found = [number for name, number in known.items() if any(word in name for word in words)]
+    return count(sum(found)) if found else None
