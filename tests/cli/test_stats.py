@@ -229,3 +229,16 @@ def test_an_import_says_how_many_calls_are_time_outs(calib, tmp_path):
         "2 calls recorded (1 of them time-outs); 1 model (1 new)"
         in calib("import", "csv", file).stderr
     )
+
+
+def test_a_model_that_mixes_clocks_is_warned_of(calib, filled):
+    with AdaptiveCalibrator(filled) as calibrator:
+        for number in range(5):
+            clock = "client+start" if number < 2 else "attempt"
+            calibrator.record("m", 10, 300.0, completion_tokens=20, details={"clock": clock})
+    told = calib("stats", "m")
+    assert "warning: m mixes clocks: attempt 3, client+start 2" in told.stderr
+    assert json.loads(calib("stats", "m", "--json").stdout)["clocks"] == {
+        "attempt": 3,
+        "client+start": 2,
+    }

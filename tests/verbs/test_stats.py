@@ -146,3 +146,40 @@ def test_the_figures_of_a_long_history_are_there_at_once(ledger_path):
             calibrator.get_stats("m")
         assert (perf_counter() - start) / 5 < whole / 4
         assert calibrator.audit() == []
+
+
+# -- clocks ---------------------------------------------------------------------------------
+
+
+def timed_by(clock, count, offset=0):
+    details = {} if clock is None else {"details": {"clock": clock, "ttft_ms": 3}}
+    for number in range(count):
+        yield Call("m", 10, 20, 300.0 + offset + number, NOON, **details)
+
+
+@pytest.mark.both
+def test_stats_tell_where_a_model_mixes_clocks(calibrator):
+    calibrator.record_many([*timed_by("client", 5), *timed_by(None, 3)])
+    assert "clocks" not in calibrator.get_stats("m")
+    calibrator.record_many(timed_by("server", 7))
+    assert calibrator.get_stats("m")["clocks"] == {"server": 7, "client": 5}
+    calibrator.void("m", seq=(2, 6))
+    assert "clocks" not in calibrator.get_stats("m")
+
+
+def test_clocks_of_long_ago_are_found_by_a_look_at_a_thousand_entries(calibrator):
+    calibrator.record_many([*timed_by("client+start", 400), *timed_by("attempt", 4_000)])
+    found = calibrator.get_stats("m")["clocks"]
+    assert [*found] == ["attempt", "client+start"]
+    assert sum(found.values()) == 1_000
+    calibrator.reset("m")
+    calibrator.record("m", 10, 300.0, completion_tokens=20, details={"clock": "attempt"})
+    assert "clocks" not in calibrator.get_stats("m")
+
+
+@pytest.mark.parametrize("count", [1, 999, 1_000, 1_001, 1_002, 1_019, 1_020, 1_021, 1_500])
+def test_no_entry_is_looked_at_twice(count, calibrator):
+    calibrator.record_many([*timed_by("client", 1), *timed_by("attempt", count)])
+    found = calibrator.get_stats("m")["clocks"]
+    assert sum(found.values()) in {count + 1, 1_000}
+    assert found["client"] == 1

@@ -120,14 +120,14 @@ def import_(
             if len(files) > 1:
                 note(f"{at} of {len(files)} files were taken in; the next one stopped the import:")
             raise
+        for line in told:
+            note(line)
         if as_json and len(files) == 1:
             print_json(report)
         elif as_json:
             print_json_lines([report])
         elif report.preview is not None:
             _show(report.preview)
-        for line in told:
-            note(line)
         _tell_more(session, report)
 
 

@@ -16,7 +16,7 @@ from calibration_ledger.core.values import iso_from_seconds, standing_of
 from calibration_ledger.errors import CalibrationLedgerError, named
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from calibration_ledger.calibrator import AdaptiveCalibrator
@@ -82,7 +82,8 @@ def stats(
     they took. Where that is below 30 %, the model is calibrated; else it is learning. Where a model
     has become slower or faster of late, that is shown as its drift; see `calib drift`.
 
-    Calls that were given up are counted as "time-outs", and are in no other figure.
+    Calls that were given up are counted as "time-outs", and are in no other figure. A warning says
+    where a model mixes clocks, such as those of a server and of its clients.
 
     With --since, --until or --by-day: the calls of that time in figures, each as it was predicted
     before it was learnt. "to now" is the median of what they took over what is predicted of their
@@ -112,6 +113,8 @@ def stats(
         for one in rows:
             if names := one.get("aliases"):
                 note(f"{one['model']} is also called {named(names)}.")
+            if clocks := one.get("clocks"):
+                note(f"warning: {_mixed(one['model'], clocks, one['sample_count'])}")
         if drifts:
             note(drift_hint(drifts, session))
         else:
@@ -120,6 +123,16 @@ def stats(
             note(advice)
     else:
         note(f"no calls yet in {where}: record one with `{session.command('record')}`.")
+
+
+def _mixed(model: str, clocks: Mapping[str, int], calls: int) -> str:
+    counts = ", ".join(f"{clock} {count}" for clock, count in clocks.items())
+    seen = sum(clocks.values())
+    looked = "" if seen >= calls else f" of the {seen} calls looked at"
+    return (
+        f"{model} mixes clocks: {counts}{looked}. They measure different things, and what is "
+        f"learnt lies in between: void the import of one, or give it a model name of its own."
+    )
 
 
 def advice_of(session: Session, calibrator: AdaptiveCalibrator, model: str | None) -> str | None:

@@ -190,6 +190,10 @@ class ModelStats(TypedDict):
         drift: how the model has changed of late, by its newest 200 calls; None if it has not, if
             there are fewer than 40, or if the ledger is damaged there.
         aliases: the other names of the model, sorted; only where there are some.
+        clocks: which clocks measured the calls (`clock` in their details), most frequent first, and
+            how many each; only where they are several, which biases what is learnt. At most 1,000
+            entries are looked at since the model was opened or reset: the newest 500, and others
+            spread over the history.
         status: how many calls were learnt, in words: `uncalibrated (prior only)`, `warming up`, or
             `calibrated` from 10 calls on, however well they were predicted. `calib stats` says
             `learning` instead where `is_calibrated` is false.
@@ -210,6 +214,7 @@ class ModelStats(TypedDict):
     median_absolute_percentage_error: NotRequired[float | None]
     is_calibrated: NotRequired[bool]
     aliases: NotRequired[list[str]]
+    clocks: NotRequired[dict[str, int]]
     timeouts: NotRequired[int | None]
     drift: NotRequired[Drift | None]
     status: str
@@ -222,7 +227,7 @@ def standing_of(stats: ModelStats) -> str:
     return "learning" if is_claim and not stats.get("is_calibrated") else status
 
 
-_OF_LEDGER = {*NewestCalls.__slots__, "aliases", "is_calibrated", "drift"}
+_OF_LEDGER = {*NewestCalls.__slots__, "aliases", "clocks", "is_calibrated", "drift"}
 _OF_CALIBRATION = tuple(name for name in ModelStats.__annotations__ if name not in _OF_LEDGER)
 _OF_EVERY_MODEL = ("model", "sample_count", "confidence", "status")
 

@@ -497,6 +497,10 @@ class ModelHistory:
                 return
             after = last
 
+    def details(self, after: int, through: int) -> list[tuple[int, str | None]]:
+        """The details, as JSON, of the calls with after < seq <= through that have any, by seq."""
+        return [(self._number(seq), text) for seq, _, text, _ in self._details(after, through)]
+
     def _details(self, after: int, through: int) -> list[Any]:
         parameters = (self.live.model_id, after, through)
         return self._backend.read(self._backend.sql.page_details, parameters)

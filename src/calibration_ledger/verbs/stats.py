@@ -1,11 +1,16 @@
 """Stats: what a model has learnt, and how well its calls were predicted: the newest, or by day.
 
 For what a model has learnt, no more than its newest calls are read (100 to judge it, and what a
-forecast reads for drift), so the figures of a ledger of millions of calls are there at once.
+forecast reads for drift), so the figures of a ledger of millions of calls are there at once. For
+the clocks that measured them, 1,000 entries are looked at: the newest half, and groups of others
+that are spread over the history, since an import brings calls of one clock in a row.
 """
 
 from __future__ import annotations
 
+import json
+from collections import Counter
+from contextlib import suppress
 from functools import partial, reduce
 from operator import add
 from statistics import median
@@ -33,6 +38,10 @@ if TYPE_CHECKING:
 NEWEST = 100
 """Calls that are judged: enough for a median, and soon all of them new if a model has changed."""
 
+CLOCKS_NEWEST = 500
+GROUPS, GROUP = 25, 20
+"""Entries whose clocks are looked at: the newest, and groups of older ones."""
+
 
 def stats_of(
     ledger: Ledger, forecasts: Forecasts, lives: Sequence[Stored], *, rounded: bool
@@ -51,15 +60,18 @@ def _stats_of(ledger: Ledger, forecasts: Forecasts, live: Stored, *, rounded: bo
     stats = calibration_of(live.model, live.snapshot).stats(rounded=rounded)
     try:
         newest = ledger.whole(live, newest_calls)
+        clocks = ledger.whole(live, clocks_of)
     except LedgerCorruptError:
         newest = NewestCalls()  # what was learnt is still there, and the audit finds the damage
+        clocks = {}
     if not live.snapshot.sample_count:
         of_none = {"timeouts": newest.timeouts} if newest.timeouts else {}
         return cast("ModelStats", {**stats, **of_none})
     drift = _drift(forecasts, live)
     if drift is not None and rounded:
         drift = Drift(drift.since, round(drift.factor, 2))
-    return cast("ModelStats", {**stats, **newest.stats(rounded=rounded), "drift": drift})
+    mixed = {"clocks": clocks} if len(clocks) > 1 else {}
+    return cast("ModelStats", {**stats, **newest.stats(rounded=rounded), "drift": drift, **mixed})
 
 
 def _drift(forecasts: Forecasts, live: Stored) -> Drift | None:
@@ -101,6 +113,38 @@ def newest_calls(history: ModelHistory) -> NewestCalls:
         median(shares) if shares else None,
         timeouts,
     )
+
+
+def clocks_of(history: ModelHistory) -> dict[str, int]:
+    """Which clocks measured the calls of a model, most frequent first, and how many each.
+
+    Of a long history, by some of its entries; calls that name no clock count for none.
+    """
+    with damage_told(history.model):
+        after = last_beginning(history.adjustments, history.voided).seq
+    through = history.live.last_seq
+    older = through - CLOCKS_NEWEST - after
+    if older <= GROUPS * GROUP:
+        ranges = [(after, through)]
+    else:
+        starts = (after + (older - GROUP) * at // (GROUPS - 1) for at in range(GROUPS))
+        ranges = [*((start, start + GROUP) for start in starts), (after + older, through)]
+    found: Counter[str] = Counter()
+    for first, last in ranges:
+        for seq, details in history.details(first, last):
+            clock = _clock(details)
+            if clock is not None and not history.is_voided(seq):
+                found[clock] += 1
+    return dict(found.most_common())
+
+
+def _clock(details: str | None) -> str | None:
+    if details is None or '"clock"' not in details:
+        return None
+    with suppress(ValueError, RecursionError, AttributeError):  # damaged: the audit tells
+        clock = json.loads(details).get("clock")
+        return clock if isinstance(clock, str) else None
+    return None
 
 
 def stats_of_periods(
