@@ -110,7 +110,11 @@ class NotFiniteError(InvalidInputError, ArithmeticError):
 
 
 class RequestConflictError(InvalidInputError):
-    """The request id is in the ledger with other tokens or milliseconds. Nothing was written."""
+    """Two calls of a model that count would have the same request id. Nothing was written.
+
+    It is in the ledger with other tokens or milliseconds; or a voided call was to count again, and
+    its id was given to another one since.
+    """
 
 
 class AliasRefusedError(InvalidInputError):

@@ -95,17 +95,18 @@ def test_an_import_is_voided_by_the_id_that_it_told(calib, poisoned, tmp_path):
     ]
 
 
-def test_an_import_of_what_is_voided_says_so_and_brings_nothing_back(calib, poisoned, tmp_path):
+def test_an_import_of_what_is_voided_records_it_anew_and_says_so(calib, poisoned, tmp_path):
     path = tmp_path / "calls.csv"
     header = "model,prompt_tokens,completion_tokens,actual_ms,request_id"
-    path.write_text(f"{header}\nx y,10,0,9e6,bad-1\nx y,1,0,2,new\n")
+    path.write_text(f"{header}\nx y,10,0,900,bad-1\nx y,1,0,2,new\n")
     calib("void", "x y", "--request-id", "bad-1")
     shown = calib("import", "csv", path).stderr.splitlines()[0]
-    assert shown == f"{path}: 1 call recorded, 1 there already (1 of them voided); 1 model"
+    assert shown == f"{path}: 2 calls recorded (1 in place of voided ones); 1 model"
     report = json.loads(calib("import", "csv", path, "--json").stdout)
-    assert (report["already"], report["already_voided"]) == (2, 1)
+    assert (report["recorded"], report["already"], report["recorded_again"]) == (0, 2, 0)
     with AdaptiveCalibrator(poisoned) as calibrator:
-        assert [call.request_id for call in calibrator.calls() if call.voided] == ["bad-1"]
+        found = [call for call in calibrator.calls() if call.request_id == "bad-1"]
+        assert [(call.actual_ms, call.voided) for call in found] == [(9e6, True), (900, False)]
         assert calibrator.audit() == []
 
 

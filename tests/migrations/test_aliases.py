@@ -74,6 +74,7 @@ def test_up_down_and_up_again_keeps_every_row(older):
             found = set(sa.inspect(connection).get_table_names())
         assert ("aliases" in found) == (revision == HERE)
         assert dump_first(ledger) == rows
+    upgrade(find_place(ledger), 20.0)
     with AdaptiveCalibrator(ledger) as calibrator:
         assert calibrator.default_rule().rule.startswith("kalman")
         assert calibrator.audit() == []

@@ -208,6 +208,7 @@ ROWS = {
     "settings": [("seq = 1", "", 1), ("seq = 2", "", 2)],
     "setting_heads": [("last_seq = 3", "", 3)],
     "aliases": [("seq = 3", "", 3)],
+    "voided": [("model_id = 1 AND first_seq = 3", "old", 3)],
 }
 
 
@@ -275,7 +276,7 @@ def test_an_edit_of_any_column_is_found_where_it_is(
 
 def other_types(column, value):
     """Values of every other type that SQLite can be brought to store in this column."""
-    keys = {"model_id", "seq"}
+    keys = {"model_id", "seq", "first_seq"}
     others = [2.5, b"seven", "seven", 7, *([] if column in keys else [None])]
     return [other for other in others if type(other) is not type(value)]
 

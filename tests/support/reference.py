@@ -19,7 +19,7 @@ from typing import Any
 CONFORMANCE = Path(__file__).parents[1] / "conformance" / "ema_vectors.jsonl"
 
 FIRST_TABLES = ("models", "calls", "call_details", "adjustments", "calibrations")
-TABLES = (*FIRST_TABLES, "settings", "setting_heads", "aliases")
+TABLES = (*FIRST_TABLES, "settings", "setting_heads", "aliases", "voided")
 COEFFICIENTS = ("ms_per_prompt_token", "ms_per_completion_token", "base_overhead_ms")
 TOTALS = ("total_absolute_error_ms", "total_predicted_ms")
 NUMBERS = ("alpha", *COEFFICIENTS, "sample_count", *TOTALS)

@@ -77,6 +77,8 @@ def forge(path, entry):
     with closing(sqlite3.connect(path)) as shell, shell:
         for table in ("call_details", "calls", "adjustments"):
             shell.execute(f"DELETE FROM {table} WHERE seq <= ?", (entry.seq,))
+        if not shell.execute("SELECT 1 FROM adjustments WHERE kind = 'voided'").fetchall():
+            shell.execute("DELETE FROM voided")
         marks = ", ".join("?" * 19)
         shell.execute(f"INSERT INTO adjustments VALUES ({marks})", (1, *entry))
         (last,) = shell.execute("SELECT last_seq FROM calibrations").fetchone()

@@ -418,6 +418,7 @@ def test_a_sql_browser_sees_names_and_times(calibrator, ledger_path):
         "request_id": "r",
         "details": json.dumps({"a": 1}, separators=(",", ":")),
         "outcome": "ok",
+        "voided": 0,
     }
 
 

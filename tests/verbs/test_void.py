@@ -12,7 +12,6 @@ from calibration_ledger import (
     ModelNotFoundError,
     NoSuchEntryError,
     NotFiniteError,
-    RequestConflictError,
 )
 from calibration_ledger.core.validation import EPOCH
 from calibration_ledger.storage.ledger import PAGE
@@ -104,17 +103,6 @@ def test_a_request_id_names_its_call(poisoned, make_call):
         calls = list(poisoned.calls("m"))
         clean.record_many(call for i, call in enumerate(calls) if i in others)
         assert numbers(clean.calibration("m")) == numbers(poisoned.calibration("m"))
-
-
-def test_a_voided_call_keeps_its_request_id(poisoned, make_call):
-    (call,) = [call for call in poisoned.calls("m") if call.request_id == "r3"]
-    error_ms = poisoned.record_many([make_call(3, "m", request_id="r3")])[0]
-    poisoned.void("m", request_id="r3")
-    assert poisoned.record_many([make_call(3, "m", request_id="r3")]) == [error_ms]
-    assert sum(one.request_id == "r3" for one in poisoned.calls("m")) == 1
-    assert error_ms == call.actual_ms - call.predicted_ms
-    with pytest.raises(RequestConflictError, match="of its own, also one that corrects a voided"):
-        poisoned.record_many([make_call(3, "m", request_id="r3", actual_ms=POISON_MS)])
 
 
 def test_voiding_the_voiding_makes_them_count_again(poisoned):

@@ -244,14 +244,15 @@ def _at(time: datetime | None) -> str:
 
 
 def _told(report: ImportReport) -> str:
-    timeouts = f" ({report.timeouts} of them time-outs)" if report.timeouts else ""
+    some = [f"{report.timeouts} of them time-outs"] if report.timeouts else []
+    some += [f"{report.recorded_again} in place of voided ones"] if report.recorded_again else []
+    of_them = f" ({', '.join(some)})" if some else ""
     would = "" if report.preview is None else "would be "
-    parts = [f"{text.count(report.recorded, 'call')} {would}recorded{timeouts}"]
+    parts = [f"{text.count(report.recorded, 'call')} {would}recorded{of_them}"]
     if report.adjustments:
         parts.append(f"{text.count(report.adjustments, 'adjustment')} recorded")
     if report.already:
-        voided = f" ({report.already_voided} of them voided)" if report.already_voided else ""
-        parts.append(f"{report.already} there already{voided}")
+        parts.append(f"{report.already} there already")
     if report.skipped:
         parts.append(f"{text.count(report.skipped, 'bad line')} skipped")
     opened = f" ({report.models_opened} new)" if report.models_opened else ""

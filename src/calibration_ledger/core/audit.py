@@ -63,6 +63,8 @@ CHECKS = (
     "not checked",  # of a head noted earlier nothing says whether it is
     "state before",  # an entry ends the calibration that it noted, as an archived one began it
     "request key",  # a request id is found under its own key
+    "request id",  # no two calls of a model that count have the same
+    "voided entries",  # which entries are stored as voided is what the adjustments say
     "foreign row",  # every row belongs to a model, every detail to a call
     "storage",  # the database engine itself finds the file sound
 )

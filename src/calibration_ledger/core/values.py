@@ -930,7 +930,8 @@ class ImportReport(Value):
         source: the file as the user named it, or `<stdin>`.
         recorded: how many calls were added to the ledger.
         already: how many calls of the file were in the ledger before, or are repeated in the file.
-        already_voided: how many of these are voided in the ledger, and stay so (`jsonl` and `csv`).
+        recorded_again: how many of the recorded calls have the request ids of voided ones, and
+            count in their place (of calls alone).
         older: how many of the added calls were made before the newest call that the ledger had of
             their model; they were appended after it.
         timeouts: how many of the added calls are time-outs.
@@ -969,7 +970,7 @@ class ImportReport(Value):
     source: str
     recorded: int = 0
     already: int = 0
-    already_voided: int = 0
+    recorded_again: int = 0
     older: int = 0
     timeouts: int = 0
     adjustments: int = 0

@@ -40,11 +40,13 @@ from calibration_ledger.storage.transaction import (
     PAGE,
     Known,
     Stored,
+    Voidings,
     known_calls,
     learnt_columns,
     newest_of,
     settings_of,
     through_alias,
+    voidings_of,
 )
 
 if TYPE_CHECKING:
@@ -310,14 +312,31 @@ class Ledger:
     # -- request ids ------------------------------------------------------------------------
 
     def call_of(self, model_id: int, request_id: str) -> int | None:
-        """The seq of the call with this request id; None for none."""
+        """The seq of the call with this request id; None for none.
+
+        Of several, that of the one that counts; of voided ones alone, the newest.
+        """
         key = request_key(request_id)
         known = self.calls_of(model_id, [key]).get(key)
         return None if known is None else known.seq
 
     def calls_of(self, model_id: int, request_keys: Sequence[bytes]) -> dict[bytes, Known]:
-        """Which of these the model has."""
-        return known_calls(self.backend.read, self.backend.sql, model_id, request_keys)
+        """Which of these the model has; of each, the call that `call_of` gives."""
+        found = known_calls(self.backend.read, self.backend.sql, model_id, request_keys)
+        return {key: calls[0] for key, calls in found.items()}
+
+    def voidings(self, model_id: int) -> Voidings:
+        """Which entries of a model are voided, as stored and as they should be, of one moment.
+
+        Raises:
+            TypeError: a `voided` entry names no entries.
+        """
+        return voidings_of(self.backend.read(self.backend.sql.voidings, (model_id, model_id)))
+
+    def repeated_requests(self, model_id: int) -> list[tuple[Any, ...]]:
+        """Request ids that several calls of a model have that count: (id, first seq, last seq)."""
+        rows = self.backend.read(self.backend.sql.repeated_requests, (model_id,) * 3)
+        return [tuple(row) for row in rows]
 
     # -- the whole of it --------------------------------------------------------------------
 
@@ -380,9 +399,9 @@ class ModelHistory:
             self.archived = 0  # damaged: what begins behind the end is no beginning
         self._seqs = [entry.seq for entry in self.adjustments]
 
-    def command(self, *words: str) -> str:
+    def command(self, *words: str, names: Sequence[str] = ()) -> str:
         """A `calib` command on the ledger of this history."""
-        return calib(*words, ledger=self._backend.place.shown)
+        return calib(*words, names=names, ledger=self._backend.place.shown)
 
     @cached_property
     def voided(self) -> Ranges:
@@ -645,9 +664,30 @@ class ModelHistory:
                 return None
             limit *= 8
 
-    def calls_of(self, request_keys: Sequence[bytes]) -> dict[bytes, Known]:
-        """Which of these the model has."""
-        return known_calls(self._backend.read, self._backend.sql, self.live.model_id, request_keys)
+    def calls_of(
+        self, request_keys: Sequence[bytes], voided: Ranges | None = None
+    ) -> dict[bytes, list[Known]]:
+        """The calls that the model has under these; of each, the one that counts comes first.
+
+        Args:
+            request_keys: what to look for.
+            voided: the entries that are taken for voided; None: those that are.
+        """
+        return known_calls(
+            self._backend.read,
+            self._backend.sql,
+            self.live.model_id,
+            request_keys,
+            self.voided if voided is None else voided,
+        )
+
+    def requests(self, after: int, through: int) -> Iterator[list[tuple[int, str, bytes]]]:
+        """Pages of the calls with after < seq <= through that have a request id, with its key."""
+        while after < through:
+            end = min(through, self._end_of_page(after))
+            found = self._details(after, end)
+            yield [(seq, given, bytes(key)) for seq, given, _, key in found if key is not None]
+            after = end
 
     def newest_call_at(self) -> int | None:
         """The latest `called_at` of any call; None for no call."""

@@ -4,13 +4,13 @@
 which takes longer than all else that a program starts with.
 """
 
-REVISION = "0005"
+REVISION = "0006"
 """The revision of the migrations that this module describes; tested against Alembic's head."""
 
 VERSION_TABLE = "alembic_version"
 
-ADDED_TABLES = ("settings", "setting_heads", "aliases")
-"""Those that ledgers of revision 0003 do not have yet; the last is of 0005."""
+ADDED_TABLES = ("settings", "setting_heads", "aliases", "voided")
+"""Those that ledgers of revision 0003 do not have yet; the last two are of 0005 and 0006."""
 
 LEDGER_TABLES = (
     *("models", "calls", "call_details", "adjustments", "calibrations"),
@@ -34,9 +34,23 @@ _ISO_TIME = {
     ),
 }
 
+_VOIDED = "FROM voided WHERE voided.model_id = calls.model_id AND voided.first_seq <= calls.seq"
+_IS_VOIDED = {
+    # Of the ranges that begin before a call, SQLite looks at the last alone: there may be many.
+    "sqlite": (
+        f"coalesce((SELECT voided.last_seq {_VOIDED} ORDER BY voided.first_seq DESC LIMIT 1)"
+        " >= calls.seq, 0)"
+    ),
+    # Citus takes no LIMIT there.
+    "postgresql": f"EXISTS (SELECT 1 {_VOIDED} AND voided.last_seq >= calls.seq)",
+}
+
 
 def readable_view(dialect: str) -> str:
-    """The statement that creates the view in this dialect."""
+    """The statement that creates the view in this dialect.
+
+    What a merge took over from a model counts under another one: its own calls are voided.
+    """
     return (
         f"CREATE VIEW {READABLE_VIEW} AS SELECT models.model AS model, calls.seq AS seq,"
         f" {_ISO_TIME[dialect]} AS called_at, calls.prompt_tokens AS prompt_tokens,"
@@ -44,8 +58,10 @@ def readable_view(dialect: str) -> str:
         " calls.predicted_ms AS predicted_ms,"
         " calls.actual_ms - calls.predicted_ms AS error_ms,"
         " call_details.request_id AS request_id, call_details.details AS details,"
-        " coalesce(calls.outcome, 'ok') AS outcome"
+        " coalesce(calls.outcome, 'ok') AS outcome,"
+        f" (calibrations.alias_seq IS NOT NULL OR {_IS_VOIDED[dialect]}) AS voided"
         " FROM calls JOIN models ON models.id = calls.model_id"
         " LEFT JOIN call_details ON call_details.model_id = calls.model_id"
         " AND call_details.seq = calls.seq"
+        " LEFT JOIN calibrations ON calibrations.model_id = calls.model_id"
     )

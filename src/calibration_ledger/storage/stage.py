@@ -57,9 +57,9 @@ class Temporary:
     def _executemany(self, text: str, rows: Iterable[Sequence[Any]]) -> None:
         self._run(self._connection.executemany, text, rows)
 
-    def _rows(self, text: str) -> Iterator[Any]:
+    def _rows(self, text: str, values: Sequence[Any] = ()) -> Iterator[Any]:
         """The rows of a statement that may be many."""
-        cursor = self._run(self._connection.execute, text)
+        cursor = self._run(self._connection.execute, text, values)
         while page := self._run(cursor.fetchmany, PAGE):
             yield from page
 
@@ -280,21 +280,10 @@ class StagedEntries(Temporary):
         """Add a model's name and head, behind its entries."""
         self._insert("models", [(number, model, seq, head, line)])
 
-    def repeated_request(self) -> tuple[int, str, str] | None:
-        """The first (line, model, request id) that the model has in an earlier entry."""
-        rows = self._execute(
-            "SELECT found.line, models.model, request_id FROM (SELECT line, model, request_id,"
-            " row_number() OVER (PARTITION BY model, request_id ORDER BY seq) AS ordinal"
-            " FROM calls WHERE request_id IS NOT NULL) AS found"
-            " JOIN models ON models.number = found.model WHERE ordinal > 1"
-            " ORDER BY found.line LIMIT 1"
-        )
-        return rows[0] if rows else None
-
     def models(self) -> Iterator[StagedModel]:
         """The models in the order of the file."""
         for row in self._rows("SELECT number, model, seq, head, line FROM models ORDER BY 1"):
-            yield StagedModel(self._execute, *row)
+            yield StagedModel(self._execute, self._rows, *row)
 
 
 class StagedModel:
@@ -303,6 +292,7 @@ class StagedModel:
     def __init__(
         self,
         execute: Callable[..., list[Any]],
+        rows_of: Callable[..., Iterator[Any]],
         number: int,
         model: str,
         seq: int,
@@ -311,6 +301,7 @@ class StagedModel:
     ) -> None:
         """Read the adjustments; the calls come in pages."""
         self._execute = execute
+        self._rows = rows_of
         self._number = number
         self.model = model
         self.last_seq = seq
@@ -333,6 +324,16 @@ class StagedModel:
             if rows:
                 yield Page(rows, [])
             after += PAGE
+
+    def repeated_requests(self) -> Iterator[tuple[int, int, str]]:
+        """The calls whose request id several have, as (line, seq, id): by id, then seq."""
+        yield from self._rows(
+            "SELECT line, seq, request_id FROM (SELECT line, seq, request_id,"
+            " count(*) OVER (PARTITION BY request_id) AS calls"
+            " FROM calls WHERE model = ? AND request_id IS NOT NULL)"
+            " WHERE calls > 1 ORDER BY request_id, seq",
+            (self._number,),
+        )
 
     def line_of(self, seq: int | None) -> int | None:
         """The line of an entry."""

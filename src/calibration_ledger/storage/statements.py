@@ -55,12 +55,17 @@ class Statements:
     save: str
     find_request: str
     find_requests: str
+    repeated_requests: str
     last_adjustment: str
     page_columns: str
     page_calls: str
     page_details: str
     adjustments: str
     first_adjustment: str
+    voided: str
+    voidings: str
+    add_voided: str
+    remove_voided: str
     first_call_from: str
     count_older: str
     worst_calls: str
@@ -99,6 +104,7 @@ LONG = (
         "unknown_models",
         "unknown_calls",
         "uncalibrated_models",
+        "repeated_requests",
     ),
 )
 """Statements that may look through a whole history, and take as long as that takes."""
@@ -116,13 +122,14 @@ INSERTED = {
     "settings": Setting._fields,
     "aliases": AliasEntry._fields,
     "setting_heads": ("last_seq", "head"),
+    "voided": ("model_id", "first_seq", "last_seq"),
 }
 """The columns of the tables whose rows are added whole, in the order in which they are bound."""
 
 _BIG = frozenset(
     {
-        *("alias_seq", "archived_through", "called_at", "last_seq", "model_id", "recorded_at"),
-        *("sample_count", "seq", "updated_at"),
+        *("alias_seq", "archived_through", "called_at", "first_seq", "last_seq", "model_id"),
+        *("recorded_at", "sample_count", "seq", "updated_at"),
     }
 )
 _WHOLE = frozenset({"completion_tokens", "prompt_tokens"})
@@ -166,6 +173,7 @@ def statements(marks: Marks) -> Statements:
         **_strays(),
         **_removals(marks),
         **_settings(marks),
+        **_voided(marks),
     )
 
 
@@ -212,14 +220,46 @@ def _requests(marks: Marks) -> dict[str, str]:
         " AND calls.seq = call_details.seq"
     )
     key = f"call_details.model_id = {marks.big} AND call_details.request_key = {marks.other}"
-    found = _listed("calls", ("seq", *_WHOLE_CALL[2:]))
-    # Not IN: with five keys or more, SQLite rather scans all details of the model.
+    # Nothing that is not in the index: SQLite would rather look through all details of the model.
+    found = f"SELECT call_details.request_key, {_listed('calls', ('seq', *_WHOLE_CALL[2:]))}"
+    # Nor IN: with five keys or more, it does that, too.
     keys = " OR ".join([key] * REQUESTS_AT_ONCE)
     return {
-        "find_request": (
-            f"SELECT call_details.request_id, {_listed('calls', _WHOLE_CALL)} {tables} WHERE {key}"
+        "find_request": f"{found} {tables} WHERE {key}",
+        "find_requests": f"{found} {tables} WHERE {keys}",
+        # One statement is one snapshot, in which no two calls that count have the same id.
+        "repeated_requests": (
+            "SELECT call_details.request_id, min(call_details.seq), max(call_details.seq)"
+            f" FROM call_details WHERE call_details.model_id = {marks.big}"
+            " AND call_details.request_key IN (SELECT call_details.request_key"
+            f" FROM call_details WHERE call_details.model_id = {marks.big}"
+            " AND call_details.request_key IS NOT NULL"
+            " GROUP BY call_details.request_key HAVING count(*) > 1)"
+            " AND NOT (EXISTS (SELECT * FROM voided"
+            f" WHERE voided.model_id = {marks.big} AND voided.first_seq <= call_details.seq"
+            " AND voided.last_seq >= call_details.seq))"
+            " GROUP BY call_details.request_key, call_details.request_id HAVING count(*) > 1"
+            " ORDER BY 2"
         ),
-        "find_requests": f"SELECT call_details.request_key, {found} {tables} WHERE {keys}",
+    }
+
+
+def _voided(marks: Marks) -> dict[str, str]:
+    of_model = f"FROM voided WHERE voided.model_id = {marks.big}"
+    return {
+        "voided": f"SELECT voided.first_seq, voided.last_seq {of_model} ORDER BY voided.first_seq",
+        # Both in one statement, which is one snapshot: what is stored, and what it follows from.
+        "voidings": (
+            f"SELECT 0, voided.first_seq, voided.last_seq, NULL {of_model} UNION ALL"
+            " SELECT 1, adjustments.seq, NULL, adjustments.voids FROM adjustments"
+            f" WHERE adjustments.model_id = {marks.big} AND adjustments.kind = 'voided'"
+            " ORDER BY 1, 2"
+        ),
+        "add_voided": _insert(marks, "voided"),
+        "remove_voided": (
+            f"DELETE FROM voided WHERE voided.model_id = {marks.big}"
+            f" AND voided.first_seq = {marks.big}"
+        ),
     }
 
 

@@ -28,6 +28,7 @@ _CLUSTERED: dict[str, Any] = {"sqlite_strict": True, "sqlite_with_rowid": False}
 _LARGEST = "1.7976931348623157e308"
 _OUTCOME = "outcome IS NULL OR outcome = 'timeout'"
 _HAS_OUTCOME = "outcome IS NOT NULL"
+_HAS_KEY = "request_key IS NOT NULL"
 _ALIAS_SEQ = "alias_seq IS NULL OR alias_seq >= 1"
 
 
@@ -122,7 +123,6 @@ call_details = sa.Table(
     sa.Column("request_id", sa.Text),
     sa.Column("details", sa.Text),
     sa.PrimaryKeyConstraint("model_id", "seq", name="pk_call_details"),
-    sa.UniqueConstraint("model_id", "request_key", name="uq_call_details_model_id_request_key"),
     sa.ForeignKeyConstraint(
         ["model_id", "seq"], ["calls.model_id", "calls.seq"], name="fk_call_details_calls"
     ),
@@ -131,6 +131,16 @@ call_details = sa.Table(
         request_key="request_key IS NULL OR length(request_key) = 16",
         request_id="(request_id IS NULL) = (request_key IS NULL)",
         details="details IS NULL OR length(details) <= 4096",
+    ),
+    # Not unique: the id of a voided call may come again. Every append locks its model's row, and
+    # looks an id up then, so that of the calls that count no two have the same.
+    sa.Index(
+        "ix_call_details_request_key",
+        "model_id",
+        "request_key",
+        "seq",
+        sqlite_where=sa.text(_HAS_KEY),
+        postgresql_where=sa.text(_HAS_KEY),
     ),
     **_CLUSTERED,
 )
@@ -233,6 +243,19 @@ aliases = sa.Table(
     ),
     # With the time, so that a salvage takes no row of it for one of the index over models.
     sa.Index("ix_aliases_name", "name", "seq", "recorded_at"),
+    **_CLUSTERED,
+)
+
+# Which entries of a model are voided by now, as ranges that neither overlap nor touch. This follows
+# from its `voided` entries, which can be voided in turn: here it can be asked for.
+voided = sa.Table(
+    "voided",
+    metadata,
+    sa.Column("model_id", Whole, nullable=False),
+    sa.Column("first_seq", Whole, nullable=False),
+    sa.Column("last_seq", Whole, nullable=False),
+    sa.PrimaryKeyConstraint("model_id", "first_seq", name="pk_voided"),
+    *_named("voided", first_seq="first_seq >= 1", last_seq="last_seq >= first_seq"),
     **_CLUSTERED,
 )
 

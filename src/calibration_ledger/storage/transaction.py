@@ -15,10 +15,12 @@ from calibration_ledger.core.entries import (
     AliasEntry,
     Setting,
     Snapshot,
+    is_typed,
 )
+from calibration_ledger.core.history import covers, ranges_in_force
 from calibration_ledger.core.replay import Columns
 from calibration_ledger.core.settings import Settings, check_setting, damaged_settings
-from calibration_ledger.errors import COUNT_LIMIT, IMPOSSIBLE, damaged, impossible
+from calibration_ledger.errors import COUNT_LIMIT, IMPOSSIBLE, damage_told, damaged, impossible
 from calibration_ledger.storage.contents import contents_of, of_revision
 from calibration_ledger.storage.schema import REVISION, TABLES
 from calibration_ledger.storage.statements import REQUESTS_AT_ONCE
@@ -26,6 +28,7 @@ from calibration_ledger.storage.statements import REQUESTS_AT_ONCE
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from calibration_ledger.core.history import Ranges
     from calibration_ledger.storage.backend import Cursor
     from calibration_ledger.storage.statements import Statements
 
@@ -51,6 +54,8 @@ class Known(NamedTuple):
     actual_ms: float
     predicted_ms: float
     outcome: str | None
+    is_voided: bool = False
+    """Then it has given its request id up: the id may come again, with any numbers."""
 
 
 PAGE = 500
@@ -66,28 +71,58 @@ def known_calls(
     sql: Statements,
     model_id: int,
     request_keys: Sequence[bytes],
-) -> dict[bytes, Known]:
-    """Which of these the model has. Where there are some, a statement asks for twenty.
+    voided: Ranges | None = None,
+) -> dict[bytes, list[Known]]:
+    """The calls that the model has under these. Where there are some, a statement asks for twenty.
+
+    Of each key the newest call that counts comes first, then the newest.
 
     Args:
         ask: runs a reading statement, and gives its rows.
         sql: the statements.
         model_id: the model's id.
         request_keys: what to look for.
+        voided: the entries that are voided; None: as the ledger has it, which is only asked for
+            where there are such calls.
     """
-    found = {}
+    found: dict[bytes, list[Known]] = {}
+    text, at_once = sql.find_requests, REQUESTS_AT_ONCE
     if len(request_keys) < _MANY:
-        for key in request_keys:
-            for _, seq, _, *numbers in ask(sql.find_request, (model_id, key)):
-                found[key] = Known(seq, *numbers)
-        return found
-    for start in range(0, len(request_keys), REQUESTS_AT_ONCE):
-        keys = list(request_keys[start : start + REQUESTS_AT_ONCE])
-        keys += keys[-1:] * (REQUESTS_AT_ONCE - len(keys))
+        text, at_once = sql.find_request, 1
+    for start in range(0, len(request_keys), at_once):
+        keys = list(request_keys[start : start + at_once])
+        keys += keys[-1:] * (at_once - len(keys))
         values = [value for key in keys for value in (model_id, key)]
-        for key, *known in ask(sql.find_requests, values):
-            found[bytes(key)] = Known(*known)
+        for key, *known in ask(text, values):
+            found.setdefault(bytes(key), []).append(Known(*known))
+    if not found:
+        return found
+    if voided is None:
+        # That a bit has flipped in these is for the audit to find.
+        rows = ask(sql.voided, (model_id,))
+        voided = tuple((first, last) for first, last in rows if is_typed((first, last), (int, int)))
+    for key, calls in found.items():
+        marked = [one._replace(is_voided=covers(voided, one.seq)) for one in calls]
+        found[key] = sorted(marked, key=lambda one: (one.is_voided, -one.seq))
     return found
+
+
+class Voidings(NamedTuple):
+    """Which entries of a model are voided."""
+
+    stored: Ranges
+    in_force: Ranges
+    """The same, as the model's adjustments say it."""
+
+
+def voidings_of(rows: Sequence[Any]) -> Voidings:
+    """Both in the rows of `Statements.voidings`.
+
+    Raises:
+        TypeError: a `voided` entry names no entries.
+    """
+    stored = tuple((first, last) for kind, first, last, _ in rows if not kind)
+    return Voidings(stored, ranges_in_force([(row[1], row[3]) for row in rows if row[0]]))
 
 
 def learnt_columns(model: str, rows: Sequence[Any]) -> Columns | None:
@@ -365,8 +400,23 @@ class Transaction:
         self._execute(self._sql.mark_alias, (alias_seq, model_id))
 
     def calls_of(self, model_id: int, request_keys: Sequence[bytes]) -> dict[bytes, Known]:
-        """Which of these the model has."""
-        return known_calls(self.ask, self._sql, model_id, request_keys)
+        """Which of these the model has in calls that count."""
+        found = known_calls(self.ask, self._sql, model_id, request_keys)
+        return {key: one for key, (one, *_) in found.items() if not one.is_voided}
+
+    def settle_voided(self, model: str, model_id: int) -> None:
+        """Store which entries of a model are voided, as its adjustments say it by now.
+
+        Raises:
+            LedgerCorruptError: one of them cannot be read.
+        """
+        with damage_told(model):
+            stored, in_force = voidings_of(self.ask(self._sql.voidings, (model_id, model_id)))
+        before, after = {*stored}, {*in_force}
+        for first, _ in before - after:
+            self._execute(self._sql.remove_voided, (model_id, first))
+        if after - before:
+            self._add(self._sql.add_voided, [(model_id, *pair) for pair in after - before])
 
     def ask(self, text: str, parameters: Sequence[Any]) -> list[Any]:
         """The rows of a reading statement."""

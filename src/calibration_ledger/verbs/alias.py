@@ -375,10 +375,9 @@ class _Copy(NamedTuple):
     call: NewCall
 
     @classmethod
-    def of(cls, model: str, row: CallRow, *, with_id: bool = True) -> _Copy:
+    def of(cls, model: str, row: CallRow) -> _Copy:
         """The copy of a model's call."""
         seq, at, prompt, completion, actual_ms, _, outcome, request_id, details = row
-        request_id = request_id if with_id else None
         text = _marked(details, model, seq)
         return cls(seq, NewCall(at, prompt, completion, actual_ms, outcome, request_id, text))
 
@@ -417,7 +416,7 @@ def _newer(history: ModelHistory, time: int) -> list[_Copy]:
     found: list[_Copy] = []
     for row in _counting(history, history.first_from(time + 1) - 1):
         if found or row[1] > time:
-            found.append(_Copy.of(history.model, row, with_id=False))
+            found.append(_Copy.of(history.model, row))
     return found
 
 
@@ -432,8 +431,7 @@ def _new_calls(
 ) -> tuple[list[_Copy], int]:
     """The calls that the model does not have yet, and how many it has.
 
-    A request id stays with the call that has it: where that is another call, or does not count, the
-    copy goes without.
+    A request id stays with the call that has it: where that is another call, the copy goes without.
     """
     found: list[_Copy] = []
     for some in _batches(copies):
@@ -445,12 +443,12 @@ def _new_calls(
         known = history.calls_of(list(keys.values()))
         for copy in some:
             given = copy.call.request_id
-            one = None if given is None else known.get(keys[given])
+            calls = [] if given is None else known.get(keys[given], [])
             if copy.seq in there:
                 continue
-            if one is None:
+            if not calls or calls[0].is_voided:
                 found.append(copy)
-            elif history.is_voided(one.seq) or not _is_same(copy.call, one):
+            elif not _is_same(copy.call, calls[0]):
                 found.append(copy._replace(call=copy.call._replace(request_id=None)))
     return found, len(copies) - len(found)
 

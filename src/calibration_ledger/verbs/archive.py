@@ -255,3 +255,4 @@ def _replace(transaction: Transaction, part: _Part, note: str, now: int) -> None
     entry = entry._replace(archived_digest=archived_digest(part.model, entry))
     transaction.remove_through(live.model_id, part.seq)
     transaction.add_adjustment(live.model_id, entry)
+    transaction.settle_voided(part.model, live.model_id)

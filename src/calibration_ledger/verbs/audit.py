@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from calibration_ledger.core.audit import ModelAudit, whole
 from calibration_ledger.core.entries import Adjustment, Snapshot, is_head, state_digest
-from calibration_ledger.core.history import walk
+from calibration_ledger.core.history import voids_text, walk
 from calibration_ledger.core.settings import settings_findings
 from calibration_ledger.core.values import SETTINGS, Finding, Head
 from calibration_ledger.errors import InvalidInputError, LedgerCorruptError, damage_told, shown
@@ -111,8 +111,25 @@ def _findings(
         last_seq, lowest, newest = ledger.ends(live.model_id)
     if lowest < 1:
         fold.report("sequence", lowest, "entries from 1 on", f"entry {lowest}")
+    for request_id, first, last in ledger.repeated_requests(live.model_id):
+        fold.report("request id", last, f"one call of {request_id!r}", f"call {first}, too")
+    _check_voided(ledger, live, fold)
     behind = max(newest - last_seq, 0)
     return fold.finish(live.snapshot, live.last_seq, live.head, live.last_seq + behind)
+
+
+def _check_voided(ledger: Ledger, live: Stored, fold: ModelAudit) -> None:
+    try:
+        stored, in_force = ledger.voidings(live.model_id)
+    except TypeError:
+        return  # that a voiding cannot be read is a finding of the entry's own
+    for ranges, others, expected, found in (
+        (in_force, {*stored}, "{} stored as voided", "not so"),
+        (stored, {*in_force}, "{} not voided", "stored as voided"),
+    ):
+        for pair in ranges:
+            if pair not in others:
+                fold.report("voided entries", pair[0], expected.format(voids_text((pair,))), found)
 
 
 def _audit_settings(ledger: Ledger, noted: list[Head]) -> list[Finding]:

@@ -125,7 +125,7 @@ def import_rows(
         name,
         recorded=recorded.total(),
         already=present + met,
-        already_voided=sum(trial.voided for trial in trials),
+        recorded_again=sum(trial.again for trial in trials),
         older=sum(trial.older for trial in trials),
         timeouts=sum(trial.timeouts for trial in trials),
         skipped=skips.count,
@@ -361,7 +361,7 @@ class _Trial:
         self.model_id: int | None = None
         self.newest_at = -1
         self.worst = worst_of(ledger, model)
-        self.new = self.present = self.older = self.voided = self.timeouts = 0
+        self.new = self.present = self.older = self.again = self.timeouts = 0
         self.head: bytes | None = b""
         live = ledger.find(model)
         if live is None:
@@ -380,7 +380,8 @@ class _Trial:
         self, rows: Sequence[StagedCall], staged: StagedCalls, skips: Skips, doubts: Doubts
     ) -> None:
         """Check the next rows of this model, in the order of recording."""
-        new = doubts.without_refused(self._unknown(rows, staged, skips), self.worst, staged)
+        unknown, again = self._unknown(rows, staged, skips)
+        new = doubts.without_refused(unknown, self.worst, staged)
         if not new:
             return
         before = self.state.copy()
@@ -390,39 +391,42 @@ class _Trial:
             self.state = before
             new = self._learn_each(new, staged, skips)
         self.new += len(new)
+        self.again += sum(row.place in again for row in new)
         self.timeouts += sum(row.outcome is not None for row in new)
         self.older += sum(row.called_at < self.newest_at for row in new)
 
     def _unknown(
         self, rows: Sequence[StagedCall], staged: StagedCalls, skips: Skips
-    ) -> list[StagedCall]:
-        """The rows that are not in the ledger."""
+    ) -> tuple[list[StagedCall], set[int]]:
+        """The rows that are not in the ledger, and the places of those that were voided there."""
+        again: set[int] = set()
         if self.model_id is None:
-            return list(rows)
+            return list(rows), again
         keys = [request_key(row.request_id) for row in rows]
         found = self.ledger.calls_of(self.model_id, keys)
         if not found:
-            return list(rows)
+            return list(rows), again
         new, present, bad = [], [], []
         for row, key in zip(rows, keys, strict=True):
             known = found.get(key)
-            if known is None:
+            if known is None or known.is_voided:
                 new.append(row)
+                if known is not None:
+                    again.add(row.place)
             elif numbers_of(known) == numbers_of(row):
                 present.append(row.place)
-                self.voided += self.history.is_voided(known.seq)
             else:
                 skips.conflict(
                     row.line,
                     f"the request id {row.request_id!r} of the model {self.model!r} is in the "
-                    f"ledger with other numbers: give each call an id of its own, also one that "
-                    f"corrects a voided call",
+                    f"ledger with other numbers: give each call an id of its own; to correct a "
+                    f"call, void it first",
                 )
                 bad.append(row.place)
         staged.set_present(present)
         staged.drop(bad)
         self.present += len(present)
-        return new
+        return new, again
 
     def _learn_each(
         self, rows: Sequence[StagedCall], staged: StagedCalls, skips: Skips

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from calibration_ledger.core.aliases import chain_faults, in_force
 from calibration_ledger.core.audit import ModelAudit
 from calibration_ledger.core.entries import OUTCOMES, Adjustment, AliasEntry, Setting
-from calibration_ledger.core.history import Page, walk
+from calibration_ledger.core.history import Page, covers, voided_ranges, walk
 from calibration_ledger.core.validation import request_key
 from calibration_ledger.core.values import ImportReport
 from calibration_ledger.errors import (
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from typing import NoReturn, TextIO
 
     from calibration_ledger.core.entries import CallRow
-    from calibration_ledger.core.history import Entries
+    from calibration_ledger.core.history import Entries, Ranges
     from calibration_ledger.core.replay import Progress
     from calibration_ledger.core.settings import Settings
     from calibration_ledger.formats.source import Source
@@ -223,14 +223,6 @@ def stage(file: Source, staged: StagedEntries, progress: Progress) -> int:
             progress(BATCH)
     staged.add_calls(batch)
     progress(len(batch))
-    repeated = staged.repeated_request()
-    if repeated is not None:
-        line, model, request_id = repeated
-        file.refuse(
-            line,
-            f"the request id {request_id!r} of the model {model!r} is there twice. Nothing was "
-            f"recorded: export the ledger again.",
-        )
     return calls
 
 
@@ -246,12 +238,25 @@ def feed(fold: ModelAudit, entries: Entries, through: int) -> None:
 def check_fold(fold: ModelAudit, model: StagedModel, file: Source) -> None:
     """Refuse a file whose entries of a model do not follow from each other, or its head from them.
 
+    Or in which two calls that count have the same request id.
+
     Raises:
         ImportRefusedError: they do not.
     """
     advice = "Nothing was recorded: export the ledger again, and audit the one it came from."
     for finding in fold.close():
         file.refuse(model.line_of(finding.seq), f"{finding}. {advice}")
+    voided, counted = voided_ranges(model.adjustments), None
+    for line, seq, request_id in model.repeated_requests():
+        if covers(voided, seq):
+            continue
+        if request_id == counted:
+            file.refuse(
+                line,
+                f"the request id {request_id!r} of the model {model.model!r} is there twice. "
+                f"{advice}",
+            )
+        counted = request_id
     if fold.head != model.head:
         file.refuse(
             model.head_line, f"{model.model}: this is not the head of the entries above. {advice}"
@@ -320,7 +325,7 @@ def plan_import(ledger: Ledger, staged: StagedEntries, file: Source) -> list[Pla
             continue
         restored = history.archived if model.archived < history.archived else 0
         if model.archived or history.archived:
-            _check_fit(ledger, _Merged(model, history, restored), file)
+            _check_fit(_Merged(model, history, restored), file)
         plans.append(Plan(model, live, history.beginning, restored))
     if diverged:
         file.refuse(
@@ -371,11 +376,15 @@ class _Merged:
         for part, first, last in self.parts:
             yield from part.calls(max(after, first), min(through, last))
 
-    def new_requests(self) -> Iterator[list[str]]:
-        """The request ids of the file's entries that the ledger does not have, in pages."""
+    def new_requests(self, voided: Ranges) -> Iterator[list[str]]:
+        """The request ids of the file's calls that the ledger lacks, without voided, in pages."""
         for part, after, through in (self.parts[0], self.parts[2]):
             for rows, _ in part.calls(after, through):
-                yield [given for *_, given, _ in rows if given is not None]
+                yield [
+                    given
+                    for seq, *_, given, _ in rows
+                    if given is not None and not covers(voided, seq)
+                ]
 
 
 def _check_overlap(model: StagedModel, history: ModelHistory, file: Source) -> None:
@@ -397,7 +406,7 @@ def _check_overlap(model: StagedModel, history: ModelHistory, file: Source) -> N
         )
 
 
-def _check_fit(ledger: Ledger, merged: _Merged, file: Source) -> None:
+def _check_fit(merged: _Merged, file: Source) -> None:
     """Refuse a file that is sound, as the ledger is, but whose entries do not fit the ledger's.
 
     Raises:
@@ -426,13 +435,15 @@ def _check_fit(ledger: Ledger, merged: _Merged, file: Source) -> None:
             f"worked out from what was left after archiving: that would not hold with the archived "
             f"entries back. {_CHANGED}: import the file into a ledger of its own.",
         )
-    for ids in merged.new_requests():
+    voided = voided_ranges(merged.adjustments)
+    for ids in merged.new_requests(voided):
         keys = {request_key(request_id): request_id for request_id in ids}
-        known = ledger.calls_of(history.live.model_id, list(keys))
-        if known:
+        found = history.calls_of(list(keys), voided)
+        taken = [key for key, (one, *_) in found.items() if not one.is_voided]
+        if taken:
             file.refuse(
                 None,
-                f"the request id {keys[next(iter(known))]!r} of {staged.model!r} was recorded "
+                f"the request id {keys[taken[0]]!r} of {staged.model!r} was recorded "
                 f"anew after its call was archived. {_CHANGED}: import the file into a ledger of "
                 f"its own.",
             )
@@ -464,6 +475,7 @@ def _restore(ledger: Ledger, plan: Plan, done: Counter[str], progress: Progress)
                 _put_back(transaction, here.model_id, part.rows)
                 written["calls"] += len(part.rows)
                 written["timeouts"] += _timeouts(part)
+        transaction.settle_voided(model.model, here.model_id)
         return written
 
     written = ledger.write(work)

@@ -242,7 +242,7 @@ class Unopened(Exception):  # noqa: N818 - a signal inside the package, not an e
 class OpenModel:
     """A model whose row is locked: append entries to it, then `save`."""
 
-    __slots__ = ("head", "is_new", "model_id", "seq", "state", "transaction")
+    __slots__ = ("_voids", "head", "is_new", "model", "model_id", "seq", "state", "transaction")
 
     @classmethod
     def load(cls, transaction: Transaction, model: str) -> OpenModel:
@@ -265,7 +265,8 @@ class OpenModel:
     def __init__(self, transaction: Transaction, live: Stored) -> None:
         """Continue from a calibration whose row is locked; raises as `load` does."""
         self.transaction = transaction
-        self.is_new = False
+        self.is_new = self._voids = False
+        self.model = live.model
         self.model_id = live.model_id
         with damage_told(live.model):
             self.state = State.from_snapshot(live.snapshot)
@@ -280,7 +281,8 @@ class OpenModel:
         """
         self = cls.__new__(cls)
         self.transaction = transaction
-        self.is_new = True
+        self.is_new, self._voids = True, False
+        self.model = model
         self.model_id = transaction.add_model(model)
         self.seq = 0
         self.head = first_head(model)
@@ -307,6 +309,7 @@ class OpenModel:
         self.head = adjustment_head(self.head, entry)
         self.state = State.from_snapshot(entry.snapshot)
         self.seq = entry.seq
+        self._voids = self._voids or entry.kind == "voided"
 
     def learn(self, calls: Sequence[NewCall]) -> list[float]:
         """Append calls, all of them new; gives their errors.
@@ -345,6 +348,8 @@ class OpenModel:
             self.transaction.add_calibration((self.model_id, *columns))
         else:
             self.transaction.save((*columns, self.model_id))
+        if self._voids:
+            self.transaction.settle_voided(self.model, self.model_id)
 
 
 def record_call(
@@ -405,8 +410,8 @@ def record_calls(
     """Record calls of one model in order.
 
     A call whose request id the model has already, with the same numbers and outcome, adds no row
-    and gives its first error. `opening` is what a model without history starts from. For
-    `known_head`, see `write_calls`.
+    and gives its first error; a voided one has given its id up. `opening` is what a model without
+    history starts from. For `known_head`, see `write_calls`.
 
     Raises:
         Unopened: the model has no history, and no opening was given, or that of another name.
@@ -476,7 +481,7 @@ def _record_once(
 
 
 def _stored(opened: OpenModel, calls: Sequence[NewCall]) -> dict[str, Known]:
-    """The calls that the model has under these calls' request ids."""
+    """The calls that the model has under these calls' request ids, and that count."""
     if opened.is_new:
         return {}
     given = (call.request_id for call in calls)
@@ -501,7 +506,7 @@ def _check_same(model: str, call: NewCall, first: NewCall | Known) -> None:
             f"prompt tokens, {c} completion tokens and {y!r} ms{was}, and now comes with "
             f"{call.prompt_tokens}, {call.completion_tokens} and {call.actual_ms!r}{now}",
             stayed="nothing was recorded",
-            advice="give each call an id of its own, also one that corrects a voided call",
+            advice="give each call an id of its own; to correct a call, void it first",
         )
 
 

@@ -203,11 +203,15 @@ class Adopted(NamedTuple):
 
 
 def adopt(
-    ledger: Ledger, trial: Trial, entry_of: Callable[[State, State], Adjustment | None]
+    ledger: Ledger,
+    trial: Trial,
+    entry_of: Callable[[State, State], Adjustment | None],
+    check: Callable[[Transaction], None] | None = None,
 ) -> Adopted | None:
     """Take the lock, fold the calls that came since the replay, and append an entry.
 
-    `entry_of(rebuilt, live)` makes that from both states; None appends nothing.
+    `entry_of(rebuilt, live)` makes that from both states; None appends nothing. `check` may refuse
+    it still.
 
     Gives None if an adjustment came meanwhile, or the beginning was archived: the replay no longer
     holds.
@@ -226,6 +230,8 @@ def adopt(
         for page in transaction.columns(live.model, opened.model_id, live.last_seq, opened.seq):
             figures.add(page.actual_ms, rebuilt.learn(*page))
         entry = entry_of(rebuilt, opened.state)
+        if check is not None:
+            check(transaction)
         if entry is not None:
             opened.end(entry)
             opened.save()

@@ -27,6 +27,7 @@ from calibration_ledger.errors import (
     HistoryArchivedError,
     InvalidInputError,
     NoSuchEntryError,
+    RequestConflictError,
     damage_told,
     damaged,
     shown,
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
     from calibration_ledger.core.replay import Columns, Progress
     from calibration_ledger.core.state import State
     from calibration_ledger.storage.ledger import Ledger, ModelHistory
-    from calibration_ledger.storage.transaction import Stored
+    from calibration_ledger.storage.transaction import Stored, Transaction
 
 
 # -- voiding --------------------------------------------------------------------------------
@@ -131,6 +132,10 @@ class Draft(NamedTuple):
     calls: int
     adjustments: tuple[tuple[int, str], ...]
     import_ids: frozenset[str]
+    again: Ranges
+    """The entries that count again by it."""
+    voided: Ranges
+    """All that are voided behind it."""
 
     def told(self, seq: int | None, state: State | None = None) -> Voiding:
         """The value to hand out."""
@@ -155,8 +160,15 @@ class Draft(NamedTuple):
         """Write it; None if it no longer holds, see `adopt`."""
         if not self.ranges:
             return self.told(None)
-        done = adopt(ledger, self.trial, partial(_entry, self.entry))
+        check = partial(self._check_again, ledger) if self.again else None
+        done = adopt(ledger, self.trial, partial(_entry, self.entry), check)
         return None if done is None else self.told(done.seq, done.state)
+
+    def _check_again(self, ledger: Ledger, transaction: Transaction) -> None:
+        """See `_check_requests`: others may have recorded since."""
+        live = transaction.own(self.trial.live.model)
+        assert live is not None  # noqa: S101 - its row is locked
+        _check_requests(ledger.history_in(transaction, live), self.again, self.voided)
 
 
 def draft_of(ledger: Ledger, history: ModelHistory, ranges: Ranges) -> Draft:
@@ -164,6 +176,7 @@ def draft_of(ledger: Ledger, history: ModelHistory, ranges: Ranges) -> Draft:
 
     Raises:
         HistoryArchivedError: the state would have to be rebuilt from archived entries.
+        RequestConflictError: two calls of one request id would count.
         InvalidInputError: there are too many ranges for one entry.
     """
     ask = _Ask(Names(ranges, (), ()), None, None, is_one_of_many=False)
@@ -205,6 +218,8 @@ def _draft(ledger: Ledger, ask: _Ask, history: ModelHistory) -> Draft:
         voided = voided_ranges(as_if.adjustments)
         _check_archived(history, as_if.adjustments, before, voided, named)
         version, alpha = rule_in_force(as_if.adjustments, voided)
+        again = _again(before, voided)
+        _check_requests(history, again, voided)
     rule, accuracy = stored_rule(version), Accuracy()
     start = how_to_run([rule], live.last_seq, 1)
     state = fold_history(
@@ -221,6 +236,48 @@ def _draft(ledger: Ledger, ask: _Ask, history: ModelHistory) -> Draft:
             if covers(named, one.seq) and not covers(before, one.seq)
         ),
         import_ids,
+        again,
+        voided,
+    )
+
+
+def _again(before: Ranges, after: Ranges) -> Ranges:
+    """What is voided before, and not after."""
+    kept = {*after}
+    changed = [pair for pair in before if pair not in kept]
+    return tuple((a + 1, b) for first, last in changed for a, b in left_of(after, first - 1, last))
+
+
+def _check_requests(history: ModelHistory, again: Ranges, voided: Ranges) -> None:
+    """Refuse to let calls count again whose request ids other calls have by now.
+
+    Args:
+        history: the model's entries.
+        again: the entries that are to count again.
+        voided: those that are voided then.
+
+    Raises:
+        RequestConflictError: one of them has a request id of another call that counts.
+    """
+    for first, last in again:
+        for requests in history.requests(first - 1, last):
+            found = history.calls_of([key for _, _, key in requests], voided)
+            for seq, request_id, key in requests:
+                others = [
+                    one.seq for one in found.get(key, ()) if one.seq != seq and not one.is_voided
+                ]
+                if others:
+                    raise _taken(history, seq, request_id, others[0])
+
+
+def _taken(history: ModelHistory, seq: int, request_id: str, other: int) -> RequestConflictError:
+    model = history.model
+    void = history.command("void", "--seq", str(other), names=[model])
+    return RequestConflictError(
+        f"call {seq} of the model {model!r} cannot count again, for call {other} has its request "
+        f"id {request_id!r} by now",
+        stayed="nothing was changed",
+        advice=f"void that one first, with `{void}`",
     )
 
 

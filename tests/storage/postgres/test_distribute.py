@@ -21,7 +21,7 @@ from calibration_ledger.storage.schema import TABLES
 from support.reference import dump
 
 COPIED = ("models", "alembic_version", "settings", "setting_heads", "aliases")
-ORDER = (*COPIED, "calibrations", "adjustments", "calls", "call_details")
+ORDER = (*COPIED, "calibrations", "adjustments", "voided", "calls", "call_details")
 
 CATALOG = """
 SET allow_system_table_mods = on;
@@ -120,7 +120,7 @@ def test_a_filled_ledger_is_distributed_in_one_transaction_and_checks_clean(citu
     assert placed(run) == [(table,) for table in ORDER]
     assert len(dump(url)["calls"]) == len(rows["calls"]) + 2
     said = [what for (what,) in run("SELECT what FROM said ORDER BY n")]
-    assert said == [f"truncate {table}" for table in COPIED]
+    assert said == [f"truncate {table}" for table in (*COPIED, "voided")]
     place = find_place(url)
     assert schema_differences(place, 5.0) == []  # the key that was taken away is there again
     assert distribution_of(place, 5.0) == Distribution(place.shown, machines, 4)
@@ -130,7 +130,7 @@ def test_what_is_distributed_stays_as_it_is(citus, run, url):
     with AdaptiveCalibrator(url) as calibrator:
         calibrator.distribute()
         assert calibrator.distribute().done == ()
-        assert run("SELECT count(*) FROM said") == [(len(COPIED),)]
+        assert run("SELECT count(*) FROM said") == [(len(COPIED) + 1,)]
         assert calibrator.audit() == []
 
 
@@ -151,7 +151,7 @@ def test_what_others_left_half_done_is_found_and_finished(citus, run, url):
         "SELECT create_distributed_table('calibrations', 'model_id', 'default')",
     )
     place = find_place(url)
-    copied, spread = COPIED[2:], ("adjustments", "calls", "call_details")
+    copied, spread = COPIED[2:], ("adjustments", "voided", "calls", "call_details")
     assert schema_differences(place, 5.0) == [
         *(f"table {table} is local on Citus, not copied" for table in copied),
         *(f"table {table} is local on Citus, not by model_id" for table in spread),

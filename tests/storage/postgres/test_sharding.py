@@ -31,14 +31,14 @@ def test_every_key_of_every_sharded_table_begins_with_the_model(run):
         "SELECT indrelid::regclass::text, indexrelid::regclass::text, attname FROM pg_index"
         " JOIN pg_attribute ON attrelid = indrelid AND attnum = indkey[0]"
         " WHERE indisunique AND indrelid::regclass::text = ANY (array['calls', 'call_details',"
-        " 'adjustments', 'calibrations']) ORDER BY 2"
+        " 'adjustments', 'calibrations', 'voided']) ORDER BY 2"
     )
     assert [(table, index) for table, index, _ in keys] == [
         ("adjustments", "pk_adjustments"),
         ("calibrations", "pk_calibrations"),
         ("call_details", "pk_call_details"),
         ("calls", "pk_calls"),
-        ("call_details", "uq_call_details_model_id_request_key"),
+        ("voided", "pk_voided"),
     ]
     assert {column for _, _, column in keys} == {"model_id"}
 

@@ -177,7 +177,7 @@ def _distribute(connection: sa.Connection, place: Server, missing: Sequence[str]
     # The rows were copied, and what lies here is out of sight: to remove it cannot be undone.
     if _count_rows(ask) != before:
         raise _refusal(place, "the machines have not as many rows as there were", "report it")
-    for table in COPIED:  # with those that refer to it
+    for table in (*COPIED, "voided"):  # with those that refer to it, as all others do
         run("SELECT truncate_local_data_after_distributing_table(%s)", (table,))
 
 

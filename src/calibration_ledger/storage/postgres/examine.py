@@ -86,6 +86,7 @@ _NEEDED = {
     "settings": ("SELECT",),
     "setting_heads": ("SELECT",),
     "aliases": ("SELECT",),
+    "voided": ("SELECT",),
 }
 """What a role that records must be allowed."""
 

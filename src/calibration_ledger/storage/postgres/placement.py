@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from calibration_ledger.core.values import Distribution
-from calibration_ledger.storage.schema import ADDED_TABLES, TABLES, VERSION_TABLE
+from calibration_ledger.storage.schema import TABLES, VERSION_TABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     Ask = Callable[..., Sequence[Any]]
     """Runs a query with its parameters, and gives the rows."""
 
-COPIED = ("models", VERSION_TABLE, *ADDED_TABLES)
-SPREAD = ("calibrations", "adjustments", "calls", "call_details")
+COPIED = ("models", VERSION_TABLE, "settings", "setting_heads", "aliases")
+SPREAD = ("calibrations", "adjustments", "voided", "calls", "call_details")
 """Each refers only to tables before it, which must lie on the machines by then."""
 ALL = (*COPIED, *SPREAD)
 
