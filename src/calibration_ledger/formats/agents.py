@@ -36,8 +36,9 @@ _FAILED_STATUS = 400
 class Agents:
     """Reads the log records of coding agents, in their order."""
 
-    def __init__(self) -> None:
-        """Begin before the first record."""
+    def __init__(self, unnamed: str | None = None) -> None:
+        """Begin before the first record; `unnamed` is the model of those that name none."""
+        self._unnamed = unnamed
         self._begun: dict[str, int] = {}
 
     def item(self, record: Record) -> Item | None:
@@ -47,9 +48,9 @@ class Agents:
             name = record.body
         match name:
             case "claude_code.api_request":
-                return _claude_code(record)
+                return _claude_code(record, self._unnamed)
             case "gemini_cli.api_response":
-                return _gemini_cli(record)
+                return _gemini_cli(record, self._unnamed)
             case "claude_code.api_error" | "gemini_cli.api_error":
                 return Skip(_reason(record.attributes))
             case "codex.api_request" | "codex.websocket_request":
@@ -96,12 +97,12 @@ class Agents:
             "cached_tokens": tokens(attributes.get("cached_token_count")),
             "reasoning_tokens": tokens(attributes.get("reasoning_token_count")),
         }
-        model = text(attributes.get("model"))
+        model = text(attributes.get("model")) or self._unnamed
         completion_tokens = tokens(attributes.get("output_token_count"))
         return call(model, start, prompt_tokens, completion_tokens, lasted_ms, answer_id, details)
 
 
-def _claude_code(record: Record) -> Item:
+def _claude_code(record: Record, unnamed: str | None) -> Item:
     """Its input tokens are those that came from no cache."""
     attributes = record.attributes
     names = ("input_tokens", "cache_read_tokens", "cache_creation_tokens")
@@ -112,10 +113,10 @@ def _claude_code(record: Record) -> Item:
         "cached_tokens": tokens(attributes.get("cache_read_tokens")),
     }
     completion_tokens = tokens(attributes.get("output_tokens"))
-    return _told_at_end(record, sum(known), completion_tokens, details)
+    return _told_at_end(record, unnamed, sum(known), completion_tokens, details)
 
 
-def _gemini_cli(record: Record) -> Item:
+def _gemini_cli(record: Record, unnamed: str | None) -> Item:
     """Its output tokens are without those of thoughts."""
     attributes = record.attributes
     completion = tokens(attributes.get("output_token_count"))
@@ -127,11 +128,13 @@ def _gemini_cli(record: Record) -> Item:
     }
     if completion is not None:
         completion += thoughts or 0
-    return _told_at_end(record, tokens(attributes.get("input_token_count")), completion, details)
+    prompt = tokens(attributes.get("input_token_count"))
+    return _told_at_end(record, unnamed, prompt, completion, details)
 
 
 def _told_at_end(
     record: Record,
+    unnamed: str | None,
     prompt_tokens: int | None,
     completion_tokens: int | None,
     details: Mapping[str, Any],
@@ -140,7 +143,7 @@ def _told_at_end(
     lasted_ms, end = duration_ms(attributes.get("duration_ms")), _end(record)
     start = None if lasted_ms is None or end is None else end - round(lasted_ms * 1_000)
     request_id = text(attributes.get("request_id"))
-    model = text(attributes.get("model"))
+    model = text(attributes.get("model")) or unnamed
     return call(model, start, prompt_tokens, completion_tokens, lasted_ms, request_id, details)
 
 

@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from calibration_ledger.core.answers import Answer
     from calibration_ledger.formats.base import Beginning, Input, Item, Placed
 
-_UNNAMED = "-"
-"""Stands for the name of a model while an answer that has none is read."""
-
 
 def answer_rows(file: Input) -> Iterator[Placed]:
     """Each answer.
@@ -34,7 +31,7 @@ def answer_rows(file: Input) -> Iterator[Placed]:
         ImportRefusedError: the file cannot be read.
     """
     for place, value in json_values(file):
-        item = value if isinstance(value, BadRow) else _item(value)
+        item = value if isinstance(value, BadRow) else _item(value, file.model)
         if item is not None:
             yield place, item
 
@@ -67,15 +64,15 @@ def _first(beginning: Beginning) -> Mapping[str, Any]:
     return first if isinstance(first, dict) else {}
 
 
-def _item(value: Any) -> Item | None:
+def _item(value: Any, unnamed: str | None) -> Item | None:
+    """What an answer is; `unnamed` is the model of those that name none."""
     if not isinstance(value, dict):
         return BadRow("an answer is a JSON object")
     read = read_answer(value)
-    is_named = not (isinstance(read, Unlearnable) and read.reason == "unknown model")
-    if not is_named:
-        read = read_answer(value, asked_model=_UNNAMED)
+    if unnamed and isinstance(read, Unlearnable) and read.reason == "unknown model":
+        read = read_answer(value, asked_model=unnamed)
     if not isinstance(read, Unlearnable):
-        return _call(value, read, is_named=is_named)
+        return _call(value, read)
     if read.reason == "unreadable":
         return BadRow("this is no answer of a shape that is known")
     if read.reason == "incomplete" or (_is_event(value) and read.reason == "unknown tokens"):
@@ -87,7 +84,7 @@ def _is_event(value: Mapping[str, Any]) -> bool:
     return str(value.get("object")).endswith(".chunk") or value.get("stop") is False
 
 
-def _call(value: Mapping[str, Any], answer: Answer, *, is_named: bool) -> Item:
+def _call(value: Mapping[str, Any], answer: Answer) -> Item:
     server_ms, load_ms = answer.server_ms, answer.load_ms or 0.0
     actual_ms = None
     if server_ms is not None and server_ms > load_ms:
@@ -107,7 +104,7 @@ def _call(value: Mapping[str, Any], answer: Answer, *, is_named: bool) -> Item:
         "reasoning_tokens": answer.reasoning_tokens,
     }
     return call(
-        answer.answered_model if is_named else None,
+        answer.answered_model or answer.asked_model,
         called_at,
         answer.prompt_tokens,
         answer.completion_tokens,

@@ -102,15 +102,8 @@ def call(
         return Skip("unknown tokens")
     if actual_ms is None:
         return Skip("unknown duration")
-    if model is None:  # the user may name it
-        return {
-            "called_at": called_at,
-            "prompt_tokens": prompt_tokens,
-            "completion_tokens": completion_tokens,
-            "actual_ms": actual_ms,
-            "request_id": request_id,
-            "details": details,
-        }
+    if model is None:
+        return Skip("unknown model")
     try:
         return checked_row(
             model, called_at, prompt_tokens, completion_tokens, actual_ms, request_id, details

@@ -56,7 +56,7 @@ def langfuse_rows(file: Input) -> Iterator[Placed]:
     nested = Nested()
     for place, value in records(file):
         for observation in _observations(value):
-            item = _waits(nested, place, observation)
+            item = _waits(nested, place, observation, file.model)
             if item is not None:
                 yield place, item
         yield from nested.settled()
@@ -89,13 +89,14 @@ def _observations(value: Any) -> Iterator[Any]:
         yield value
 
 
-def _waits(nested: Nested, place: int, observation: Any) -> Item | None:
+def _waits(nested: Nested, place: int, observation: Any, unnamed: str | None) -> Item | None:
+    """Let an observation wait; `unnamed` is the model of those that name none."""
     if isinstance(observation, BadRow):
         return observation
     if not isinstance(observation, dict) or "type" not in observation:
         return BadRow("this is no observation of Langfuse's: it has no type")
     trace_id, own_id = _get(observation, "trace_id"), text(observation.get("id"))
-    item = _item(observation, text(trace_id), own_id)
+    item = _item(observation, text(trace_id), own_id, unnamed)
     if own_id is None:
         return item
     parent_id = text(_get(observation, "parent_observation_id"))
@@ -114,7 +115,9 @@ def _get(observation: Observation, *names: str) -> Any:
     return None
 
 
-def _item(observation: Observation, trace_id: str | None, own_id: str | None) -> Item | None:
+def _item(
+    observation: Observation, trace_id: str | None, own_id: str | None, unnamed: str | None
+) -> Item | None:
     kind = observation.get("type")
     if kind == "EMBEDDING":
         return Skip("not a completion")
@@ -138,7 +141,7 @@ def _item(observation: Observation, trace_id: str | None, own_id: str | None) ->
     request_id = own_id
     if trace_id and own_id and _TRACE_ID.fullmatch(trace_id) and _SPAN_ID.fullmatch(own_id):
         request_id = f"{trace_id}:{own_id}"  # as a hook into the program names it
-    model = text(_get(observation, "provided_model_name", "model"))
+    model = text(_get(observation, "provided_model_name", "model")) or unnamed
     actual_ms = between_ms(start, end)
     return call(model, start, counts.prompt, counts.completion, actual_ms, request_id, details)
 

@@ -57,7 +57,7 @@ def litellm_rows(file: Input) -> Iterator[Placed]:
     seen: dict[tuple[Any, ...], None] = {}
     for place, value in records(file):
         for report in _reports(value):
-            yield place, _item(report, seen)
+            yield place, _item(report, seen, file.model)
 
 
 def looks_like(beginning: Beginning) -> bool:
@@ -84,7 +84,8 @@ def _reports(value: Any) -> Iterator[Any]:
         yield value
 
 
-def _item(report: Any, seen: dict[tuple[Any, ...], None]) -> Item:
+def _item(report: Any, seen: dict[tuple[Any, ...], None], unnamed: str | None) -> Item:
+    """What a report is; `unnamed` is the model of those that name none."""
     if isinstance(report, BadRow):
         return report
     if not isinstance(report, dict) or not report.keys() & {"call_type", "completion_tokens"}:
@@ -104,7 +105,9 @@ def _item(report: Any, seen: dict[tuple[Any, ...], None]) -> Item:
     if len(seen) > _SEEN_MAX:
         for one in list(islice(seen, _SEEN_MAX // 2)):
             del seen[one]
-    return _call(report, metadata, call_id, start) if reason is None else Skip(reason)
+    if reason is not None:
+        return Skip(reason)
+    return _call(report, metadata, call_id, start, unnamed)
 
 
 def _call_id(report: Report) -> str | None:
@@ -122,7 +125,9 @@ def _failure(report: Report, metadata: Report) -> Reason | None:
     return reason_of_names([str(about.get("error_class"))])
 
 
-def _call(report: Report, metadata: Report, call_id: str | None, start: int | None) -> Item:
+def _call(
+    report: Report, metadata: Report, call_id: str | None, start: int | None, unnamed: str | None
+) -> Item:
     provider = text(report.get("custom_llm_provider"))
     usage = mapping(metadata.get("usage_object"))
     names = ("prompt_tokens", "completion_tokens", "total_tokens")
@@ -135,7 +140,7 @@ def _call(report: Report, metadata: Report, call_id: str | None, start: int | No
         return Skip("unknown tokens")
     if streamed and not says_counts(provider, usage) and _is_estimate(report, usage):
         return Skip("estimated tokens")
-    asked = _model(report, provider)
+    asked = _model(report, provider) or unnamed
     answered = model_name(mapping(report.get("response")).get("model"))
     details = {
         "clock": "client",

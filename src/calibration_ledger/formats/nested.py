@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from calibration_ledger.core.spans import Innermost
 from calibration_ledger.formats.base import Skip
-from calibration_ledger.formats.row import BadRow
+from calibration_ledger.formats.row import Row
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,7 +51,7 @@ class Nested:
             key,
             (key[0], parent_id) if parent_id else None,
             None if item is None else (place, item),
-            is_usable=not (item is None or isinstance(item, Skip | BadRow)),
+            is_usable=isinstance(item, Row),
         )
         return None
 

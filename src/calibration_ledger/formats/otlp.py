@@ -67,7 +67,7 @@ class _Reader:
     def __init__(self, model: str | None) -> None:
         """Begin; `model` is the name of those that have none."""
         self._model = model
-        self._agents = Agents()
+        self._agents = Agents(model)
         self._logged: dict[Key, None] = {}
         self.nested = Nested()
 
