@@ -126,13 +126,16 @@ class Beginning(NamedTuple):
         head: its first 64 KiB, with compression undone.
         first: the first JSON value, of the first line or of a whole document; of one that goes on
             behind the head, the part that is in it. None where the file does not begin with one.
-        tables: the tables of a SQLite database; empty for any other file.
+        tables: the tables of a SQLite database, in lower case; empty for any other file.
+        records: the first JSON objects, at most 50: values of the file or, of a list, its members.
+            The first may go on behind the head; the others are whole.
     """
 
     name: str
     head: bytes
     first: Any
     tables: frozenset[str]
+    records: tuple[dict[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,6 +77,5 @@ def _no_object(value: object) -> str:
 
 
 def looks_like(beginning: Beginning) -> bool:
-    """Whether the first line is a call under our own names; the model may come from outside."""
-    first = beginning.first
-    return isinstance(first, dict) and all(name in first for name in REQUIRED[1:])
+    """Whether the first record is a call under our own names; the model may come from outside."""
+    return any(all(name in one for name in REQUIRED[1:]) for one in beginning.records[:1])

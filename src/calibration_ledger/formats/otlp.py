@@ -54,7 +54,7 @@ def otlp_rows(file: Input) -> Iterator[Placed]:
 
 def looks_like(beginning: Beginning) -> bool:
     """Whether it begins with a document of OTLP JSON, or with a span as it is printed."""
-    return _is_otlp(beginning.first) or printed_span(beginning.first) is not None
+    return any(_is_otlp(one) or printed_span(one) is not None for one in beginning.records)
 
 
 def _is_otlp(document: object) -> bool:
