@@ -43,16 +43,22 @@ def test_calls_mappings_and_rows_are_calls_and_skips_are_counted(give, calibrato
         Skip("cached"),
         Skip("failed"),
         Call("m", 10, 0, 9000.0, called_at=AT, outcome="timeout"),
+        VALUES | {"completion_tokens": None, "actual_ms": 9001.0, "outcome": "timeout"},
         Call("m", 10, 20, 305.5, called_at=AT, voided=True),
     )
-    assert report.recorded == 6
-    assert report.timeouts == report.voided == 1
+    assert (report.recorded, report.timeouts, report.voided) == (7, 2, 1)
     assert report.left_out == (("failed", 2), ("cached", 1))
     assert report.to_dict()["left_out"] == {"failed": 2, "cached": 1}
     calls = list(calibrator.calls("m"))
-    assert {call.called_at for call in calls} == {AT}
-    assert [call.actual_ms for call in calls] == [300.5, 301.5, 302.5, 303.5, 304.5, 9000.0]
-    assert [dict(call.details).get("ttft_ms") for call in calls] == [None, None, None, 3, 4, None]
+    assert {call.called_at for call in calls[:-1]} == {AT}
+    assert [call.actual_ms for call in calls] == [
+        *[300.5, 301.5, 302.5, 303.5, 304.5],
+        *[9000.0, 9001.0],
+    ]
+    assert [dict(call.details).get("ttft_ms") for call in calls] == [
+        *[None, None, None, 3, 4],
+        *[None, None],
+    ]
 
 
 def test_what_another_tool_does_not_say_is_a_skip_and_in_our_own_file_a_bad_line(give, take):

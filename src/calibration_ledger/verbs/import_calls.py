@@ -224,8 +224,9 @@ class _Items:
         if self._model is not None and values.get("model") is None:
             values = {**values, "model": self._model}
         if not self._is_ours:
+            is_over = values.get("outcome") in {None, "ok"}  # what a time-out gave, nobody knows
             for name, reason in _UNKNOWN:
-                if values.get(name) is None:
+                if values.get(name) is None and (is_over or name != "completion_tokens"):
                     return Skip(reason)
         try:
             return check_row(values, in_us=self._in_us)
