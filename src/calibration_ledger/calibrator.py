@@ -97,6 +97,7 @@ if TYPE_CHECKING:
         Finding,
         Head,
         ImportReport,
+        LogEntry,
         ModelStats,
         Outcome,
         PeriodStats,
@@ -1107,6 +1108,26 @@ class AdaptiveCalibrator:
             dry_run=dry_run,
             progress=progress,
         )
+
+    def log(self, model: str | None = None, *, last: int | None = None) -> list[LogEntry]:
+        """What happened to the ledger, other than calls, the newest last.
+
+        Imports, resets, recalibrations, voidings with their notes, aliases, settings of the rule of
+        new models, archives and upgrades. A ledger that is not there yet has none. Imports that
+        came before the upgrade to revision 0007 were not noted.
+
+        Args:
+            model: only what concerns this model.
+            last: only so many of the newest, 1 or more; None: all.
+
+        Raises:
+            InvalidInputError: `last` is not what it must be, or `model` no name.
+            ModelNotFoundError: the ledger has no entry of the model.
+            LedgerCorruptError: the settings, the events or an adjustment were damaged.
+        """
+        from calibration_ledger.verbs.log import log
+
+        return log(self._ledger, model, last=last)
 
     def heads(self) -> list[Head]:
         """The running digest of every model as it is now, to save and to audit against later.

@@ -163,6 +163,8 @@ def use_everything(path):
             calibrator.suggest,
             calibrator.heads,
             calibrator.default_rule,
+            calibrator.log,
+            lambda: calibrator.log("m", last=1),
             calibrator.all_stats,
             lambda: calibrator.void("m", seq=[3, (5, 6)], request_id="r-0", dry_run=True),
             lambda: calibrator.void("m", seq=(10, 11), dry_run=True),
@@ -209,6 +211,8 @@ ROWS = {
     "setting_heads": [("last_seq = 3", "", 3)],
     "aliases": [("seq = 3", "", 3)],
     "voided": [("model_id = 1 AND first_seq = 3", "old", 3)],
+    "events": [("seq = 1", None, 1)],
+    "event_heads": [("last_seq = 1", None, 1)],
 }
 
 
@@ -425,6 +429,7 @@ def test_a_model_without_anything_is_found(edit):
     [
         *("calls", "adjustments", "calibrations", "models", "models WHERE id = 2"),
         *("settings", "settings WHERE seq = 1", "settings WHERE seq = 2", "setting_heads"),
+        *("events", "event_heads"),
     ],
 )
 def test_rows_that_were_lost_are_found_and_crash_nothing(edit, lost):

@@ -81,8 +81,8 @@ def test_a_sound_ledger(sound):
     assert (facts.revision, facts.expected_revision) == (REVISION, REVISION)
     assert (facts.journal_mode, facts.synchronous) == ("wal", "full")
     rows = {"models": 2, "calls": 600, "call_details": 600, "adjustments": 2, "calibrations": 2}
-    nothing = dict.fromkeys(("settings", "setting_heads", "aliases", "voided"), 0)
-    assert dict(facts.rows) == {**rows, **nothing}
+    empty = ("settings", "setting_heads", "aliases", "voided", "events", "event_heads")
+    assert dict(facts.rows) == {**rows, **dict.fromkeys(empty, 0)}
     assert facts.last_entry.seq == 301
     assert facts.last_entry.at == START + timedelta(seconds=299)
     assert (facts.damage, facts.readable, facts.server) == ((), None, None)

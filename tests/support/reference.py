@@ -19,7 +19,10 @@ from typing import Any
 CONFORMANCE = Path(__file__).parents[1] / "conformance" / "ema_vectors.jsonl"
 
 FIRST_TABLES = ("models", "calls", "call_details", "adjustments", "calibrations")
-TABLES = (*FIRST_TABLES, "settings", "setting_heads", "aliases", "voided")
+HISTORY = (*FIRST_TABLES, "settings", "setting_heads", "aliases", "voided")
+TABLES = (*HISTORY, "events", "event_heads")
+"""Events tell what happened to one database: another one with the same history has others."""
+
 COEFFICIENTS = ("ms_per_prompt_token", "ms_per_completion_token", "base_overhead_ms")
 TOTALS = ("total_absolute_error_ms", "total_predicted_ms")
 NUMBERS = ("alpha", *COEFFICIENTS, "sample_count", *TOTALS)
@@ -203,7 +206,7 @@ def look_into(ledger: str | Path) -> closing[Any]:
     return closing(connection)
 
 
-def dump(ledger: str | Path, tables: tuple[str, ...] = TABLES) -> dict[str, list[tuple[Any, ...]]]:
+def dump(ledger: str | Path, tables: tuple[str, ...] = HISTORY) -> dict[str, list[tuple[Any, ...]]]:
     """Every row of every table of a ledger, in a fixed order; an older one has not all tables."""
     with look_into(ledger) as connection:
         return {

@@ -68,6 +68,7 @@ COMMANDS = {
     "alias": ("alias:alias", "Let two names be one model."),
     "void": ("void:void", "Void wrong calls, so that nothing learns from them."),
     "reset": ("reset:reset", "Set a model back to its prior; its history stays."),
+    "log": ("log:log", "List what happened to the ledger, other than calls."),
     "audit": ("audit:audit", "Check that the history explains the calibrations."),
     "import": ("files:import_", "Take in calls from files of other tools, or a whole ledger."),
     "formats": ("formats:formats", "List what `calib import` can read."),

@@ -33,6 +33,10 @@ SHA-256("calibration-ledger/1" || a byte 0 || "settings"): no model's begins so,
 NUL. A setting is its kind byte, seq, recorded_at and alpha; then rule, written as above. Aliases
 share their numbers and their chain: an alias is its kind byte, seq and recorded_at; then name,
 model and merged, as optional texts.
+
+Events, which tell what happened to the database, have a chain of their own, too. It begins with
+SHA-256("calibration-ledger/1" || a byte 0 || "events"). An event is its kind byte, seq and
+recorded_at; then all its other fields in their order as optional texts, calls in decimal digits.
 """
 
 from __future__ import annotations
@@ -77,6 +81,9 @@ _TEXT = (str, type(None))
 _BYTES = (bytes, type(None))
 SETTING_KIND = 1
 ALIAS_KIND = 2
+EVENT_KINDS = {"import": 1, "upgrade": 2}
+"""The kind byte of each event."""
+
 _CALL_TYPES = (int, int, int, int, float, float, _TEXT, _TEXT, _TEXT)
 
 
@@ -194,6 +201,40 @@ class AliasEntry(NamedTuple):
 ALIAS_TYPES = (int, int, str, _TEXT, _TEXT)
 
 
+class Event(NamedTuple):
+    """What happened to the database as a whole, and no other entry tells; see `core.events`.
+
+    Attributes:
+        seq: its number among the events, from 1 without gaps.
+        recorded_at: when, in microseconds since the epoch (UTC).
+        kind: `import` or `upgrade`; the next five are of imports alone, the last three of upgrades.
+        import_id: the id that the calls of the import carry; None where they carry none.
+        file: the file's name, without its folder.
+        format: how it was read.
+        calls: how many calls it set out to record.
+        models: the models of these calls, sorted, as a JSON list; None for too many to list.
+        from_revision: the revision that was found.
+        to_revision: the revision that it was brought to.
+        version: that of the program that did it.
+    """
+
+    seq: int
+    recorded_at: int
+    kind: str
+    import_id: str | None = None
+    file: str | None = None
+    format: str | None = None
+    calls: int | None = None
+    models: str | None = None
+    from_revision: str | None = None
+    to_revision: str | None = None
+    version: str | None = None
+
+
+_COUNT = (int, type(None))
+EVENT_TYPES = (int, int, str, _TEXT, _TEXT, _TEXT, _COUNT, _TEXT, _TEXT, _TEXT, _TEXT)
+
+
 def is_typed(row: Sequence[object], types: Sequence[Any]) -> bool:
     """Whether each value of a row is of its column's type.
 
@@ -212,6 +253,7 @@ _CALL = struct.Struct(">Bqqqqdd")
 _ADJUSTMENT = struct.Struct(">Bqqddddddqq")
 _SETTING = struct.Struct(">Bqqd")
 _ALIAS = struct.Struct(">Bqq")
+_EVENT = struct.Struct(">Bqq")
 _SEQ = struct.Struct(">q")
 _LENGTH = struct.Struct(">BI")
 _NO_TEXTS = b"\0\0"
@@ -273,6 +315,22 @@ def setting_head(head: bytes, entry: Setting | AliasEntry) -> bytes:
         return hashlib.sha256(head + packed + texts).digest()
     fixed = _SETTING.pack(SETTING_KIND, entry.seq, entry.recorded_at, entry.alpha)
     return hashlib.sha256(head + fixed + _optional(entry.rule)).digest()
+
+
+def first_events_head() -> bytes:
+    """The head of a ledger's events before the first."""
+    return hashlib.sha256(b"calibration-ledger/1\0events").digest()
+
+
+def event_head(head: bytes, entry: Event) -> bytes:
+    """The head after an event.
+
+    Raises:
+        KeyError: its kind is none.
+    """
+    fixed = _EVENT.pack(EVENT_KINDS[entry.kind], entry.seq, entry.recorded_at)
+    texts = b"".join(_optional(None if one is None else str(one)) for one in entry[3:])
+    return hashlib.sha256(head + fixed + texts).digest()
 
 
 def archived_digest(model: str, entry: Adjustment) -> bytes:

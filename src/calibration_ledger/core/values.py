@@ -16,6 +16,7 @@ from typing import (
     NamedTuple,
     NoReturn,
     NotRequired,
+    TypeAlias,
     TypedDict,
     cast,
 )
@@ -682,6 +683,79 @@ class Head(NamedTuple):
     def to_dict(self) -> dict[str, Any]:
         """The fields by their names."""
         return self._asdict()
+
+
+# -- what happened to a ledger --------------------------------------------------------------
+
+LogKind: TypeAlias = Literal[
+    "import",
+    "imported",
+    "upgrade",
+    "rule",
+    "alias",
+    "reset",
+    "recalibrated",
+    "voided",
+    "archived",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class LogEntry(Value):
+    """Something that happened to a ledger, other than calls; what does not apply is None.
+
+    Attributes:
+        at: when, with a time zone (UTC).
+        kind: `import`: a file was taken in. `imported`: a model began with the state of an older
+            system. `upgrade`: the ledger came to another revision. `rule`: what new models learn
+            by was set. `alias`: a name was given to a model, or is its own again. `reset`,
+            `recalibrated`, `voided`, `archived`: so was a model.
+        seq: the number of the entry: of the model, of the settings, or of the events.
+        model: the model; of an alias, the one that the name stands for, or None.
+        voided: whether the entry was voided later, and no longer counts.
+        note: what the user wrote to it.
+        import_id: of an import: the id that its calls carry in their details.
+        file: of an import: the file's name, without its folder.
+        format: of an import: how the file was read.
+        calls: of an import: how many calls it set out to record.
+        models: of an import: their models, sorted; None where they are too many to list.
+        rule: the rule's version that was set, adopted or begun with.
+        alpha: its speed.
+        voids: of a voiding: the entries of the model, such as `2..80,95`.
+        name: of an alias: the name.
+        merged: of an alias: the entries of the model that came of a merge, such as `2..80`.
+        from_revision: of an upgrade: the revision before.
+        to_revision: of an upgrade: the revision since then.
+        version: of an upgrade: that of the program that did it.
+    """
+
+    at: datetime
+    kind: LogKind
+    seq: int
+    model: str | None = None
+    voided: bool = False
+    note: str | None = None
+    import_id: str | None = None
+    file: str | None = None
+    format: str | None = None
+    calls: int | None = None
+    models: tuple[str, ...] | None = None
+    rule: str | None = None
+    alpha: float | None = None
+    voids: str | None = None
+    name: str | None = None
+    merged: str | None = None
+    from_revision: str | None = None
+    to_revision: str | None = None
+    version: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields that apply, as JSON can hold them."""
+        return {
+            name: value
+            for name, value in fields_of(self).items()
+            if value is not None and (name != "voided" or value)
+        }
 
 
 SETTINGS = ""

@@ -1,16 +1,19 @@
 """A whole ledger as JSON lines: every entry of every model, with the heads.
 
     {"ledger":"calibration-ledger/1"}
+    {"event":"import","seq":1,"recorded_at":"2025-01-31T12:00:00.000000Z","file":"calls.csv", ...}
+    {"events":1,"head":"<64 hexadecimal digits>"}
     {"setting":"rule","seq":1,"recorded_at":"2025-01-31T12:00:00.000000Z","rule":"ema.1", ...}
     {"setting":"alias","seq":2,"recorded_at":"2025-01-31T12:00:00.000000Z","name":"m-1", ...}
     {"head":"<64 hexadecimal digits>","settings":2}
     {"entry":"opened","model":"m","seq":1,"recorded_at":"2025-01-31T12:00:00.000000Z", ...}
     {"entry":"call","model":"m","seq":2,"called_at":"2025-01-31T12:00:00.000000Z", ...}
     {"head":"<64 hexadecimal digits>","model":"m","seq":2}
-    {"end":{"models":1,"entries":2,"settings":2}}
+    {"end":{"models":1,"entries":2,"settings":2,"events":1}}
 
-The settings of the ledger come first, with their head; a ledger without any has no such lines, and
-no count of them at the end. Models are sorted by name; each has its entries by seq, then its head.
+The imports of calls come first, then the settings of the ledger, each with their head; a ledger
+without any has no such lines, and no count of them at the end. Models are sorted by name; each has
+its entries by seq, then its head.
 The last line shows that the file was not cut short. A model whose beginning was archived begins
 with its `archived` entry, whatever its seq. The file holds no time of the export: the same ledger
 gives the same bytes. Floats come back exact to the bit.
@@ -28,10 +31,14 @@ from calibration_ledger.core.entries import (
     DIGEST_SIZE,
     Adjustment,
     AliasEntry,
+    Event,
     Setting,
+    event_head,
+    first_events_head,
     first_settings_head,
     setting_head,
 )
+from calibration_ledger.core.events import event_faults, is_of_history, names_text
 from calibration_ledger.core.history import VOIDS_LENGTH_MAX, voids_ranges
 from calibration_ledger.core.validation import (
     DETAILS_BYTES_MAX,
@@ -92,6 +99,9 @@ _SETTING_REQUIRED = {
     "rule": ("setting", *Setting._fields),
     "alias": ("setting", *AliasEntry._fields),
 }
+_EVENT_REQUIRED = ("event", "seq", "recorded_at", "file", "format", "calls")
+_EVENT_OPTIONAL = ("import_id", "models")
+_OF_LEDGER = frozenset({"event", "events", "setting", "settings"})
 
 # -- from entries to lines ------------------------------------------------------------------
 
@@ -175,15 +185,30 @@ def settings_head_line(seq: int, head: bytes) -> str:
     return encode({"head": head.hex(), "settings": seq})
 
 
-def end_line(models: int, entries: int, settings: int = 0) -> str:
+def event_line(entry: Event) -> str:
+    """The line of an import."""
+    values = {"event": entry.kind, **entry._asdict()}
+    del values["kind"]
+    values["recorded_at"] = iso_from_us(entry.recorded_at)
+    values["models"] = None if entry.models is None else parse_json(entry.models)
+    return encode({name: value for name, value in values.items() if value is not None})
+
+
+def events_head_line(seq: int, head: bytes) -> str:
+    """The line behind the events."""
+    return encode({"events": seq, "head": head.hex()})
+
+
+def end_line(models: int, entries: int, settings: int = 0, events: int = 0) -> str:
     """The last line."""
-    return encode({"end": end_counts(models, entries, settings)})
+    return encode({"end": end_counts(models, entries, settings, events)})
 
 
-def end_counts(models: int, entries: int, settings: int) -> dict[str, int]:
+def end_counts(models: int, entries: int, settings: int, events: int) -> dict[str, int]:
     """What the last line counts."""
     counts = {"models": models, "entries": entries}
-    return {**counts, "settings": settings} if settings else counts
+    others = {"settings": settings, "events": events}
+    return {**counts, **{what: count for what, count in others.items() if count}}
 
 
 # -- from lines to entries, the same to the bit ---------------------------------------------
@@ -302,6 +327,31 @@ def _alias_of(values: Mapping[str, Any]) -> AliasEntry:
     return entry
 
 
+def event_of(values: Mapping[str, Any]) -> Event:
+    """An import that was noted, every value checked.
+
+    Raises:
+        InvalidInputError: one is missing, unknown or not what it must be.
+    """
+    check_keys(values, _EVENT_REQUIRED, _EVENT_OPTIONAL)
+    models = values.get("models")
+    entry = Event(
+        _whole("seq", values["seq"]),
+        parse_time("recorded_at", values["recorded_at"]),
+        values["event"],
+        values.get("import_id"),
+        values["file"],
+        values["format"],
+        _whole("calls", values["calls"]),
+        None if models is None else names_text(models),
+    )
+    for expected, found in event_faults(entry):
+        raise InvalidInputError(f"an event must have {expected}, not {found}")
+    if not is_of_history(entry):
+        raise InvalidInputError(f"an event must be an import of calls, not {shown(entry.kind)}")
+    return entry
+
+
 def _version(rule: str) -> str:
     if find_rule(rule).version != rule:
         raise InvalidInputError(f"rule must be a version, such as ema.1, not {rule!r}")
@@ -378,7 +428,7 @@ class ModelEnd(NamedTuple):
     digest: bytes
 
 
-Item: TypeAlias = "Adjustment | AliasEntry | CallRow | ModelEnd | Setting"
+Item: TypeAlias = "Adjustment | AliasEntry | CallRow | Event | ModelEnd | Setting"
 
 
 class LedgerReader:
@@ -394,10 +444,12 @@ class LedgerReader:
         self._models = self._entries = 0
         self._settings = 0
         self._settings_head: bytes | None = None
+        self._events = 0
+        self._events_head: bytes | None = None
         self._ended = False
 
     def items(self) -> Iterator[tuple[int, str, Item]]:
-        """Each entry and head, as (line, model, item); of a setting, the model is empty.
+        """Each entry and head, as (line, model, item); of a setting or event, the model is empty.
 
         Raises:
             ImportRefusedError: the file is not what the export writes, or not all of it.
@@ -436,13 +488,10 @@ class LedgerReader:
         if "end" in values:
             self._take_end(values)
             return None
-        if "setting" in values:
-            return SETTINGS, self._take_setting(setting_of(values))
-        if "settings" in values:
-            self._take_settings_head(values)
-            return None
-        if self._settings_head is not None:
-            self._refuse("the head of the settings is missing")
+        if not values.keys().isdisjoint(_OF_LEDGER):
+            own = self._take_own(values)
+            return None if own is None else (SETTINGS, own)
+        self._check_heads()
         if "head" in values:
             return self._take_head(values)
         taken = call_of(values) if values.get("entry") == "call" else adjustment_of(values)
@@ -457,8 +506,45 @@ class LedgerReader:
                 f"`jsonl` or `csv`"
             )
 
+    def _take_own(self, values: dict[str, Any]) -> AliasEntry | Event | Setting | None:
+        """What is no model's: an event, a setting, or the head of either."""
+        if "event" in values:
+            return self._take_event(event_of(values))
+        if "setting" in values:
+            return self._take_setting(setting_of(values))
+        if "events" in values:
+            self._take_events_head(values)
+        else:
+            self._take_settings_head(values)
+        return None
+
+    def _check_heads(self) -> None:
+        """Refuse a file that goes on to its models without the heads of the rest."""
+        for head, what in ((self._events_head, "events"), (self._settings_head, "settings")):
+            if head is not None:
+                self._refuse(f"the head of the {what} is missing")
+
+    def _take_event(self, entry: Event) -> Event:
+        """An event stands behind the one before it, and all of them before everything else."""
+        if self._entries or self._settings or (self._events and self._events_head is None):
+            self._refuse("an event must stand before the settings, the models and its own head")
+        if entry.seq != self._events + 1:
+            self._refuse(f"event {entry.seq} where event {self._events + 1} must be")
+        self._events = entry.seq
+        self._events_head = event_head(self._events_head or first_events_head(), entry)
+        return entry
+
+    def _take_events_head(self, values: dict[str, Any]) -> None:
+        check_keys(values, ("head", "events"), ())
+        digest = digest_of(values["head"])
+        if values["events"] != self._events or digest != self._events_head:
+            self._refuse("this is not the head of the events above")
+        self._events_head = None
+
     def _take_setting(self, entry: Setting | AliasEntry) -> Setting | AliasEntry:
         """A setting stands behind the one before it, and all of them before the first model."""
+        if self._events_head is not None:
+            self._refuse("the head of the events is missing")
         if self._entries or (self._settings and self._settings_head is None):
             self._refuse("a setting must stand before the models, and before the settings' head")
         if entry.seq != self._settings + 1:
@@ -507,9 +593,8 @@ class LedgerReader:
     def _take_end(self, values: dict[str, Any]) -> None:
         if self._model is not None:
             self._refuse(f"the head of the model {self._model!r} is missing")
-        if self._settings_head is not None:
-            self._refuse("the head of the settings is missing")
-        counts = end_counts(self._models, self._entries, self._settings)
+        self._check_heads()
+        counts = end_counts(self._models, self._entries, self._settings, self._events)
         if values != {"end": counts}:
             found = ", ".join(f"{count} {what}" for what, count in counts.items())
             self._refuse(f"the end counts {values['end']!r}, and the file has {found}")

@@ -21,6 +21,7 @@ from calibration_ledger.core.entries import (
     Snapshot,
     is_typed,
 )
+from calibration_ledger.core.events import Events
 from calibration_ledger.core.history import Page, covers, end_of, left_of, start_of, voided_ranges
 from calibration_ledger.core.settings import Settings
 from calibration_ledger.core.validation import TIME_LIMIT_US, check_model, request_key
@@ -41,6 +42,7 @@ from calibration_ledger.storage.transaction import (
     Known,
     Stored,
     Voidings,
+    events_of,
     known_calls,
     learnt_columns,
     newest_of,
@@ -260,6 +262,31 @@ class Ledger:
         except LedgerNotFoundError:
             return None
 
+    # -- what happened ----------------------------------------------------------------------
+
+    def events(self) -> Events:
+        """The events as they are stored; where there is no ledger there are none."""
+        try:
+            return events_of(self.backend.read(self.backend.sql.events))
+        except LedgerNotFoundError:
+            return Events()
+
+    def adjustments(self, live: Stored | None = None) -> list[tuple[str, Adjustment]]:
+        """The adjustments of a model, or of all but for openings, each with the model's name.
+
+        Raises:
+            LedgerCorruptError: one holds a value of another type.
+        """
+        read, sql = self.backend.read, self.backend.sql
+        if live is not None:
+            rows = [(*row, live.model) for row in read(sql.adjustments, (live.model_id,))]
+        else:
+            try:
+                rows = read(sql.all_adjustments)
+            except LedgerNotFoundError:
+                rows = []
+        return [(model, _typed(model, Adjustment(*values))) for *values, model in rows]
+
     # -- histories --------------------------------------------------------------------------
 
     def history(self, live: Stored) -> ModelHistory:
@@ -366,6 +393,12 @@ class Ledger:
         return shrink(self.place)
 
 
+def _typed(model: str, entry: Adjustment) -> Adjustment:
+    if not is_typed(entry, ADJUSTMENT_TYPES):
+        raise damaged(model, f"adjustment {entry.seq!r} holds a value of another type")
+    return entry
+
+
 class ModelHistory:
     """One model's entries up to the moment when its calibration was read.
 
@@ -385,10 +418,7 @@ class ModelHistory:
         self.live = live
         self.model = live.model
         rows = backend.read(backend.sql.adjustments, (live.model_id,))
-        entries = [Adjustment(*row) for row in rows]
-        for entry in entries:
-            if not is_typed(entry, ADJUSTMENT_TYPES):
-                raise damaged(live.model, f"adjustment {entry.seq!r} holds a value of another type")
+        entries = [_typed(live.model, Adjustment(*row)) for row in rows]
         self.adjustments = [entry for entry in entries if entry.seq <= live.last_seq]
         self.beginning = entries[0] if entries else None
         self.archived = archived_seq(self.beginning)

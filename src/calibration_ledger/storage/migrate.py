@@ -8,6 +8,7 @@ process that dies in the middle leaves no trace.
 from __future__ import annotations
 
 import sys
+import time
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
@@ -15,6 +16,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from calibration_ledger._version import __version__
+from calibration_ledger.core.events import upgrade_event
 from calibration_ledger.core.values import Value
 from calibration_ledger.errors import (
     InvalidInputError,
@@ -38,6 +41,8 @@ from calibration_ledger.storage.sqlite.forks import private, run
 from calibration_ledger.storage.sqlite.lock import OneAtATime, locked_file
 from calibration_ledger.storage.sqlite.migrate import begun_file, engine_of, make_file
 from calibration_ledger.storage.sqlite.soundness import LIST_SCHEMA, damaged_parts, foreign_parts
+from calibration_ledger.storage.statements import POSTGRES, SQLITE, statements
+from calibration_ledger.storage.transaction import Transaction
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -144,6 +149,17 @@ def _run_migrations(connection: sa.Connection, revision: str) -> None:
             command.upgrade(config, revision)
 
 
+def _note_upgrade(connection: sa.Connection, before: str | None, ledger: str) -> None:
+    """Note as an event that a ledger was brought to this program's revision."""
+    if before in {None, REVISION} or read_revision(connection, ledger) != REVISION:
+        return
+    assert before is not None  # noqa: S101 - it was looked at above
+    sql = statements(SQLITE if connection.dialect.name == "sqlite" else POSTGRES)
+    with closing(connection.connection.cursor()) as cursor:
+        event = upgrade_event(before, REVISION, __version__, time.time_ns() // 1000)
+        Transaction(cursor, sql, ledger).add_event(event)
+
+
 _plan: list[tuple[str, ...]] = []
 
 
@@ -223,6 +239,7 @@ def upgrade(place: Place, timeout_s: float) -> Upgrade:
                 _refuse_newer(before, place)
                 keep_others_out(connection, timeout_s)
             run_migrations(connection)
+            _note_upgrade(connection, before, place.shown)
     return Upgrade(place.shown, before, REVISION, None)
 
 
@@ -258,6 +275,7 @@ def upgrade_file(place: File, timeout_s: float, *, locked: bool = False) -> Upgr
     backup = backup_beside(place, before, timeout_s)
     with begun_file(place, timeout_s) as connection:
         run_migrations(connection)
+        _note_upgrade(connection, before, place.shown)
     return Upgrade(place.shown, before, REVISION, backup)
 
 
@@ -311,14 +329,17 @@ def migration_connection(ledger: str | None) -> Iterator[sa.Connection]:
         from calibration_ledger.storage.postgres.migrate import begun, keep_others_out
 
         with begun(place, 30.0, locked=True) as connection:
-            if read_revision(connection, place.shown) is not None:
+            before = read_revision(connection, place.shown)
+            if before is not None:
                 keep_others_out(connection, 30.0)
             yield connection
+            _note_upgrade(connection, before, place.shown)
         return
     current_revision(place, 30.0)  # see `upgrade_file`
     with locked_file(place, 30.0), begun_file(place, 30.0) as connection:
-        read_revision(connection, place.shown)  # refuses what is no ledger
+        before = read_revision(connection, place.shown)  # refuses what is no ledger
         yield connection
+        _note_upgrade(connection, before, place.shown)
 
 
 # -- whether the tables are as they should be: `calib db check` ------------------------------

@@ -4,13 +4,13 @@
 which takes longer than all else that a program starts with.
 """
 
-REVISION = "0006"
+REVISION = "0007"
 """The revision of the migrations that this module describes; tested against Alembic's head."""
 
 VERSION_TABLE = "alembic_version"
 
-ADDED_TABLES = ("settings", "setting_heads", "aliases", "voided")
-"""Those that ledgers of revision 0003 do not have yet; the last two are of 0005 and 0006."""
+ADDED_TABLES = ("settings", "setting_heads", "aliases", "voided", "events", "event_heads")
+"""Those that ledgers of revision 0003 do not have yet; each revision since then added some."""
 
 LEDGER_TABLES = (
     *("models", "calls", "call_details", "adjustments", "calibrations"),

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from typing import Self
 
-    from calibration_ledger.core.entries import AliasEntry, CallRow, Setting
+    from calibration_ledger.core.entries import AliasEntry, CallRow, Event, Setting
     from calibration_ledger.storage.backend import Result
 
 _CACHE_KIB = 16 * 1024
@@ -245,6 +245,7 @@ class StagedEntries(Temporary):
 
     Attributes:
         settings: the settings of the ledger, in order; there are few.
+        events: its events, in order.
     """
 
     _SCHEMA = """
@@ -264,6 +265,7 @@ class StagedEntries(Temporary):
         """Start with none."""
         super().__init__()
         self.settings: list[Setting | AliasEntry] = []
+        self.events: list[Event] = []
 
     def add_calls(self, rows: Sequence[tuple[int, int, CallRow]]) -> None:
         """Add calls: (model number, line, call)."""

@@ -11,7 +11,14 @@ from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
 
-from calibration_ledger.core.entries import TIMEOUT, Adjustment, AliasEntry, Setting, Snapshot
+from calibration_ledger.core.entries import (
+    TIMEOUT,
+    Adjustment,
+    AliasEntry,
+    Event,
+    Setting,
+    Snapshot,
+)
 
 CALIBRATION_NAMES = (*Snapshot._fields, "last_seq", "head")
 """rule, alpha, five numbers, sample_count, rule_state, updated_at, last_seq, head."""
@@ -93,6 +100,12 @@ class Statements:
     alias: str
     add_alias: str
     mark_alias: str
+    all_adjustments: str
+    events: str
+    events_end: str
+    add_event: str
+    add_events_head: str
+    save_events_head: str
 
 
 LONG = (
@@ -123,20 +136,22 @@ INSERTED = {
     "aliases": AliasEntry._fields,
     "setting_heads": ("last_seq", "head"),
     "voided": ("model_id", "first_seq", "last_seq"),
+    "events": Event._fields,
+    "event_heads": ("last_seq", "head"),
 }
 """The columns of the tables whose rows are added whole, in the order in which they are bound."""
 
 _BIG = frozenset(
     {
-        *("alias_seq", "archived_through", "called_at", "first_seq", "last_seq", "model_id"),
-        *("recorded_at", "sample_count", "seq", "updated_at"),
+        *("alias_seq", "archived_through", "called_at", "calls", "first_seq", "last_seq"),
+        *("model_id", "recorded_at", "sample_count", "seq", "updated_at"),
     }
 )
 _WHOLE = frozenset({"completion_tokens", "prompt_tokens"})
 _TEXT = frozenset(
     {
-        *("details", "kind", "merged", "model", "name", "note"),
-        *("request_id", "rule", "voids"),
+        *("details", "file", "format", "from_revision", "import_id", "kind", "merged", "model"),
+        *("models", "name", "note", "request_id", "rule", "to_revision", "version", "voids"),
     }
 )
 
@@ -174,6 +189,7 @@ def statements(marks: Marks) -> Statements:
         **_removals(marks),
         **_settings(marks),
         **_voided(marks),
+        **_events(marks),
     )
 
 
@@ -306,6 +322,12 @@ def _adjustments(marks: Marks) -> dict[str, str]:
         "adjustments": by_seq,
         "first_adjustment": f"{by_seq} LIMIT 1 OFFSET 0",
         "last_adjustment": f"SELECT max(adjustments.seq) {of_model}",
+        # Openings are the most of them, and as many as models.
+        "all_adjustments": (
+            f"SELECT {columns}, models.model FROM adjustments"
+            " JOIN models ON models.id = adjustments.model_id WHERE adjustments.kind <> 'opened'"
+            " ORDER BY models.id, adjustments.seq"
+        ),
     }
 
 
@@ -392,6 +414,27 @@ def _settings(marks: Marks) -> dict[str, str]:
         "mark_alias": (
             f"UPDATE calibrations SET alias_seq={marks.big}"
             f" WHERE calibrations.model_id = {marks.big}"
+        ),
+    }
+
+
+def _events(marks: Marks) -> dict[str, str]:
+    nulls = ", ".join(["NULL"] * (len(Event._fields) - 1))
+    end = "event_heads.last_seq, event_heads.head FROM event_heads"
+    return {
+        # One statement is one snapshot, as in `settings`.
+        "events": (
+            f"SELECT {_listed('events', Event._fields)}, NULL FROM events UNION ALL"
+            f" SELECT event_heads.last_seq, {nulls}, event_heads.head FROM event_heads ORDER BY 1"
+        ),
+        # Who appends locks the end: of many imports that begin at once, each waits for the one
+        # before it, and none has to begin anew.
+        "events_end": f"SELECT {end}{' FOR UPDATE OF event_heads' if marks.lock else ''}",
+        "add_event": _insert(marks, "events"),
+        "add_events_head": _insert(marks, "event_heads"),
+        "save_events_head": (
+            f"UPDATE event_heads SET last_seq={marks.big}, head={marks.other}"
+            f" WHERE event_heads.last_seq = {marks.big}"
         ),
     }
 

@@ -40,6 +40,10 @@ def _only_of(kind: str, column: str, bound: str) -> str:
     return f"({column} IS NOT NULL) = (kind = '{kind}') AND ({column} IS NULL OR {bound})"
 
 
+def _is_text(column: str, most: int) -> str:
+    return f"length({column}) >= 1 AND length({column}) <= {most}"
+
+
 def _named(table: str, **texts: str) -> list[sa.CheckConstraint]:
     return [sa.CheckConstraint(text, name=f"ck_{table}_{name}") for name, text in texts.items()]
 
@@ -256,6 +260,50 @@ voided = sa.Table(
     sa.Column("last_seq", Whole, nullable=False),
     sa.PrimaryKeyConstraint("model_id", "first_seq", name="pk_voided"),
     *_named("voided", first_seq="first_seq >= 1", last_seq="last_seq >= first_seq"),
+    **_CLUSTERED,
+)
+
+# What happened to the database, and no other entry tells: imports and upgrades.
+events = sa.Table(
+    "events",
+    metadata,
+    sa.Column("seq", Whole, autoincrement=False, nullable=False),
+    sa.Column("recorded_at", Whole, nullable=False),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("import_id", sa.Text),
+    sa.Column("file", sa.Text),
+    sa.Column("format", sa.Text),
+    sa.Column("calls", Whole),
+    sa.Column("models", sa.Text),
+    sa.Column("from_revision", sa.Text),
+    sa.Column("to_revision", sa.Text),
+    sa.Column("version", sa.Text),
+    sa.PrimaryKeyConstraint("seq", name="pk_events"),
+    *_named(
+        "events",
+        seq="seq >= 1",
+        recorded_at=_within("recorded_at", TIME_LIMIT_US - 1),
+        kind="kind IN ('import', 'upgrade')",
+        import_id=f"import_id IS NULL OR ({_is_text('import_id', 64)} AND kind = 'import')",
+        file=_only_of("import", "file", _is_text("file", 255)),
+        format=_only_of("import", "format", _is_text("format", 64)),
+        calls=_only_of("import", "calls", "calls >= 0"),
+        models=f"models IS NULL OR ({_is_text('models', 4096)} AND kind = 'import')",
+        from_revision=_only_of("upgrade", "from_revision", _is_text("from_revision", 32)),
+        to_revision=_only_of("upgrade", "to_revision", _is_text("to_revision", 32)),
+        version=_only_of("upgrade", "version", _is_text("version", 64)),
+    ),
+    **_CLUSTERED,
+)
+
+# Where they end, in one row.
+event_heads = sa.Table(
+    "event_heads",
+    metadata,
+    sa.Column("last_seq", Whole, autoincrement=False, nullable=False),
+    sa.Column("head", sa.LargeBinary, nullable=False),
+    sa.PrimaryKeyConstraint("last_seq", name="pk_event_heads"),
+    *_named("event_heads", last_seq="last_seq >= 1", head="length(head) = 32"),
     **_CLUSTERED,
 )
 

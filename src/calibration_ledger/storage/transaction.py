@@ -1,7 +1,7 @@
 """What a transaction can do to a ledger. Nothing here commits: the backend does.
 
-Rows of `calls`, `call_details`, `adjustments`, `settings` and `aliases` are only ever inserted, but
-for what `archive` moves to a file and `import ledger` brings back.
+Rows of `calls`, `call_details`, `adjustments`, `settings`, `aliases` and `events` are only ever
+inserted, but for what `archive` moves to a file and `import ledger` brings back.
 """
 
 from __future__ import annotations
@@ -13,10 +13,14 @@ from calibration_ledger.core.entries import (
     OUTCOMES,
     Adjustment,
     AliasEntry,
+    Event,
     Setting,
     Snapshot,
+    event_head,
+    first_events_head,
     is_typed,
 )
+from calibration_ledger.core.events import Events, damaged_events
 from calibration_ledger.core.history import covers, ranges_in_force
 from calibration_ledger.core.replay import Columns
 from calibration_ledger.core.settings import Settings, check_setting, damaged_settings
@@ -169,6 +173,19 @@ def newest_of(rows: Sequence[Any]) -> Setting | None:
         LedgerCorruptError: it is not what a program of ours wrote.
     """
     return check_setting(Setting(*rows[0])) if rows else None
+
+
+def events_of(rows: Sequence[Any]) -> Events:
+    """The events in the rows of `Statements.events`.
+
+    Raises:
+        LedgerCorruptError: they end in several places.
+    """
+    entries = tuple(Event(*row[:-1]) for row in rows if row[-1] is None)
+    ends = [(row[0], row[-1]) for row in rows if row[-1] is not None]
+    if len(ends) > 1:
+        raise damaged_events(f"there are {len(ends)} ends")
+    return Events(entries, *ends[0]) if ends else Events(entries)
 
 
 ALIAS_SEQ = 13
@@ -398,6 +415,35 @@ class Transaction:
     def mark(self, model_id: int, alias_seq: int | None) -> None:
         """Mark a calibration whose model's name stands for another one, or is its own again."""
         self._execute(self._sql.mark_alias, (alias_seq, model_id))
+
+    def events(self) -> Events:
+        """The events of the ledger.
+
+        Raises:
+            LedgerCorruptError: they end in several places.
+        """
+        return events_of(self.ask(self._sql.events, ()))
+
+    def add_event(self, event: Event) -> None:
+        """Append an event behind the newest, whose number it gets.
+
+        On PostgreSQL others that append wait from here on until the end, so this comes last.
+
+        Raises:
+            Raced: another transaction added the very first in the same moment.
+            LedgerCorruptError: where the events end is not what a program of ours wrote.
+        """
+        rows = self.ask(self._sql.events_end, ())
+        seq, head = rows[0] if rows else (0, first_events_head())
+        if len(rows) > 1 or not isinstance(seq, int) or not isinstance(head, bytes):
+            raise damaged_events(f"the end is {rows!r}")
+        entry = event._replace(seq=seq + 1)
+        self._execute(self._sql.add_event, entry)
+        end = (entry.seq, event_head(head, entry))
+        if rows:
+            self._execute(self._sql.save_events_head, (*end, seq))
+        else:
+            self._execute(self._sql.add_events_head, end)
 
     def calls_of(self, model_id: int, request_keys: Sequence[bytes]) -> dict[bytes, Known]:
         """Which of these the model has in calls that count."""

@@ -63,6 +63,7 @@ def audit(
         noted = [head for head in noted if head.model == found[0].model]
     else:
         findings += _audit_whole(ledger)
+        findings += _audit_events(ledger)
         findings += _audit_settings(ledger, [head for head in noted if not head.is_of_model])
         of_models = [head for head in noted if head.is_of_model]
         findings += missing_models(of_models, (live.model for live in found))
@@ -139,6 +140,13 @@ def _audit_settings(ledger: Ledger, noted: list[Head]) -> list[Finding]:
         return settings_findings(ledger.settings(), noted, marked)
     except LedgerCorruptError as error:
         return [Finding(SETTINGS, None, "storage", "readable settings", str(error))]
+
+
+def _audit_events(ledger: Ledger) -> list[Finding]:
+    try:
+        return list(ledger.events().findings())
+    except LedgerCorruptError as error:
+        return [Finding(None, None, "storage", "readable events", str(error))]
 
 
 def _audit_whole(ledger: Ledger) -> list[Finding]:

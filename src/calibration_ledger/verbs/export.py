@@ -12,10 +12,12 @@ import json
 import os
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import reduce
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from calibration_ledger.core.aliases import told as told_alias
-from calibration_ledger.core.entries import Adjustment
+from calibration_ledger.core.entries import Adjustment, event_head, first_events_head
+from calibration_ledger.core.events import Events
 from calibration_ledger.core.history import walk
 from calibration_ledger.core.settings import Settings, told
 from calibration_ledger.core.validation import check_model, iso_from_us
@@ -34,6 +36,8 @@ from calibration_ledger.formats.ledger import (
     call_line,
     call_values,
     end_line,
+    event_line,
+    events_head_line,
     head_line,
     setting_line,
     settings_head_line,
@@ -96,6 +100,13 @@ class Written:
             self._progress(calls + adjustments)
 
 
+class _Own(NamedTuple):
+    """What is no model's, as far as the export has it."""
+
+    events: Events = Events()
+    settings: Settings = Settings()
+
+
 def export(
     ledger: Ledger,
     kind: ExportKind,
@@ -110,13 +121,14 @@ def export(
     parts, opened_target = _WAYS[kind]
     if kind == "parquet":
         check_pyarrow()
+    is_whole = model is None and kind == "jsonl"
     is_done = False
     while not is_done:
-        settings = ledger.settings() if model is None and kind == "jsonl" else Settings()
+        own = _Own(ledger.events(), ledger.settings()) if is_whole else _Own()
         models, written = ledger.models(model, with_aliases=True), Written(progress)
         try:
             with opened_target(target, ledger.path, overwrite=overwrite) as write:
-                for part in parts(ledger, settings, models, written):
+                for part in parts(ledger, own, models, written):
                     write(part)
             is_done = True
         except HistoryArchivedError:
@@ -164,10 +176,16 @@ def entry_texts(
 
 
 def _ledger_texts(
-    ledger: Ledger, settings: Settings, models: list[Stored], written: Written
+    ledger: Ledger, own: _Own, models: list[Stored], written: Written
 ) -> Iterator[str]:
     """The lines of a ledger file, in pieces."""
     yield HEADER + "\n"
+    own.events.check()
+    imports, settings = own.events.of_history(), own.settings
+    if imports:
+        head = reduce(event_head, imports, first_events_head())
+        yield "".join(event_line(entry) + "\n" for entry in imports)
+        yield events_head_line(len(imports), head) + "\n"
     settings.check()
     if settings.entries:
         yield "".join(setting_line(entry) + "\n" for entry in settings.entries)
@@ -178,7 +196,7 @@ def _ledger_texts(
         yield from entry_texts(ledger, history, live.last_seq, written)
         yield head_line(live.model, live.last_seq, live.head) + "\n"
     entries = written.calls + written.adjustments
-    yield end_line(len(models), entries, written.settings) + "\n"
+    yield end_line(len(models), entries, written.settings, len(imports)) + "\n"
 
 
 def csv_lines(model: str, rows: Iterable[Sequence[Any]], is_voided: Callable[[int], bool]) -> str:
@@ -196,16 +214,14 @@ def csv_lines(model: str, rows: Iterable[Sequence[Any]], is_voided: Callable[[in
     return buffer.getvalue()
 
 
-def _csv_texts(
-    ledger: Ledger, _settings: Settings, models: list[Stored], written: Written
-) -> Iterator[str]:
+def _csv_texts(ledger: Ledger, _own: _Own, models: list[Stored], written: Written) -> Iterator[str]:
     """The calls as CSV, some lines at once."""
     yield ",".join(CSV_COLUMNS) + "\n"
     yield from _calls(ledger, models, written, csv_lines)
 
 
 def _parquet_parts(
-    ledger: Ledger, _settings: Settings, models: list[Stored], written: Written
+    ledger: Ledger, _own: _Own, models: list[Stored], written: Written
 ) -> Iterator[bytes]:
     """The calls as Parquet, in pieces."""
     writer = ParquetWriter()

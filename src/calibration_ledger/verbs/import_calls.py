@@ -19,6 +19,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from calibration_ledger.core.doubt import doubt, unit_doubt
+from calibration_ledger.core.events import import_event
 from calibration_ledger.core.state import State
 from calibration_ledger.core.validation import request_key, time_from_us
 from calibration_ledger.core.values import (
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
 
     from calibration_ledger.core.answers import Reason
     from calibration_ledger.core.doubt import Kind, Worst
+    from calibration_ledger.core.entries import Event
     from calibration_ledger.core.replay import Progress
     from calibration_ledger.formats.base import Format, Item, Placed
     from calibration_ledger.storage.ledger import Ledger
@@ -112,8 +114,10 @@ def import_rows(
         else:
             begin(report, "calls recorded")
             heads = {trial.model: trial.head for trial in trials}
+            new = {trial.model: trial.new for trial in trials if trial.new}
+            event = import_event(name, form.name, read.import_id, sum(new.values()), new, now_us())
             recorded, met, opened = record_staged(
-                ledger, opening, staged, heads, name, read.import_id, report
+                ledger, opening, staged, heads, name, event, report
             )
     extended = len(recorded.keys() - opened)
     import_id = read.import_id if recorded and preview is None else None
@@ -490,25 +494,27 @@ def record_staged(
     staged: StagedCalls,
     heads: dict[str, bytes | None],
     name: str,
-    import_id: str,
+    event: Event,
     progress: Progress,
 ) -> tuple[Counter[str], int, set[str]]:
     """Record the rows that are left, with the import's id in the details of each.
 
-    `heads` are those up to which the models were looked at; see `write_calls`.
+    `heads` are those up to which the models were looked at; see `write_calls`. The event of the
+    import goes in with the first calls that are new.
 
     Gives how many were added to each model, how many others added meanwhile, and the new models.
     """
     recorded: Counter[str] = Counter()
     opened: set[str] = set()
     met = 0
+    assert event.import_id is not None  # noqa: S101 - it is that of an import of calls
     for page in staged.pages(BATCH):
         calls = {
-            model: [_new_call(row, import_id) for row in rows]
+            model: [_new_call(row, event.import_id) for row in rows]
             for model, rows in groupby(page, key=lambda row: row.model)
         }
         try:
-            written = write_calls(ledger, opening, calls, heads)
+            written = write_calls(ledger, opening, calls, heads, None if recorded else event)
         except (RequestConflictError, NotFiniteError) as error:
             error.stayed = "its transaction was not recorded"
             raise ImportRefusedError(

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections import Counter
 from itertools import takewhile
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from calibration_ledger.core.aliases import chain_faults, in_force
 from calibration_ledger.core.audit import ModelAudit
-from calibration_ledger.core.entries import OUTCOMES, Adjustment, AliasEntry, Setting
+from calibration_ledger.core.entries import OUTCOMES, Adjustment, AliasEntry, Event, Setting
+from calibration_ledger.core.events import import_event
 from calibration_ledger.core.history import Page, covers, voided_ranges, walk
 from calibration_ledger.core.validation import request_key
 from calibration_ledger.core.values import ImportReport
@@ -29,7 +30,7 @@ from calibration_ledger.formats.source import open_source, shown_name
 from calibration_ledger.storage.stage import StagedEntries
 from calibration_ledger.verbs.doubt import warn_of_similar
 from calibration_ledger.verbs.import_calls import begin, keep_recorded
-from calibration_ledger.verbs.record import NewCall, OpenModel
+from calibration_ledger.verbs.record import NewCall, OpenModel, now_us
 from calibration_ledger.verbs.rule import append
 
 if TYPE_CHECKING:
@@ -70,13 +71,17 @@ def import_entries(
         done: Counter[str] = Counter()
         added: list[Setting | AliasEntry] = []
         left = 0
+        note = _Note(ledger, name, plans)
+        if ledger.events().lacks(staged.events):
+            ledger.write(_take_events, staged.events)
         if staged.settings:
-            added, left = ledger.write(_take_settings, names)
+            added, left = ledger.write(_take_settings, names, note.event)
+            note.is_due &= not added
         for plan in plans:
             try:
                 if plan.restored:
-                    _restore(ledger, plan, done, report)
-                _append(ledger, plan, done, report)
+                    _restore(plan, done, report, note)
+                _append(plan, done, report, note)
             except LedgerError as error:
                 entries = done["calls"] + done["adjustments"]
                 keep_recorded(error, entries, f"entries of {name}")
@@ -102,8 +107,46 @@ def import_entries(
     )
 
 
+class _Note:
+    """The event of the import, which goes in with the first entries that are recorded."""
+
+    def __init__(self, ledger: Ledger, name: str, plans: Sequence[Plan]) -> None:
+        """It is due."""
+        calls = {plan.staged.model: plan.calls() for plan in plans if not plan.is_unchanged}
+        self._event = import_event(name, "ledger", None, sum(calls.values()), calls, now_us())
+        self._ledger = ledger
+        self.is_due = True
+
+    @property
+    def event(self) -> Event | None:
+        """The event, while it is due."""
+        return self._event if self.is_due else None
+
+    def write(self, work: Callable[..., _Result], *arguments: object) -> _Result:
+        """Run `work` in a transaction, with the event if it is due."""
+
+        def noted(transaction: Transaction) -> _Result:
+            result = work(transaction, *arguments)
+            if self.event is not None:
+                transaction.add_event(self.event)
+            return result
+
+        result = self._ledger.write(noted)
+        self.is_due = False
+        return result
+
+
+_Result = TypeVar("_Result")
+
+
+def _take_events(transaction: Transaction, theirs: Sequence[Event]) -> None:
+    """Add the events of the file that the ledger lacks."""
+    for event in transaction.events().lacks(theirs):
+        transaction.add_event(event)
+
+
 def _take_settings(
-    transaction: Transaction, names: _Names
+    transaction: Transaction, names: _Names, event: Event | None
 ) -> tuple[list[Setting | AliasEntry], int]:
     """Add the settings that the ledger lacks; gives them, and how many rules are left."""
     transaction.keep_out_new()
@@ -111,6 +154,8 @@ def _take_settings(
     new, left = names.settled(here, transaction.own)
     if new:
         append(transaction, here, new)
+        if event is not None:
+            transaction.add_event(event)
     return new, left
 
 
@@ -214,6 +259,8 @@ def stage(file: Source, staged: StagedEntries, progress: Progress) -> int:
             staged.add_adjustment(number, line, item)
         elif isinstance(item, Setting | AliasEntry):
             staged.settings.append(item)
+        elif isinstance(item, Event):
+            staged.events.append(item)
         else:
             batch.append((number, line, item))
             calls += 1
@@ -295,6 +342,17 @@ class Plan(NamedTuple):
         """Whether the ledger has all of it already."""
         is_whole = self.live is not None and self.live.last_seq >= self.staged.last_seq
         return is_whole and not self.restored
+
+    def calls(self) -> int:
+        """How many calls the ledger gets."""
+        first = max(0, self.staged.archived - 1)
+        behind = max(0 if self.live is None else self.live.last_seq, first)
+        parts = ((first, self.restored), (behind, self.staged.last_seq))
+        return sum(
+            max(0, through - after)
+            - sum(after < entry.seq <= through for entry in self.staged.adjustments)
+            for after, through in parts
+        )
 
 
 def plan_import(ledger: Ledger, staged: StagedEntries, file: Source) -> list[Plan]:
@@ -452,7 +510,7 @@ def _check_fit(merged: _Merged, file: Source) -> None:
 # -- the beginning: archived entries come back ----------------------------------------------
 
 
-def _restore(ledger: Ledger, plan: Plan, done: Counter[str], progress: Progress) -> None:
+def _restore(plan: Plan, done: Counter[str], progress: Progress, note: _Note) -> None:
     """Replace the ledger's archived entry by the entries that it stands for: all, or none."""
     model, live = plan.staged, plan.live
     assert live is not None  # noqa: S101 - it has an archived entry
@@ -478,7 +536,7 @@ def _restore(ledger: Ledger, plan: Plan, done: Counter[str], progress: Progress)
         transaction.settle_voided(model.model, here.model_id)
         return written
 
-    written = ledger.write(work)
+    written = note.write(work)
     done.update(written)
     progress(written["calls"] + written["adjustments"])
 
@@ -505,7 +563,7 @@ def _put_back(transaction: Transaction, model_id: int, rows: Sequence[CallRow]) 
 # -- the end: entries that the ledger lacks -------------------------------------------------
 
 
-def _append(ledger: Ledger, plan: Plan, done: Counter[str], progress: Progress) -> None:
+def _append(plan: Plan, done: Counter[str], progress: Progress, note: _Note) -> None:
     """Append what the ledger lacks of one model."""
     model, live = plan.staged, plan.live
     seq, head = (0, None) if live is None else (live.last_seq, live.head)
@@ -514,7 +572,7 @@ def _append(ledger: Ledger, plan: Plan, done: Counter[str], progress: Progress) 
         after = max(seq, model.archived - 1)
         through = min(after + BATCH, model.last_seq)
         parts = list(walk(model, after, through))
-        head = ledger.write(_append_parts, model.model, (seq, head, beginning), parts)
+        head = note.write(_append_parts, model.model, (seq, head, beginning), parts)
         adjustments = sum(isinstance(part, Adjustment) for part in parts)
         done["adjustments"] += adjustments
         done["timeouts"] += sum(_timeouts(part) for part in parts if isinstance(part, Page))

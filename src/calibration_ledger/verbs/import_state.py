@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from calibration_ledger.core.events import import_event
 from calibration_ledger.core.settings import opening_rule, rule_of_new
 from calibration_ledger.core.state import State
 from calibration_ledger.core.values import ImportReport
@@ -81,6 +82,7 @@ def import_state(
             transaction.begin_model(model)
             entry = state.adjustment(1, "imported", now, note)
             OpenModel.create(transaction, model, entry).save()
+        transaction.add_event(import_event(name, "state", None, 0, there, now))
 
     if states:
         ledger.write(work)

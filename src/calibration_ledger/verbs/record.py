@@ -49,7 +49,7 @@ from calibration_ledger.verbs.doubt import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from calibration_ledger.core.entries import Adjustment, Setting
+    from calibration_ledger.core.entries import Adjustment, Event, Setting
     from calibration_ledger.core.priors import Prior
     from calibration_ledger.rules import Rule
     from calibration_ledger.storage.ledger import Ledger
@@ -72,6 +72,7 @@ def write_calls(
     opening: Opening,
     calls: Mapping[str, Sequence[NewCall]],
     heads: Mapping[str, bytes | None] | None = None,
+    event: Event | None = None,
 ) -> dict[str, Recorded]:
     """Record the calls of some models in one transaction; gives what became of each model's.
 
@@ -81,6 +82,7 @@ def write_calls(
         calls: the calls by model.
         heads: of some models, the head up to which the caller knows their histories, `b""` for one
             without history: no call has one of these request ids, and each of them is there once.
+        event: what they are part of: it is added if one of them is new.
 
     Raises what `record_calls` raises, but not `Unopened`.
     """
@@ -88,12 +90,15 @@ def write_calls(
 
     def work(transaction: Transaction) -> dict[str, Recorded]:
         # Everyone locks models in this order, so that transactions cannot deadlock.
-        return {
+        done = {
             model: record_calls(
                 transaction, model, calls[model], openings.get(model), known.get(model)
             )
             for model in sorted(calls)
         }
+        if event is not None and any(one.added for one in done.values()):
+            transaction.add_event(event)
+        return done
 
     openings = {} if ledger.exists() else {model: opening(model) for model in calls}
     while True:

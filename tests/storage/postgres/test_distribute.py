@@ -20,7 +20,10 @@ from calibration_ledger.storage.place import find_place
 from calibration_ledger.storage.schema import TABLES
 from support.reference import dump
 
-COPIED = ("models", "alembic_version", "settings", "setting_heads", "aliases")
+COPIED = (
+    *("models", "alembic_version", "settings", "setting_heads", "aliases"),
+    *("events", "event_heads"),
+)
 ORDER = (*COPIED, "calibrations", "adjustments", "voided", "calls", "call_details")
 
 CATALOG = """

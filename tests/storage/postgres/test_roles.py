@@ -19,7 +19,7 @@ READING = ("alembic_version", *TABLES, "readable_calls")
 WRITER = [
     *(("SELECT", table) for table in READING),
     *(("INSERT", table) for table in TABLES),
-    *(("UPDATE", table) for table in ("calibrations", "setting_heads")),
+    *(("UPDATE", table) for table in ("calibrations", "setting_heads", "event_heads")),
     ("DELETE", "voided"),
 ]
 READER = [("SELECT", table) for table in READING]

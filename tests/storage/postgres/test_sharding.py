@@ -193,6 +193,7 @@ VERBS = {
     ],
     "audit": lambda c, _: c.audit(MODEL),
     "import_calls": lambda c, _: import_one(c),
+    "log": lambda c, _: c.log(MODEL, last=5),
     "export_ledger": lambda c, _: [
         c.export_ledger("jsonl", io.StringIO(), model=MODEL),
         c.export_ledger("csv", io.StringIO(), model=MODEL),
@@ -228,7 +229,13 @@ def _sent(monkeypatch):
 
 def parts_asked(cursor, text, parameters):
     """The parts of the tables that a statement goes to, by its plan."""
-    copied = ("models", "aliases", "setting_heads")  # of which every machine has a copy
+    copied = (
+        "models",
+        "aliases",
+        "setting_heads",
+        "events",
+        "event_heads",
+    )  # of which every machine has a copy
     if text.startswith(tuple(f"INSERT INTO {table} " for table in copied)):
         return set()
     if text.startswith("INSERT INTO"):  # whose plan does not say where a row goes: by its model

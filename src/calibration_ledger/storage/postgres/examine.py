@@ -87,10 +87,12 @@ _NEEDED = {
     "setting_heads": ("SELECT",),
     "aliases": ("SELECT",),
     "voided": ("SELECT",),
+    "events": ("SELECT",),
+    "event_heads": ("SELECT",),
 }
 """What a role that records must be allowed."""
 
-# A trigger for updates is in the way of two tables alone: nothing else is ever updated. (Bits 4
+# A trigger for updates is in the way of three tables alone: nothing else is ever updated. (Bits 4
 # and 16 of its type are INSERT and UPDATE; of rules, '2' is UPDATE and '3' INSERT.)
 _FOREIGN = """
     WITH ledger AS (
@@ -100,12 +102,14 @@ _FOREIGN = """
     SELECT 'the trigger ' || tgname || ' of ' || relname
     FROM ledger JOIN pg_catalog.pg_trigger ON tgrelid = ledger.oid
     WHERE NOT tgisinternal AND tgenabled IN ('O', 'A')
-    AND (tgtype & 4 > 0 OR (tgtype & 16 > 0 AND relname IN ('calibrations', 'setting_heads')))
+    AND (tgtype & 4 > 0 OR (tgtype & 16 > 0
+        AND relname IN ('calibrations', 'setting_heads', 'event_heads')))
     UNION ALL
     SELECT 'the rule ' || rulename || ' of ' || relname
     FROM ledger JOIN pg_catalog.pg_rewrite ON ev_class = ledger.oid
     WHERE ev_enabled IN ('O', 'A')
-    AND (ev_type = '3' OR (ev_type = '2' AND relname IN ('calibrations', 'setting_heads')))
+    AND (ev_type = '3' OR (ev_type = '2'
+        AND relname IN ('calibrations', 'setting_heads', 'event_heads')))
     UNION ALL
     SELECT 'the column ' || attname || ' of ' || relname
     FROM ledger JOIN pg_catalog.pg_attribute ON attrelid = ledger.oid

@@ -1,9 +1,9 @@
 """How Citus keeps the tables of a ledger: on one machine, or distributed over several.
 
-A ledger is distributed by `model_id`: `models`, the settings, the aliases and the revision are
-copied to every machine, and each row of the other tables goes to the machine that its `model_id`
-says, so that all of a model lies together. Or its whole schema lies on one machine of several, as
-any other ledger does.
+A ledger is distributed by `model_id`: `models`, the settings, the aliases, the events and the
+revision are copied to every machine, and each row of the other tables goes to the machine that its
+`model_id` says, so that all of a model lies together. Or its whole schema lies on one machine of
+several, as any other ledger does.
 """
 
 from __future__ import annotations
@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     Ask = Callable[..., Sequence[Any]]
     """Runs a query with its parameters, and gives the rows."""
 
-COPIED = ("models", VERSION_TABLE, "settings", "setting_heads", "aliases")
+COPIED = (
+    *("models", VERSION_TABLE, "settings", "setting_heads", "aliases"),
+    *("events", "event_heads"),
+)
 SPREAD = ("calibrations", "adjustments", "voided", "calls", "call_details")
 """Each refers only to tables before it, which must lie on the machines by then."""
 ALL = (*COPIED, *SPREAD)

@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from calibration_ledger.core.entries import AliasEntry, Setting
+    from calibration_ledger.core.entries import AliasEntry, Event, Setting
     from calibration_ledger.storage.backend import Result
     from calibration_ledger.storage.place import Server
     from calibration_ledger.storage.postgres.connections import Held
@@ -406,6 +406,14 @@ class PostgresTransaction(Transaction):
             raise Raced(entries[0].seq) from error
         if self._cursor.rowcount != 1:  # a setting and an alias, in tables of their own
             raise Raced(entries[0].seq)
+
+    def add_event(self, event: Event) -> None:
+        """See `Transaction.add_event`."""
+        self._limit()
+        try:
+            super().add_event(event)
+        except psycopg.errors.UniqueViolation as error:
+            raise Raced(event.kind) from error
 
     def _add(self, text: str, rows: Sequence[tuple[Any, ...]]) -> None:
         """See `Transaction._add`."""

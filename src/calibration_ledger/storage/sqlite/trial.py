@@ -10,6 +10,8 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from calibration_ledger.core.entries import SNAPSHOT_TYPES, Snapshot, is_typed
+from calibration_ledger.core.events import upgrade_event
+from calibration_ledger.storage.schema import REVISION
 from calibration_ledger.storage.sqlite.faults import DRIVER_ERRORS
 from calibration_ledger.storage.statements import INSERTED, SQLITE, statements
 
@@ -41,7 +43,7 @@ def unreadable_models(connection: sqlite3.Connection) -> list[str]:
 
 
 def refused_writes(copy: sqlite3.Connection) -> list[str]:
-    """What a call, a new model, an adjustment, a setting and an alias meet in a copy."""
+    """What a row of each kind meets in a copy: a call, a new model, an event ..."""
     found = []
     steps = {
         "a call": _call,
@@ -50,6 +52,7 @@ def refused_writes(copy: sqlite3.Connection) -> list[str]:
         "an adjustment": _adjustment,
         "a setting": _setting,
         "an alias": _alias,
+        "an event": _event,
     }
     for name, step in steps.items():
         copy.execute("BEGIN")
@@ -103,6 +106,18 @@ def _alias(copy: sqlite3.Connection) -> bool:
     row = ((newest[0] or 0) + 1, 0, _TRIAL, "model", None)
     copy.execute("INSERT INTO aliases VALUES (?, ?, ?, ?, ?)", row)
     return bool(copy.execute("SELECT * FROM aliases WHERE name = ?", row[2:3]).fetchall() == [row])
+
+
+def _event(copy: sqlite3.Connection) -> bool:
+    newest = copy.execute("SELECT max(seq) FROM events").fetchone()
+    row = ((newest[0] or 0) + 1, *upgrade_event(REVISION, REVISION, _TRIAL, 0)[1:])
+    copy.execute(statements(SQLITE).add_event, row)
+    end = (row[0], bytes(32))
+    is_first = copy.execute("SELECT 1 FROM event_heads").fetchone() is None
+    save = "INSERT INTO event_heads VALUES (?, ?)"
+    copy.execute(save if is_first else "UPDATE event_heads SET (last_seq, head) = (?, ?)", end)
+    there = copy.execute("SELECT * FROM events WHERE seq = ?", row[:1]).fetchall()
+    return bool(there == [row] and copy.execute("SELECT * FROM event_heads").fetchall() == [end])
 
 
 def _model(copy: sqlite3.Connection) -> bool:
