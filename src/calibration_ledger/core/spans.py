@@ -151,6 +151,26 @@ _FIRST_EVENTS = frozenset(
     }
 )
 
+ATTRIBUTES = (
+    *_YES,
+    "ai.operationId",
+    *_ASKED,
+    *_ANSWERED,
+    *_PROMPT,
+    *_COMPLETION,
+    *_CACHED,
+    *_REASONING,
+    *_STREAMED,
+    *_FIRST_S,
+    *_FIRST_MS,
+    *(_LANGFUSE + name for name in ("usage_details", "level", "completion_start_time")),
+    "llm.invocation_parameters",
+    "litellm.cache_hit",
+    "error.type",
+)
+"""All that is read here of a span, but for what Claude Code writes without a prefix: for readers
+that need not take more out of a database."""
+
 
 def _number(value: object) -> int | None:
     """A number of tokens, which some tools write as text."""

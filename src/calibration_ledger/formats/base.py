@@ -72,8 +72,9 @@ class Database(Protocol):
 
         Args:
             table: its name.
-            columns: a name each, or `name->key->key`: that member of the JSON object in the column
-                `name`, as Python has it, None also where there is no JSON.
+            columns: a name each, or `name->key->key`: that member of the JSON in the column `name`,
+                as Python has it, None also where there is no JSON; a key in digits is a place in a
+                list.
             order_by: the column to order them by, one of `columns`.
             each: `name->key->key`: a row for each item of the list or object at that place of the
                 JSON in the column `name`; `each` is its column, `each->key` a member of it.
@@ -103,6 +104,9 @@ class Input(Protocol):
         Raises:
             ImportRefusedError: it cannot be opened.
         """
+
+    def is_database(self) -> bool:
+        """Whether it is a SQLite database, readable or not."""
 
     def database(self) -> Database:
         """The file as a SQLite database.

@@ -99,7 +99,7 @@ class _Reader:
         if isinstance(reading, Unlearnable):
             item = Skip("cancelled" if reading.reason == "left early" else reading.reason)
         elif reading is not None:
-            item = _row(span, reading)
+            item = span_row(span, reading)
         return self.nested.put(place, key, span.parent_id, item)
 
     def _of_record(self, record: Record) -> Item | None:
@@ -120,7 +120,7 @@ def _spans(document: object) -> Iterable[Span]:
     return otlp_spans(document) if span is None else (span,)
 
 
-def _row(span: Span, answer: Answer) -> Item:
+def span_row(span: Span, answer: Answer) -> Item:
     """The row of a span; Claude Code has an id of its own for a call, in its logs, too."""
     try:
         one = call_of_span(span, answer)

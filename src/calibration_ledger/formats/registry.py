@@ -13,7 +13,11 @@ from calibration_ledger.formats import (
     langfuse,
     ledger,
     litellm,
+    llm,
+    mlflow,
+    openwebui,
     otlp,
+    phoenix,
     predecessor,
     vllm_bench,
 )
@@ -89,6 +93,36 @@ _MODULES: tuple[Format, ...] = (
         "module",
         vllm_bench.vllm_bench_rows,
         vllm_bench.looks_like,
+    ),
+    Format(
+        "llm",
+        "logs.db of llm 0.13 to 0.36",
+        "module",
+        llm.llm_rows,
+        llm.looks_like,
+        llm.default_place,
+    ),
+    Format(
+        "phoenix",
+        "phoenix.db of Arize Phoenix 8 to 20, in SQLite",
+        "module",
+        phoenix.phoenix_rows,
+        phoenix.looks_like,
+        phoenix.default_place,
+    ),
+    Format(
+        "openwebui",
+        "webui.db of Open WebUI, and the chats that it exports",
+        "module",
+        openwebui.openwebui_rows,
+        openwebui.looks_like,
+    ),
+    Format(
+        "mlflow",
+        "the tracking database of MLflow 3 in SQLite, and its traces.json",
+        "module",
+        mlflow.mlflow_rows,
+        mlflow.looks_like,
     ),
 )
 

@@ -281,6 +281,17 @@ class InputFile:
         """See `base.Input`."""
         return self._stack.enter_context(open_source(self._given, self._ledger))
 
+    def is_database(self) -> bool:
+        """See `base.Input`."""
+        if self.path is None or not self.path.is_file():
+            return False
+        try:
+            with self._open_database(self.path, self.name):
+                return True
+        except ImportRefusedError:
+            with open_source(self._given, self._ledger) as file:
+                return file.head(len(_SQLITE)) == _SQLITE
+
     def database(self) -> Database:
         """See `base.Input`."""
         if self.path is None:

@@ -443,7 +443,7 @@ def _path(keys: Sequence[str]) -> str:
     for key in keys:
         if not _KEY.fullmatch(key):
             raise ValueError(f"{key!r} is no key that a path can have")
-    return "$" + "".join(f'."{key}"' for key in keys)
+    return "$" + "".join(f"[{key}]" if key.isdecimal() else f'."{key}"' for key in keys)
 
 
 def _quoted(name: str) -> str:

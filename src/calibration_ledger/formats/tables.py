@@ -1,0 +1,139 @@
+"""What the readers of other tools' databases share."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from functools import partial
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from calibration_ledger.core.answers import Unlearnable
+from calibration_ledger.core.answers.parts import model_name
+from calibration_ledger.core.spans import ASKED_MODEL, Innermost, read_span
+from calibration_ledger.core.validation import check_time
+from calibration_ledger.errors import InvalidInputError, shown
+from calibration_ledger.formats.base import Skip
+from calibration_ledger.formats.json_text import load_json
+from calibration_ledger.formats.otlp import span_row
+from calibration_ledger.formats.row import BadRow, checked_row
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from calibration_ledger.core.answers import Answer
+    from calibration_ledger.core.answers.usage import Counts
+    from calibration_ledger.core.spans import Span
+    from calibration_ledger.formats.base import Item, Placed
+
+
+def items(
+    rows: Iterable[tuple[Any, ...]], item_of: Callable[..., Item | None], first: int = 1
+) -> Iterator[Placed]:
+    """The items of rows, each with its number; where `item_of` gives None, a row is no call."""
+    for number, row in enumerate(rows, first):
+        try:
+            item = item_of(*row)
+        except InvalidInputError as error:
+            item = BadRow(str(error))
+        if item is not None:
+            yield number, item
+
+
+def call_item(
+    model: object,
+    counts: Counts,
+    actual_ms: float | None,
+    *,
+    called_at: int | None,
+    request_id: str | None,
+    details: Mapping[str, Any],
+) -> Item:
+    """A call, or why it cannot be learnt from. A prompt of 0 tokens was not counted.
+
+    Raises:
+        InvalidInputError: a value is not what it must be.
+    """
+    name = model_name(model)
+    if not counts.prompt or counts.completion is None:
+        return Skip("unknown tokens")
+    if actual_ms is None:
+        return Skip("unknown duration")
+    details = {
+        **details,
+        "cached_tokens": counts.cached,
+        "reasoning_tokens": counts.reasoning,
+    }
+    if name is None:  # the user may have named one
+        return {
+            "prompt_tokens": counts.prompt,
+            "completion_tokens": counts.completion,
+            "actual_ms": actual_ms,
+            "called_at": called_at,
+            "request_id": request_id,
+            "details": {name: value for name, value in details.items() if value is not None},
+        }
+    return checked_row(
+        name, called_at, counts.prompt, counts.completion, actual_ms, request_id, details
+    )
+
+
+def utc_us(name: str, text: object) -> int | None:
+    """The microseconds since the epoch of an ISO text, which is in UTC where it has no zone.
+
+    Raises:
+        InvalidInputError: there is a value, and it is no time.
+    """
+    if text is None:
+        return None
+    try:
+        time = datetime.fromisoformat(text)  # type: ignore[arg-type]  # others are a TypeError
+    except (TypeError, ValueError):
+        raise InvalidInputError(f"{name} is no time: {shown(text)}") from None
+    if time.tzinfo is None:
+        time = time.replace(tzinfo=UTC)
+    return check_time(name, time)
+
+
+def json_object(value: object) -> dict[str, Any]:
+    """The JSON object of a column; empty where it holds none."""
+    if isinstance(value, str):
+        try:
+            value = load_json(value)
+        except InvalidInputError:
+            return {}
+    return value if isinstance(value, dict) else {}
+
+
+# -- spans ----------------------------------------------------------------------------------
+
+
+def span_items(spans: Iterable[Span], model: str | None) -> Iterator[Placed]:
+    """The calls among spans that come trace by trace: the innermost of those around each other.
+
+    Args:
+        spans: those of a trace stand together, in any order.
+        model: the name of calls that name none.
+    """
+    number = 0
+    for _, trace in groupby(spans, key=lambda span: span.trace_id):
+        for span, reading in Innermost().read(map(partial(_named, model), trace)):
+            number += 1
+            yield number, _span_item(span, reading)
+
+
+def _named(model: str | None, span: Span) -> Span:
+    """The span with the name that the user gave, if it has none."""
+    if model is None:
+        return span
+    reading = read_span(span)
+    if not isinstance(reading, Unlearnable) or reading.reason != "unknown model":
+        return span
+    return span._replace(attributes={**span.attributes, ASKED_MODEL: model})
+
+
+def _span_item(span: Span, reading: Answer | Unlearnable) -> Item:
+    if isinstance(reading, Unlearnable):
+        is_open = reading.reason == "unreadable" and not span.end_ns
+        reason = "unknown duration" if is_open else reading.reason
+        return Skip("cancelled" if reason == "left early" else reason)
+    return span_row(span, reading)
