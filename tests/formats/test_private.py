@@ -31,6 +31,8 @@ OPTIONS: dict[str, dict[str, object]] = {
 """What `import_calls` needs besides, by the beginning of a sample's name."""
 
 REAL = {
+    "llm-": "llm",
+    "phoenix-": "phoenix",
     "groq_": "groq",
     "litellm_": "litellm",
     "llamacpp_": "llamacpp",
@@ -46,6 +48,9 @@ GOES_IN = re.compile(r"model|provider|uuid|(?:^|[._])id$|[a-z]I[dD]$|_id$")
 NEVER = re.compile(r"user|session|team|org|host|content|prompt_text|messages|api_key|url|api_base")
 """What may not, whatever else it is called."""
 
+HOLDS_MORE = {"openwebui": {"messages"}, "mlflow": {"content"}}
+"""Fields of such a name that hold what a reader needs, too: the messages' models and ids, say."""
+
 OWN = re.compile(r"request_id|model|details")
 """Of files with the ledger's own fields: what their writers put there is theirs."""
 
@@ -53,7 +58,8 @@ OWN = re.compile(r"request_id|model|details")
 def may_go_in(format_, name):
     if format_ in {"jsonl", "csv"}:
         return OWN.search(name[0]) is not None
-    return GOES_IN.search(name[-1]) is not None and NEVER.search(".".join(name)) is None
+    path = [part for part in name if part not in HOLDS_MORE.get(format_, ())]
+    return GOES_IN.search(name[-1]) is not None and NEVER.search(".".join(path)) is None
 
 
 class Probe:

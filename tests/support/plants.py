@@ -162,8 +162,10 @@ def _plant_in_table(database: sqlite3.Connection, table: str, plant: Callable[..
             if isinstance(value, str):
                 new = _planted(value, (table, column), plant)
                 if new != value:
+                    # A column of words that differ, or that must be known ones, keeps those.
                     database.execute(
-                        f'UPDATE {quoted} SET "{column}" = ? WHERE rowid = ?', (new, rowid)
+                        f'UPDATE OR IGNORE {quoted} SET "{column}" = ? WHERE rowid = ?',
+                        (new, rowid),
                     )
 
 
