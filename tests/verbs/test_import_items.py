@@ -61,6 +61,16 @@ def test_calls_mappings_and_rows_are_calls_and_skips_are_counted(give, calibrato
     ]
 
 
+def test_one_id_twice_in_one_record_of_a_document_is_one_call(calibrator, monkeypatch, tmp_path):
+    values = VALUES | {"request_id": "r"}
+    again = values | {"called_at": AT, "details": {"ttft_ms": 3}}
+    form = Format("tool", "things", "module", lambda _: [(1, again), (1, values)])
+    monkeypatch.setattr(registry, "_MODULES", (form,))
+    (tmp_path / "file").touch()
+    report = calibrator.import_calls("tool", tmp_path / "file")
+    assert (report.recorded, report.already) == (1, 1)
+
+
 def test_what_another_tool_does_not_say_is_a_skip_and_in_our_own_file_a_bad_line(give, take):
     report = give(
         VALUES,

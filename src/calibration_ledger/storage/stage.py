@@ -146,28 +146,30 @@ class StagedCalls(Temporary):
         and if it has no time either, by its file, too.
         """
         # One table in the order of reading: with an index instead, every row of a large file
-        # would be a page read somewhere else.
+        # would be a page read somewhere else. One line may hold several rows, and then the
+        # order in which they were read tells which was first.
         self._execute(
             """
             CREATE TABLE ordered AS
             SELECT line, model, called_at, prompt_tokens, completion_tokens, actual_ms, outcome,
-                request_id, details, first, line <> first AND same AS present, NOT same AS conflict
+                request_id, details, first, number > 1 AND same AS present, NOT same AS conflict
             FROM (
-                SELECT *, first_value(line) OVER alike AS first,
+                SELECT *, first_value(line) OVER alike AS first, row_number() OVER alike AS number,
                     (first_value(prompt_tokens) OVER alike = prompt_tokens
                         AND first_value(completion_tokens) OVER alike = completion_tokens
                         AND first_value(actual_ms) OVER alike = actual_ms
                         AND first_value(outcome) OVER alike IS outcome) AS same
                 FROM (
-                    SELECT line, model, called_at, prompt_tokens, completion_tokens, actual_ms,
-                        outcome, details, CASE WHEN request_id IS NOT NULL THEN request_id
+                    SELECT rowid AS read, line, model, called_at, prompt_tokens, completion_tokens,
+                        actual_ms, outcome, details,
+                        CASE WHEN request_id IS NOT NULL THEN request_id
                         ELSE 'import:' || CASE WHEN is_timed THEN '' ELSE ? END
                             || lower(hex(content)) || ':'
-                            || row_number() OVER (PARTITION BY content ORDER BY line)
+                            || row_number() OVER (PARTITION BY content ORDER BY line, rowid)
                         END AS request_id
                     FROM rows)
-                WINDOW alike AS (PARTITION BY model, request_id ORDER BY line))
-            ORDER BY model, called_at, line
+                WINDOW alike AS (PARTITION BY model, request_id ORDER BY line, read))
+            ORDER BY model, called_at, line, read
             """,
             (file,),
         )
