@@ -180,7 +180,11 @@ def _number(value: object) -> int | None:
 
 
 def _first_number(holder: Attributes, names: Iterable[str]) -> int | None:
-    return next((n for name in names if (n := _number(holder.get(name))) is not None), None)
+    for name in names:
+        value = holder.get(name)
+        if value is not None and (number := _number(value)) is not None:
+            return number
+    return None
 
 
 def _first_model(attributes: Attributes, names: Iterable[str]) -> str | None:
@@ -444,9 +448,11 @@ class Innermost:
 
 def _forget(memory: dict[Key, Any], remembered_max: int) -> None:
     """Forget the oldest of too many; another thread may do so, too."""
-    with suppress(RuntimeError):
-        for key in list(islice(memory, max(0, len(memory) - remembered_max))):
-            memory.pop(key, None)
+    surplus = len(memory) - remembered_max
+    if surplus > 0:
+        with suppress(RuntimeError):
+            for key in list(islice(memory, surplus)):
+                memory.pop(key, None)
 
 
 # -- OTLP JSON ------------------------------------------------------------------------------
@@ -556,10 +562,14 @@ _HEX = frozenset("0123456789abcdefABCDEF")
 
 
 def _objects(holder: object, *names: str) -> Iterator[Attributes]:
-    for name in names:
-        found = holder.get(name) if isinstance(holder, Mapping) else ()
-        found = found if isinstance(found, list) else ()
-        yield from (one for one in found if isinstance(one, Mapping))
+    """The objects in lists of an object; JSON has no other mappings than dicts."""
+    if type(holder) is dict:
+        for name in names:
+            found = holder.get(name)
+            if type(found) is list:
+                for one in found:
+                    if type(one) is dict:
+                        yield one
 
 
 def _ns(value: object) -> int:
@@ -570,21 +580,28 @@ def _ns(value: object) -> int:
 
 
 def _otlp_attributes(record: Attributes) -> dict[str, Any]:
-    return {
-        one["key"]: _otlp_value(one.get("value"))
-        for one in _objects(record, "attributes")
-        if isinstance(one.get("key"), str)
-    }
+    found = {}
+    for one in _objects(record, "attributes"):
+        name = one.get("key")
+        if type(name) is str:
+            found[name] = _otlp_value(one.get("value"))
+    return found
+
+
+_VALUES = frozenset({"stringValue", "boolValue", "doubleValue"})
+_SNAKE_VALUES = {_SNAKE[name]: name for name in (*_VALUES, "intValue")}
 
 
 def _otlp_value(value: object) -> Any:
     """An attribute's value, if it is one; an `intValue` is a text as often as a number."""
-    if not isinstance(value, Mapping):
+    if type(value) is not dict:
         return None
-    for name in ("stringValue", "intValue", "boolValue", "doubleValue"):
-        found = _field(value, name)
-        if found is not None:
-            return _number(found) if name == "intValue" else found
+    for name, found in value.items():  # there is one
+        name = _SNAKE_VALUES.get(name, name)  # noqa: PLW2901 - the name that OTLP gives it
+        if name == "intValue":
+            return _number(found)
+        if name in _VALUES:
+            return found
     return None
 
 

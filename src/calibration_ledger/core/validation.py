@@ -331,6 +331,10 @@ def check_details(value: Mapping[str, Any] | None) -> str | None:
     return text if present else None
 
 
+_PLAIN = frozenset({str, int, float, bool, type(None)})
+"""What has no shape; most details have nothing else."""
+
+
 def _check_shape(value: object, depth_max: int) -> None:
     """Refuse what JSON would bend or choke on: keys that are no texts, and very deep values."""
     if isinstance(value, Mapping):
@@ -349,7 +353,8 @@ def _check_shape(value: object, depth_max: int) -> None:
             f"details must not be nested more than {DETAILS_DEPTH_MAX} deep: flatten them."
         )
     for part in parts:
-        _check_shape(part, depth_max - 1)
+        if type(part) not in _PLAIN:
+            _check_shape(part, depth_max - 1)
 
 
 def request_key(request_id: str) -> bytes:

@@ -52,6 +52,8 @@ def items(value: object) -> list[Any] | tuple[Any, ...]:
 
 def count(value: object) -> int | None:
     """A number of tokens; None for what is none, such as True, NaN, -1, 2**31 or a text."""
+    if type(value) is int:  # so are most
+        return value if 0 <= value < TOKENS_LIMIT else None
     if isinstance(value, bool):
         return None
     if isinstance(value, float) and value.is_integer():  # some proxies write 12.0

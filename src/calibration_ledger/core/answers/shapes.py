@@ -115,17 +115,25 @@ class Seen:
 
     def note_content(self, holder: object) -> None:
         """Look for the first token."""
-        if not self.has_content:
+        if self.has_content:
+            return
+        if type(holder) is dict:
+            self.has_content = any(map(holder.get, SPOKEN))
+        else:
             self.has_content = any(part(holder, name) for name in SPOKEN)
 
     def all_counts(self) -> Counts:
         """The tokens, from the usage first."""
+        if not self.usage:
+            return self.counts
         said = counts_of(self.usage)
         is_told = said.prompt or said.completion  # zeros alone stand for unknown
         return said.filled(self.counts) if is_told else self.counts
 
     def all_times(self) -> Times:
         """The provider's own times, from the usage first."""
+        if not self.usage:
+            return self.times
         return NO_TIMES.filled(groq_times(self.usage)).filled(self.times)
 
 

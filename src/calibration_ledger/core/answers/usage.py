@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from calibration_ledger.core.answers.parts import count, first, milliseconds, part, total
@@ -240,22 +241,32 @@ def langfuse_counts(usage: Mapping[str, object]) -> Counts:
     All kinds with `input` in their name are the prompt's, as in Langfuse's own sums. Who hands
     OpenAI's usage in has all of a side in one number.
     """
-    known = {
-        name.lower(): number for name, one in usage.items() if (number := count(one)) is not None
-    }
+    sums: dict[str, int] = {}
+    for name, value in usage.items():
+        number = count(value)
+        if number is not None:
+            for side in _sides(name):
+                sums[side] = sums.get(side, 0) + number
     return Counts(
-        _of_side(known, "prompt_tokens", "input"),
-        _of_side(known, "completion_tokens", "output"),
-        _sum_of(known, "cache_read", "cached"),
-        _sum_of(known, "reasoning"),
+        count(sums.get("prompt_tokens", sums.get("input"))),
+        count(sums.get("completion_tokens", sums.get("output"))),
+        sums.get("cached"),
+        sums.get("reasoning"),
     )
 
 
-def _of_side(known: Mapping[str, int], whole: str, side: str) -> int | None:
-    return known.get(whole, _sum_of(known, side))
+_SIDES = {
+    "input": ("input",),
+    "output": ("output",),
+    "cached": ("cache_read", "cached"),
+    "reasoning": ("reasoning",),
+}
 
 
-def _sum_of(known: Mapping[str, int], *words: str) -> int | None:
-    """The sum of the kinds with one of these words in their names; None where there is none."""
-    found = [number for name, number in known.items() if any(word in name for word in words)]
-    return count(sum(found)) if found else None
+@lru_cache(maxsize=256)  # a file has few kinds, and each of its rows has them
+def _sides(name: str) -> tuple[str, ...]:
+    """The sums that a kind of usage is a part of."""
+    name = name.lower()
+    if name in ("prompt_tokens", "completion_tokens"):
+        return (name,)
+    return tuple(side for side, words in _SIDES.items() if any(word in name for word in words))
