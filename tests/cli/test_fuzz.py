@@ -49,6 +49,7 @@ FITTING = {
     "save_heads": ["heads.jsonl", "new.jsonl"],
     "dest": ["copy.db"],
     "at": ["demo.db"],
+    "words": ["auto", "jsonl", "csv", "ledger", "state", "calls.csv", "ledger.jsonl", "-"],
     "file": ["calls.csv", "state.json", "ledger.jsonl", "out", "-"],
 }
 """Values that a parameter of this name may take, the edges included."""
@@ -105,7 +106,7 @@ def value_of(parameter):
 def one(parameter):
     """One use of an option, or the value of an argument."""
     if isinstance(parameter, click.Argument):
-        return value_of(parameter).map(lambda value: [value])
+        return st.lists(value_of(parameter), min_size=1, max_size=3 if parameter.nargs < 0 else 1)
     name = st.sampled_from([*parameter.opts, *parameter.secondary_opts])
     if isinstance(parameter, click.Option) and parameter.is_flag:
         return name.map(lambda flag: [flag])

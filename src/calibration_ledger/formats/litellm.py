@@ -97,7 +97,7 @@ def _item(report: Any, seen: dict[tuple[Any, ...], None], unnamed: str | None) -
     key = (call_id, start if reason is not None else None)
     if call_id is not None and key in seen:
         reason = "duplicate"
-    elif report.get("call_type") not in COMPLETIONS | {None}:
+    elif str(report.get("call_type") or "") not in COMPLETIONS | {""}:
         reason = "not a completion"
     elif reason is None and is_cached(report):
         reason = "cached"
