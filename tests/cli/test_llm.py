@@ -79,7 +79,7 @@ def test_from_a_prompt_to_its_eta(fake, home, tmp_path):
     eta = llm("calib", "eta", "Why is the sky blue?")
     header, *rows = eta.stdout.splitlines()
     assert header.split()[:2] == ["model", "mean"]
-    assert [row.split()[0] for row in rows] == ["swift", "slow"]
+    assert {row.split()[0] for row in rows} == {"swift", "slow"}  # a start of llm takes longer
     assert "prompt token" in eta.stderr
     with AdaptiveCalibrator(tmp_path / "calls.db") as calibrator:
         calls = list(calibrator.calls())
