@@ -145,15 +145,36 @@ def worst_at_least(live: Snapshot) -> float:
     return mean_at_least(live.total_absolute_error_ms, live.total_predicted_ms, live.sample_count)
 
 
-def unit_doubt(median_ms: float | None) -> str | None:
-    """What to say if a file's median of milliseconds a token is absurd; None if it is not."""
-    if median_ms is None or FASTEST_MS <= median_ms <= SLOWEST_MS:
-        return None
-    if median_ms < FASTEST_MS:
-        speed, unit = f"less than {FASTEST_MS * 1000:g} us", "seconds"
-    else:
-        speed, unit = f"more than {SLOWEST_MS / 60_000:g} min", "microseconds or nanoseconds"
-    return (
-        f"half of the calls took {speed} a token, as if actual_ms were in {unit}: it must be in "
-        f"milliseconds"
-    )
+class Speeds:
+    """Counts the milliseconds a token of a file's calls: is their median absurd?
+
+    Calls of 0 ms or 0 tokens have none, nor have time-outs.
+    """
+
+    def __init__(self) -> None:
+        """Start with none."""
+        self._count = self._fast = self._slow = 0
+
+    def add(self, actual_ms: float, tokens: int) -> None:
+        """Count a call that ended."""
+        if actual_ms > 0.0 and tokens:
+            self._count += 1
+            speed = actual_ms / tokens
+            if speed < FASTEST_MS:
+                self._fast += 1
+            elif speed > SLOWEST_MS:
+                self._slow += 1
+
+    def unit_doubt(self) -> str | None:
+        """What to say if the median (of an even number, the greater one) is absurd; else None."""
+        before = self._count // 2
+        if self._fast > before:
+            speed, unit = f"less than {FASTEST_MS * 1000:g} us", "seconds"
+        elif self._slow >= self._count - before and self._count:
+            speed, unit = f"more than {SLOWEST_MS / 60_000:g} min", "microseconds or nanoseconds"
+        else:
+            return None
+        return (
+            f"half of the calls took {speed} a token, as if actual_ms were in {unit}: it must be "
+            f"in milliseconds"
+        )

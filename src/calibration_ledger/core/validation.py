@@ -37,7 +37,7 @@ canonical_json = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_n
 """The one text of a value in JSON: ASCII, keys sorted."""
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
+MICROSECOND = timedelta(microseconds=1)
 
 
 def check_tokens(name: str, value: object) -> int:
@@ -268,7 +268,7 @@ def check_time(name: str, value: object) -> int:
             f"{name} has no time zone: {value!r}. Say which one it is, for instance "
             f"value.replace(tzinfo=timezone.utc) or value.astimezone()."
         )
-    microseconds = (value - EPOCH) // _MICROSECOND
+    microseconds = (value - EPOCH) // MICROSECOND
     if not 0 <= microseconds < TIME_LIMIT_US:
         raise InvalidInputError(f"{name} must lie between 1970 and 9999, not {value.isoformat()}.")
     return microseconds

@@ -11,12 +11,16 @@ import json
 import re
 from collections.abc import Mapping
 from datetime import datetime
+from math import inf
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from calibration_ledger.core.entries import TIMEOUT
 from calibration_ledger.core.validation import (
     DETAILS_BYTES_MAX,
+    EPOCH,
+    MICROSECOND,
     TIME_LIMIT_US,
+    TOKENS_LIMIT,
     canonical_json,
     check_details,
     check_milliseconds,
@@ -100,6 +104,9 @@ def check_row(values: Mapping[str, Any], *, in_us: bool = False) -> Row:
     Raises:
         InvalidInputError: one of them is missing, unknown or not what it must be.
     """
+    row = _usual_row(values)
+    if row is not None:
+        return row
     if not values.keys() <= KNOWN:
         check_names(values.keys())
     outcome = values.get("outcome")
@@ -134,6 +141,61 @@ _models: dict[str, str] = {}
 MODELS_MAX = 1_000
 
 
+def _model(value: str) -> str:
+    """Check a model's name."""
+    name = _models.get(value)
+    if name is None:
+        name = check_new_model(value)
+        if len(_models) < MODELS_MAX:
+            _models[name] = name
+    return name
+
+
+_USUAL = frozenset((*REQUIRED, "called_at", "request_id"))
+
+
+def _usual_row(values: Mapping[str, Any]) -> Row | None:
+    """A row of what nearly all rows of large files hold; None for any other, good or bad.
+
+    It takes a third of the time of the checks one by one.
+    """
+    if not values.keys() <= _USUAL:
+        return None
+    try:
+        model, prompt_tokens = values["model"], values["prompt_tokens"]
+        completion_tokens, actual_ms = values["completion_tokens"], values["actual_ms"]
+        at, request_id = values.get("called_at"), values.get("request_id")
+        if type(at) is str:
+            at = (datetime.fromisoformat(at) - EPOCH) // MICROSECOND
+            if not 0 <= at < TIME_LIMIT_US:
+                return None
+        elif at is not None:
+            return None
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return None
+    if (
+        type(model) is str
+        and type(prompt_tokens) is int
+        and type(completion_tokens) is int
+        and type(actual_ms) is float
+        and 0 <= prompt_tokens < TOKENS_LIMIT
+        and 0 <= completion_tokens < TOKENS_LIMIT
+        and 0.0 <= actual_ms < inf
+    ):
+        if request_id is not None:
+            request_id = check_request_id(_text("request_id", request_id))
+        return Row(
+            _model(model),
+            at,
+            prompt_tokens,
+            completion_tokens,
+            actual_ms + 0.0,
+            request_id,
+            None,
+        )
+    return None
+
+
 def checked_row(
     model: str,
     called_at: int | None,
@@ -159,13 +221,8 @@ def checked_row(
     Raises:
         InvalidInputError: one of them is not what it must be.
     """
-    name = _models.get(model)
-    if name is None:
-        name = check_new_model(model)
-        if len(_models) < MODELS_MAX:
-            _models[name] = name
     return Row(
-        name,
+        _model(model),
         None if called_at is None else _called_at(called_at, in_us=True),
         check_tokens("prompt_tokens", prompt_tokens),
         check_tokens("completion_tokens", completion_tokens),

@@ -16,9 +16,10 @@ import json
 import re
 from collections import Counter
 from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from calibration_ledger.core.doubt import doubt, unit_doubt
+from calibration_ledger.core.doubt import Speeds, doubt
 from calibration_ledger.core.events import import_event
 from calibration_ledger.core.state import State
 from calibration_ledger.core.validation import request_key, time_from_us
@@ -100,12 +101,11 @@ def import_rows(
             assert form.rows is not None  # noqa: S101 - what is taken in whole has its own verb
             items = _Items(form, wishes.model)
             read = _read(form.rows(file), items, staged, skips, report, ledger.aliases())
-        doubts.look_at_unit(name, staged.median_ms_per_token())
-        known_by_file = staged.count_known_by_file()
+        doubts.look_at_unit(name, read.speeds)
         _settle(staged, skips, _file_of(ledger, read))
         begin(report, "calls checked")
         trials = _check(ledger, opening, staged, skips, doubts, for_checks(report))
-        present = staged.count_present()
+        present = staged.repeated + sum(trial.present for trial in trials)
         preview = None
         if wishes.dry_run:
             preview = _preview(staged, read.now)
@@ -141,7 +141,7 @@ def import_rows(
         models_unchanged=len(trials) - len(opened) - extended,
         voided=read.voided,
         import_id=import_id,
-        known_by_file=known_by_file,
+        known_by_file=staged.known_by_file,
         doubtful=doubts.count,
         doubtful_reasons=doubts.reasons,
         doubtful_lines=doubts.lines,
@@ -163,7 +163,7 @@ def _preview(staged: StagedCalls, now: int) -> ImportPreview:
         ModelPreview(model, calls, _time(first, now), _time(last, now), prompt, completion, median)
         for model, calls, first, last, prompt, completion, median in staged.by_model(now)
     )
-    rows = next(staged.pages(FIRST), [])
+    rows = next(staged.kept(), [])[:FIRST]
     return ImportPreview(models, tuple(_call(row, now) for row in rows))
 
 
@@ -202,13 +202,15 @@ class _Read(NamedTuple):
         voided: how many rows are voided.
         beginning: its first good rows.
         untimed: the first row that has neither a time nor a request id, and its content's key.
+        speeds: the milliseconds a token.
     """
 
     now: int
     import_id: str
     voided: int
     beginning: list[Row]
-    untimed: tuple[Row, bytes] | None
+    untimed: tuple[Row, str] | None
+    speeds: Speeds
 
 
 class _Items:
@@ -269,43 +271,67 @@ def _read(
     aliases: Mapping[str, str],
 ) -> _Read:
     """Stage the good rows, each under the model that its name stands for."""
-    now = now_us()
-    beginning: list[Row] = []
-    untimed = None
-    digest = ImportDigest()
-    batch: list[tuple[Any, ...]] = []
-    good: list[Row] = []
-    lines = voided = 0
+    rows = _Rows(staged, aliases)
+    good: list[tuple[int, Row]] = []
+    seen = voided = 0
     for line, item in found:
-        lines += 1
+        seen += 1
         row = item if type(item) is Row else items.row(item)
-        if isinstance(row, Skip):
-            skips.leave_out(row.reason)
-        elif isinstance(row, BadRow):
-            skips.add(line, row.reason)
+        if type(row) is not Row:
+            if isinstance(row, Skip):
+                skips.leave_out(row.reason)
+            elif isinstance(row, BadRow):
+                skips.add(line, row.reason)
         elif row.voided:
             voided += 1
         else:
-            key = content_key(row) if row.request_id is None else None
-            is_timed = row.called_at is not None
-            called_at = row.called_at if is_timed else now
-            model, _, *values, _, outcome = row
-            model = aliases.get(model, model)
-            batch.append((line, model, called_at, *values, outcome, key, is_timed))
-            good.append(row)
-            if len(beginning) < BEGINNING:
-                beginning.append(row)
-            if untimed is None and key is not None and not is_timed:
-                untimed = row, key
-        if lines == BATCH:
-            staged.add(batch)
-            digest.add(good)
-            progress(lines)
-            batch, good, lines = [], [], 0
-    staged.add(batch)
-    digest.add(good)
-    progress(lines)
-    return _Read(now, digest.import_id(), voided, beginning, untimed)
+            good.append((line, row))
+        if seen == BATCH:
+            rows.add(good)
+            progress(seen)
+            good, seen = [], 0
+    rows.add(good)
+    progress(seen)
+    return rows.read(voided)
+
+
+class _Rows:
+    """Takes the good rows of a file, some at a time."""
+
+    def __init__(self, staged: StagedCalls, aliases: Mapping[str, str]) -> None:
+        self._staged = staged
+        self._aliases = aliases
+        self._now = now_us()
+        self._digest = ImportDigest()
+        self._beginning: list[Row] = []
+        self._untimed: tuple[Row, str] | None = None
+        self._speeds = Speeds()
+
+    def add(self, good: Sequence[tuple[int, Row]]) -> None:
+        """Stage rows, each with its line."""
+        rows = [row for _, row in good]
+        aliases, now, speed = self._aliases, self._now, self._speeds.add
+        staged = []
+        for line, row in good:
+            model, at, p, c, y, given, details, _, outcome = row
+            key = None if given is not None else content_key(row).hex()
+            if self._untimed is None and key is not None and at is None:
+                self._untimed = row, key
+            if outcome is None:
+                speed(y, p + c)
+            name = aliases.get(model, model)
+            is_timed = at is not None
+            called_at = at if is_timed else now
+            staged.append((line, name, called_at, p, c, y, given, details, outcome, key, is_timed))
+        self._staged.add(staged)
+        self._digest.add(rows)
+        if len(self._beginning) < BEGINNING:
+            self._beginning += rows[: BEGINNING - len(self._beginning)]
+
+    def read(self, voided: int) -> _Read:
+        """What they are; `voided` counts those that are left out."""
+        import_id = self._digest.import_id()
+        return _Read(self._now, import_id, voided, self._beginning, self._untimed, self._speeds)
 
 
 # A row with neither a time nor an id is known by its content and its file: two measurements on two
@@ -328,7 +354,7 @@ def _file_of(ledger: Ledger, read: _Read) -> str:
     live = ledger.find(row.model)
     if live is not None:
         # Rows that were imported before files were told apart are known by their content alone.
-        by_key = {request_key(f"import:{name}{key.hex()}:1"): name for name in ("", *names)}
+        by_key = {request_key(f"{MADE_ID}{name}{key}:1"): name for name in ("", *names)}
         found = ledger.calls_of(live.model_id, list(by_key))
         for request, name in by_key.items():
             if request in found and (name or _is_of(ledger, live, found[request], read.import_id)):
@@ -351,7 +377,6 @@ def _settle(staged: StagedCalls, skips: Skips, file: str) -> None:
             f"the request id {request_id!r} of the model {model!r} is in line {first} with other "
             f"numbers: give each call an id of its own",
         )
-    staged.drop_conflicts()
 
 
 # -- checking -------------------------------------------------------------------------------
@@ -381,45 +406,42 @@ class _Trial:
         newest_at = self.history.newest_call_at()
         self.newest_at = -1 if newest_at is None else newest_at
 
-    def check(
-        self, rows: Sequence[StagedCall], staged: StagedCalls, skips: Skips, doubts: Doubts
-    ) -> None:
-        """Check the next rows of this model, in the order of recording."""
-        unknown, again = self._unknown(rows, staged, skips)
-        new = doubts.without_refused(unknown, self.worst, staged)
+    def check(self, rows: list[StagedCall], skips: Skips, doubts: Doubts) -> list[StagedCall]:
+        """Check the next rows of this model, in the order of recording; gives the good ones."""
+        unknown, again = self._unknown(rows, skips)
+        new = doubts.without_refused(unknown, self.worst)
         if not new:
-            return
+            return new
         before = self.state.copy()
         try:
             self.state.follow(*_columns(new))
         except NotFiniteError:
             self.state = before
-            new = self._learn_each(new, staged, skips)
+            new = self._learn_each(new, skips)
         self.new += len(new)
-        self.again += sum(row.place in again for row in new)
+        self.again += sum(row.request_id in again for row in new)
         self.timeouts += sum(row.outcome is not None for row in new)
         self.older += sum(row.called_at < self.newest_at for row in new)
+        return new
 
-    def _unknown(
-        self, rows: Sequence[StagedCall], staged: StagedCalls, skips: Skips
-    ) -> tuple[list[StagedCall], set[int]]:
-        """The rows that are not in the ledger, and the places of those that were voided there."""
-        again: set[int] = set()
+    def _unknown(self, rows: list[StagedCall], skips: Skips) -> tuple[list[StagedCall], set[str]]:
+        """The rows that are not in the ledger, and the ids of those that were voided there."""
+        again: set[str] = set()
         if self.model_id is None:
-            return list(rows), again
+            return rows, again
         keys = [request_key(row.request_id) for row in rows]
         found = self.ledger.calls_of(self.model_id, keys)
         if not found:
-            return list(rows), again
-        new, present, bad = [], [], []
+            return rows, again
+        new = []
         for row, key in zip(rows, keys, strict=True):
             known = found.get(key)
             if known is None or known.is_voided:
                 new.append(row)
                 if known is not None:
-                    again.add(row.place)
+                    again.add(row.request_id)
             elif numbers_of(known) == numbers_of(row):
-                present.append(row.place)
+                self.present += 1
             else:
                 skips.conflict(
                     row.line,
@@ -427,28 +449,20 @@ class _Trial:
                     f"ledger with other numbers: give each call an id of its own; to correct a "
                     f"call, void it first",
                 )
-                bad.append(row.place)
-        staged.set_present(present)
-        staged.drop(bad)
-        self.present += len(present)
         return new, again
 
-    def _learn_each(
-        self, rows: Sequence[StagedCall], staged: StagedCalls, skips: Skips
-    ) -> list[StagedCall]:
+    def _learn_each(self, rows: Sequence[StagedCall], skips: Skips) -> list[StagedCall]:
         """Find the rows that cannot be learnt; gives the others."""
-        learnt, bad = [], []
+        learnt = []
         for row in rows:
             state = self.state.copy()
             try:
                 state.follow(*_columns([row]))
             except NotFiniteError as error:
                 skips.add(row.line, str(error))
-                bad.append(row.place)
             else:
                 self.state = state
                 learnt.append(row)
-        staged.drop(bad)
         return learnt
 
 
@@ -458,7 +472,7 @@ def numbers_of(call: StagedCall | Known) -> tuple[int, int, float, str | None]:
 
 
 def _columns(rows: Sequence[StagedCall]) -> tuple[Any, ...]:
-    _, _, _, *columns, _, _ = zip(*rows, strict=True)
+    _, _, *columns, _, _ = zip(*rows, strict=True)
     return tuple(columns)
 
 
@@ -473,10 +487,12 @@ def _check(
     """Check every row against the ledger; gives the models that have good rows."""
     trials: list[_Trial] = []
     for page in staged.pages(BATCH):
-        for model, rows in groupby(page, key=lambda row: row.model):
+        good: list[StagedCall] = []
+        for model, rows in groupby(page, key=itemgetter(1)):
             if not trials or trials[-1].model != model:
                 trials.append(_Trial(ledger, opening, model))
-            trials[-1].check(list(rows), staged, skips, doubts)
+            good += trials[-1].check(list(rows), skips, doubts)
+        staged.keep(good)
         progress(len(page))
     return [trial for trial in trials if trial.new or trial.present]
 
@@ -507,11 +523,12 @@ def record_staged(
     recorded: Counter[str] = Counter()
     opened: set[str] = set()
     met = 0
-    assert event.import_id is not None  # noqa: S101 - it is that of an import of calls
-    for page in staged.pages(BATCH):
+    import_id = event.import_id
+    assert import_id is not None  # noqa: S101 - it is that of an import of calls
+    for page in staged.kept():
         calls = {
-            model: [_new_call(row, event.import_id) for row in rows]
-            for model, rows in groupby(page, key=lambda row: row.model)
+            model: [_new_call(row, import_id) for row in rows]
+            for model, rows in groupby(page, key=itemgetter(1))
         }
         try:
             written = write_calls(ledger, opening, calls, heads, None if recorded else event)
@@ -542,7 +559,7 @@ def keep_recorded(error: LedgerError, count: int, what: str) -> None:
 
 
 def _new_call(row: StagedCall, import_id: str) -> NewCall:
-    _, _, _, at, p, c, y, outcome, request_id, details = row
+    _, _, at, p, c, y, outcome, request_id, details = row
     return NewCall(at, p, c, y, outcome, request_id, with_import_id(details, import_id))
 
 
@@ -650,30 +667,28 @@ class Doubts:
         self._lines: list[SkippedLine] = []
         self.unit: str | None = None
 
-    def look_at_unit(self, name: str, median_ms: float | None) -> None:
-        """Look whether a median of milliseconds a token is one.
+    def look_at_unit(self, name: str, speeds: Speeds) -> None:
+        """Look whether the milliseconds a token look like another unit.
 
         Raises:
             ImportRefusedError: it is not, and the import is strict.
         """
-        self.unit = unit_doubt(median_ms)
+        self.unit = speeds.unit_doubt()
         if self.unit is not None and self._strict:
             raise ImportRefusedError(
                 name, None, f"{self.unit}. Nothing was recorded: mend the file."
             )
 
-    def without_refused(
-        self, rows: list[StagedCall], worst: Worst, staged: StagedCalls
-    ) -> list[StagedCall]:
+    def without_refused(self, rows: list[StagedCall], worst: Worst) -> list[StagedCall]:
         """The new rows of a model without those that are refused; the others are counted."""
         bad = set()
-        for row in rows:
+        for place, row in enumerate(rows):
             kind = doubt(row, self._now, worst)
             if kind is None:
                 continue
             if self._strict:
                 self._skips.add(row.line, f"this call {kind.one}")
-                bad.add(row.place)
+                bad.add(place)
                 continue
             self._kinds[kind] += 1
             self._first[kind] = min(row.line, self._first.get(kind, row.line))
@@ -681,8 +696,7 @@ class Doubts:
                 self._lines.append(SkippedLine(row.line, f"this call {kind.one}"))
         if not bad:
             return rows
-        staged.drop(bad)
-        return [row for row in rows if row.place not in bad]
+        return [row for place, row in enumerate(rows) if place not in bad]
 
     @property
     def count(self) -> int:
