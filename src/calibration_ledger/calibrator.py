@@ -1182,6 +1182,10 @@ class AdaptiveCalibrator:
         strict: bool = False,
         model: str | None = None,
         dry_run: bool = False,
+        map: Mapping[str, str] | Iterable[str] | None = None,  # noqa: A002 - as the command has it
+        where: str | Iterable[str] | None = None,
+        recipe: str | os.PathLike[str] | None = None,
+        keep_rest: bool = False,
         progress: Progress | None = None,
     ) -> ImportReport:
         """Import a file, as `calib import KIND FILE` does.
@@ -1202,6 +1206,13 @@ class AdaptiveCalibrator:
             model: the model of calls that name none; likewise.
             dry_run: record nothing, and make no ledger; `preview` of the report has what would be
                 recorded; likewise.
+            map: what a file of your own calls the columns of a call: `COLUMN=SOURCE`, such as
+                `actual_ms=usage.took:s`, or the sources by column. This and the next three are for
+                `jsonl`, `csv`, recipes and `auto`; docs/import.md has the language.
+            where: conditions, such as `ok=true`: records that do not meet all are left out.
+            recipe: the path of a stored map, or the name of a recipe of this package.
+            keep_rest: keep what is unknown in the details of a call: numbers, booleans and short
+                texts.
             progress: called with the number of steps since the last time: one for each line read,
                 and one for each entry recorded.
 
@@ -1214,10 +1225,12 @@ class AdaptiveCalibrator:
             DoubtfulCallWarning: something was recorded that looks wrong; see `doubtful` and
                 `unit_doubt` of the report.
         """
+        from calibration_ledger.formats.recipe import Given
         from calibration_ledger.verbs.import_calls import Wishes
         from calibration_ledger.verbs.import_file import import_of
 
-        wishes = Wishes(skip_bad=skip_bad, strict=strict, model=model, dry_run=dry_run)
+        given = Given(map, where, recipe, keep_rest)
+        wishes = Wishes(skip_bad, strict, model, dry_run, given)
         named = self._rule, self._alpha
         choice = import_of(self._ledger, self._opening, named, kind, source, wishes, progress)
         with choice as work:

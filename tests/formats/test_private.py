@@ -27,6 +27,8 @@ SHARED = Path(__file__).parents[3] / "shared" / "samples"
 
 OPTIONS: dict[str, dict[str, object]] = {
     "llamacpp_timings_readme": {"model": "phi3:mini"},
+    "aiperf": {"model": "phi3:mini"},
+    "llmperf": {"model": "phi3:mini"},
 }
 """What `import_calls` needs besides, by the beginning of a sample's name."""
 
@@ -39,6 +41,9 @@ REAL = {
     "ollama_": "ollama",
     "otlp_": "otlp",
     "vllm_bench_": "vllm-bench",
+    "aiperf_": "aiperf",
+    "guidellm_": "guidellm",
+    "llmperf_individual_": "llmperf",
 }
 """The format of each real file, by the beginning of its name."""
 

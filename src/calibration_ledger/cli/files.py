@@ -45,12 +45,39 @@ RANGES_TOLD = 20
 """How many ranges of lost entries are shown one by one; `--json` has all of them."""
 
 
+class _SeveralValues(click.Command):
+    """A command whose `--map` and `--where` take all items that follow: words with a `=`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put the option before each of its items."""
+        spread: list[str] = []
+        option = ""
+        for at, word in enumerate(args):
+            if word == "--":
+                return super().parse_args(ctx, [*spread, *args[at:]])
+            if word in _WITH_ITEMS:
+                option = word
+                if at + 1 < len(args) and "=" in args[at + 1]:
+                    continue
+            elif option and "=" in word and not word.startswith("-"):
+                spread.append(option)
+            else:
+                option = ""
+            spread.append(word)
+        return super().parse_args(ctx, spread)
+
+
+_WITH_ITEMS = ("--map", "--where")
+
+
 @click.command(
     "import",
+    cls=_SeveralValues,
     epilog=examples(
         "calib import llm",
         "calib import traces.jsonl runs/*.json",
         "calib import csv calls.csv --skip-bad --dry-run",
+        "calib import jsonl my.jsonl --map model=req.model actual_ms=took:s --where ok=true",
         "calib export jsonl | calib --ledger copy.db import ledger -",
     ),
 )
@@ -62,6 +89,17 @@ RANGES_TOLD = 20
     type=FilePath(readable=False, allow_dash=True),
 )
 @click.option("--model", metavar="NAME", help="The model of calls that name none.")
+@click.option(
+    "--map",
+    multiple=True,
+    metavar="COLUMN=PATH...",
+    help="Your own file's names, such as actual_ms=took_s:s.",
+)
+@click.option(
+    "--where", multiple=True, metavar="PATH=VALUE...", help="Leave out records that say otherwise."
+)
+@click.option("--recipe", metavar="TOML", help="A file with such a map.")
+@click.option("--keep-rest", is_flag=True, help="Keep what is unknown in the details.")
 @click.option("--dry-run", is_flag=True, help="Show what would be recorded, and record nothing.")
 @click.option("--skip-bad", is_flag=True, help="Skip bad lines and count them.")
 @click.option("--strict", is_flag=True, help="Take lines that look wrong for bad ones.")
@@ -69,13 +107,11 @@ RANGES_TOLD = 20
 @pass_session
 def import_(
     session: Session,
+    /,
     words: tuple[str, ...],
     *,
-    model: str | None,
-    dry_run: bool,
-    skip_bad: bool,
-    strict: bool,
     as_json: bool,
+    **wishes: Any,
 ) -> None:
     """Take in calls from files of other tools, or a whole ledger.
 
@@ -92,7 +128,8 @@ def import_(
 
     Your own files have the columns model, prompt_tokens, completion_tokens and actual_ms, and may
     have called_at, request_id, details, voided and outcome. Calls marked as voided are left out;
-    the outcome of those that were given up is `timeout`.
+    the outcome of those that were given up is `timeout`. Of files with other names, --map says
+    which name is which column; it takes all words with a = that follow, and so does --where.
 
     Calls that look wrong (0 ms and tokens, more than 24 h, in the future, 2,000 times the model's
     longest so far) are recorded with a warning; --strict takes their lines for bad ones.
@@ -106,15 +143,7 @@ def import_(
                 note("reading from the terminal: end with Ctrl-D.")
         try:
             with session.writing() as calibrator, counting("importing") as done:
-                report = calibrator.import_calls(
-                    kind,
-                    source,
-                    skip_bad=skip_bad,
-                    strict=strict,
-                    model=model,
-                    dry_run=dry_run,
-                    progress=done,
-                )
+                report = calibrator.import_calls(kind, source, progress=done, **wishes)
                 told = [_told(report), *_told_of_settings(session, calibrator, report)]
         except CalibrationLedgerError:
             if len(files) > 1:
@@ -137,7 +166,8 @@ def _kind_and_files(words: tuple[str, ...]) -> tuple[str, Sequence[str | None]]:
     Raises:
         InvalidInputError: the first word is neither a format nor a file.
     """
-    from calibration_ledger.formats.registry import AUTO, find_format
+    from calibration_ledger.formats.base import AUTO
+    from calibration_ledger.formats.registry import find_format
 
     first, *others = words
     if first == AUTO:

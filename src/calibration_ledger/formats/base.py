@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from calibration_ledger.formats.row import BadRow, Row
     from calibration_ledger.formats.source import Source
 
+AUTO = "auto"
+"""What stands for the format that a file is found to have; so no format can be called that."""
+
 Clock = Literal["attempt", "client", "client+start", "server", "server-queue"]
 """Which clock measured a call; it lies in its details under `clock`.
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from calibration_ledger.errors import InvalidInputError
 from calibration_ledger.formats.json_text import parse_object
-from calibration_ledger.formats.names import Names
+from calibration_ledger.formats.names import Names, are_calls
 from calibration_ledger.formats.row import REQUIRED, BadRow
 from calibration_ledger.formats.source import LINE_MAX, Line
 
@@ -134,8 +134,8 @@ def _with_point(field: str) -> str:
 
 
 def looks_like(beginning: Beginning) -> bool:
-    """Whether the first line names our own columns; the model may come from outside."""
-    return set(REQUIRED[1:]) <= set(header(beginning))
+    """Whether the first line names the columns of calls, ours or others that are understood."""
+    return are_calls(header(beginning))
 
 
 def header(beginning: Beginning) -> list[str]:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from calibration_ledger.errors import InvalidInputError
 from calibration_ledger.formats.documents import json_values
 from calibration_ledger.formats.json_text import parse_json
-from calibration_ledger.formats.names import Names
-from calibration_ledger.formats.row import KNOWN, REQUIRED, BadRow
+from calibration_ledger.formats.names import Names, are_calls
+from calibration_ledger.formats.row import KNOWN, BadRow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -77,5 +77,5 @@ def _no_object(value: object) -> str:
 
 
 def looks_like(beginning: Beginning) -> bool:
-    """Whether the first record is a call under our own names; the model may come from outside."""
-    return any(all(name in one for name in REQUIRED[1:]) for one in beginning.records[:1])
+    """Whether the first record is a call, by our own names or by others that are understood."""
+    return any(are_calls(one) for one in beginning.records[:1])

@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     Above = tuple[dict[str, Any], ...]
     """The objects around a record, the nearest first."""
 
+    Literal = str | float | bool | None
+    """What a condition compares with."""
+
     Getter = Callable[[dict[str, Any], Above], Any]
     """Gives what a record has at a path; None where there is nothing."""
 
@@ -329,27 +332,31 @@ def value_getter(source: Source) -> Getter:
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """What a record must say: `ok=true`, `status!=error`, `event.name=call`.
+    """What a record must say: `ok=true`, `status!=error`, `status=200|201`.
 
     Attributes:
         text: as it was written.
         source: where the value lies.
-        value: what it is compared with: a text, a number, True, False or None.
-        is_not: whether it must be another.
+        values: what it may be: texts, numbers, True, False or None.
+        is_not: whether it must be none of them.
     """
 
     text: str
     source: Source
-    value: str | float | bool | None
+    values: tuple[Literal, ...]
     is_not: bool
 
     def check(self) -> Callable[[dict[str, Any], Above], bool]:
         """What says whether it holds for a record."""
-        getter, value, is_not = value_getter(self.source), self.value, self.is_not
-        return lambda record, above: is_equal(getter(record, above), value) is not is_not
+        getter = value_getter(self.source)
+        return lambda record, above: self.holds(getter(record, above))
+
+    def holds(self, found: Any) -> bool:
+        """Whether it holds for a value."""
+        return any(is_equal(found, value) for value in self.values) is not self.is_not
 
 
-def is_equal(found: Any, value: str | float | bool | None) -> bool:
+def is_equal(found: Any, value: Literal) -> bool:
     """Whether what a file says is a value; a file of texts says true, and 1, as texts."""
     if value is None:
         return found is None
@@ -382,15 +389,23 @@ def parse_condition(text: str) -> Condition:
             f"{shown(text)} is no condition: write PATH=VALUE, such as ok=true or status=200"
         )
     source = parse_source(left.removesuffix("!"), item=text)
-    right = right.strip()
-    value: str | float | bool | None = right
-    if right in _LITERALS:
-        value = _LITERALS[right]
-    elif _NUMBER.fullmatch(right):
-        value = float(right)
-    elif len(right) > 1 and right.startswith('"') and right.endswith('"'):
-        value = _unquoted(right)
-    return Condition(text, source, value, is_not)
+    values = tuple(map(_literal, re.findall(_VALUE, right)))
+    return Condition(text, source, values, is_not)
+
+
+_VALUE = r'(?:^|(?<=\|))(?:"(?:[^"\\]|\\.)*"|[^|]*)'
+"""One of the values that `|` joins."""
+
+
+def _literal(text: str) -> Literal:
+    text = text.strip()
+    if text in _LITERALS:
+        return _LITERALS[text]
+    if _NUMBER.fullmatch(text):
+        return float(text)
+    if len(text) > 1 and text.startswith('"') and text.endswith('"'):
+        return _unquoted(text)
+    return text
 
 
 def _halves(text: str) -> tuple[str, str, str]:
@@ -433,7 +448,7 @@ def parse_map(
     where: Iterable[str] = (),
     *,
     records: str | None = None,
-    keep_rest: bool = False,
+    within: CallMap | None = None,
 ) -> CallMap:
     """A map from its items, as the user writes them.
 
@@ -441,7 +456,7 @@ def parse_map(
         items: `COLUMN=SOURCE`, or sources by column.
         where: conditions.
         records: where the records lie; None: where the paths with `[]` say.
-        keep_rest: whether the rest of a record goes into the details.
+        within: a map that this one adds to, and changes.
 
     Raises:
         InvalidInputError: a column or a unit is unknown, or an item is none.
@@ -451,12 +466,18 @@ def parse_map(
         if column in columns:
             raise InvalidInputError(f"the map names {column} twice: join paths by | or +")
         columns[column] = parse_source(source, column, item)
-    if not columns:
+    if not columns and within is None:
         raise InvalidInputError(
             "the map is empty: name columns, such as model=req.model actual_ms=took_s:s"
         )
     conditions = tuple(parse_condition(text) for text in where)
-    found = CallMap(columns, where=conditions, keep_rest=keep_rest)
+    found = CallMap(columns, where=conditions)
+    if within is not None:
+        return replace(
+            within,
+            columns={**within.columns, **columns},
+            where=(*within.where, *conditions),
+        )
     if records is not None:
         return replace(found, records=parse_path(records))
     return _with_records(found)
@@ -479,8 +500,6 @@ def _items(items: Iterable[str] | Mapping[str, str]) -> Iterator[tuple[str, str,
             pairs.append((column, source))
     for name, source in pairs:
         column = name.strip()
-        if column not in COLUMNS and not column.removeprefix(DETAIL):
-            column = DETAIL
         if column not in COLUMNS and not (column.startswith(DETAIL) and column != DETAIL):
             raise InvalidInputError(
                 f"a call has no column {shown(column)}: "

@@ -55,6 +55,7 @@ _UNITS = {
 }  # fmt: skip
 
 COMMON = {
+    **{name: name for name in (*REQUIRED, "called_at", "request_id")},
     **{name: column for column, names in _BY_COLUMN.items() for name in names.split()},
     **{f"{name}_{unit}": f"actual_ms:{short}" for name in (*_DURATIONS.split(), "total", "time")
        for short, units in _UNITS.items() for unit in units.split()},
@@ -73,6 +74,8 @@ SUMS = frozenset({"total_tokens", "tokens_total", "total_token_count"})
 
 def normal(name: str) -> str:
     """A name in small letters, its words joined by underscores: `latencyMs`, `Latency (ms)`."""
+    if name != name.strip():
+        return name  # a blank beside a name is a slip of whoever wrote the file
     words = re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", name)
     return re.sub(r"[^0-9a-zA-Zµ]+", "_", words).strip("_").lower()
 
@@ -129,6 +132,17 @@ def columns_of(
         for column, ((name, flags), *_) in found.items()
     ]
     return items, said
+
+
+def are_calls(names: Collection[str]) -> bool:
+    """Whether these are the names of calls, ours or others'; the model may come from outside."""
+    if set(REQUIRED[1:]) <= set(names):
+        return True
+    try:
+        found = columns_of(names, keep_rest=False, noun="name")
+    except InvalidInputError:
+        return False
+    return found is not None and set(REQUIRED[1:]) <= found[0].keys()
 
 
 def _item(name: str, flags: str) -> str:

@@ -23,21 +23,22 @@ import tomllib
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 from calibration_ledger.core.answers import Reason
 from calibration_ledger.errors import InvalidInputError, did_you_mean, shown
 from calibration_ledger.formats.base import Format
-from calibration_ledger.formats.csv import Table, header
+from calibration_ledger.formats.csv import Table, csv_rows, header
 from calibration_ledger.formats.documents import json_values
+from calibration_ledger.formats.jsonl import jsonl_rows
 from calibration_ledger.formats.mapping import (
     CallMap,
     Condition,
     Path,
-    is_equal,
     parse_condition,
     parse_map,
     parse_path,
+    parse_source,
 )
 from calibration_ledger.formats.records import calls_of
 from calibration_ledger.formats.source import open_source
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from calibration_ledger.formats.base import Beginning, Input, Placed
+    from calibration_ledger.formats.mapping import Source
 
 _KEYS = ("reads", "records", "where", "map", "details", "skip", "recognise")
 _RECOGNISE = ("has", "holds")
@@ -68,19 +70,17 @@ class Recipe:
     name: str
     reads: str
     call_map: CallMap
-    has: tuple[Condition | Path, ...] = ()
+    has: tuple[Condition | Source, ...] = ()
     holds: tuple[str, ...] = ()
 
     def is_it(self, beginning: Beginning) -> bool:
         """Whether a file looks like one that it reads."""
         if not all(text.encode() in beginning.head for text in self.holds):
             return False
-        first = beginning.first
-        while isinstance(first, list):
-            first = first[0] if first else None
-        if first is None and not beginning.head.lstrip().startswith(_JSON):
-            first = dict.fromkeys(header(beginning), "")
-        return isinstance(first, dict) and all(_has(first, one) for one in self.has)
+        records: Sequence[dict[str, Any]] = beginning.records
+        if not records and not beginning.head.lstrip().startswith(_JSON):
+            records = [dict.fromkeys(header(beginning), "")]
+        return any(all(_has(record, one) for one in self.has) for record in records)
 
     def format(self) -> Format:
         """The recipe as a format."""
@@ -88,13 +88,11 @@ class Recipe:
         return Format(self.name, self.reads, "recipe", rows, self.is_it if self.has else None)
 
 
-def _has(record: dict[str, Any], one: Condition | Path) -> bool:
-    if isinstance(one, Path):
-        return one.is_in(record, ())
-    return any(
-        is_equal(value, one.value) is not one.is_not
-        for parts in one.source for part in parts for value in part.path.values(record)
-    )  # fmt: skip
+def _has(record: dict[str, Any], one: Condition | Source) -> bool:
+    if isinstance(one, Condition):
+        paths = [part.path for parts in one.source for part in parts]
+        return any(one.holds(value) for path in paths for value in path.values(record))
+    return any(part.path.is_in(record, ()) for parts in one for part in parts)
 
 
 # -- the TOML -------------------------------------------------------------------------------
@@ -147,7 +145,10 @@ def parse_recipe(name: str, text: str) -> Recipe:
             skips=tuple(_skips(_table(name, content, "skip"))),
             fixed=_table(name, content, "details"),
         )
-        has = tuple(_parts(_texts(recognise.get("has", ()))))
+        has = tuple(
+            parse_condition(one) if "=" in one else parse_source(one)
+            for one in _texts(recognise.get("has", ()))
+        )
     except InvalidInputError as error:
         raise InvalidInputError(f"the recipe {name}: {error}") from None
     reads = content.get("reads", "calls, by a recipe")
@@ -205,16 +206,79 @@ def _skips(table: Mapping[str, Any]) -> Iterator[tuple[Reason, Condition | Path]
                 f"{shown(reason)} is no reason to skip a call: {did_you_mean(words, known)}known "
                 f"are {', '.join(known)}"
             )
-        for one in _parts(_texts(given)):
-            yield found, one
-
-
-def _parts(texts: Iterable[str]) -> Iterator[Condition | Path]:
-    for text in texts:
-        yield parse_condition(text) if "=" in text else parse_path(text)
+        for one in _texts(given):
+            yield found, parse_condition(one) if "=" in one else parse_path(one)
 
 
 # -- files by a map -------------------------------------------------------------------------
+
+
+class Given(NamedTuple):
+    """What the user says of how a file is to be read; see `AdaptiveCalibrator.import_calls`."""
+
+    items: Iterable[str] | Mapping[str, str] | None = None
+    where: str | Iterable[str] | None = None
+    recipe: str | os.PathLike[str] | None = None
+    keep_rest: bool = False
+
+    @property
+    def said(self) -> str:
+        """The first thing that is given; empty where nothing is."""
+        names = ("map", "where", "recipe", "keep_rest")
+        return next((name for name, one in zip(names, self, strict=True) if one), "")
+
+
+_IS_CSV = {"jsonl": False, "csv": True}
+"""The formats that a map reads, and whether each is CSV."""
+
+
+def own_kind(head: bytes) -> str:
+    """Whether a file that begins so is `jsonl` or `csv`, where the user says how to read it."""
+    return "jsonl" if head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(_JSON) else "csv"
+
+
+def format_of(kind: str, given: Given) -> Format:
+    """The format of a file that is read as the user says.
+
+    Args:
+        kind: `jsonl`, `csv` or a recipe.
+        given: what the user says; something must be.
+
+    Raises:
+        ImportRefusedError: the file of the recipe cannot be read.
+        InvalidInputError: the map or the recipe is none, or the kind has names of its own.
+    """
+    stored = next((one for one in recipes() if one.name == kind), None)
+    if kind not in _IS_CSV and stored is None:
+        raise InvalidInputError(
+            f"{given.said} is for files of your own, jsonl and csv, and for recipes: what a {kind} "
+            f"file calls things is known. Leave it out."
+        )
+    if given.recipe is not None:
+        if stored is not None:
+            raise InvalidInputError(f"{kind} is a recipe, and another is named: name one.")
+        stored = _recipe(given.recipe)
+    where = [given.where] if isinstance(given.where, str) else list(given.where or ())
+    if stored is None and not given.items:
+        if where:
+            raise InvalidInputError(
+                "conditions (where) are for files that are read by a map: give one, too, as map or "
+                "recipe, such as --map model=model prompt_tokens=prompt_tokens ..."
+            )
+        rows = partial(csv_rows if kind == "csv" else jsonl_rows, keep_rest=True)
+        return Format(kind, "calls", "own", rows)
+    within = None if stored is None else stored.call_map
+    call_map = parse_map(given.items or (), where, within=within)
+    call_map = replace(call_map, keep_rest=given.keep_rest)
+    rows = partial(map_rows, call_map, is_csv=_IS_CSV.get(kind))
+    if call_map.name is not None:
+        return Format(call_map.name, "calls by a recipe", "recipe", rows)
+    return Format(kind, "calls by a map", "own", rows)
+
+
+def _recipe(name: str | os.PathLike[str]) -> Recipe:
+    """A recipe of this package by its name, or of the user's by that of its file."""
+    return next((one for one in recipes() if one.name == name), None) or read_recipe(name)
 
 
 def map_rows(call_map: CallMap, file: Input, *, is_csv: bool | None = None) -> Iterator[Placed]:
@@ -229,10 +293,9 @@ def map_rows(call_map: CallMap, file: Input, *, is_csv: bool | None = None) -> I
         ImportRefusedError: the map cannot be meant for this file.
     """
     if is_csv is None:
-        is_csv = not file.source.peek().startswith(_JSON)
+        is_csv = own_kind(file.source.peek()) == "csv"
     if is_csv:
-        table = Table(file, file.source.lines())
-        records: Iterable[tuple[int, Any]] = table.rows()
-    else:
-        records = json_values(file, is_strict=call_map.is_strict)
-    return calls_of(call_map, file, records, are_texts=is_csv)
+        records: Iterable[tuple[int, Any]] = Table(file, file.source.lines()).rows()
+        return calls_of(call_map, file, records, are_texts=True)
+    values = json_values(file, is_strict=call_map.is_strict)
+    return calls_of(call_map, file, values, are_texts=False)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from calibration_ledger.errors import InvalidInputError, did_you_mean, shown
 from calibration_ledger.formats.base import Skip
 from calibration_ledger.formats.mapping import DETAIL, Condition, Path, records_in
-from calibration_ledger.formats.row import IGNORED, BadRow, checked_row, parse_time
+from calibration_ledger.formats.row import IGNORED, BadRow, check_row, checked_row, parse_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -282,6 +282,8 @@ class Reader:
         self._request_id: Getter = get.pop("request_id", _nothing)
         self._own = {name: get.pop(name) for name in _AS_THEY_ARE if name in get}
         self._details = [(name.removeprefix(DETAIL), one) for name, one in get.items()]
+        # What lies in another tool's file is not the user's choice: no text of it is taken along.
+        self._takes_texts = call_map.name is None
         self._named = _members(call_map)
         self._unseen = _wanted(call_map) if call_map.is_strict else {}
         self._first: tuple[dict[str, Any], Above] | None = None
@@ -357,7 +359,7 @@ class Reader:
         request_id = self._request_id(record, above)
         details = self._details_of(record, above, own)
         if own:
-            return {
+            values = {
                 **own,
                 "model": model,
                 "called_at": called_at,
@@ -367,6 +369,7 @@ class Reader:
                 "request_id": request_id,
                 "details": details,
             }
+            return check_row(values, in_us=True)
         return checked_row(
             model, called_at, prompt_tokens, completion_tokens, actual_ms, request_id, details
         )
@@ -380,7 +383,7 @@ class Reader:
             details |= given
         for name, get in self._details:
             value = get(record, above)
-            if value is not None:
+            if value is not None and (self._takes_texts or _may_be(name, value)):
                 details[name] = value
         if self._map.keep_rest:
             for name, value in record.items():
@@ -425,6 +428,11 @@ class Reader:
             self._file.say(f"{self.left_out} of {self.count} records left out by a condition")
 
 
+def _may_be(name: str, value: Any) -> bool:
+    """Whether a value may be this detail of a recipe's: a number, a boolean, or a model's name."""
+    return isinstance(value, str if name == "answered_model" else int | float)
+
+
 def _is_kept(name: str, value: Any) -> bool:
     """Whether `keep_rest` keeps a value: numbers, booleans, and texts that can be no prompt."""
     if isinstance(value, str):
@@ -465,7 +473,7 @@ def _wanted(call_map: CallMap) -> dict[str, list[Path]]:
         for column, source in call_map.columns.items()
     }
     for one in call_map.where:
-        if one.value is not None and not one.is_not:
+        if None not in one.values and not one.is_not:
             wanted[f"the condition {one.text}"] = [p.path for parts in one.source for p in parts]
     return wanted
 

@@ -1,6 +1,7 @@
 """Every format that `calib import` reads, by its name.
 
-A format of another tool is a module beside this one, and a line in the table here.
+A format of another tool is a module beside this one, and a line in the table here; or a recipe,
+which is a file in `recipes/`.
 """
 
 from __future__ import annotations
@@ -21,12 +22,19 @@ from calibration_ledger.formats import (
     predecessor,
     vllm_bench,
 )
-from calibration_ledger.formats.base import Format
+from calibration_ledger.formats.base import AUTO, Format
+from calibration_ledger.formats.recipe import recipes
 from calibration_ledger.formats.third_party import third_parties
 
 _OWN = (
-    Format("jsonl", "calls, a JSON object a line", "own", jsonl.jsonl_rows, jsonl.looks_like),
-    Format("csv", "calls, with a line of column names", "own", csv.csv_rows, csv.looks_like),
+    Format(
+        "jsonl",
+        "calls as JSON: an object a line, or a list",
+        "own",
+        jsonl.jsonl_rows,
+        jsonl.looks_like,
+    ),
+    Format("csv", "calls as CSV, with a line of column names", "own", csv.csv_rows, csv.looks_like),
     Format(
         "ledger",
         "a whole ledger, as `calib export jsonl` writes it",
@@ -127,13 +135,9 @@ _MODULES: tuple[Format, ...] = (
 )
 
 
-AUTO = "auto"
-"""What stands for the format that a file is found to have; so no format can be called that."""
-
-
 def known_formats() -> list[Format]:
     """The formats that come with this package, our own first."""
-    return [*_OWN, *_MODULES]
+    return [*_OWN, *_MODULES, *(one.format() for one in recipes())]
 
 
 def all_formats() -> list[Format]:

@@ -38,6 +38,7 @@ from calibration_ledger.errors import (
     RequestConflictError,
 )
 from calibration_ledger.formats.base import Skip
+from calibration_ledger.formats.recipe import Given
 from calibration_ledger.formats.row import (
     BadRow,
     ImportDigest,
@@ -80,6 +81,7 @@ class Wishes(NamedTuple):
     strict: bool = False
     model: str | None = None
     dry_run: bool = False
+    given: Given = Given()
 
 
 def import_rows(
@@ -92,7 +94,7 @@ def import_rows(
 ) -> ImportReport:
     """Import a file of calls; see `AdaptiveCalibrator.import_calls`."""
     name = shown_name(source)
-    skips = Skips(name, skip_bad=wishes.skip_bad, is_of_tool=form.kind == "module")
+    skips = Skips(name, skip_bad=wishes.skip_bad, is_of_tool=form.kind in {"module", "recipe"})
     doubts = Doubts(skips, strict=wishes.strict)
     report = progress or (lambda _: None)
     with StagedCalls() as staged:

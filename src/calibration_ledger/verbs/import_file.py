@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from calibration_ledger.core.validation import check_new_model
 from calibration_ledger.errors import ImportRefusedError, InvalidInputError, named, shown
+from calibration_ledger.formats.base import AUTO
 from calibration_ledger.formats.beginning import recognised
-from calibration_ledger.formats.registry import AUTO, all_formats, find_format, usable
+from calibration_ledger.formats.recipe import format_of, own_kind
+from calibration_ledger.formats.registry import all_formats, find_format, usable
 from calibration_ledger.formats.source import begin_input, check_place
 from calibration_ledger.storage.foreign import ForeignDatabase
 from calibration_ledger.verbs.import_calls import import_rows
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from calibration_ledger.core.replay import Progress
     from calibration_ledger.core.values import ImportReport
     from calibration_ledger.formats.base import Beginning, Format
+    from calibration_ledger.formats.recipe import Given
     from calibration_ledger.rules import Rule
     from calibration_ledger.storage.ledger import Ledger
     from calibration_ledger.verbs.import_calls import Wishes
@@ -61,16 +64,17 @@ def import_of(
     if wishes.model is not None:
         check_new_model(wishes.model)
     with ExitStack() as stack:
-        form, source = _found(ledger, kind, source, stack)
+        form, source = _found(ledger, kind, source, wishes.given, stack)
         if isinstance(source, str | os.PathLike):
             check_place(source, ledger.path)
         if form.rows is not None:
             yield partial(import_rows, ledger, opening, form, source, wishes, progress)
             return
-        given = next((name for name, one in wishes._asdict().items() if one), None)
-        if given is not None:
+        wanted = {**wishes._asdict(), "given": ""}
+        wish = wishes.given.said or next((name for name, one in wanted.items() if one), None)
+        if wish is not None:
             raise InvalidInputError(
-                f"{given} is for files of calls: of a {form.name} file every part counts. Leave it "
+                f"{wish} is for files of calls: of a {form.name} file every part counts. Leave it "
                 f"out."
             )
         if form.name == "ledger":
@@ -80,10 +84,19 @@ def import_of(
 
 
 def _found(
-    ledger: Ledger, kind: str, source: str | os.PathLike[str] | TextIO | None, stack: ExitStack
+    ledger: Ledger,
+    kind: str,
+    source: str | os.PathLike[str] | TextIO | None,
+    given: Given,
+    stack: ExitStack,
 ) -> tuple[Format, Any]:
     """The format, and the file to read; an error over a file whose format was told says which."""
     form = None if kind == AUTO else find_format(kind)
+    if given.said:
+        if form is None and source is not None:
+            beginning, source = begin_input(source, ledger.path, ForeignDatabase, stack)
+            kind = own_kind(beginning.head)
+        form = format_of(kind, given)
     if source is None and form is not None and form.default is not None:
         source = form.default()
         if source is None:
