@@ -68,12 +68,13 @@ def may_go_in(format_, name):
 
 
 class Probe:
-    """Tries which fields may hold a word, in a ledger of its own."""
+    """Tries which fields may hold a word; nothing of that is recorded."""
 
     def __init__(self, sample, format_, options, scratch):
         self.sample, self.format, self.options, self.scratch = sample, format_, options, scratch
         self.fields = sample.fields(scratch)
         self.ways = {}
+        self.trial = AdaptiveCalibrator(":memory:")
 
     def write(self, ways):
         numbers = {name: number for number, name in enumerate(self.fields)}
@@ -88,12 +89,12 @@ class Probe:
     def calls(self, ways):
         """How many calls are read; None where the file is refused."""
         self.write(ways)
-        with AdaptiveCalibrator(":memory:") as calibrator:
-            try:
-                report = calibrator.import_calls(self.format, self.scratch, **self.options)
-            except CalibrationLedgerError:
-                return None
-        return report.recorded
+        try:
+            return self.trial.import_calls(
+                self.format, self.scratch, dry_run=True, **self.options
+            ).recorded
+        except CalibrationLedgerError:
+            return None
 
     def add(self, names, way, calls):
         """Plant in as many of these as leave as many calls; gives the others."""
@@ -121,6 +122,7 @@ def check(path, format_, tmp_path):
     if format_ not in {"jsonl", "csv"}:  # which refuse names that they do not know
         assert [name for name in left if NEVER.search(name[-1])] == []
     probe.write(probe.ways)
+    probe.trial.close()
 
     ledger = tmp_path / "ledger"
     ledger.mkdir()
