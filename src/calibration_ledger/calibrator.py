@@ -6,8 +6,8 @@ live elsewhere.
 
 from __future__ import annotations
 
+import dataclasses
 import weakref
-from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, cast, get_args
@@ -1186,6 +1186,7 @@ class AdaptiveCalibrator:
         where: str | Iterable[str] | None = None,
         recipe: str | os.PathLike[str] | None = None,
         keep_rest: bool = False,
+        replace: str | None = None,
         progress: Progress | None = None,
     ) -> ImportReport:
         """Import a file, as `calib import KIND FILE` does.
@@ -1213,11 +1214,17 @@ class AdaptiveCalibrator:
             recipe: the path of a stored map, or the name of a recipe of this package.
             keep_rest: keep what is unknown in the details of a call: numbers, booleans and short
                 texts.
+            replace: the id of an import whose place the file takes: its calls are voided before
+                the file is recorded, and give their request ids up. If that is interrupted, the
+                same import completes it. By itself an import is replaced by nothing: its calls
+                stay. Likewise.
             progress: called with the number of steps since the last time: one for each line read,
                 and one for each entry recorded.
 
         Raises:
             ImportRefusedError: the file is not what it should be, and nothing was recorded.
+            NoSuchEntryError: there is no call of the import to replace.
+            HistoryArchivedError: some of its calls were archived.
             InvalidInputError: an argument is not what it must be.
             LedgerError: as for `record`; calls of earlier transactions stay.
 
@@ -1230,11 +1237,11 @@ class AdaptiveCalibrator:
         from calibration_ledger.verbs.import_file import import_of
 
         given = Given(map, where, recipe, keep_rest)
-        wishes = Wishes(skip_bad, strict, model, dry_run, given)
+        wishes = Wishes(skip_bad, strict, model, dry_run, given, replace)
         named = self._rule, self._alpha
         choice = import_of(self._ledger, self._opening, named, kind, source, wishes, progress)
         with choice as work:
-            return replace(work(), kind=kind)
+            return dataclasses.replace(work(), kind=kind)
 
     def export_ledger(
         self,

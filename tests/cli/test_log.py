@@ -63,3 +63,24 @@ def test_what_an_older_ledger_did_not_note_is_said(calib, filled):
     assert re.match(rf"{TIME}  upgrade  -      revision 0005 to \d{{4}}, by \d", upgrade)
     assert re.search(rf"\(imports before {TIME} were not noted: ", shown.stderr)
     assert calib("audit").stdout.startswith("ok")
+
+
+def test_a_corrected_file_takes_the_place_of_the_import_that_the_log_names(calib, filled, tmp_path):
+    wrong, right = tmp_path / "wrong.csv", tmp_path / "right.csv"
+    wrong.write_text(HEADER + "tiny,1,2,0.3,r1\n")
+    right.write_text(HEADER + "tiny,1,2,300,r1\n")
+    calib("import", "csv", wrong)
+    (entry,) = map(json.loads, calib("log", "--json").stdout.splitlines())
+    tried = calib("import", "csv", right, "--replace", entry["import_id"], "--dry-run")
+    assert f"1 call of {entry['import_id']} would be voided" in tried.stderr
+    done = calib("import", right, "--replace", entry["import_id"])
+    assert "1 call recorded (1 in place of voided ones)" in done.stderr
+    assert f"1 call of {entry['import_id']} voided: replaced by these." in done.stderr
+    again = calib("import", right, "--replace", entry["import_id"], "--json")
+    assert json.loads(again.stdout)["replaced"] == 0
+    assert f"no call of {entry['import_id']} was left to void" in again.stderr
+    both = calib("import", "csv", wrong, right, "--replace", entry["import_id"], exit_code=2)
+    assert "--replace takes one FILE" in both.stderr
+    unknown = calib("import", "csv", right, "--replace", "3f2a9c01d4e7", exit_code=2)
+    assert "no call of the import '3f2a9c01d4e7'" in unknown.stderr
+    assert calib("audit").stdout.startswith("ok")

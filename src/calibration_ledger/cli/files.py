@@ -101,6 +101,7 @@ _WITH_ITEMS = ("--map", "--where")
 @click.option("--recipe", metavar="TOML", help="A file with such a map.")
 @click.option("--keep-rest", is_flag=True, help="Keep what is unknown in the details.")
 @click.option("--dry-run", is_flag=True, help="Show what would be recorded, and record nothing.")
+@click.option("--replace", metavar="IMPORT_ID", help="Void this import, whose place FILE takes.")
 @click.option("--skip-bad", is_flag=True, help="Skip bad lines and count them.")
 @click.option("--strict", is_flag=True, help="Take lines that look wrong for bad ones.")
 @json_option
@@ -110,6 +111,7 @@ def import_(
     /,
     words: tuple[str, ...],
     *,
+    replace: str | None,
     as_json: bool,
     **wishes: Any,
 ) -> None:
@@ -126,6 +128,9 @@ def import_(
     or the file has grown, run it again: it adds the rest, and no call twice. The report goes to
     stderr, with --json to stdout.
 
+    --replace mends a wrong import: the FILE is checked, the import is voided, and the calls of FILE
+    are recorded, also under the same request ids. `calib log` lists the imports with their ids.
+
     Your own files have the columns model, prompt_tokens, completion_tokens and actual_ms, and may
     have called_at, request_id, details, voided and outcome. Calls marked as voided are left out;
     the outcome of those that were given up is `timeout`. Of files with other names, --map says
@@ -135,16 +140,20 @@ def import_(
     longest so far) are recorded with a warning; --strict takes their lines for bad ones.
     """
     kind, files = _kind_and_files(words)
+    if replace is not None and len(files) > 1:
+        raise click.UsageError("--replace takes one FILE, which takes the place of the import.")
     for at, file in enumerate(files):
-        source: str | TextIO | None = file
-        if file == "-":
-            source = sys.stdin
-            if is_terminal(sys.stdin):
-                note("reading from the terminal: end with Ctrl-D.")
+        source = _stdin() if file == "-" else file
         try:
             with session.writing() as calibrator, counting("importing") as done:
-                report = calibrator.import_calls(kind, source, progress=done, **wishes)
-                told = [_told(report), *_told_of_settings(session, calibrator, report)]
+                report = calibrator.import_calls(
+                    kind, source, progress=done, replace=replace, **wishes
+                )
+                told = [
+                    _told(report),
+                    *_told_of_replacement(report, replace),
+                    *_told_of_settings(session, calibrator, report),
+                ]
         except CalibrationLedgerError:
             if len(files) > 1:
                 note(f"{at} of {len(files)} files were taken in; the next one stopped the import:")
@@ -158,6 +167,12 @@ def import_(
         elif report.preview is not None:
             _show(report.preview)
         _tell_more(session, report)
+
+
+def _stdin() -> TextIO:
+    if is_terminal(sys.stdin):
+        note("reading from the terminal: end with Ctrl-D.")
+    return sys.stdin
 
 
 def _kind_and_files(words: tuple[str, ...]) -> tuple[str, Sequence[str | None]]:
@@ -288,6 +303,16 @@ def _told(report: ImportReport) -> str:
     opened = f" ({report.models_opened} new)" if report.models_opened else ""
     how = f", read as {report.format}" if report.kind != report.format else ""
     return f"{report.source}{how}: {', '.join(parts)}; {text.count(report.models, 'model')}{opened}"
+
+
+def _told_of_replacement(report: ImportReport, replaced: str | None) -> Iterator[str]:
+    if replaced is None:
+        return
+    if not report.replaced:
+        yield f"no call of {replaced} was left to void, or the file has the same calls."
+        return
+    would = "" if report.preview is None else "would be "
+    yield f"{text.count(report.replaced, 'call')} of {replaced} {would}voided: replaced by these."
 
 
 def _tell_skipped(report: ImportReport) -> None:

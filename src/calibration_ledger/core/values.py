@@ -1011,6 +1011,7 @@ class ImportReport(Value):
         timeouts: how many of the added calls are time-outs.
         adjustments: how many adjustments were added (`ledger` and `state`; the `opened` entry of
             a model that an import of calls opens is not counted).
+        replaced: how many calls of the import that the file replaces were voided, or would be.
         skipped: how many bad lines were left out.
         skipped_reasons: why, most frequent first, as (reason without its values, lines).
         skipped_lines: the first of the skipped lines, in order.
@@ -1048,6 +1049,7 @@ class ImportReport(Value):
     older: int = 0
     timeouts: int = 0
     adjustments: int = 0
+    replaced: int = 0
     skipped: int = 0
     skipped_reasons: tuple[tuple[str, int], ...] = ()
     skipped_lines: tuple[SkippedLine, ...] = ()

@@ -7,7 +7,9 @@
    has a request id by then, so the same import adds the rest.
 
 Recorded calls carry the import's id, which depends on the file alone. A call that was in the ledger
-before stays as it is. What a reader gives as a `Skip` is counted by its reason, and stops nothing.
+before stays as it is. A file that replaces an import is checked as if that were voided; then that
+is voided, and the file recorded. What a reader gives as a `Skip` is counted by its reason, and
+stops nothing.
 """
 
 from __future__ import annotations
@@ -53,6 +55,7 @@ from calibration_ledger.storage.foreign import ForeignDatabase
 from calibration_ledger.storage.stage import StagedCalls
 from calibration_ledger.verbs.doubt import warn_of_file, warn_of_similar, worst_of
 from calibration_ledger.verbs.record import NewCall, now_us, write_calls
+from calibration_ledger.verbs.void import drafts_of_import, void_import
 
 if TYPE_CHECKING:
     import os
@@ -63,12 +66,14 @@ if TYPE_CHECKING:
     from calibration_ledger.core.answers import Reason
     from calibration_ledger.core.doubt import Kind, Worst
     from calibration_ledger.core.entries import Event
+    from calibration_ledger.core.history import Ranges
     from calibration_ledger.core.replay import Progress
     from calibration_ledger.formats.base import Format, Item, Placed
     from calibration_ledger.storage.ledger import Ledger
     from calibration_ledger.storage.stage import StagedCall
     from calibration_ledger.storage.transaction import Known, Stored
     from calibration_ledger.verbs.record import Opening
+    from calibration_ledger.verbs.void import Draft
 
 
 # -- the import -----------------------------------------------------------------------------
@@ -82,6 +87,7 @@ class Wishes(NamedTuple):
     model: str | None = None
     dry_run: bool = False
     given: Given = Given()
+    replace: str | None = None
 
 
 def import_rows(
@@ -97,6 +103,7 @@ def import_rows(
     skips = Skips(name, skip_bad=wishes.skip_bad, is_of_tool=form.kind in {"module", "recipe"})
     doubts = Doubts(skips, strict=wishes.strict)
     report = progress or (lambda _: None)
+    replaced = {} if wishes.replace is None else drafts_of_import(ledger, wishes.replace)
     with StagedCalls() as staged:
         with open_input(source, ledger.path, ForeignDatabase, wishes.model) as file:
             begin(report, "lines read")
@@ -106,7 +113,10 @@ def import_rows(
         doubts.look_at_unit(name, read.speeds)
         _settle(staged, skips, _file_of(ledger, read))
         begin(report, "calls checked")
-        trials = _check(ledger, opening, staged, skips, doubts, for_checks(report))
+        if read.import_id == wishes.replace:  # by itself: what counts stays
+            replaced = {}
+        trials = _check(ledger, opening, staged, skips, doubts, for_checks(report), replaced)
+        _check_replacement(ledger, name, replaced, trials)
         present = staged.repeated + sum(trial.present for trial in trials)
         preview = None
         if wishes.dry_run:
@@ -115,6 +125,9 @@ def import_rows(
             opened = {trial.model for trial in trials if trial.model_id is None}
         else:
             begin(report, "calls recorded")
+            if wishes.replace is not None:
+                by = f"replaced by import {read.import_id}"
+                void_import(ledger, replaced, wishes.replace, by)
             heads = {trial.model: trial.head for trial in trials}
             new = {trial.model: trial.new for trial in trials if trial.new}
             event = import_event(name, form.name, read.import_id, sum(new.values()), new, now_us())
@@ -131,6 +144,7 @@ def import_rows(
         name,
         recorded=recorded.total(),
         already=present + met,
+        replaced=sum(draft.calls for draft in replaced.values()),
         recorded_again=sum(trial.again for trial in trials),
         older=sum(trial.older for trial in trials),
         timeouts=sum(trial.timeouts for trial in trials),
@@ -387,7 +401,9 @@ def _settle(staged: StagedCalls, skips: Skips, file: str) -> None:
 class _Trial:
     """One model of the file, learnt on trial from its state in the ledger."""
 
-    def __init__(self, ledger: Ledger, opening: Opening, model: str) -> None:
+    def __init__(
+        self, ledger: Ledger, opening: Opening, model: str, replaced: Mapping[str, Draft]
+    ) -> None:
         self.ledger = ledger
         self.model = model
         self.model_id: int | None = None
@@ -403,6 +419,10 @@ class _Trial:
         self.model_id = live.model_id
         self.state = State.from_snapshot(live.snapshot)
         self.history = ledger.history(live)
+        self.voided: Ranges | None = None
+        if live.model in replaced:  # as if what the file replaces were voided
+            self.state = replaced[live.model].trial.state.copy()
+            self.voided = replaced[live.model].voided
         # What was archived may come back behind the same head.
         self.head = None if self.history.archived else live.head
         newest_at = self.history.newest_call_at()
@@ -432,7 +452,7 @@ class _Trial:
         if self.model_id is None:
             return rows, again
         keys = [request_key(row.request_id) for row in rows]
-        found = self.ledger.calls_of(self.model_id, keys)
+        found = self._known(keys)
         if not found:
             return rows, again
         new = []
@@ -449,9 +469,17 @@ class _Trial:
                     row.line,
                     f"the request id {row.request_id!r} of the model {self.model!r} is in the "
                     f"ledger with other numbers: give each call an id of its own; to correct a "
-                    f"call, void it first",
+                    f"call, void it first, or let the file replace its import",
                 )
         return new, again
+
+    def _known(self, keys: list[bytes]) -> dict[bytes, Known]:
+        """Which of these the ledger has; of each, a call that counts, if there is one."""
+        assert self.model_id is not None  # noqa: S101 - it has history
+        if self.voided is None:
+            return self.ledger.calls_of(self.model_id, keys)
+        found = self.history.calls_of(keys, self.voided)
+        return {key: calls[0] for key, calls in found.items()}
 
     def _learn_each(self, rows: Sequence[StagedCall], skips: Skips) -> list[StagedCall]:
         """Find the rows that cannot be learnt; gives the others."""
@@ -485,6 +513,7 @@ def _check(
     skips: Skips,
     doubts: Doubts,
     progress: Progress,
+    replaced: Mapping[str, Draft],
 ) -> list[_Trial]:
     """Check every row against the ledger; gives the models that have good rows."""
     trials: list[_Trial] = []
@@ -492,11 +521,28 @@ def _check(
         good: list[StagedCall] = []
         for model, rows in groupby(page, key=itemgetter(1)):
             if not trials or trials[-1].model != model:
-                trials.append(_Trial(ledger, opening, model))
+                trials.append(_Trial(ledger, opening, model, replaced))
             good += trials[-1].check(list(rows), skips, doubts)
         staged.keep(good)
         progress(len(page))
     return [trial for trial in trials if trial.new or trial.present]
+
+
+def _check_replacement(
+    ledger: Ledger, name: str, replaced: Mapping[str, Draft], trials: Sequence[_Trial]
+) -> None:
+    """Refuse to replace an import by nothing.
+
+    Raises:
+        ImportRefusedError: the file has no call.
+    """
+    if replaced and not trials:
+        raise ImportRefusedError(
+            name,
+            None,
+            f"the file has no call to take the place of the import. Nothing was changed: "
+            f"`{ledger.command('void', '--import', 'IMPORT_ID')}` only takes it out.",
+        )
 
 
 # -- recording what was checked -------------------------------------------------------------

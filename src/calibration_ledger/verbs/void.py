@@ -40,7 +40,7 @@ from calibration_ledger.verbs.record import now_us
 from calibration_ledger.verbs.replay import Trial, adopt, adopt_each
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from calibration_ledger.core.entries import Adjustment
     from calibration_ledger.core.history import Ranges
@@ -74,24 +74,62 @@ def void(
             "void too much: name the model."
         )
     note = None if note is None else check_text("note", note, NOTE_LENGTH_MAX)
-    lives = ledger.models(model, must_exist=True)
     ask = _Ask(names, note, progress, is_one_of_many=model is None)
-    drafts = []
-    # All are worked out before the first is written: if one cannot be, no model changes.
+    drafts = _drafts(ledger, model, ask)
+    if dry_run:
+        return [draft.told(None) for draft in drafts.values()]
+    if names.window is not None:  # what is newest now, whatever others record meanwhile
+        (draft,) = drafts.values()
+        ask = ask._replace(names=Names(draft.ranges, (), ()))
+    return _adopted(ledger, drafts, ask)
+
+
+def drafts_of_import(ledger: Ledger, import_id: str) -> dict[str, Draft]:
+    """How an import would be voided, by model.
+
+    Raises:
+        NoSuchEntryError: there is no call of it.
+        LedgerNotFoundError: there is no ledger.
+        HistoryArchivedError: a part of it is archived.
+        InvalidInputError: it is no id.
+    """
+    return _drafts(ledger, None, _of_import(import_id, None))
+
+
+def void_import(
+    ledger: Ledger, drafts: Mapping[str, Draft], import_id: str, note: str
+) -> list[Voiding]:
+    """Void an import, of which these are the drafts; what is voided already stays as it is."""
+    noted = {
+        model: draft._replace(entry=draft.entry._replace(note=note))
+        for model, draft in drafts.items()
+    }
+    return _adopted(ledger, noted, _of_import(import_id, note))
+
+
+def _of_import(import_id: str, note: str | None) -> _Ask:
+    names = Names((), (), (_import_id(import_id),))
+    return _Ask(names, note, None, is_one_of_many=True)
+
+
+def _drafts(ledger: Ledger, model: str | None, ask: _Ask) -> dict[str, Draft]:
+    """The drafts of all models, before the first is written: if one cannot be, none changes."""
+    lives = ledger.models(model, must_exist=True)
+    drafts = {}
     for live in lives:
         try:
-            drafts.append(ledger.whole(live, partial(_draft, ledger, ask)))
+            drafts[live.model] = ledger.whole(live, partial(_draft, ledger, ask))
         except NoSuchEntryError:
             if model is not None:
                 raise
-    _check_all_met(ledger, lives, drafts, names)
-    if dry_run:
-        return [draft.told(None) for draft in drafts]
-    if names.window is not None:  # what is newest now, whatever others record meanwhile
-        ask = ask._replace(names=Names(drafts[0].ranges, (), ()))
+    _check_all_met(ledger, lives, [*drafts.values()], ask.names)
+    return drafts
+
+
+def _adopted(ledger: Ledger, drafts: Mapping[str, Draft], ask: _Ask) -> list[Voiding]:
     return adopt_each(
         ledger,
-        {draft.trial.live.model: draft for draft in drafts},
+        drafts,
         lambda draft: draft.adopted(ledger),
         partial(_draft, ledger, ask),
         "of the models before, the entries stay voided",
