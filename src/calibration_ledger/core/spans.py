@@ -16,6 +16,7 @@ from base64 import b64decode
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
+from functools import lru_cache
 from itertools import islice
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
@@ -188,7 +189,10 @@ def _first_number(holder: Attributes, names: Iterable[str]) -> int | None:
 
 
 def _first_model(attributes: Attributes, names: Iterable[str]) -> str | None:
-    return next((m for name in names if (m := model_name(attributes.get(name)))), None)
+    for name in names:
+        if name in attributes and (model := model_name(attributes[name])):
+            return model
+    return None
 
 
 def _mapping(text: object) -> Attributes:
@@ -295,7 +299,14 @@ def _lack(span: Span, counts: Counts, model: str | None) -> Reason | None:
 
 def _parameters(span: Span) -> Attributes:
     """What OpenInference says was asked: where the client's model is, if nowhere else."""
-    return _mapping(span.attributes.get("llm.invocation_parameters"))
+    given = span.attributes.get("llm.invocation_parameters")
+    return _parsed(given) if isinstance(given, str) else _mapping(given)
+
+
+@lru_cache(maxsize=16)
+def _parsed(text: str) -> Attributes:
+    """The same as `_mapping`: a span is asked twice, and many spans have the same."""
+    return _mapping(text)
 
 
 # -- the call -------------------------------------------------------------------------------
@@ -309,6 +320,17 @@ def call_of_span(span: Span, answer: Answer) -> Call:
     Raises:
         InvalidInputError: it lasted longer than a call may.
     """
+    return call_of(
+        answer,
+        span.elapsed_ms,
+        called_at=time_from_us(span.start_ns // 1000),
+        request_id=f"{span.trace_id}:{span.span_id}",
+        details=details_of_span(span),
+    )
+
+
+def details_of_span(span: Span) -> dict[str, Any]:
+    """What a span says of its call beside what the answer does."""
     first_ms = _first_ms(span)
     is_stream = _is_stream(span, first_ms)
     details: dict[str, Any] = {"clock": "client", "retries": "included"}
@@ -316,30 +338,25 @@ def call_of_span(span: Span, answer: Answer) -> Call:
         details["streamed"] = is_stream
     if first_ms is not None and is_stream:
         details["ttft_ms"] = first_ms
-    return call_of(
-        answer,
-        span.elapsed_ms,
-        called_at=time_from_us(span.start_ns // 1000),
-        request_id=f"{span.trace_id}:{span.span_id}",
-        details=details,
-    )
+    return details
 
 
 def _first_ms(span: Span) -> float | None:
     """The time to the first token, where the span has one that can be."""
     attributes = span.attributes
-    found: list[float | None] = [
-        *(milliseconds(attributes.get(name), 1e-3) for name in _FIRST_S),
-        *(milliseconds(attributes.get(name)) for name in _FIRST_MS),
-        *((one.at_ns - span.start_ns) / 1e6 for one in span.events if one.name in _FIRST_EVENTS),
-    ]
+    found: list[float | None] = []
+    for names, per_ms in ((_FIRST_S, 1e-3), (_FIRST_MS, 1.0)):
+        found += [milliseconds(attributes[name], per_ms) for name in names if name in attributes]
+    found += [(one.at_ns - span.start_ns) / 1e6 for one in span.events if one.name in _FIRST_EVENTS]
     text = attributes.get(_LANGFUSE + "completion_start_time")
     if isinstance(text, str):
         with suppress(ValueError, OverflowError):
             at_s = datetime.fromisoformat(text.strip('"')).timestamp()
             found.append(at_s * 1e3 - span.start_ns / 1e6)
-    known = (ms for ms in found if ms is not None and 0 <= ms <= span.elapsed_ms)
-    return next((round(ms, 6) for ms in known), None)
+    for ms in found:
+        if ms is not None and 0 <= ms <= span.elapsed_ms:
+            return round(ms, 6)
+    return None
 
 
 def _is_stream(span: Span, first_ms: float | None) -> bool | None:

@@ -13,7 +13,7 @@ from calibration_ledger.core.answers import Unlearnable
 from calibration_ledger.core.spans import (
     ASKED_MODEL,
     SIGNALS,
-    call_of_span,
+    details_of_span,
     otlp_records,
     otlp_spans,
     printed_span,
@@ -122,17 +122,19 @@ def _spans(document: object) -> Iterable[Span]:
 
 def span_row(span: Span, answer: Answer) -> Item:
     """The row of a span; Claude Code has an id of its own for a call, in its logs, too."""
+    name = answer.asked_model or answer.answered_model
+    if name is None:
+        return Skip("unknown model")
+    own = span.attributes.get("request_id") if span.name == _CLAUDE_CODE else None
     try:
-        one = call_of_span(span, answer)
-        own = span.attributes.get("request_id") if span.name == _CLAUDE_CODE else None
         return checked_row(
-            one.model,
+            name,
             span.start_ns // 1_000,
-            one.prompt_tokens,
-            one.completion_tokens,
-            one.actual_ms,
-            own if isinstance(own, str) and own else one.request_id,
-            one.details,
+            answer.prompt_tokens,
+            answer.completion_tokens,
+            span.elapsed_ms,
+            own if isinstance(own, str) and own else f"{span.trace_id}:{span.span_id}",
+            {**answer.details(name), **details_of_span(span)},
         )
     except InvalidInputError as error:
         return BadRow(str(error))

@@ -33,6 +33,7 @@ def _path(name: str) -> str:
 
 _PATHS = tuple(dict.fromkeys(_path(name) for name in ATTRIBUTES if name != _KIND))
 _NAMES = tuple(path.replace("->", ".") for path in _PATHS)
+_COUNTS = frozenset(name for name in _NAMES if name.endswith(_PARTS))
 _EVENTS = 2
 """How many events are looked at: the first token, or what failed, is one of the first."""
 
@@ -88,14 +89,14 @@ def _span(
     *rest: Any,
 ) -> Span:
     told = rest[: 3 * _EVENTS]
-    attributes: dict[str, Any] = {}
+    found = zip(_NAMES, rest[3 * _EVENTS :], strict=True)
+    attributes: dict[str, Any] = {name: value for name, value in found if value is not None}
+    for name in _COUNTS & attributes.keys():
+        value = attributes[name]
+        if isinstance(value, dict):
+            _flatten(name, value, attributes)
     if kind != "UNKNOWN":  # older versions do not know what the conventions for GenAI say
         attributes[_KIND] = kind
-    for name, value in zip(_NAMES, rest[3 * _EVENTS :], strict=True):
-        if isinstance(value, dict) and name.endswith(_PARTS):
-            _flatten(name, value, attributes)
-        elif value is not None:
-            attributes[name] = value
     events = [
         Event(str(name), _ns(at), {"exception.type": error} if error else {})
         for name, at, error in zip(told[::3], told[1::3], told[2::3], strict=True)

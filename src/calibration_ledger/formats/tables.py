@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from functools import partial
+from datetime import datetime
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from calibration_ledger.core.answers import Unlearnable
 from calibration_ledger.core.answers.parts import model_name
 from calibration_ledger.core.spans import ASKED_MODEL, Innermost, read_span
-from calibration_ledger.core.validation import check_time
+from calibration_ledger.core.validation import EPOCH, TIME_LIMIT_US
 from calibration_ledger.errors import InvalidInputError, shown
 from calibration_ledger.formats.base import Skip
 from calibration_ledger.formats.json_text import load_json
@@ -24,6 +23,9 @@ if TYPE_CHECKING:
     from calibration_ledger.core.answers.usage import Counts
     from calibration_ledger.core.spans import Span
     from calibration_ledger.formats.base import Item, Placed
+
+
+_EPOCH = EPOCH.replace(tzinfo=None)
 
 
 def items(
@@ -89,9 +91,12 @@ def utc_us(name: str, text: object) -> int | None:
         time = datetime.fromisoformat(text)  # type: ignore[arg-type]  # others are a TypeError
     except (TypeError, ValueError):
         raise InvalidInputError(f"{name} is no time: {shown(text)}") from None
-    if time.tzinfo is None:
-        time = time.replace(tzinfo=UTC)
-    return check_time(name, time)
+    since = time - (_EPOCH if time.tzinfo is None else EPOCH)
+    # Three times as quick as the division of one duration by another.
+    found = (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
+    if not 0 <= found < TIME_LIMIT_US:
+        raise InvalidInputError(f"{name} must lie between 1970 and 9999, not {shown(text)}")
+    return found
 
 
 def json_object(value: object) -> dict[str, Any]:
@@ -116,9 +121,17 @@ def span_items(spans: Iterable[Span], model: str | None) -> Iterator[Placed]:
     """
     number = 0
     for _, trace in groupby(spans, key=lambda span: span.trace_id):
-        for span, reading in Innermost().read(map(partial(_named, model), trace)):
+        for span, reading in _readings([_named(model, span) for span in trace]):
             number += 1
             yield number, _span_item(span, reading)
+
+
+def _readings(trace: list[Span]) -> Iterable[tuple[Span, Answer | Unlearnable]]:
+    """What the spans of a trace say of calls."""
+    if len(trace) > 1:
+        return Innermost().read(trace)
+    reading = read_span(trace[0])  # most traces of plain calls have but one
+    return [] if reading is None else [(trace[0], reading)]
 
 
 def _named(model: str | None, span: Span) -> Span:
@@ -133,7 +146,5 @@ def _named(model: str | None, span: Span) -> Span:
 
 def _span_item(span: Span, reading: Answer | Unlearnable) -> Item:
     if isinstance(reading, Unlearnable):
-        is_open = reading.reason == "unreadable" and not span.end_ns
-        reason = "unknown duration" if is_open else reading.reason
-        return Skip("cancelled" if reason == "left early" else reason)
+        return Skip("cancelled" if reading.reason == "left early" else reading.reason)
     return span_row(span, reading)
