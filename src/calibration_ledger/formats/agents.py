@@ -109,6 +109,7 @@ def _claude_code(record: Record, unnamed: str | None) -> Item:
     known = [n for name in names if (n := tokens(attributes.get(name))) is not None]
     details = {
         "clock": "client",
+        "streamed": True if "ttft_ms" in attributes else None,
         "ttft_ms": duration_ms(attributes.get("ttft_ms")),
         "cached_tokens": tokens(attributes.get("cache_read_tokens")),
     }

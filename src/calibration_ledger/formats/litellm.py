@@ -44,6 +44,9 @@ if TYPE_CHECKING:
 
     Report = Mapping[str, Any]
 
+_HANDED = "standard_logging_object"
+"""Where callbacks get the payload."""
+
 _SEEN_MAX = 10_000
 """Reports that are remembered: those of one call come close to each other."""
 
@@ -74,7 +77,9 @@ def _is_report(names: Any) -> bool:
 
 
 def _reports(value: Any) -> Iterator[Any]:
-    """The reports in a value: itself, or those of a page of `/spend/logs/v2`."""
+    """The reports in a value: itself, one that a callback got, or a page of `/spend/logs/v2`."""
+    if isinstance(value, dict) and isinstance(value.get(_HANDED), dict):
+        value = value[_HANDED]
     page = value.get("data") if isinstance(value, dict) and "call_type" not in value else None
     if isinstance(page, list):
         yield from page
