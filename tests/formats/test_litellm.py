@@ -79,6 +79,11 @@ def test_a_list_of_payloads_and_one_by_itself_are_read(tmp_path):
     assert len(imported("litellm", path)[0]) == 1
 
 
+def test_what_a_callback_got_may_be_around_the_payload(tmp_path):
+    calls, _ = read(tmp_path, {"model": "x", "standard_logging_object": changed()})
+    assert numbers(calls) == [("openai/gpt-4o-mini", 120, 40, 1500.0)]
+
+
 @pytest.mark.parametrize(
     ("fields", "model"),
     [

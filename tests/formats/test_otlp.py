@@ -322,6 +322,11 @@ def test_what_agents_log_of_no_good_call_is_counted_by_its_reason(tmp_path, name
     assert read(tmp_path, logs(record(100, name, given))) == ([], {reason: 1})
 
 
+def test_a_record_of_claude_code_may_lack_its_body(tmp_path):
+    ((call,), _) = read(tmp_path, logs(record(1500, None, CLAUDE)))
+    assert (call.called_at, call.actual_ms) == (T, 1500.0)
+
+
 def test_other_log_records_are_no_calls(tmp_path):
     records = [
         record(1, "claude_code.user_prompt", {"event.name": "user_prompt"}),

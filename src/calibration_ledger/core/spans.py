@@ -593,6 +593,8 @@ def _ns(value: object) -> int:
     """A time in ns; 0 for what is none."""
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 20:  # noqa: PLR2004 - of 64 bits
         return int(value)
+    if isinstance(value, float) and value.is_integer():  # a program that knows no other numbers
+        return int(value)
     return value if isinstance(value, int) else 0
 
 

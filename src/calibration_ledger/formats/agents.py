@@ -11,12 +11,18 @@ A record's time is the END of what it tells of.
 
 from __future__ import annotations
 
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from calibration_ledger.core.failures import reason_of_names
 from calibration_ledger.formats.base import Skip
-from calibration_ledger.formats.fields import call, duration_ms, microseconds, text, tokens
+from calibration_ledger.formats.fields import (
+    call,
+    duration_ms,
+    forget_oldest,
+    microseconds,
+    text,
+    tokens,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,6 +52,8 @@ class Agents:
         name = record.name
         if record.body.startswith("claude_code."):  # the event's name lacks that
             name = record.body
+        elif name == "api_request" and "output_tokens" in record.attributes:  # nor is there a body
+            name = "claude_code.api_request"
         match name:
             case "claude_code.api_request":
                 return _claude_code(record, self._unnamed)
@@ -69,8 +77,7 @@ class Agents:
         conversation = text(attributes.get("conversation.id"))
         if conversation is not None and end is not None and lasted_ms is not None:
             self._begun[conversation] = end - round(lasted_ms * 1_000)
-            for one in list(islice(self._begun, max(0, len(self._begun) - _CONVERSATIONS_MAX))):
-                del self._begun[one]
+            forget_oldest(self._begun, _CONVERSATIONS_MAX)
         return None
 
     def _codex_event(self, record: Record) -> Item | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from calibration_ledger.core.answers.parts import count, milliseconds
@@ -81,6 +82,13 @@ def mapping(value: object) -> Mapping[str, Any]:
         with suppress(ValueError, RecursionError):
             value = json.loads(value)
     return value if isinstance(value, dict) else {}
+
+
+def forget_oldest(memory: dict[Any, Any], keep: int) -> None:
+    """Leave the latest of what is remembered, so that memory stays bounded in any file."""
+    if len(memory) > keep:
+        for one in list(islice(memory, len(memory) - keep)):
+            del memory[one]
 
 
 def text(value: object) -> str | None:

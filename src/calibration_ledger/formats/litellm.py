@@ -9,7 +9,6 @@ at the first token of a stream). Times without a zone are UTC, as the proxy's da
 
 from __future__ import annotations
 
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from calibration_ledger.core.answers.parts import model_name
@@ -29,6 +28,7 @@ from calibration_ledger.formats.fields import (
     between_ms,
     call,
     first_ms,
+    forget_oldest,
     mapping,
     microseconds,
     text,
@@ -107,9 +107,7 @@ def _item(report: Any, seen: dict[tuple[Any, ...], None], unnamed: str | None) -
     elif reason is None and is_cached(report):
         reason = "cached"
     seen[key] = None
-    if len(seen) > _SEEN_MAX:
-        for one in list(islice(seen, _SEEN_MAX // 2)):
-            del seen[one]
+    forget_oldest(seen, _SEEN_MAX)
     if reason is not None:
         return Skip(reason)
     return _call(report, metadata, call_id, start, unnamed)

@@ -6,7 +6,6 @@ Spans are read by `core/spans.py`, whichever program wrote them, and the logs of
 
 from __future__ import annotations
 
-from itertools import islice
 from typing import TYPE_CHECKING
 
 from calibration_ledger.core.answers import Unlearnable
@@ -23,6 +22,7 @@ from calibration_ledger.errors import InvalidInputError
 from calibration_ledger.formats.agents import Agents
 from calibration_ledger.formats.base import Skip
 from calibration_ledger.formats.documents import json_values
+from calibration_ledger.formats.fields import forget_oldest
 from calibration_ledger.formats.nested import REMEMBERED_MAX, Nested
 from calibration_ledger.formats.row import BadRow, Row, checked_row
 
@@ -110,8 +110,7 @@ class _Reader:
             if self.nested.has(key):
                 return Skip("duplicate")
             self._logged[key] = None
-            for one in list(islice(self._logged, max(0, len(self._logged) - REMEMBERED_MAX))):
-                del self._logged[one]
+            forget_oldest(self._logged, REMEMBERED_MAX)
         return item
 
 
