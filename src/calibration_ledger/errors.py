@@ -200,21 +200,23 @@ class ImportRefusedError(InvalidInputError):
 
     Attributes:
         source: the file as the user named it.
-        line: the line number, from 1, where that is known.
+        line: the number of the line or record, from 1, where that is known.
         reason: what was wrong there.
+        unit: what is counted: `line`, or `record` of a database or a list.
     """
 
-    def __init__(self, source: str, line: int | None, reason: str) -> None:
+    def __init__(self, source: str, line: int | None, reason: str, unit: str = "line") -> None:
         """Make the sentence `FILE, line N: reason`."""
         self.source = source
         self.line = line
         self.reason = reason
-        where = source if line is None else f"{source}, line {line}"
+        self.unit = unit
+        where = source if line is None else f"{source}, {unit} {line}"
         super().__init__(f"{where}: {reason}")
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle by the parts: pools of processes hang on an error that does not come back."""
-        return type(self), (self.source, self.line, self.reason), self.__dict__
+        return type(self), (self.source, self.line, self.reason, self.unit), self.__dict__
 
 
 class ExportFailedError(CalibrationLedgerError, OSError):

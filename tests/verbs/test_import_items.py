@@ -1,6 +1,7 @@
 """What readers of formats give, and what the import makes of it."""
 
 import json
+import pickle
 from datetime import UTC, datetime
 
 import pytest
@@ -289,3 +290,19 @@ def test_json_of_other_tools_may_have_what_ours_may_not():
     for text in ("{", "[" * 100_000, '{"a":' + "1" * 5_000 + "}"):
         with pytest.raises(InvalidInputError):
             load_json(text)
+
+
+# -- where something is wrong ---------------------------------------------------------------
+
+
+def test_an_error_names_a_line_where_there_are_lines_and_a_record_where_there_are_none(take):
+    rows = [VALUES, VALUES | {"actual_ms": -1.0}]
+    with pytest.raises(ImportRefusedError, match=r"jsonl, line 2: .* mend the line") as caught:
+        take("jsonl", "\n".join(map(json.dumps, rows)))
+    assert (caught.value.line, caught.value.unit) == (2, "line")
+    with pytest.raises(ImportRefusedError, match=r"jsonl, record 2: .* mend the record") as caught:
+        take("jsonl", json.dumps(rows, indent=2))
+    assert (caught.value.line, caught.value.unit) == (2, "record")
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)  # noqa: S301 - ours
+    report = take("jsonl", json.dumps(rows), skip_bad=True)
+    assert (report.unit, report.skipped_lines[0].line) == ("record", 2)

@@ -299,7 +299,7 @@ def _told(report: ImportReport) -> str:
     if report.already:
         parts.append(f"{report.already} there already")
     if report.skipped:
-        parts.append(f"{text.count(report.skipped, 'bad line')} skipped")
+        parts.append(f"{text.count(report.skipped, f'bad {report.unit}')} skipped")
     opened = f" ({report.models_opened} new)" if report.models_opened else ""
     how = f", read as {report.format}" if report.kind != report.format else ""
     return f"{report.source}{how}: {', '.join(parts)}; {text.count(report.models, 'model')}{opened}"
@@ -317,7 +317,7 @@ def _told_of_replacement(report: ImportReport, replaced: str | None) -> Iterator
 
 def _tell_skipped(report: ImportReport) -> None:
     for line, reason in report.skipped_lines[:SKIPPED_SHOWN]:
-        note(f"skipped line {line}: {reason}")
+        note(f"skipped {report.unit} {line}: {reason}")
     if report.skipped > SKIPPED_SHOWN:
         reasons = "; ".join(f"{lines} x {reason}" for reason, lines in report.skipped_reasons)
         note(f"skipped {report.skipped} in all: {reasons}")

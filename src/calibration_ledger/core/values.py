@@ -950,7 +950,7 @@ ExportKind = Literal["jsonl", "csv", "parquet"]
 
 
 class SkippedLine(NamedTuple):
-    """A line that was left out.
+    """A line, or a record, that was left out.
 
     Attributes:
         line: its number in the file, from 1.
@@ -1037,6 +1037,8 @@ class ImportReport(Value):
             (reason, calls); the reasons are those of `AdaptiveCalibrator.skipped`.
         read_as: how the file was read, where that was not plain.
         format: the format that the file was read as.
+        unit: what the numbers of bad and doubtful lines count: `line`, or `record` of a database
+            or a list.
         preview: of a dry run, what would be recorded; then nothing was, and the counts are of what
             would be. None of an import.
     """
@@ -1070,6 +1072,7 @@ class ImportReport(Value):
     left_out: tuple[tuple[str, int], ...] = ()
     read_as: tuple[str, ...] = ()
     format: str = ""
+    unit: str = "line"
     preview: ImportPreview | None = None
 
     def to_dict(self) -> dict[str, Any]:

@@ -94,11 +94,13 @@ class Input(Protocol):
         path: where it lies; None for a stream.
         model: the name that the user gives to calls that name no model; None for none. A reader
             gives such calls as mappings without a model, and the import fills it in.
+        unit: what the places of items count: `line`, or `record` where there are no lines.
     """
 
     name: str
     path: Path | None
     model: str | None
+    unit: str
 
     @property
     def source(self) -> Source:

@@ -165,6 +165,7 @@ def _members(
     file: Input, pieces: Iterator[bytes], decoder: json.JSONDecoder
 ) -> Iterator[tuple[int, Any]]:
     """The members of lists, each decoded as soon as it is there as a whole."""
+    file.unit = "record"
     decode = codecs.getincrementaldecoder("utf-8")()
     text, at, number, depth = "", 0, 0, 0
     more = True

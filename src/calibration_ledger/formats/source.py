@@ -270,6 +270,7 @@ class InputFile:
         self.name = shown_name(given)
         self.path = Path(given) if isinstance(given, str | os.PathLike) else None
         self.model = model
+        self.unit = "line"
         self.said: list[str] = []
         self._given = given
         self._ledger = ledger
@@ -296,6 +297,7 @@ class InputFile:
         """See `base.Input`."""
         if self.path is None:
             self.refuse(None, "a database cannot be read from a stream: name its file.")
+        self.unit = "record"
         return self._stack.enter_context(self._open_database(self.path, self.name))
 
     def say(self, how: str) -> None:
@@ -304,7 +306,7 @@ class InputFile:
 
     def refuse(self, place: int | None, reason: str) -> NoReturn:
         """Refuse the whole file."""
-        raise ImportRefusedError(self.name, place, reason)
+        raise ImportRefusedError(self.name, place, reason, self.unit)
 
 
 @contextmanager

@@ -68,7 +68,7 @@ if TYPE_CHECKING:
     from calibration_ledger.core.entries import Event
     from calibration_ledger.core.history import Ranges
     from calibration_ledger.core.replay import Progress
-    from calibration_ledger.formats.base import Format, Item, Placed
+    from calibration_ledger.formats.base import Format, Input, Item, Placed
     from calibration_ledger.storage.ledger import Ledger
     from calibration_ledger.storage.stage import StagedCall
     from calibration_ledger.storage.transaction import Known, Stored
@@ -107,9 +107,8 @@ def import_rows(
     with StagedCalls() as staged:
         with open_input(source, ledger.path, ForeignDatabase, wishes.model) as file:
             begin(report, "lines read")
-            assert form.rows is not None  # noqa: S101 - what is taken in whole has its own verb
             items = _Items(form, wishes.model)
-            read = _read(form.rows(file), items, staged, skips, report, ledger.aliases())
+            read = _read(file, items, staged, skips, report, ledger.aliases())
         doubts.look_at_unit(name, read.speeds)
         _settle(staged, skips, _file_of(ledger, read))
         begin(report, "calls checked")
@@ -118,9 +117,8 @@ def import_rows(
         trials = _check(ledger, opening, staged, skips, doubts, for_checks(report), replaced)
         _check_replacement(ledger, name, replaced, trials)
         present = staged.repeated + sum(trial.present for trial in trials)
-        preview = None
-        if wishes.dry_run:
-            preview = _preview(staged, read.now)
+        preview = _preview(staged, read.now) if wishes.dry_run else None
+        if preview is not None:
             recorded, met = Counter({one.model: one.calls for one in preview.models}), 0
             opened = {trial.model for trial in trials if trial.model_id is None}
         else:
@@ -165,6 +163,7 @@ def import_rows(
         left_out=skips.left_out,
         read_as=tuple(file.said),
         format=form.name,
+        unit=file.unit,
         preview=preview,
     )
 
@@ -233,10 +232,16 @@ class _Items:
     """Turns what a reader gives into rows."""
 
     def __init__(self, form: Format, model: str | None) -> None:
+        self._form = form
         self._model = model
         # In a file of our own form what is missing is a mistake; other tools often do not know it.
         self._is_ours = form.kind == "own"
         self._in_us = form.kind in {"module", "recipe"}
+
+    def of(self, file: Input) -> Iterable[Placed]:
+        """What the reader gives."""
+        assert self._form.rows is not None  # noqa: S101 - what is taken in whole has its own verb
+        return self._form.rows(file)
 
     def row(self, item: Item) -> Row | Skip | BadRow:
         """The row of an item that is none yet."""
@@ -279,7 +284,7 @@ def _values_of(call: Call) -> dict[str, Any]:
 
 
 def _read(
-    found: Iterable[Placed],
+    file: Input,
     items: _Items,
     staged: StagedCalls,
     skips: Skips,
@@ -290,13 +295,14 @@ def _read(
     rows = _Rows(staged, aliases)
     good: list[tuple[int, Row]] = []
     seen = voided = 0
-    for line, item in found:
+    for line, item in items.of(file):
         seen += 1
         row = item if type(item) is Row else items.row(item)
         if type(row) is not Row:
             if isinstance(row, Skip):
                 skips.leave_out(row.reason)
             elif isinstance(row, BadRow):
+                skips.unit = file.unit
                 skips.add(line, row.reason)
         elif row.voided:
             voided += 1
@@ -308,6 +314,7 @@ def _read(
             good, seen = [], 0
     rows.add(good)
     progress(seen)
+    skips.unit = file.unit
     return rows.read(voided)
 
 
@@ -390,8 +397,8 @@ def _settle(staged: StagedCalls, skips: Skips, file: str) -> None:
     for line, first, model, request_id in staged.conflicts():
         skips.conflict(
             line,
-            f"the request id {request_id!r} of the model {model!r} is in line {first} with other "
-            f"numbers: give each call an id of its own",
+            f"the request id {request_id!r} of the model {model!r} is in {skips.unit} {first} with "
+            f"other numbers: give each call an id of its own",
         )
 
 
@@ -621,7 +628,6 @@ REASONS_MAX = 50
 """Different reasons that are counted apart; all others are counted together."""
 
 _REASON_LENGTH_MAX = 300
-_ADVICE = " Nothing was recorded: mend the line, or leave bad lines out (skip_bad, --skip-bad)."
 _OTHERS = "other reasons"
 
 # What differs between lines that are bad for the same reason: quoted values, and numbers.
@@ -644,6 +650,7 @@ class Skips:
         self._skip_bad = skip_bad
         self._is_of_tool = is_of_tool
         self._left_out: Counter[str] = Counter()
+        self.unit = "line"
         self._reasons: Counter[str] = Counter()
         self._lines: list[SkippedLine] = []
         self.count = 0
@@ -658,7 +665,11 @@ class Skips:
         if len(reason) > _REASON_LENGTH_MAX:
             reason = reason[:_REASON_LENGTH_MAX] + " ..."
         if not self._skip_bad:
-            raise ImportRefusedError(self._source, line, f"{reason}.{_ADVICE}")
+            one = self.unit
+            advice = f"mend the {one}, or leave bad {one}s out (skip_bad, --skip-bad)."
+            raise ImportRefusedError(
+                self._source, line, f"{reason}. Nothing was recorded: {advice}", one
+            )
         self.count += 1
         kind = _VALUES.sub("...", reason)
         if kind not in self._reasons and len(self._reasons) >= REASONS_MAX:
@@ -763,11 +774,12 @@ class Doubts:
 
     def told(self) -> list[str]:
         """What to say of them, and of the unit."""
+        unit = self._skips.unit
         units = [] if self.unit is None else [self.unit]
         return units + [
-            f"1 call {kind.one} (line {self._first[kind]})"
+            f"1 call {kind.one} ({unit} {self._first[kind]})"
             if lines == 1
-            else f"{lines} calls {kind.several} (the first in line {self._first[kind]})"
+            else f"{lines} calls {kind.several} (the first in {unit} {self._first[kind]})"
             for kind, lines in self._kinds.most_common()
         ]
 

@@ -120,6 +120,7 @@ def _told_how(form: Format) -> Iterator[None]:
             error.line,
             f"{error.reason} The file was read as `{form.name}`, as it begins like one; if it is "
             f"another, name its format.",
+            error.unit,
         ) from error
 
 
