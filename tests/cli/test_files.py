@@ -189,3 +189,34 @@ def test_a_model_never_seen_cannot_be_exported(calib, filled):
     result = calib("export", "csv", "--model", "nobody", exit_code=1)
     assert "'nobody'" in result.stderr
     assert result.stdout == ""
+
+
+# -- the list of formats --------------------------------------------------------------------
+
+
+def test_the_list_of_formats_has_each_with_its_kind(calib):
+    told = calib("formats").stdout.splitlines()
+    assert told[0].split() == ["format", "kind", "reads"]
+    found = {line.split()[0]: line.split()[1] for line in told[1:]}
+    modules = ["llm", "litellm", "otlp", "phoenix", "langfuse", "openwebui", "ollama", "llamacpp"]
+    modules += ["groq", "vllm-bench", "mlflow"]
+    recipes = ["aiperf", "guidellm", "llmperf", "inspect", "promptfoo", "hmft", "gemini-cli"]
+    recipes += ["openrouter"]
+    expected = dict.fromkeys(["jsonl", "csv", "ledger", "state"], "own")
+    expected |= dict.fromkeys(modules, "module") | dict.fromkeys(recipes, "recipe")
+    assert found == expected
+    listed = json.loads(calib("formats", "--json").stdout)
+    assert [one["name"] for one in listed] == [*found]
+    assert all(one["reads"] and one["trouble"] is None for one in listed)
+
+
+def test_the_list_says_where_a_tool_keeps_its_file(calib, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    place = tmp_path / ".nexus" / "calibrator_state.json"
+    listed = json.loads(calib("formats", "--json").stdout)
+    assert next(one for one in listed if one["name"] == "state")["default"] == str(place)
+    assert f"here {place}" not in calib("formats").stdout
+    place.parent.mkdir()
+    place.write_text('{"version": 1, "models": []}')
+    assert f"; here {place}" in calib("formats").stdout
+    assert "0 models" in calib("import", "state").stderr

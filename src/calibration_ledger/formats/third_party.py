@@ -56,7 +56,7 @@ def third_parties(taken: Collection[str]) -> list[Format]:
 
 def described(form: Format) -> Format:
     """The same with what its package says of it, or with the trouble that loading it makes."""
-    if form.trouble or not isinstance(form.rows, partial):
+    if form.trouble or form.kind != "third party" or not isinstance(form.rows, partial):
         return form
     point = form.rows.args[0]
     try:
