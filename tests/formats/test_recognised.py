@@ -16,6 +16,15 @@ SHARED = Path(__file__).parents[3] / "shared" / "samples"
 SAMPLES = sorted((Path(__file__).parent / "samples").glob("*.*"))
 
 REAL = {
+    "aiperf_profile_export.jsonl": "aiperf",
+    "guidellm_0.8.1_benchmarks.json": "guidellm",
+    "llmperf_individual_bedrock_70b.json": "llmperf",
+    "llmperf_individual_groq_70b.json": "llmperf",
+    "llmperf_individual_lepton_7b.json": "llmperf",
+    "llm-0.27.1-logs.db": "llm",
+    "llm-0.36-logs.db": "llm",
+    "llm-mixed-0.27-then-0.36.db": "llm",
+    "phoenix-20.26.1.db": "phoenix",
     "groq_chat_completion_real.json": "groq",
     "groq_stream_final_chunk_real.json": "groq",
     "litellm_standard_logging_payload_0_async_success.json": "litellm",

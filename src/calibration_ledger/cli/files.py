@@ -28,7 +28,7 @@ from calibration_ledger.core.command import calib
 from calibration_ledger.errors import CalibrationLedgerError, InvalidInputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime
     from typing import TextIO
 
@@ -197,11 +197,16 @@ def _kind_and_files(words: tuple[str, ...]) -> tuple[str, Sequence[str | None]]:
     return first, others or ("-" if form.default is None else None,)
 
 
+def _tell_left_out(reasons: Mapping[str, int]) -> None:
+    note(f"left out: {', '.join(f'{calls} {reason}' for reason, calls in reasons.items())}")
+    if "unknown model" in reasons:
+        note("hint: --model NAME gives a model to calls that name none.")
+
+
 def _tell_more(session: Session, report: ImportReport) -> None:
     """Say what is not plain about an import, and how to take it out again."""
     if report.left_out:
-        reasons = ", ".join(f"{calls} {reason}" for reason, calls in report.left_out)
-        note(f"left out: {reasons}")
+        _tell_left_out(dict(report.left_out))
     for how in report.read_as:
         note(how)
     if report.preview is not None:
