@@ -18,9 +18,10 @@ import re
 import runpy
 import shlex
 import shutil
+import sqlite3
 import subprocess
 import sys
-from contextlib import redirect_stdout
+from contextlib import closing, redirect_stdout
 from io import StringIO
 from pathlib import Path
 from typing import get_args
@@ -43,6 +44,23 @@ PAGES = {
 }
 TEXTS = {name: path.read_text(encoding="utf-8") for name, path in PAGES.items()}
 README_LINES_MAX = 200
+
+SAMPLES = ROOT / "tests" / "formats" / "samples"
+LOGS = {
+    "home/.config/io.datasette.llm/logs.db": "llm.0-36.sql",
+    "phoenix.db": "phoenix.8.sql",
+    "webui.db": "openwebui.messages.sql",
+    "mlflow.db": "mlflow.3.sql",
+    "profile_export.jsonl": "aiperf.profile_export.jsonl",
+    "benchmarks.json": "guidellm.0-8.json",
+    "individual_responses.json": "llmperf.individual.json",
+    "eval.json": "inspect.log.json",
+    "results.json": "promptfoo.results.json",
+    "telemetry.jsonl": "hmft.telemetry.jsonl",
+    "telemetry.log": "gemini-cli.telemetry.log.json",
+    "activity.csv": "openrouter.activity.csv",
+}
+"""What the reader of the page on imports has of other tools already."""
 
 IS_UPDATE = bool(os.environ.get("UPDATE_DOCS"))
 
@@ -130,6 +148,17 @@ def reader(tmp_path, monkeypatch):
     return Reader(tmp_path)
 
 
+def keep_logs(folder):
+    for place, sample in LOGS.items():
+        target = folder / place
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if sample.endswith(".sql"):
+            with closing(sqlite3.connect(target)) as database:
+                database.executescript((SAMPLES / sample).read_text(encoding="utf-8"))
+        else:
+            shutil.copy(SAMPLES / sample, target)
+
+
 @pytest.mark.parametrize("name", [name for name in PAGES if blocks(name, "console", "python")])
 def test_every_command_and_snippet_gives_the_output_that_the_page_shows(name, reader):
     if name == "CONTRIBUTING.md":  # its reader stands in a clone
@@ -138,6 +167,8 @@ def test_every_command_and_snippet_gives_the_output_that_the_page_shows(name, re
         for part in ("Makefile", "alembic.ini"):
             shutil.copy(ROOT / part, reader.folder)
         shutil.copytree(ROOT / "migrations", reader.folder / "migrations")
+    if name == "docs/import.md":
+        keep_logs(reader.folder)
     run = {"console": reader.console, "python": reader.python}
     differences = []
 
