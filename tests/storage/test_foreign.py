@@ -346,7 +346,7 @@ def test_a_table_or_column_that_is_not_there_is_no_error(make):
         assert not database.has("turns")
         assert not database.has("sqlite_master")
         cost = database.rows("calls", ["cost", "ID", "cost->a"])
-        turns = database.rows("turns", ["id"], each="x->y")
+        turns = database.rows("turns", ["id"], each=("x->y",))
         beside = database.rows("calls", ["id", "b.took"], beside=("b", "id", "id"))
         assert [*cost, *turns, *beside] == [(None, 0, None), (None, 1, None), (0, None), (1, None)]
 
@@ -383,6 +383,8 @@ def test_each_item_of_a_list_or_object_is_a_row(folder):
         {"history": {"messages": [{"id": "v"}]}},
         {"history": {}},
         {"history": {"messages": "none"}},
+        {"history": {"messages": {}}, "messages": [{"id": "w"}]},
+        {"history": {"messages": {"u": {"id": "u"}}}, "messages": [{"id": "u"}]},
     ]
     connection.executemany(
         "INSERT INTO chat VALUES (?, ?)", [(str(n), json.dumps(one)) for n, one in enumerate(chats)]
@@ -391,12 +393,16 @@ def test_each_item_of_a_list_or_object_is_a_row(folder):
     connection.close()
     with ForeignDatabase(path, "logs.db") as database:
         rows = database.rows(
-            "chat", ["id", "each->id", "each->usage->n"], each="chat->history->messages"
+            "chat",
+            ["id", "each->id", "each->usage->n"],
+            each=("chat->history->messages", "chat->messages"),
         )
         assert [row for row in rows if row[1]] == [
             ("0", "x", 1),
             ("0", "y", None),
             ("1", "v", None),
+            ("4", "w", None),
+            ("5", "u", None),
         ]
 
 

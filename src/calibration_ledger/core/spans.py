@@ -362,7 +362,7 @@ def _first_ms(span: Span) -> float | None:
 def _is_stream(span: Span, first_ms: float | None) -> bool | None:
     """Whether the answer was streamed; None where nothing says so."""
     attributes = span.attributes
-    told = [attributes.get(name) for name in _STREAMED]
+    told = [attributes[name] for name in _STREAMED if name in attributes]
     told.append(_parameters(span).get("stream"))
     operation = attributes.get("ai.operationId")
     if isinstance(operation, str):

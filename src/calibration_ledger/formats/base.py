@@ -65,7 +65,7 @@ class Database(Protocol):
         columns: Sequence[str],
         *,
         order_by: str | None = None,
-        each: str | None = None,
+        each: Sequence[str] = (),
         beside: tuple[str, str, str] | None = None,
     ) -> Iterator[tuple[Any, ...]]:
         """The rows of a table; ask for those of all tables before reading the first one.
@@ -79,8 +79,9 @@ class Database(Protocol):
                 as Python has it, None also where there is no JSON; a key in digits is a place in a
                 list.
             order_by: the column to order them by, one of `columns`.
-            each: `name->key->key`: a row for each item of the list or object at that place of the
-                JSON in the column `name`; `each` is its column, `each->key` a member of it.
+            each: `name->key->key`, or several such in the same column: a row for each item of the
+                list or object at the first of these places that holds any; `each` is its column,
+                `each->key` a member of it.
             beside: (table, its column, the column here): the row of that table where both columns
                 are the same, if there is one; its columns are `table.name`.
         """

@@ -149,6 +149,8 @@ def _value(text: object) -> Any:
     """The value of an attribute, which is JSON in a text; some are not."""
     if not isinstance(text, str):
         return text
+    if text[:1] == '"' and "\\" not in text and text.find('"', 1) == len(text) - 1:
+        return text[1:-1]
     try:
         return json.loads(text)
     except (ValueError, RecursionError):

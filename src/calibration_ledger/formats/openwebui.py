@@ -76,14 +76,10 @@ def _messages(database: Database) -> Iterator[tuple[Any, ...]]:
         "chat_message",
         ("chat_id", "id", "role", "model_id", "done", "error", "created_at", "usage", "info"),
     )
-    chats = [
-        database.rows("chat", columns, each=f"chat->{place}")
-        for place in ("history->messages", "messages")
-    ]
+    chats = database.rows("chat", columns, each=("chat->history->messages", "chat->messages"))
     for chat, message, role, model, done, error, *rest in table:
         yield chat, message, role, model, done, _told(error), *rest
-    for rows in chats:
-        yield from rows
+    yield from chats
 
 
 def _told(error: object) -> bool:

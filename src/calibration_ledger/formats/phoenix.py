@@ -15,7 +15,7 @@ from calibration_ledger.errors import InvalidInputError
 from calibration_ledger.formats.tables import span_items, utc_us
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from calibration_ledger.formats.base import Beginning, Input, Placed
 
@@ -97,11 +97,7 @@ def _span(
             _flatten(name, value, attributes)
     if kind != "UNKNOWN":  # older versions do not know what the conventions for GenAI say
         attributes[_KIND] = kind
-    events = [
-        Event(str(name), _ns(at), {"exception.type": error} if error else {})
-        for name, at, error in zip(told[::3], told[1::3], told[2::3], strict=True)
-        if name is not None
-    ]
+    events = () if told[0] is None else _events(told)
     return Span(
         trace_id=(trace_id if isinstance(trace_id, str) else f"row {trace_row}").lower(),
         span_id=str(span_id).lower(),
@@ -113,6 +109,14 @@ def _span(
         attributes=attributes,
         events=events,
     )
+
+
+def _events(told: Sequence[Any]) -> list[Event]:
+    return [
+        Event(str(name), _ns(at), {"exception.type": error} if error else {})
+        for name, at, error in zip(told[::3], told[1::3], told[2::3], strict=True)
+        if name is not None
+    ]
 
 
 def _flatten(name: str, value: dict[str, Any], attributes: dict[str, Any]) -> None:

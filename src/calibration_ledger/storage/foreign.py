@@ -78,7 +78,7 @@ class _Wanted(NamedTuple):
     table: str
     columns: Sequence[str]
     order_by: str | None
-    each: str | None
+    each: Sequence[str]
     beside: tuple[str, str, str] | None
 
 
@@ -127,7 +127,7 @@ class ForeignDatabase(Temporary):
         columns: Sequence[str],
         *,
         order_by: str | None = None,
-        each: str | None = None,
+        each: Sequence[str] = (),
         beside: tuple[str, str, str] | None = None,
     ) -> Iterator[tuple[Any, ...]]:
         """See `formats.base.Database`."""
@@ -356,13 +356,20 @@ def _statement(wanted: _Wanted, columns: Columns) -> tuple[str, list[str]]:
             source += f" LEFT JOIN theirs.{_quoted(table)} AS b ON b.{_quoted(key)}"
             source += f" = t.{_quoted(mine)}"
             names |= {f"{table.lower()}.{name}": f"b.{_quoted(name)}" for name in theirs}
-    if wanted.each is not None:
-        column, keys = _parts(wanted.each)
+    if wanted.each:
+        column, _ = _parts(wanted.each[0])
         if column.lower() not in names:
             return "SELECT NULL WHERE 0", []
         holder = names[column.lower()]
-        source += f", json_each(CASE WHEN json_valid({holder}) THEN {holder} END, ?) AS e"
-        source_values.append(_path(keys))
+        # The first of these places that holds anything.
+        place = (
+            f"CASE WHEN json_type({holder}, ?) IN ('array', 'object')"
+            f" THEN nullif(nullif(json_extract({holder}, ?), '[]'), '{{}}') END"
+        )
+        found = f"coalesce({', '.join([place] * len(wanted.each))}, NULL)"
+        source += f", json_each(CASE WHEN json_valid({holder}) THEN {found} END) AS e"
+        for one in wanted.each:
+            source_values.extend([_path(_parts(one)[1])] * 2)
         names["each"] = "e.value"
     plain, members = _sorted_out(wanted)
     given.extend(names.get(name.lower(), "NULL") for name in plain)
@@ -411,17 +418,22 @@ def _unpacked(wanted: _Wanted, rows: Iterator[tuple[Any, ...]]) -> Iterator[tupl
         taken[holder] += 1
     blanks = [[None] * len(paths) for paths in members.values()]
     count = len(plain)
+    is_in_order = order == list(range(len(order)))
     for row in rows:
         laid = list(row[:count])
         for text, blank in zip(row[count:], blanks, strict=True):
             laid += blank if text is None else _members(text, blank)
-        yield tuple([laid[place] for place in order])
+        yield tuple(laid) if is_in_order else tuple([laid[place] for place in order])
+
+
+_decode = json.JSONDecoder().raw_decode
+"""SQLite writes no space before a value, and nothing behind it."""
 
 
 def _members(text: str, blank: list[None]) -> list[Any]:
     """The members that SQLite took out; none of them where they are too deep for Python."""
     try:
-        found: list[Any] = json.loads(text)
+        found: list[Any] = _decode(text)[0]
     except (ValueError, RecursionError):
         return [*blank]
     return found[1:]
