@@ -349,7 +349,10 @@ class Condition:
     def check(self) -> Callable[[dict[str, Any], Above], bool]:
         """What says whether it holds for a record."""
         getter = value_getter(self.source)
-        return lambda record, above: self.holds(getter(record, above))
+        if len(self.values) > 1:
+            return lambda record, above: self.holds(getter(record, above))
+        value, is_not = self.values[0], self.is_not
+        return lambda record, above: is_equal(getter(record, above), value) is not is_not
 
     def holds(self, found: Any) -> bool:
         """Whether it holds for a value."""

@@ -14,13 +14,22 @@ from typing import TYPE_CHECKING, Any
 from calibration_ledger.errors import InvalidInputError, did_you_mean, shown
 from calibration_ledger.formats.base import Skip
 from calibration_ledger.formats.mapping import DETAIL, Condition, Path, records_in
-from calibration_ledger.formats.row import IGNORED, BadRow, check_row, checked_row, parse_time
+from calibration_ledger.formats.row import (
+    IGNORED,
+    REQUIRED,
+    BadRow,
+    check_row,
+    checked_row,
+    parse_time,
+    usual_row,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from calibration_ledger.formats.base import Input, Item, Placed
     from calibration_ledger.formats.mapping import Above, CallMap, Getter, Part, Source
+    from calibration_ledger.formats.row import Row
 
     Value = Callable[[Any], Any]
     """Gives a value as a call has it; it is never asked of None."""
@@ -285,6 +294,7 @@ class Reader:
         # What lies in another tool's file is not the user's choice: no text of it is taken along.
         self._takes_texts = call_map.name is None
         self._named = _members(call_map)
+        self._quick = _quick(call_map)
         self._unseen = _wanted(call_map) if call_map.is_strict else {}
         self._first: tuple[dict[str, Any], Above] | None = None
         self._usable = self._nameless = 0
@@ -332,6 +342,11 @@ class Reader:
         for skip, holds in self._skips:
             if holds(record, above):
                 return skip
+        if self._quick is not None:
+            row = self._quick(record, above)
+            if row is not None:
+                self._usable += 1
+                return row
         try:
             return self._call(record, above)
         except InvalidInputError as error:
@@ -452,6 +467,51 @@ def _duration(part: Part, column: str) -> Value:
     return lambda value: milliseconds(value, unit, column)
 
 
+_QUICK = frozenset((*REQUIRED, "called_at", "request_id"))
+_COUNT = re.compile(r"[0-9]{1,10}")
+_WHOLE_MAX = 2**53
+"""Whole numbers below it are floats to the bit."""
+
+
+def _quick(call_map: CallMap) -> Callable[[dict[str, Any], Above], Row | None] | None:
+    """What reads the usual record of a plain map in half the time; it gives None for any other.
+
+    Plain is a map of a path for each column, without details: the values need no look, but for the
+    unit of the duration.
+    """
+    columns = call_map.columns
+    is_plain = columns.keys() <= _QUICK and not (call_map.fixed or call_map.keep_rest)
+    if not is_plain or any(len(one) > 1 or len(one[0]) > 1 for one in columns.values()):
+        return None
+    parts = {column: source[0][0] for column, source in columns.items()}
+    if not parts.keys() >= set(REQUIRED) or any(
+        part.flags for column, part in parts.items() if column != "actual_ms"
+    ):
+        return None
+    getters = [(column, part.path.getter()) for column, part in parts.items()]
+    unit = parts["actual_ms"].unit or "ms"
+    factor, divisor = _IN_MS[unit], _PER_MS.get(unit)
+
+    def read(record: dict[str, Any], above: Above) -> Row | None:
+        values = {column: get(record, above) for column, get in getters}
+        ms = values["actual_ms"]
+        if type(ms) is str:  # a row of texts
+            for column in REQUIRED[1:3]:
+                if type(values[column]) is str and _COUNT.fullmatch(values[column]):
+                    values[column] = int(values[column])
+            if _PLAIN_NUMBER.fullmatch(ms):
+                ms = float(ms)
+        if type(ms) is not float and not (type(ms) is int and -_WHOLE_MAX < ms < _WHOLE_MAX):
+            return None
+        values["actual_ms"] = ms * factor if divisor is None else ms / divisor
+        try:
+            return usual_row(values)
+        except InvalidInputError:
+            return None
+
+    return read
+
+
 def _parts(call_map: CallMap) -> Iterator[Part]:
     for source in call_map.columns.values():
         for parts in source:
@@ -504,16 +564,33 @@ def calls_of(
         what = f"{call_map.name} files name no model" if call_map.name else "the map names no model"
         file.refuse(None, f"{what}: {_NAME_IT}.")
     reader = Reader(call_map, file, are_texts=are_texts)
-    records = call_map.records
+    if call_map.records is None:
+        for place, record in documents:
+            item = record if type(record) is BadRow else reader.item(record)
+            if item is not None:
+                yield place, item
+    else:
+        yield from _inner_calls(call_map.records, call_map, file, documents, reader)
+    reader.finish()
+
+
+def _inner_calls(
+    records: Path,
+    call_map: CallMap,
+    file: Input,
+    documents: Iterable[tuple[int, Any]],
+    reader: Reader,
+) -> Iterator[Placed]:
+    """The calls that lie within documents."""
     others = [(path, Skip(reason)) for reason, path in call_map.skips if isinstance(path, Path)]
-    is_there = True if records is None else None
     top: Any = None
+    is_there = is_empty = True
     for place, document in documents:
         if type(document) is BadRow:
             yield place, document
             continue
-        if records is not None and not is_there:
-            top = document
+        if is_empty or not is_there:
+            top, is_empty = document, False
             is_there = isinstance(document, dict) and records.is_in(document, ())
         for record, above in records_in(document, records):
             item = reader.item(record, above)
@@ -521,7 +598,6 @@ def calls_of(
                 yield place, item
         for path, skip in others:
             yield from ((place, skip) for _ in records_in(document, path))
-    if is_there is False:
+    if not is_there:
         keys = f" At its top are {', '.join(list(top)[:12])}." if isinstance(top, dict) else ""
         file.refuse(None, f"there is nothing at {records} in it.{keys}")
-    reader.finish()
