@@ -1,5 +1,8 @@
 """Revision 0006 on ledgers of 0005: every row stays, and ids of voided calls may come again."""
 
+import io
+import json
+
 import pytest
 import sqlalchemy as sa
 from alembic.util import CommandError
@@ -14,6 +17,7 @@ from calibration_ledger.storage.migrate import (
 )
 from calibration_ledger.storage.place import find_place
 from calibration_ledger.storage.schema import REVISION
+from calibration_ledger.verbs import alias
 from support.reference import dump, dump_first, look_into
 
 BEFORE, HERE = "0005", "0006"
@@ -73,6 +77,38 @@ def test_an_older_ledger_is_told_and_upgraded_and_gives_ids_of_voided_calls_up(o
         with pytest.raises(RequestConflictError):
             calibrator.record("m", 0, 500.0, request_id="r0")
         assert calibrator.audit(heads=heads) == []
+
+
+@pytest.mark.both
+def test_calls_that_an_older_merge_learnt_anew_keep_their_ids(ledger, monkeypatch, make_call):
+    """Its copies have none, and count: the same id again would be the same call twice."""
+    copy_of = alias._Copy.of
+
+    def of_older(model, row):
+        copy = copy_of(model, row)
+        return copy if model == "b" else copy._replace(call=copy.call._replace(request_id=None))
+
+    monkeypatch.setattr(alias._Copy, "of", of_older)
+    calls = [make_call(i, "b" if i == 1 else "m", request_id=f"r{i}") for i in range(6)]
+    with AdaptiveCalibrator(ledger) as calibrator:
+        calibrator.record_many(calls)
+        calibrator.void("m", request_id="r4")
+        calibrator.alias("b", "m", merge=True)
+    monkeypatch.undo()
+    migrate(ledger, BEFORE)
+    upgrade(find_place(ledger), 20.0)
+    with AdaptiveCalibrator(ledger) as calibrator:
+        for call in calls:
+            assert calibrator.record_once(call)[1] == (call.request_id == "r4"), "it was wrong"
+        text = io.StringIO("".join(json_line(call) for call in calls))
+        assert calibrator.import_calls("jsonl", text).already == 6
+        calibrator.alias("b", None)
+        assert calibrator.record_once(calls[2])[1] is False
+        assert calibrator.audit() == []
+
+
+def json_line(call):
+    return f"{json.dumps(call.to_dict())}\n"
 
 
 @pytest.mark.both

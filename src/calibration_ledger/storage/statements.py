@@ -71,6 +71,7 @@ class Statements:
     first_adjustment: str
     voided: str
     voidings: str
+    merges: str
     add_voided: str
     remove_voided: str
     first_call_from: str
@@ -270,6 +271,10 @@ def _voided(marks: Marks) -> dict[str, str]:
             " SELECT 1, adjustments.seq, NULL, adjustments.voids FROM adjustments"
             f" WHERE adjustments.model_id = {marks.big} AND adjustments.kind = 'voided'"
             " ORDER BY 1, 2"
+        ),
+        "merges": (
+            "SELECT aliases.merged FROM aliases JOIN models ON models.model = aliases.model"
+            f" WHERE models.id = {marks.big} AND aliases.merged IS NOT NULL"
         ),
         "add_voided": _insert(marks, "voided"),
         "remove_voided": (

@@ -6,6 +6,7 @@ inserted, but for what `archive` moves to a file and `import ledger` brings back
 
 from __future__ import annotations
 
+from contextlib import suppress
 from itertools import compress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,7 +22,7 @@ from calibration_ledger.core.entries import (
     is_typed,
 )
 from calibration_ledger.core.events import Events, damaged_events
-from calibration_ledger.core.history import covers, ranges_in_force
+from calibration_ledger.core.history import covers, ranges_in_force, voids_ranges
 from calibration_ledger.core.replay import Columns
 from calibration_ledger.core.settings import Settings, check_setting, damaged_settings
 from calibration_ledger.errors import COUNT_LIMIT, IMPOSSIBLE, damage_told, damaged, impossible
@@ -89,26 +90,57 @@ def known_calls(
         voided: the entries that are voided; None: as the ledger has it, which is only asked for
             where there are such calls.
     """
-    found: dict[bytes, list[Known]] = {}
-    text, at_once = sql.find_requests, REQUESTS_AT_ONCE
     if len(request_keys) < _MANY:
-        text, at_once = sql.find_request, 1
-    for start in range(0, len(request_keys), at_once):
-        keys = list(request_keys[start : start + at_once])
-        keys += keys[-1:] * (at_once - len(keys))
-        values = [value for key in keys for value in (model_id, key)]
-        for key, *known in ask(text, values):
-            found.setdefault(bytes(key), []).append(Known(*known))
-    if not found:
-        return found
+        rows = [row for key in request_keys for row in ask(sql.find_request, (model_id, key))]
+    else:
+        rows = []
+        for start in range(0, len(request_keys), REQUESTS_AT_ONCE):
+            keys = list(request_keys[start : start + REQUESTS_AT_ONCE])
+            keys += keys[-1:] * (REQUESTS_AT_ONCE - len(keys))
+            rows += ask(sql.find_requests, [value for key in keys for value in (model_id, key)])
+    if not rows:
+        return {}
+    is_stored = voided is None
     if voided is None:
-        # That a bit has flipped in these is for the audit to find.
-        rows = ask(sql.voided, (model_id,))
-        voided = tuple((first, last) for first, last in rows if is_typed((first, last), (int, int)))
-    for key, calls in found.items():
-        marked = [one._replace(is_voided=covers(voided, one.seq)) for one in calls]
-        found[key] = sorted(marked, key=lambda one: (one.is_voided, -one.seq))
+        # That a bit has flipped in these, or in a merge, is for the audit to find.
+        stored = ask(sql.voided, (model_id,))
+        voided = tuple((first, end) for first, end in stored if is_typed((first, end), (int, int)))
+    found: dict[bytes, list[Known]] = {}
+    for key, seq, p, c, y, predicted_ms, outcome in rows:
+        known = Known(seq, p, c, y, predicted_ms, outcome, covers(voided, seq))
+        found.setdefault(bytes(key), []).append(known)
+    for calls in found.values():
+        calls.sort(key=lambda one: (one.is_voided, -one.seq))
+    if is_stored and any(one.is_voided for one, *_ in found.values()):
+        with suppress(TypeError):
+            _keep_merged(ask, sql, model_id, voided, found)
     return found
+
+
+def _keep_merged(
+    ask: Callable[[str, Sequence[Any]], list[Any]],
+    sql: Statements,
+    model_id: int,
+    voided: Ranges,
+    found: dict[bytes, list[Known]],
+) -> None:
+    """Take calls for such that count whose copies in a merge have no request id.
+
+    Before revision 0006, calls that a merge learnt anew kept their ids, though they were voided.
+    """
+    spans = [voids_ranges(text)[0] for (text,) in ask(sql.merges, (model_id,))]
+    spans = [(first, last) for first, last in spans if not covers(voided, first)]
+    if not spans:
+        return
+    voidings = {row[1]: row[3] for row in ask(sql.voidings, (model_id, model_id)) if row[0]}
+    merges = {first: voids_ranges(voidings[first]) for first, _ in spans if first in voidings}
+    others = ranges_in_force([one for one in voidings.items() if one[0] not in merges])
+    for calls in found.values():
+        newest = calls[0]
+        for first, last in spans:
+            is_moved = covers(merges.get(first, ()), newest.seq) and not covers(others, newest.seq)
+            if is_moved and not any(first < one.seq <= last for one in calls):
+                calls[0] = newest._replace(is_voided=False)
 
 
 class Voidings(NamedTuple):
