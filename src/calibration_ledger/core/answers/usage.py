@@ -74,6 +74,8 @@ class Counts(NamedTuple):
 
     def filled(self, other: Counts) -> Counts:
         """These, and what they lack from another source."""
+        if other is NO_COUNTS or self is NO_COUNTS:
+            return other if self is NO_COUNTS else self
         return Counts(
             *(mine if mine is not None else his for mine, his in zip(self, other, strict=True))
         )
@@ -92,6 +94,8 @@ class Times(NamedTuple):
     def filled(self, other: Times) -> Times:
         """These, and what they lack from another source; times of 0 alone are unknown."""
         known = other if any(other) else NO_TIMES
+        if known is NO_TIMES or self is NO_TIMES:
+            return known if self is NO_TIMES else self
         return Times(
             *(mine if mine is not None else his for mine, his in zip(self, known, strict=True))
         )
