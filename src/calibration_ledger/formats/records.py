@@ -431,7 +431,7 @@ class Reader:
                 f"{nearest}records have {', '.join(known[:12])}"
                 f"{' ...' if len(known) > 12 else ''}",  # noqa: PLR2004 - a line of them
             )
-        if self._usable and self._usable == self._nameless:
+        if self._map.name is None and self._usable and self._usable == self._nameless:
             self._file.refuse(None, f"no record says its model: {_NAME_IT}.")
         self.tell()
 
@@ -560,9 +560,9 @@ def calls_of(
     Raises:
         ImportRefusedError: the map cannot be meant for this file.
     """
-    if "model" not in call_map.columns and file.model is None:
-        what = f"{call_map.name} files name no model" if call_map.name else "the map names no model"
-        file.refuse(None, f"{what}: {_NAME_IT}.")
+    # Of another tool's file, calls without a model are left out and counted, as of any tool.
+    if call_map.name is None and "model" not in call_map.columns and file.model is None:
+        file.refuse(None, f"the map names no model: {_NAME_IT}.")
     reader = Reader(call_map, file, are_texts=are_texts)
     if call_map.records is None:
         for place, record in documents:
