@@ -84,17 +84,20 @@ _OTHER_CALLS = ("embed", "rerank", "image", "speech", "transcription", "moderati
 """Words in what a span says of itself where a model is called, but not for a completion."""
 
 
-def _kinds(span: Span) -> Iterator[tuple[str, bool]]:
+def _kinds(span: Span) -> list[tuple[str, bool]]:
     """What the span says that it is, and whether that is a completion."""
+    attributes, found = span.attributes, []
     for name, completions in _YES.items():
-        kind = span.attributes.get(name)
+        kind = attributes.get(name)
         if isinstance(kind, str):
-            yield kind.lower(), kind.lower() in completions
-    operation = span.attributes.get("ai.operationId")
+            kind = kind.lower()
+            found.append((kind, kind in completions))
+    operation = attributes.get("ai.operationId")
     if isinstance(operation, str):
-        yield operation.lower(), operation.endswith((".doGenerate", ".doStream"))
+        found.append((operation.lower(), operation.endswith((".doGenerate", ".doStream"))))
     if span.name == _CLAUDE_CODE:
-        yield span.name, True
+        found.append((span.name, True))
+    return found
 
 
 # -- what their attributes mean -------------------------------------------------------------
@@ -182,8 +185,7 @@ def _number(value: object) -> int | None:
 
 def _first_number(holder: Attributes, names: Iterable[str]) -> int | None:
     for name in names:
-        value = holder.get(name)
-        if value is not None and (number := _number(value)) is not None:
+        if name in holder and (number := _number(holder[name])) is not None:
             return number
     return None
 
@@ -252,10 +254,10 @@ def read_span(span: Span) -> Answer | Unlearnable | None:
 
 
 def _read(span: Span) -> Answer | Unlearnable | None:
-    kinds = list(_kinds(span))
+    kinds = _kinds(span)
     if not kinds:
         return None
-    if not all(is_completion for _, is_completion in kinds):
+    if not all([is_completion for _, is_completion in kinds]):  # noqa: C419 - twice as quick
         is_other = any(word in kind for kind, _ in kinds for word in _OTHER_CALLS)
         return Unlearnable("not a completion") if is_other else None
     asked, answered = _models(span)
