@@ -7,7 +7,7 @@ name, and no two of them could be the same column. The import says how it read t
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from calibration_ledger.errors import InvalidInputError, shown
 from calibration_ledger.formats.mapping import CallMap, parse_source
@@ -118,13 +118,7 @@ def columns_of(
     if not found and not keep_rest:
         unknown = rest
     if unknown and not keep_rest:
-        stood_for = [column for column in found if column in REQUIRED]
-        try:
-            check_names([*own, *stood_for, *unknown], noun)
-        except InvalidInputError as error:
-            raise InvalidInputError(
-                f"{error}; or keep what is unknown in the details (keep_rest, --keep-rest)"
-            ) from None
+        _refuse(unknown, {*own, *found} & set(REQUIRED), noun)
     items = {name: _item(name, "") for name in own if name not in IGNORED}
     items |= {column: _item(*several[0]) for column, several in found.items()}
     said = [
@@ -132,6 +126,29 @@ def columns_of(
         for column, ((name, flags), *_) in found.items()
     ]
     return items, said
+
+
+def _refuse(unknown: list[str], required: set[str], noun: str) -> NoReturn:
+    """Refuse names that are unknown, where these of the required columns are known.
+
+    Raises:
+        InvalidInputError: always.
+    """
+    if not required:
+        listed = ", ".join(shown(name) for name in sorted(unknown)[:5])
+        raise InvalidInputError(
+            f"the {noun}s {listed} are unknown, and none is one of a call: say with a map which is "
+            f"which, such as --map model=NAME prompt_tokens=NAME completion_tokens=NAME "
+            f"actual_ms=NAME:s"
+        )
+    matter = ""
+    try:
+        check_names([*required, *unknown], noun)
+    except InvalidInputError as error:
+        matter = str(error)
+    raise InvalidInputError(
+        f"{matter}; or keep what is unknown in the details (keep_rest, --keep-rest)"
+    )
 
 
 def are_calls(names: Collection[str]) -> bool:

@@ -143,7 +143,7 @@ def _recognised(
     else:
         advice = (
             f"{_what_it_is(beginning)}. Name its format, as in `calib import jsonl FILE`; "
-            f"`calib formats` lists them all."
+            f"`calib formats` lists them all, and `--map` reads files with names of your own."
         )
     raise ImportRefusedError(beginning.name, None, f"{advice} Nothing was recorded.")
 
