@@ -77,7 +77,7 @@ _WITH_ITEMS = ("--map", "--where")
         "calib import llm",
         "calib import traces.jsonl runs/*.json",
         "calib import csv calls.csv --skip-bad --dry-run",
-        "calib import jsonl my.jsonl --map model=req.model actual_ms=took:s --where ok=true",
+        "calib import my.jsonl --map model=llm actual_ms=took:s --where ok=true",
         "calib export jsonl | calib --ledger copy.db import ledger -",
     ),
 )
@@ -117,16 +117,14 @@ def import_(
 ) -> None:
     """Take in calls from files of other tools, or a whole ledger.
 
-    `calib formats` lists each FORMAT: `llm`, `otlp`, `litellm`, `csv`, `ledger` ... Without one, or
-    with `auto`, the format of each FILE is told by how it begins, and said. Without FILE, the place
-    is read where the tool keeps its file, else stdin, which is also `-`. Files compressed with gzip
-    are read directly.
+    `calib formats` lists each FORMAT: `llm`, `otlp`, `csv`, `ledger` ... Without one, or with
+    `auto`, the format of each FILE is told by how it begins, and said. Without FILE, the tool's
+    usual place is read, else stdin, which is also `-`. Files may be compressed with gzip.
 
-    Each file is an import of its own. It is checked whole before anything is recorded: a bad line
-    stops the import with exit code 2, unless you give --skip-bad. Calls that cannot be learnt from,
-    such as failed ones, stop nothing: they are left out and counted. If an import is interrupted,
-    or the file has grown, run it again: it adds the rest, and no call twice. The report goes to
-    stderr, with --json to stdout.
+    Each file is an import of its own, and checked whole before anything is recorded: a bad line
+    stops it with exit code 2, unless you give --skip-bad. Calls that cannot be learnt from, such as
+    failed ones, are left out and counted. If an import is interrupted, or the file has grown, run
+    it again: it adds the rest, and no call twice. The report goes to stderr, with --json to stdout.
 
     --replace mends a wrong import: the FILE is checked, the import is voided, and the calls of FILE
     are recorded, also under the same request ids. `calib log` lists the imports with their ids.

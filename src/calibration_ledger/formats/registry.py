@@ -137,7 +137,11 @@ _MODULES: tuple[Format, ...] = (
 
 def known_formats() -> list[Format]:
     """The formats that come with this package, our own first."""
-    return [*_OWN, *_MODULES, *(one.format() for one in recipes())]
+    return [
+        *_OWN,
+        *sorted(_MODULES, key=lambda one: one.name),
+        *(one.format() for one in recipes()),
+    ]
 
 
 def all_formats() -> list[Format]:
