@@ -1,5 +1,7 @@
 import gzip
 import json
+import re
+from pathlib import Path
 
 import pytest
 
@@ -220,3 +222,91 @@ def test_the_list_says_where_a_tool_keeps_its_file(calib, tmp_path, monkeypatch)
     place.write_text('{"version": 1, "models": []}')
     assert f"; here {place}" in calib("formats").stdout
     assert "0 models" in calib("import", "state").stderr
+
+
+# -- files whose format is told by themselves -----------------------------------------------
+
+GOOD_ROW = '{"model":"m","prompt_tokens":1,"completion_tokens":2,"actual_ms":3.5}\n'
+GOOD_CSV = "model,prompt_tokens,completion_tokens,actual_ms\nm,4,5,6.5\n"
+
+
+@pytest.fixture(name="files")
+def _files(tmp_path, monkeypatch):
+    folder = tmp_path / "files"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    (folder / "a").write_text(GOOD_ROW)
+    (folder / "b").write_text(GOOD_CSV)
+    (folder / "bad").write_text(GOOD_ROW + '{"model":"m"}\n')
+    return folder
+
+
+@pytest.mark.parametrize("first", [[], ["auto"]])
+def test_several_files_are_taken_in_and_it_is_said_as_what(first, calib, files):
+    told = calib("import", *first, "a", "b").stderr.splitlines()
+    assert told[0] == "a, read as jsonl: 1 call recorded; 1 model (1 new)"
+    assert "b, read as csv: 1 call recorded; 1 model" in told
+    lines = calib("import", *first, "a", "b", "--json").stdout.splitlines()
+    found = [json.loads(line) for line in lines]
+    assert [(one["source"], one["format"], one["already"]) for one in found] == [
+        ("a", "jsonl", 1),
+        ("b", "csv", 1),
+    ]
+
+
+def test_what_was_taken_in_before_a_bad_file_stays_and_is_told(calib, files):
+    told = calib("import", "a", "bad", "b", exit_code=2).stderr
+    assert "a, read as jsonl: 1 call recorded" in told
+    assert "1 of 3 files were taken in; the next one stopped the import:" in told
+    assert "bad, line 2: prompt_tokens is missing" in told
+    assert json.loads(calib("import", "a", "--json").stdout)["already"] == 1
+
+
+def test_stdin_is_known_by_itself_too(calib, files):
+    for words in (["-"], ["auto"], ["auto", "-"]):
+        report = json.loads(calib("import", *words, "--json", input=GOOD_CSV).stdout)
+        assert (report["kind"], report["format"]) == ("auto", "csv")
+
+
+def test_the_name_of_a_format_is_a_format_and_a_file_of_that_name_needs_a_path(calib, files):
+    (files / "csv").write_text(GOOD_ROW)
+    assert "read as jsonl" in calib("import", "./csv").stderr
+    assert "the first line must name" in calib("import", "csv", "csv", exit_code=2).stderr.lower()
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["jsnl", "a"], "there is no format 'jsnl'.*did you mean 'jsonl'.*calib formats"),
+        (["none.jsonl"], "there is no format 'none.jsonl'. There is no such file either"),
+        (["a", "none"], "none: the file cannot be opened: No such file"),
+        (["."], "cannot be opened: Is a directory"),
+    ],
+)
+def test_a_word_that_is_neither_a_format_nor_a_file_is_an_error(words, sentence, calib, files):
+    assert re.search(sentence, calib("import", *words, exit_code=2).stderr)
+
+
+def test_a_dry_run_shows_the_models_and_the_first_calls(calib, files, ledger_path):
+    result = calib("import", "a", "b", "--dry-run")
+    assert result.stdout.splitlines()[:5] == [
+        "model  calls  first  last  prompt tok  compl tok  median ms",
+        "m          1  -      -              1          2        3.5",
+        "",
+        "The first calls",
+        "model  called at  prompt tok  compl tok   ms  request id  details",
+    ]
+    assert "b, read as csv: 1 call would be recorded; 1 model (1 new)" in result.stderr
+    assert "void --import" not in result.stderr
+    assert not ledger_path.exists()
+    preview = json.loads(calib("import", "a", "--dry-run", "--json").stdout)["preview"]
+    assert preview["models"][0]["median_ms"] == 3.5
+    assert preview["calls"][0]["prompt_tokens"] == 1
+
+
+def test_a_model_is_hinted_at_where_a_tools_file_names_none(calib):
+    sample = Path(__file__).parents[1] / "formats" / "samples" / "aiperf.profile_export.jsonl"
+    told = calib("import", sample).stderr
+    assert "read as aiperf: 0 calls recorded" in told
+    assert "hint: --model NAME gives a model" in told
+    assert " recorded; 1 model (1 new)" in calib("import", sample, "--model", "mine").stderr

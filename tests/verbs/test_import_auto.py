@@ -134,6 +134,11 @@ def test_a_damaged_database_is_said_to_be_one(calibrator, tmp_path):
         calibrator.import_calls("auto", path)
 
 
+def test_a_database_on_a_stream_is_said_to_need_a_file(calibrator):
+    with pytest.raises(ImportRefusedError, match="a database cannot be read from a stream"):
+        calibrator.import_calls("auto", io.BytesIO(b"SQLite format 3\0" + bytes(4096)))
+
+
 def test_another_ledger_is_told_how_to_be_written_to_a_file(calibrator, tmp_path):
     path = tmp_path / "other.db"
     with AdaptiveCalibrator(path) as other:

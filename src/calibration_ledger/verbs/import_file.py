@@ -155,6 +155,8 @@ def _what_it_is(beginning: Beginning) -> str:
         if beginning.tables >= _LEDGER:
             return "this is a ledger: write it to a file with `calib --ledger ... export jsonl`"
         return f"no format knows this database, with the tables {named(tables, _SHOWN_MAX)}"
+    if beginning.head.startswith(b"SQLite format 3\0"):
+        return "a database cannot be read from a stream: name its file"
     if not beginning.head.strip():
         return "the file is empty"
     return "no format begins like this file"
