@@ -126,6 +126,13 @@ def test_of_generations_around_each_other_the_innermost_is_taken_in_whatever_ord
     assert ([call.request_id for call in calls], left_out) == (["c"], {"nested": 1})
 
 
+def test_a_file_that_grew_by_three_generations_adds_three(tmp_path):
+    with AdaptiveCalibrator(":memory:") as calibrator:
+        records = [changed(id=f"o{n}") for n in range(8)]
+        calibrator.import_calls("langfuse", written(tmp_path, *records[:5]))
+        assert calibrator.import_calls("langfuse", written(tmp_path, *records)).recorded == 3
+
+
 def test_an_observation_that_is_exported_twice_is_a_duplicate(tmp_path):
     assert read(tmp_path, changed(), changed())[1] == {"duplicate": 1}
 

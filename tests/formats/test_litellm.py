@@ -69,6 +69,13 @@ def test_spend_logs_as_json_and_as_csv_are_the_same_calls():
         assert calibrator.import_calls("litellm", SAMPLES / SPEND[1]).recorded == 0
 
 
+def test_a_file_that_grew_by_three_payloads_adds_three(tmp_path):
+    with AdaptiveCalibrator(":memory:") as calibrator:
+        records = [changed(litellm_call_id=f"c{n}") for n in range(8)]
+        calibrator.import_calls("litellm", written(tmp_path, *records[:5]))
+        assert calibrator.import_calls("litellm", written(tmp_path, *records)).recorded == 3
+
+
 def test_a_list_of_payloads_and_one_by_itself_are_read(tmp_path):
     records = lines_of("litellm.payloads.jsonl")
     path = tmp_path / "payloads.json"

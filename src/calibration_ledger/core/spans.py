@@ -199,6 +199,8 @@ def _first_model(attributes: Attributes, names: Iterable[str]) -> str | None:
 
 def _mapping(text: object) -> Attributes:
     """The JSON object that an attribute is the text of; empty where it is none."""
+    if text is None:
+        return _NONE
     if isinstance(text, str):
         with suppress(ValueError, RecursionError):
             text = json.loads(text)
@@ -532,7 +534,7 @@ def otlp_records(document: object) -> Iterator[Record]:
 
 def _otlp_span(record: Attributes, trace_id: str, span_id: str) -> Span:
     status = record.get("status")
-    code = status.get("code") if isinstance(status, Mapping) else None
+    code = status.get("code") if isinstance(status, dict) else None
     events = [
         Event(str(one.get("name")), _ns(_field(one, "timeUnixNano")), _otlp_attributes(one))
         for one in _objects(record, "events")
@@ -631,14 +633,14 @@ def _otlp_value(value: object) -> Any:
 
 def printed_span(document: object) -> Span | None:
     """The span of a document that Python's `ConsoleSpanExporter` prints; None for another."""
-    context = document.get("context") if isinstance(document, Mapping) else None
-    if not isinstance(document, Mapping) or not isinstance(context, Mapping):
+    context = document.get("context") if isinstance(document, dict) else None
+    if not isinstance(document, dict) or not isinstance(context, dict):
         return None
     trace_id, span_id = _printed_id(context.get("trace_id")), _printed_id(context.get("span_id"))
     if not trace_id or not span_id:
         return None
     status = document.get("status")
-    code = status.get("status_code") if isinstance(status, Mapping) else None
+    code = status.get("status_code") if isinstance(status, dict) else None
     events = [
         Event(
             str(one.get("name")),

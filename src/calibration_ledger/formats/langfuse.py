@@ -118,7 +118,7 @@ def _get(observation: Observation, *names: str) -> Any:
 def _item(
     observation: Observation, trace_id: str | None, own_id: str | None, unnamed: str | None
 ) -> Item | None:
-    kind = observation.get("type")
+    kind = str(observation.get("type")).upper()
     if kind == "EMBEDDING":
         return Skip("not a completion")
     if kind != "GENERATION":
