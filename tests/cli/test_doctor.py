@@ -24,6 +24,8 @@ from support.programs import ran
 from .conftest import run_in_terminal, run_process, some_calls
 
 PAGE = 4096
+OF_CALLS = 26
+"""A page of calls in the large ledger: before it come the roots of all tables, and the schema."""
 
 
 @pytest.fixture(name="large")
@@ -61,7 +63,7 @@ def test_a_sound_ledger_needs_nothing(calib, filled):
     assert facts["engine's check"] == "ok"
     assert facts["rows"] == (
         "2 models, 28 calls, 0 call details, 2 adjustments, 2 calibrations, 0 settings, "
-        "0 setting heads, 0 aliases"
+        "0 setting heads, 0 aliases, 0 voided, 0 events, 0 event heads"
     )
     assert facts["last entry"] == "2026-01-02T03:04:29.678Z  timmy:v0.1-q4 #26"
     assert "needs action" not in advice.lower().replace("nothing needs action", "")
@@ -138,7 +140,7 @@ def test_a_revision_that_never_was_is_not_told_to_be_upgraded(run, filled, tmp_p
 def test_the_advice_for_a_damaged_ledger_can_be_followed(run, large, tmp_path, monkeypatch):
     odd = tmp_path / "it's mine; really.db"  # a name that needs quotes
     large.rename(odd)
-    overwrite(odd, 20)
+    overwrite(odd, OF_CALLS)
     monkeypatch.chdir(tmp_path)
     result = run("--ledger", odd, "doctor")
     assert result.exit_code == 1
@@ -307,7 +309,7 @@ def test_nothing_is_left_beside_a_ledger_that_is_looked_at_in_a_terminal(filled)
 
 
 def test_an_export_of_a_damaged_ledger_says_how_to_salvage_it(run, large):
-    overwrite(large, 20)
+    overwrite(large, OF_CALLS)
     result = run("--ledger", large, "export", "jsonl")
     assert result.exit_code == 1
     calib = f"calib --ledger {quoted(str(large))}"
@@ -319,7 +321,7 @@ def test_an_export_of_a_damaged_ledger_says_how_to_salvage_it(run, large):
 
 
 def test_salvage_tells_what_it_read_and_what_is_lost(run, large, tmp_path):
-    overwrite(large, 20)
+    overwrite(large, OF_CALLS)
     file = tmp_path / "out.jsonl"
     result = run("--ledger", large, "export", "jsonl", file, "--salvage")
     assert (result.exit_code, result.stdout) == (0, "")
@@ -343,7 +345,7 @@ def test_salvage_of_a_sound_ledger_says_that_nothing_is_lost(calib, filled):
 
 
 def test_salvage_as_json(run, large, tmp_path):
-    overwrite(large, 1, 20)
+    overwrite(large, 1, OF_CALLS)
     result = run("--ledger", large, "export", "csv", tmp_path / "out.csv", "--salvage", "--json")
     value = json.loads(result.stdout)
     assert result.stderr == ""

@@ -139,7 +139,7 @@ def clocks_of(history: ModelHistory) -> dict[str, int]:
 
 
 def _clock(details: str | None) -> str | None:
-    if details is None or '"clock"' not in details:
+    if not isinstance(details, str) or '"clock"' not in details:  # another type: damaged
         return None
     with suppress(ValueError, RecursionError, AttributeError):  # damaged: the audit tells
         clock = json.loads(details).get("clock")
