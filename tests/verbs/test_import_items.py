@@ -33,6 +33,7 @@ def _give(monkeypatch, calibrator, tmp_path):
     return give
 
 
+@pytest.mark.both
 def test_calls_mappings_and_rows_are_calls_and_skips_are_counted(give, calibrator):
     report = give(
         VALUES | {"called_at": AT_US},
@@ -192,6 +193,7 @@ def test_a_file_that_has_grown_by_three_adds_three(fields, give, calibrator):
     assert calibrator.audit() == []
 
 
+@pytest.mark.both
 def test_equal_calls_of_two_files_without_times_are_two_calls(give, calibrator):
     first = [VALUES | {"actual_ms": 1.0}] + [VALUES] * 20
     second = [VALUES | {"actual_ms": 2.0}] + [VALUES] * 20

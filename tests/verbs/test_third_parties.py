@@ -166,6 +166,26 @@ def test_a_misspelt_name_meets_those_of_other_packages_too(calibrator):
         calibrator.import_calls("acmee", "x")
 
 
+def test_nobody_looks_for_packages_before_a_format_is_asked_for(site, tmp_path):
+    (tmp_path / "calls.csv").write_text(
+        "model,prompt_tokens,completion_tokens,actual_ms\nm,1,2,3.5\n"
+    )
+    program = (
+        "import sys\n"
+        "from calibration_ledger import AdaptiveCalibrator\n"
+        "from calibration_ledger.cli.main import main\n"
+        "main(['--help'], standalone_mode=False)\n"
+        "with AdaptiveCalibrator(sys.argv[1]) as calibrator:\n"
+        "    calibrator.record('m', 1, 2.0)\n"
+        "    print({'calibration_ledger.formats.third_party', 'acme_formats'} & {*sys.modules})\n"
+        "    calibrator.import_calls('csv', sys.argv[2])\n"
+        "    print('acme_formats' in sys.modules)\n"
+    )
+    env = {**os.environ, "PYTHONPATH": str(site)}
+    done = ran(program, tmp_path / "calls.db", tmp_path / "calls.csv", env=env)
+    assert done.stdout.splitlines()[-2:] == ["set()", "False"], done.stderr
+
+
 def test_the_command_finds_them_and_tells_of_trouble(site, file, tmp_path):
     env = {**os.environ, "PYTHONPATH": str(site)}
     listed = ran(CALIB, "formats", env=env)
