@@ -174,3 +174,15 @@ def test_a_text_that_goes_in_is_found(tmp_path):
     with AdaptiveCalibrator(ledger / "calls.db") as calibrator:
         calibrator.import_calls("jsonl", scratch)
     assert words_in(ledger) == {word(1)}
+
+
+def test_a_map_takes_what_it_names_and_nothing_beside_it(tmp_path):
+    path, ledger = tmp_path / "own.jsonl", tmp_path / "ledger"
+    ledger.mkdir()
+    record = {"m": "m", "in": 1, "out": 2, "ms": 5.5, "prompt": word(1), "meta": {"user": word(2)}}
+    path.write_text(json.dumps(record) + "\n", encoding="utf-8")
+    names = ["model=m", "prompt_tokens=in", "completion_tokens=out", "actual_ms=ms"]
+    with AdaptiveCalibrator(ledger / "calls.db") as calibrator:
+        assert calibrator.import_calls("jsonl", path, map=names).recorded == 1
+        assert calibrator.audit() == []
+    assert words_in(ledger) == set()

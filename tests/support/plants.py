@@ -129,7 +129,9 @@ def _planted(value: Any, name: tuple[str, ...], plant: Callable[..., Any]) -> An
             key: _planted(part, name if key in _TYPED else (*name, key), plant)
             for key, part in value.items()
         }
-        further = {key: plant((*name, key), None) for key in FURTHER if key not in value}
+        is_record = not all(isinstance(part, dict) for part in value.values())
+        lacking = [key for key in FURTHER if is_record and key not in value]
+        further = {key: plant((*name, key), None) for key in lacking}
         return planted | {key: text for key, text in further.items() if text is not None}
     return value
 
