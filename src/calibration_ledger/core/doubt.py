@@ -82,6 +82,17 @@ class Worst:
             self.add(look() or 0.0)
         return 0.0 < WORST_TIMES * self._least_ms < actual_ms
 
+    def covers(self, actual_ms: Sequence[float]) -> bool:
+        """Whether none of some calls in a row can be far above; they count from then on."""
+        least_ms = self._least_ms
+        if not least_ms and self._look is None:
+            least_ms = actual_ms[0]
+        greatest_ms = max(actual_ms)
+        if greatest_ms > WORST_TIMES * least_ms:
+            return False
+        self.add(greatest_ms)
+        return True
+
     def add(self, actual_ms: float) -> None:
         """Another call took this long."""
         self._least_ms = max(self._least_ms, actual_ms)
@@ -101,6 +112,23 @@ def doubt(call: Measured, now: int, worst: Worst) -> Kind | None:
     if call.called_at > now + AHEAD_US:
         return AHEAD
     return WORST if is_far else None
+
+
+def are_usual(
+    called_at: Sequence[int],
+    actual_ms: Sequence[float],
+    outcomes: Sequence[str | None],
+    now: int,
+    worst: Worst,
+) -> bool:
+    """Whether some calls in a row, as columns, need no look one by one; then they count."""
+    return (
+        outcomes.count(None) == len(outcomes)
+        and max(called_at) <= now + AHEAD_US
+        and min(actual_ms) > 0.0
+        and max(actual_ms) <= DAY_MS
+        and worst.covers(actual_ms)
+    )
 
 
 def looks_usual(actual_ms: float, least_ms: float | None) -> bool:

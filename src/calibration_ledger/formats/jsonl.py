@@ -11,7 +11,7 @@ from calibration_ledger.errors import InvalidInputError
 from calibration_ledger.formats.documents import json_values
 from calibration_ledger.formats.json_text import parse_json
 from calibration_ledger.formats.names import Names, are_calls
-from calibration_ledger.formats.row import KNOWN, BadRow
+from calibration_ledger.formats.row import KNOWN, BadRow, usual_row
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,8 +37,8 @@ def jsonl_rows(file: Input, *, keep_rest: bool = False) -> Iterator[Placed]:
         if type(values) is not dict:
             yield number, values if isinstance(values, BadRow) else BadRow(_no_object(values))
             continue
-        if values.keys() <= KNOWN:
-            yield number, values
+        if (row := usual_row(values)) is not None or values.keys() <= KNOWN:
+            yield number, row or values
             continue
         if number == 1 and "ledger" in values:
             file.refuse(

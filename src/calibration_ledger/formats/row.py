@@ -165,35 +165,28 @@ def usual_row(values: Mapping[str, Any]) -> Row | None:
         model, prompt_tokens = values["model"], values["prompt_tokens"]
         completion_tokens, actual_ms = values["completion_tokens"], values["actual_ms"]
         at, request_id = values.get("called_at"), values.get("request_id")
-        if type(at) is str:
+        if (
+            type(model) is not str
+            or type(prompt_tokens) is not int
+            or type(completion_tokens) is not int
+            or type(actual_ms) is not float
+            or not 0 <= prompt_tokens < TOKENS_LIMIT
+            or not 0 <= completion_tokens < TOKENS_LIMIT
+            or not 0.0 <= actual_ms < inf
+            or (request_id is not None and type(request_id) is not str)
+            or (at is not None and type(at) is not str)
+        ):
+            return None
+        if at is not None:
             at = (datetime.fromisoformat(at) - EPOCH) // MICROSECOND
             if not 0 <= at < TIME_LIMIT_US:
                 return None
-        elif at is not None:
-            return None
-    except (KeyError, TypeError, ValueError, OverflowError):
-        return None
-    if (
-        type(model) is str
-        and type(prompt_tokens) is int
-        and type(completion_tokens) is int
-        and type(actual_ms) is float
-        and 0 <= prompt_tokens < TOKENS_LIMIT
-        and 0 <= completion_tokens < TOKENS_LIMIT
-        and 0.0 <= actual_ms < inf
-    ):
         if request_id is not None:
-            request_id = check_request_id(_text("request_id", request_id))
-        return Row(
-            _model(model),
-            at,
-            prompt_tokens,
-            completion_tokens,
-            actual_ms + 0.0,
-            request_id,
-            None,
-        )
-    return None
+            request_id = check_request_id(request_id)
+        name, actual_ms = _model(model), actual_ms + 0.0
+    except (KeyError, TypeError, ValueError, OverflowError, InvalidInputError):
+        return None
+    return Row(name, at, prompt_tokens, completion_tokens, actual_ms, request_id, None)
 
 
 def checked_row(

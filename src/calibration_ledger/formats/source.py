@@ -61,6 +61,10 @@ class Line(NamedTuple):
     fault: str | None = None
 
 
+_make_line = tuple.__new__
+"""As `Line` does it, in half the time."""
+
+
 class Source:
     """An open file with the name that it is shown by."""
 
@@ -99,7 +103,9 @@ class Source:
                     continue
             else:
                 text = data
-            yield Line(number, text.removeprefix(_BOM) if number == 1 else text)
+            if number == 1:
+                text = text.removeprefix(_BOM)
+            yield _make_line(Line, (number, text, None))
 
     def head(self, size: int) -> bytes:
         """The first bytes, of a file that is not read yet; they are not read again."""

@@ -21,7 +21,7 @@ from itertools import groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from calibration_ledger.core.doubt import Speeds, doubt
+from calibration_ledger.core.doubt import Speeds, are_usual, doubt
 from calibration_ledger.core.events import import_event
 from calibration_ledger.core.state import State
 from calibration_ledger.core.validation import request_key, time_from_us
@@ -132,7 +132,6 @@ def import_rows(
             recorded, met, opened = record_staged(
                 ledger, opening, staged, heads, name, event, report
             )
-    extended = len(recorded.keys() - opened)
     import_id = read.import_id if recorded and preview is None else None
     warn_of_file(ledger, name, doubts.told(), doubts.count, import_id)
     if preview is None:
@@ -143,16 +142,9 @@ def import_rows(
         recorded=recorded.total(),
         already=present + met,
         replaced=sum(draft.calls for draft in replaced.values()),
-        recorded_again=sum(trial.again for trial in trials),
-        older=sum(trial.older for trial in trials),
-        timeouts=sum(trial.timeouts for trial in trials),
         skipped=skips.count,
         skipped_reasons=skips.reasons,
         skipped_lines=skips.lines,
-        models=len(trials),
-        models_opened=len(opened),
-        models_extended=extended,
-        models_unchanged=len(trials) - len(opened) - extended,
         voided=read.voided,
         import_id=import_id,
         known_by_file=staged.known_by_file,
@@ -165,7 +157,24 @@ def import_rows(
         format=form.name,
         unit=file.unit,
         preview=preview,
+        **_of_models(trials, recorded, opened),
     )
+
+
+def _of_models(
+    trials: Sequence[_Trial], recorded: Counter[str], opened: set[str]
+) -> dict[str, Any]:
+    """What a report says of the models, and of the trials of all their rows."""
+    extended = len(recorded.keys() - opened)
+    return {
+        "recorded_again": sum(trial.again for trial in trials),
+        "older": sum(trial.older for trial in trials),
+        "timeouts": sum(trial.timeouts for trial in trials),
+        "models": len(trials),
+        "models_opened": len(opened),
+        "models_extended": extended,
+        "models_unchanged": len(trials) - len(opened) - extended,
+    }
 
 
 FIRST = 5
@@ -448,9 +457,11 @@ class _Trial:
             self.state = before
             new = self._learn_each(new, skips)
         self.new += len(new)
-        self.again += sum(row.request_id in again for row in new)
+        if again:
+            self.again += sum(row.request_id in again for row in new)
         self.timeouts += sum(row.outcome is not None for row in new)
-        self.older += sum(row.called_at < self.newest_at for row in new)
+        if new and new[0].called_at < self.newest_at:  # the first is the oldest
+            self.older += sum(row.called_at < self.newest_at for row in new)
         return new
 
     def _unknown(self, rows: list[StagedCall], skips: Skips) -> tuple[list[StagedCall], set[str]]:
@@ -555,7 +566,7 @@ def _check_replacement(
 # -- recording what was checked -------------------------------------------------------------
 # In bounded transactions. What others record of the same file meanwhile counts as there already.
 
-BATCH = 1_000
+BATCH = 2_000
 """Calls to a transaction, and rows to a step of reading and checking."""
 
 
@@ -582,8 +593,7 @@ def record_staged(
     assert import_id is not None  # noqa: S101 - it is that of an import of calls
     for page in staged.kept():
         calls = {
-            model: [_new_call(row, import_id) for row in rows]
-            for model, rows in groupby(page, key=itemgetter(1))
+            model: _new_calls(rows, import_id) for model, rows in groupby(page, key=itemgetter(1))
         }
         try:
             written = write_calls(ledger, opening, calls, heads, None if recorded else event)
@@ -613,9 +623,11 @@ def keep_recorded(error: LedgerError, count: int, what: str) -> None:
         error.keep(f"{count} {what} were recorded: run the same import again to add the rest")
 
 
-def _new_call(row: StagedCall, import_id: str) -> NewCall:
-    _, _, at, p, c, y, outcome, request_id, details = row
-    return NewCall(at, p, c, y, outcome, request_id, with_import_id(details, import_id))
+def _new_calls(rows: Iterable[StagedCall], import_id: str) -> list[NewCall]:
+    _, _, *columns, details = zip(*rows, strict=True)
+    alone = with_import_id(None, import_id)  # so are most
+    marked = [alone if one is None else with_import_id(one, import_id) for one in details]
+    return list(map(NewCall._make, zip(*columns, marked, strict=True)))
 
 
 # -- bad lines ------------------------------------------------------------------------------
@@ -740,6 +752,11 @@ class Doubts:
 
     def without_refused(self, rows: list[StagedCall], worst: Worst) -> list[StagedCall]:
         """The new rows of a model without those that are refused; the others are counted."""
+        if not rows:
+            return rows
+        called_at, _, _, actual_ms, outcomes = _columns(rows)
+        if are_usual(called_at, actual_ms, outcomes, self._now, worst):
+            return rows
         bad = set()
         for place, row in enumerate(rows):
             kind = doubt(row, self._now, worst)
