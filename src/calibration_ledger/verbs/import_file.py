@@ -139,27 +139,31 @@ def _recognised(
     if found:
         names = " or ".join(one.name for one in found)
         matter = f"the file may be one of {names}. Say which, as in"
-        advice = f"{matter} `calib import {found[0].name} FILE`."
+        told = f"{matter} `calib import {found[0].name} FILE`"
     else:
-        advice = (
-            f"{_what_it_is(beginning)}. Name its format, as in `calib import jsonl FILE`; "
-            f"`calib formats` lists them all, and `--map` reads files with names of your own."
-        )
-    raise ImportRefusedError(beginning.name, None, f"{advice} Nothing was recorded.")
+        told = _what_it_is(beginning)
+    raise ImportRefusedError(beginning.name, None, f"{told}. Nothing was recorded.")
 
 
 def _what_it_is(beginning: Beginning) -> str:
-    """What can be said of a file that no format knows."""
-    if beginning.tables:
-        tables = sorted(beginning.tables)
-        if beginning.tables >= _LEDGER:
-            return "this is a ledger: write it to a file with `calib --ledger ... export jsonl`"
-        return f"no format knows this database, with the tables {named(tables, _SHOWN_MAX)}"
+    """What can be said of a file that no format knows, and what to do."""
+    if beginning.tables >= _LEDGER:
+        return (
+            "this is a ledger: write it to a file with `calib --ledger FILE export jsonl`, and "
+            "import that"
+        )
     if beginning.head.startswith(b"SQLite format 3\0"):
         return "a database cannot be read from a stream: name its file"
-    if not beginning.head.strip():
+    if not beginning.tables and not beginning.head.strip():
         return "the file is empty"
-    return "no format begins like this file"
+    known = "no format begins like this file"
+    if beginning.tables:
+        tables = named(sorted(beginning.tables), _SHOWN_MAX)
+        known = f"no format knows this database, with the tables {tables}"
+    return (
+        f"{known}. Name its format, as in `calib import jsonl FILE`; `calib formats` lists them "
+        f"all, and `--map` reads files with names of your own"
+    )
 
 
 _LEDGER = frozenset({"models", "calls", "adjustments", "calibrations"})
