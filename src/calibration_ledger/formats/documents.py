@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from calibration_ledger.formats.base import Input
 
-_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[{}\[\]]')
+_TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\]]')
 """A text, which may hold brackets, or a bracket."""
 
 _BETWEEN = re.compile(r"[\s,]*")
