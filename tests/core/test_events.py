@@ -8,6 +8,7 @@ import pytest
 from calibration_ledger.core.entries import event_head, first_events_head
 from calibration_ledger.core.events import (
     FILE_LENGTH_MAX,
+    FORMAT_LENGTH_MAX,
     Events,
     event_faults,
     file_of,
@@ -94,6 +95,7 @@ def test_models_that_are_too_many_are_not_listed():
     many = import_event("f", "csv", "i", 9, [f"model {i}" for i in range(1000)], 8)
     assert (many.models, models_of(many)) == (None, None)
     assert models_of(IMPORT) == ("a", "b")
+    assert len(import_event("f", "x" * 99, "i", 9, "m", 8).format) == FORMAT_LENGTH_MAX
     assert list(event_faults(many._replace(seq=1))) == []
 
 

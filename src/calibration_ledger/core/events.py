@@ -29,13 +29,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 FILE_LENGTH_MAX = 255
+FORMAT_LENGTH_MAX = 64
 MODELS_LENGTH_MAX = 4096
 """Characters of the names of an import's models, as JSON; longer lists are left out."""
 
 _LENGTHS = {
     "import_id": 64,
     "file": FILE_LENGTH_MAX,
-    "format": 64,
+    "format": FORMAT_LENGTH_MAX,
     "models": MODELS_LENGTH_MAX,
     "from_revision": 32,
     "to_revision": 32,
@@ -132,7 +133,8 @@ def import_event(
     """
     names = names_text(sorted(models))
     listed = names if len(names) <= MODELS_LENGTH_MAX else None
-    return Event(0, at, "import", import_id, file_of(name), form, calls, listed)
+    kind = form[:FORMAT_LENGTH_MAX]  # others may name theirs as they like
+    return Event(0, at, "import", import_id, file_of(name), kind, calls, listed)
 
 
 def names_text(names: object) -> str:

@@ -154,8 +154,9 @@ def _check_all_met(
     for import_id in names.import_ids:
         if import_id not in met:
             raise NoSuchEntryError(
-                f"there is no call of the import {shown(import_id)}, in no model: `calib import` "
-                f"says the id of each, and `{ledger.command('history', '--json')}` shows it."
+                f"there is no call of the import {shown(import_id)}, in no model: "
+                f"`{ledger.command('log')}` lists the imports with their ids, and "
+                f"`{ledger.command('history', '--json')}` shows that of each call."
             )
 
 
