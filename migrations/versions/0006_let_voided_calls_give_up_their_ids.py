@@ -93,19 +93,36 @@ def upgrade():
         sa.CheckConstraint("last_seq >= first_seq", name=op.f("ck_voided_last_seq")),
         **CLUSTERED,
     )
+    if not is_sqlite():
+        distribute()
     fill()
     if is_sqlite():
         with op.get_context().opts["without_view"](view("CREATE VIEW", with_voided=True)):
             build_details_anew()
             add_index()
         return
-    # First the view, which Citus would refuse behind a change of a table. It is replaced: so it
-    # stays readable for whom it is, and other views may stand on it.
+    # The view is replaced: so it stays readable for whom it is, and other views may stand on it.
     op.get_bind().exec_driver_sql(view("CREATE OR REPLACE VIEW", with_voided=True))
     op.drop_constraint("uq_call_details_model_id_request_key", "call_details")
     add_index()
     grant("SELECT", of="calibrations", gives="SELECT")
     grant("INSERT", of="adjustments", gives="INSERT, DELETE")
+
+
+def distribute():
+    """Where Citus distributes the calls, let it do so with the table: the view looks into both."""
+    run = op.get_bind().exec_driver_sql
+    if not run("SELECT FROM pg_catalog.pg_extension WHERE extname = 'citus'").all():
+        return
+    if run(
+        "SELECT FROM pg_catalog.pg_dist_partition"
+        " WHERE logicalrelid = 'calls'::regclass AND partmethod = 'h'"
+    ).all():
+        # What follows changes several tables, one after the other.
+        run("SET LOCAL citus.multi_shard_modify_mode TO 'sequential'")
+        run(
+            "SELECT create_distributed_table('voided', 'model_id', colocate_with => 'calibrations')"
+        )
 
 
 def downgrade():

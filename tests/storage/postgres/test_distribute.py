@@ -15,7 +15,13 @@ from calibration_ledger.errors import (
     LedgerOutdatedError,
     LedgerPermissionError,
 )
-from calibration_ledger.storage.migrate import distribution_of, schema_differences
+from calibration_ledger.storage.migrate import (
+    distribution_of,
+    migration_connection,
+    run_migrations,
+    schema_differences,
+    upgrade,
+)
 from calibration_ledger.storage.place import find_place
 from calibration_ledger.storage.schema import TABLES
 from support.reference import dump
@@ -127,6 +133,26 @@ def test_a_filled_ledger_is_distributed_in_one_transaction_and_checks_clean(citu
     place = find_place(url)
     assert schema_differences(place, 5.0) == []  # the key that was taken away is there again
     assert distribution_of(place, 5.0) == Distribution(place.shown, machines, 4)
+
+
+def test_the_upgrade_of_a_distributed_ledger_distributes_what_its_view_looks_into(citus, run, url):
+    fill(url)
+    with AdaptiveCalibrator(url) as calibrator:
+        calibrator.distribute()
+        calibrator.void("a", request_id="r")
+        rows = dump(url, ("voided",))
+    with migration_connection(url) as connection:
+        run_migrations(connection, "0005")
+    run("DELETE FROM pg_dist_partition WHERE logicalrelid NOT IN (SELECT oid FROM pg_class)")
+    upgrade(find_place(url), 20.0)
+    assert run("SELECT partkey FROM pg_dist_partition WHERE logicalrelid = 'voided'::regclass") == [
+        ("model_id",)
+    ]
+    assert dump(url, ("voided",)) == rows
+    with AdaptiveCalibrator(url) as calibrator:
+        calibrator.distribute()
+        assert calibrator.audit() == []
+    assert schema_differences(find_place(url), 5.0) == []
 
 
 def test_what_is_distributed_stays_as_it_is(citus, run, url):
