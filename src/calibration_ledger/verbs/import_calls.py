@@ -566,7 +566,7 @@ def _check_replacement(
 # -- recording what was checked -------------------------------------------------------------
 # In bounded transactions. What others record of the same file meanwhile counts as there already.
 
-BATCH = 2_000
+BATCH = 1_000
 """Calls to a transaction, and rows to a step of reading and checking."""
 
 
