@@ -287,6 +287,73 @@ def test_an_owner_that_does_not_let_go_is_named(make):
         assert 0.2 <= time.monotonic() - begin < 3
 
 
+# -- more than fits into a moment ------------------------------------------------------------
+
+
+@pytest.fixture
+def no_time(monkeypatch):
+    """Nothing can be taken out within the time that an owner may be kept waiting."""
+    monkeypatch.setattr("calibration_ledger.storage.foreign._HOLD_S", 0.0)
+
+
+@pytest.mark.usefixtures("no_time")
+def test_what_takes_long_is_read_in_pages_and_is_the_same(make):
+    path = make(rows=5000)
+    connection = connect(path)
+    connection.execute("DELETE FROM calls WHERE id % 7 = 0 OR id BETWEEN 1000 AND 3000")
+    connection.execute("CREATE TABLE chat (chat TEXT)")
+    chats = [(json.dumps({"m": [{"id": n}, {"id": -n}]}),) for n in range(1000)]
+    connection.executemany("INSERT INTO chat VALUES (?)", chats)
+    expected = connection.execute("SELECT id, took FROM calls ORDER BY id").fetchall()
+    connection.close()
+    before = listed(path)
+    with ForeignDatabase(path, "logs.db") as database:
+        rows = database.rows("calls", ["id", "took"])
+        each = database.rows("chat", ["each->id"], each=("chat->m",))
+        none = [database.rows("turns", ["id"]), database.rows("calls", ["id"], each=("x->y",))]
+        assert list(rows) == expected
+        assert [number for (number,) in each] == [s * n for n in range(1000) for s in (1, -1)]
+        assert [[*one] for one in none] == [[], []]
+        assert database._is_long
+    assert listed(path) == before
+
+
+@pytest.mark.usefixtures("no_time")
+def test_pages_between_which_the_owner_wrote_are_begun_anew(make):
+    path = make(rows=3000)
+    code = """
+        ready()
+        for number in range(5):
+            c.execute("UPDATE calls SET took = took + 1")
+            time.sleep(0.05)
+        wait()
+    """
+    with owner(path, code):
+        found = taken(path)
+    assert len(found) == 3000
+    assert len({took - 10 * number for number, took in found}) == 1, "one snapshot"
+
+
+@pytest.mark.usefixtures("no_time")
+@pytest.mark.parametrize("hold_once_s", [4.0, 0.0])
+def test_an_owner_that_never_stops_waits_once_and_not_too_long(make, monkeypatch, hold_once_s):
+    for name, value in (("_HOLD_ONCE_S", hold_once_s), ("_PAGE_S", 0.0), ("_PAUSE_S", 0.0)):
+        monkeypatch.setattr(f"calibration_ledger.storage.foreign.{name}", value)
+    path = make(rows=3000)
+    code = """
+        ready()
+        while True:
+            c.execute("UPDATE pairs SET took = took + 1 WHERE id = 1")
+            time.sleep(0.001)
+    """
+    with owner(path, code) as process:
+        if hold_once_s:
+            assert len(taken(path)) == 3000
+        else:
+            assert "writes to it all the time: try again" in refused(path)
+        assert process.poll() is None
+
+
 # -- files that are none --------------------------------------------------------------------
 
 

@@ -15,6 +15,10 @@ has open, so there are four ways to read one:
   private copy of both files is opened instead.
 
 The last two take no lock, so they are only good if the files are the same before and after.
+
+What cannot be taken out in a second of SQLite's shared lock is read page by page, and the owner may
+commit between two. If it does, the pages are no snapshot, and reading begins anew; after three
+times, the owner has to wait once, though never as long as it takes to give up.
 """
 
 from __future__ import annotations
@@ -29,7 +33,7 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from time import sleep, time_ns
+from time import monotonic, sleep, time_ns
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 from calibration_ledger.errors import ImportRefusedError, NotRecordedError
@@ -65,11 +69,27 @@ system ticks every few ms, that of an older one every one or two seconds."""
 _KEY = re.compile(r"[^\"\\\x00-\x1f]+")
 """What a key in a path may be: what SQLite takes between quotes."""
 
+_HOLD_S = 1.0
+"""How long the owner of a database without a write-ahead log may be kept from committing: most
+wait 5 s before they give up. What takes longer is read page by page."""
+
+_CHANGES = 3
+"""How often reading page by page is begun anew before the owner is made to wait for once."""
+
+_HOLD_ONCE_S = 4.0
+"""How long, at the most: it waits 5 s by default, in Python and in most other languages."""
+
+_PAGE_S = 0.1
+"""How long a page may take. Its rows are fitted to that."""
+
+_PAGE_ROWS = 200
+"""The rows of the first page."""
+
 Way: TypeAlias = Literal["locked", "beside", "still", "copy"]
 
 
 class _Changed(Exception):  # noqa: N818 - a signal inside the module, not an error
-    """The file changed while it was read without a lock."""
+    """The owner wrote to it between two pages."""
 
 
 class _Wanted(NamedTuple):
@@ -99,15 +119,18 @@ class ForeignDatabase(Temporary):
         """
         self._name = name
         self._wanted: list[_Wanted] = []
-        self._is_taken = False
+        self._is_taken = self._is_long = False
+        self._hold_s, self._changes = _HOLD_S, 0
         self._path = self._checked(path)
         super().__init__()
         try:
+            self._execute("COMMIT")
+            self._execute("PRAGMA journal_mode=MEMORY")  # what fails halfway is begun again
             self._execute(f"PRAGMA busy_timeout={round(timeout_s * 1000)}")
             # What is no UTF-8 shall not end the reading.
             self._connection.text_factory = partial(str, encoding="utf-8", errors="replace")
             self._columns: Columns = {}
-            self._run(self._read, lambda: None)
+            self._run(self._read, lambda _: None)
         except BaseException:
             self._connection.close()
             raise
@@ -158,25 +181,76 @@ class ForeignDatabase(Temporary):
                 way = way or self._way()
                 with self._attached(way) as seen:
                     self._columns = self._described()
-                    work()
+                    work(way)
                 if seen is None or seen == self._seen(way):
                     return
                 way = None
             except DRIVER_ERRORS as error:
                 way = self._way_after(error, way, number)
+            except _Changed:
+                self._changes += 1
+                if self._changes == _CHANGES:
+                    self._is_long, self._hold_s = False, _HOLD_ONCE_S
             except FileNotFoundError:  # a log whose owner closed the database just now
                 way = None
             except OSError as error:
                 self._refuse(f"the file cannot be read: {error.strerror}")
             sleep(_PAUSE_S)
-        self._refuse("its owner writes to it all the time: try again when it is at rest")
+        self._refuse(_ALWAYS_WRITTEN)
 
-    def _take(self) -> None:
+    def _take(self, way: Way) -> None:
         """Take out what was asked for."""
-        for number, wanted in enumerate(self._wanted):
+        statements = [_statement(wanted, self._columns) for wanted in self._wanted]
+        for number in range(len(statements)):
             self._connection.execute(f"DROP TABLE IF EXISTS main.taken_{number}")
-            text, values = _statement(wanted, self._columns)
-            self._connection.execute(f"CREATE TABLE main.taken_{number} AS {text}", values)
+        if self._is_long and way == "locked":
+            self._take_by_pages(statements)
+            return
+        end = monotonic() + self._hold_s
+        if way == "locked":
+            self._connection.set_progress_handler(lambda: monotonic() > end, 1_000)
+        try:
+            for number, (text, values) in enumerate(statements):
+                self._connection.execute(f"CREATE TABLE main.taken_{number} AS {text}", values)
+        finally:
+            self._connection.set_progress_handler(None, 0)
+
+    def _take_by_pages(self, statements: Sequence[tuple[str, list[str]]]) -> None:
+        """The same in many short transactions, which are one snapshot if nobody writes between.
+
+        Raises:
+            _Changed: somebody did.
+        """
+        execute = self._connection.execute
+        ((version,),) = execute("PRAGMA theirs.data_version")
+        size = _PAGE_ROWS
+        for number, (text, values) in enumerate(statements):
+            execute(f"CREATE TABLE main.taken_{number} AS {text} LIMIT 0", values)
+            table = self._wanted[number].table
+            if table.lower() not in self._columns:
+                continue
+            last: int | None = None
+            while True:
+                execute("COMMIT")  # lets the owner in
+                execute("BEGIN")
+                begin = monotonic()
+                ((through, found),) = execute(
+                    f"SELECT max(rowid), count(*) FROM (SELECT rowid FROM theirs.{_quoted(table)}"
+                    f" WHERE ?1 IS NULL OR rowid > ?1 ORDER BY rowid LIMIT ?2)",
+                    (last, size),
+                )
+                if execute("PRAGMA theirs.data_version").fetchone() != (version,):
+                    raise _Changed
+                if not found:
+                    break
+                execute(
+                    f"INSERT INTO main.taken_{number} {text}"
+                    f" WHERE t.rowid <= ? AND (? IS NULL OR t.rowid > ?)",
+                    [*values, through, last, last],
+                )
+                last = through
+                took_s = monotonic() - begin
+                size = max(1, min(2 * size, round(size * _PAGE_S / max(took_s, 1e-3))))
 
     def _described(self) -> Columns:
         """The tables of the database, without those that only other programs' code can read."""
@@ -271,6 +345,11 @@ class ForeignDatabase(Temporary):
     def _way_after(self, error: Exception, way: Way | None, number: int) -> Way | None:
         """How to try again, None: as it looks then; the other errors are raised."""
         code = code_of(error)
+        if code == sqlite3.SQLITE_INTERRUPT:  # our own deadline
+            if self._changes:
+                self._refuse(_ALWAYS_WRITTEN)
+            self._is_long = True
+            return "locked"
         is_locked_out = code in {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}
         if way in {"locked", "beside"} and is_locked_out and number + 1 < _ATTEMPTS:
             # Its owner closed it just now, or was killed and left a log that must be rolled back.
@@ -319,6 +398,10 @@ class ForeignDatabase(Temporary):
         raise ImportRefusedError(self._name, None, f"{reason}. Nothing was recorded.") from None
 
 
+_ALWAYS_WRITTEN = (
+    "its owner writes to it all the time: try again when it is at rest, or import a copy that "
+    '`sqlite3 FILE ".backup COPY"` makes'
+)
 _UNREADABLE = "the database cannot be read (SQLite: {})"
 _NOT_A_DATABASE = "this is no SQLite database, or an encrypted one"
 _MEANINGS = {
@@ -340,10 +423,13 @@ _MEANINGS = {
 # one JSON array: the prompts and answers beside them are never copied.
 
 
+_NOTHING = "SELECT NULL FROM (SELECT 0 AS rowid LIMIT 0) AS t"
+
+
 def _statement(wanted: _Wanted, columns: Columns) -> tuple[str, list[str]]:
     """The SELECT of what is wanted, as far as it is there, and its parameters."""
     if wanted.table.lower() not in columns:
-        return "SELECT NULL WHERE 0", []
+        return _NOTHING, []
     names = {name: f"t.{_quoted(name)}" for name in columns[wanted.table.lower()]}
     source = f"theirs.{_quoted(wanted.table)} AS t"
     values: list[str] = []
@@ -359,7 +445,7 @@ def _statement(wanted: _Wanted, columns: Columns) -> tuple[str, list[str]]:
     if wanted.each:
         column, _ = _parts(wanted.each[0])
         if column.lower() not in names:
-            return "SELECT NULL WHERE 0", []
+            return _NOTHING, []
         holder = names[column.lower()]
         # The first of these places that holds anything.
         place = (
