@@ -813,6 +813,8 @@ class AdaptiveCalibrator:
         Raises:
             AliasRefusedError: the name has a history of its own, or is what other names stand for,
                 or stands for itself; or it is to be removed, and is none.
+            RequestConflictError: a call of the model would count again whose request id another
+                one has by now.
             HistoryArchivedError: entries of either were archived: bring them back first.
             InvalidInputError: an argument is not what it must be.
             LedgerError: as for `record`.
@@ -1068,8 +1070,8 @@ class AdaptiveCalibrator:
         """Void entries: rebuild the live calibration without them.
 
         They stay in the history, marked by `calls`, and nothing learns from them. A `voided`
-        entry lists them; void that one, and they count again. There is a transaction for each
-        model.
+        entry lists them; void that one, and they count again. A voided call gives its request id
+        up, so that the id can be recorded anew. There is a transaction for each model.
 
         Args:
             model: the model's name. None is for `import_id` alone: all models of the import.
@@ -1093,6 +1095,7 @@ class AdaptiveCalibrator:
             ModelNotFoundError: the ledger has no entry of this model.
             NoSuchEntryError: there is no such entry, request id, import, or call of that time.
             InvalidInputError: an argument is not what it must be, or an entry cannot be voided.
+            RequestConflictError: a call would count again whose request id another one has by now.
             HistoryArchivedError: an entry was archived: bring it back first.
             LedgerError: as for `record`.
         """
