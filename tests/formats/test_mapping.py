@@ -386,3 +386,33 @@ def test_a_number_whose_comma_may_stand_between_thousands_is_a_bad_row():
     assert "with a point" in row("m;p;c;t\na;3;4;190,125\n").reason
     assert row("m;p;c;t\na;3;4;1900,125\n").actual_ms == 1900.125
     assert row("m;p;c;t\na;3;4;0,125\n").actual_ms == 0.125
+
+
+def test_a_table_without_a_column_of_the_map_is_refused_also_without_rows():
+    with pytest.raises(ImportRefusedError, match="no record has p, which"):
+        read("m,pp,c,t\n", PLAIN, is_csv=True)
+
+
+def test_a_map_without_what_a_call_needs_is_refused():
+    with pytest.raises(ImportRefusedError, match="names no completion_tokens and no actual_ms"):
+        read(ROW, PLAIN[:2])
+
+
+@pytest.mark.parametrize("value", [1e306, 10**400, -5, 1e13])
+def test_a_time_or_a_duration_beyond_all_bounds_is_a_bad_row(value):
+    text = json.dumps({**ROW, "ts": value})
+    assert isinstance(row(text, [*PLAIN, "called_at=ts:s"]), BadRow)
+    assert isinstance(row(text, [*PLAIN, "called_at=ts:s:end"]), BadRow)
+    if value != 1e13:
+        assert isinstance(row(text, [*PLAIN[:3], "actual_ms=ts:s"]), BadRow)
+
+
+@pytest.mark.parametrize("value", [7, True, ["m"], {"name": "m"}])
+def test_a_model_is_named_by_a_text(value):
+    assert isinstance(row({**ROW, "m": value}), BadRow)
+
+
+@pytest.mark.parametrize("items", [5, [5], [None], 1.5])
+def test_what_is_no_map_at_all_is_a_typed_error(items):
+    with pytest.raises(InvalidInputError):
+        parse_map(items)

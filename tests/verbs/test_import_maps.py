@@ -165,6 +165,8 @@ def test_what_cannot_go_together_is_refused_and_records_nothing(calibrator, writ
         ({"kind": "ledger", "where": "x=1"}, "where is for files of your own"),
         ({"kind": "jsonl", "where": "ok=true"}, "are read by a map"),
         ({"kind": "aiperf", "recipe": "x.toml"}, "another is named"),
+        ({"kind": "jsonl", "map": MAP, "where": 5}, "must be a text, or a list of texts"),
+        ({"kind": "jsonl", "map": 5}, "a map is items such as"),
         ({"kind": "jsonl", "map": ["modl=x"]}, "did you mean 'model'"),
         ({"kind": "jsonl", "map": ["actual_ms=took_s:m"]}, "is no unit"),
         ({"kind": "jsonl", "map": {**MAP, "details.x": "usage.x"}}, "no record has usage.x"),
@@ -261,6 +263,7 @@ def test_common_names_are_understood_and_the_import_says_so(
     with AdaptiveCalibrator(":memory:") as other:
         listed = other.import_calls("jsonl", write(json.dumps([row], indent=1)))
         assert listed.recorded == 1
+        assert other.import_calls("jsonl", write(json.dumps(row, indent=1))).already == 1
 
 
 @pytest.mark.parametrize(

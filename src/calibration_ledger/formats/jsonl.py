@@ -32,7 +32,8 @@ def jsonl_rows(file: Input, *, keep_rest: bool = False) -> Iterator[Placed]:
         ImportRefusedError: the file is something else.
     """
     names: Names | None = None
-    is_list = file.source.peek()[:1] == b"["
+    first = file.source.peek().partition(b"\n")[0].rstrip()
+    is_list = first[:1] == b"[" or first == b"{"  # or one object after the other, over lines
     for number, values in json_values(file, is_strict=True) if is_list else _lines(file):
         if type(values) is not dict:
             yield number, values if isinstance(values, BadRow) else BadRow(_no_object(values))

@@ -22,6 +22,7 @@ An object of `value` and `unit` is a measurement, and is read by its own unit.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -29,7 +30,7 @@ from calibration_ledger.errors import InvalidInputError, did_you_mean, shown
 from calibration_ledger.formats.row import OPTIONAL, REQUIRED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from calibration_ledger.core.answers import Reason
 
@@ -489,6 +490,10 @@ def parse_map(
 def _items(items: Iterable[str] | Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
     if isinstance(items, str):
         items = [items]
+    if not isinstance(items, Iterable):
+        raise InvalidInputError(
+            f"a map is items such as 'model=req.model', or sources by column, not {shown(items)}"
+        )
     if hasattr(items, "items"):
         pairs = [(str(column), str(source)) for column, source in items.items()]
     else:

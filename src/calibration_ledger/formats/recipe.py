@@ -191,7 +191,9 @@ def _flat(table: Mapping[str, Any], before: str = "") -> dict[str, Any]:
 def _texts(value: object) -> list[str]:
     """A text, or a list of texts."""
     texts = [value] if isinstance(value, str) else value
-    if isinstance(texts, list | tuple) and all(isinstance(one, str) for one in texts):
+    if isinstance(texts, list | tuple | set | frozenset) and all(
+        isinstance(one, str) for one in texts
+    ):
         return list(texts)
     raise InvalidInputError(f"{shown(value)} must be a text, or a list of texts")
 
@@ -258,7 +260,7 @@ def format_of(kind: str, given: Given) -> Format:
         if stored is not None:
             raise InvalidInputError(f"{kind} is a recipe, and another is named: name one.")
         stored = _recipe(given.recipe)
-    where = [given.where] if isinstance(given.where, str) else list(given.where or ())
+    where = _texts(() if given.where is None else given.where)
     if stored is None and not given.items:
         if where:
             raise InvalidInputError(
@@ -295,7 +297,6 @@ def map_rows(call_map: CallMap, file: Input, *, is_csv: bool | None = None) -> I
     if is_csv is None:
         is_csv = own_kind(file.source.peek()) == "csv"
     if is_csv:
-        records: Iterable[tuple[int, Any]] = Table(file, file.source.lines()).rows()
-        return calls_of(call_map, file, records, are_texts=True)
-    values = json_values(file, is_strict=call_map.is_strict)
-    return calls_of(call_map, file, values, are_texts=False)
+        table = Table(file, file.source.lines())
+        return calls_of(call_map, file, table.rows(), table.names)
+    return calls_of(call_map, file, json_values(file, is_strict=call_map.is_strict))

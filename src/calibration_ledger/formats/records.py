@@ -11,6 +11,7 @@ import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from calibration_ledger.core.validation import TIME_LIMIT_US
 from calibration_ledger.errors import InvalidInputError, did_you_mean, shown
 from calibration_ledger.formats.base import Skip
 from calibration_ledger.formats.mapping import DETAIL, Condition, Path, records_in
@@ -148,10 +149,12 @@ class Times:
         if number is None:
             return None
         unit = part.unit or self._unit(number, str(part.path))
-        factor = _IN_US.get(unit)
-        if factor is not None:
-            return round(number * factor)
-        return int(number) if unit == "us" else int(number // 1_000)
+        time = number // 1_000 if unit == "ns" else number * _IN_US.get(unit, 1)
+        if not 0 <= time < TIME_LIMIT_US:
+            raise InvalidInputError(
+                f"called_at is {shown(number)}, which is no time between 1970 and 9999 in {unit}"
+            )
+        return round(time)
 
     def _of_text(self, value: str, part: Part) -> int:
         text = value.strip()
@@ -334,11 +337,10 @@ class Reader:
             kind = "a list" if isinstance(record, list) else "a bare value"
             return BadRow(f"{kind} where an object was expected")
         if self._unseen:
-            self._look(record, above)
-        for holds in self._where:
-            if not holds(record, above):
-                self.left_out += 1
-                return None
+            self.look(record, above)
+        if not all(holds(record, above) for holds in self._where):
+            self.left_out += 1
+            return None
         for skip, holds in self._skips:
             if holds(record, above):
                 return skip
@@ -350,7 +352,10 @@ class Reader:
         try:
             return self._call(record, above)
         except InvalidInputError as error:
-            return BadRow(str(error))
+            reason = str(error)
+        except OverflowError:
+            reason = "a number is too large for a duration or a time"
+        return BadRow(reason)
 
     def _call(self, record: dict[str, Any], above: Above) -> Item:
         own = {name: get(record, above) for name, get in self._own.items()}
@@ -408,7 +413,7 @@ class Reader:
                         details[name] = kept
         return details or None
 
-    def _look(self, record: dict[str, Any], above: Above) -> None:
+    def look(self, record: dict[str, Any], above: Above) -> None:
         """Note which paths a record has."""
         self._first = self._first or (record, above)
         for column, paths in list(self._unseen.items()):
@@ -458,8 +463,14 @@ def _is_kept(name: str, value: Any) -> bool:
 
 def _model(part: Part) -> Value:
     if "name" in part.flags:
-        return lambda value: name_in(_text_of(value, "model") or "") or None
-    return lambda value: _text_of(value, "model")
+        return lambda value: name_in(_model_name(value) or "") or None
+    return _model_name
+
+
+def _model_name(value: Any) -> str | None:
+    if isinstance(value, str):
+        return value or None
+    raise InvalidInputError(f"model must be a text, not {shown(value)}")
 
 
 def _duration(part: Part, column: str) -> Value:
@@ -553,17 +564,31 @@ def _paths(record: dict[str, Any], above: Above = (), before: str = "") -> Itera
 
 
 def calls_of(
-    call_map: CallMap, file: Input, documents: Iterable[tuple[int, Any]], *, are_texts: bool
+    call_map: CallMap,
+    file: Input,
+    documents: Iterable[tuple[int, Any]],
+    names: Iterable[str] | None = None,
 ) -> Iterator[Placed]:
     """The calls of JSON documents, or of rows of texts; a `BadRow` among them is passed on.
+
+    Args:
+        call_map: the map.
+        file: what is read.
+        documents: each with its place.
+        names: those of the columns of rows of texts; None for JSON.
 
     Raises:
         ImportRefusedError: the map cannot be meant for this file.
     """
+    missing = [name for name in REQUIRED if name not in call_map.columns]
     # Of another tool's file, calls without a model are left out and counted, as of any tool.
-    if call_map.name is None and "model" not in call_map.columns and file.model is None:
+    if missing == ["model"] and file.model is None and call_map.name is None:
         file.refuse(None, f"the map names no model: {_NAME_IT}.")
-    reader = Reader(call_map, file, are_texts=are_texts)
+    if missing not in ([], ["model"]):
+        file.refuse(None, f"the map names no {' and no '.join(missing)}: a call needs all of them.")
+    reader = Reader(call_map, file, are_texts=names is not None)
+    if names is not None:
+        reader.look(dict.fromkeys(names, ""), ())
     if call_map.records is None:
         for place, record in documents:
             item = record if type(record) is BadRow else reader.item(record)
