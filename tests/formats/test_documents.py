@@ -3,6 +3,7 @@
 import gzip
 import json
 import random
+import time
 import tracemalloc
 
 import pytest
@@ -104,6 +105,15 @@ def test_a_line_that_is_no_json_is_a_bad_row_and_the_next_is_read(tmp_path, bad)
 def test_a_file_that_was_cut_short_has_a_bad_row_at_its_end(tmp_path):
     found = read(written(tmp_path, json.dumps(VALUES[0], indent=2)[:-2]))
     assert [(place, type(value)) for place, value in found] == [(1, BadRow)]
+
+
+def test_a_text_full_of_quotes_that_is_cut_short_is_read_at_once(tmp_path):
+    """A log of prompts that are JSON themselves, cut off: it took the square of the line."""
+    cut = '{"prompt":"' + '\\"key\\":{' * 50_000
+    started = time.process_time()
+    places = read(written(tmp_path, f'{cut}\n{{"a":1}}\n'))
+    assert time.process_time() - started < 2
+    assert [type(value) for _, value in places] == [BadRow, dict]
 
 
 @pytest.mark.parametrize("text", ['[{"a":1},{"a":', '[{"a":1} {"a":2', "[nonsense]", b'["\xff"]'])

@@ -24,8 +24,12 @@ if TYPE_CHECKING:
 
     from calibration_ledger.formats.base import Input
 
-_TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\]]')
-"""A text, which may hold brackets, or a bracket."""
+_TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?|[{}\[\]]')
+"""A text, which may hold brackets, or a bracket.
+
+A text that is cut off goes to the end: to look for another from each of its quotes would take the
+square of its length.
+"""
 
 _BETWEEN = re.compile(r"[\s,]*")
 _BOM = b"\xef\xbb\xbf"
