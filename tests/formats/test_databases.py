@@ -152,6 +152,7 @@ def test_the_place_of_phoenix_is_known(monkeypatch):
 # -- Open WebUI -----------------------------------------------------------------------------
 
 SERVER = {"clock": "server"}
+UNQUEUED = {"clock": "server-queue"}  # as of the answers of llama.cpp
 
 
 def test_messages_of_open_webui_are_calls_by_what_the_provider_itself_said(written):
@@ -166,8 +167,8 @@ def test_messages_of_open_webui_are_calls_by_what_the_provider_itself_said(writt
     assert {name: numbers(call) for name, call in calls.items()} == {
         # Of two model calls: the sums are 126 and 598, and the duration is that of the second.
         "chat-1-m2": ("llama3.2:latest", 26, 298, 2000.0, {**SERVER, "load_ms": 500.0}),
-        "chat-1-m3": ("qwen-server", 312, 20, 440.75, {**SERVER, "cached_tokens": 300}),
-        "chat-1-m4": ("old-server", 77, 20, 440.75, SERVER),
+        "chat-1-m3": ("qwen-server", 312, 20, 440.75, {**UNQUEUED, "cached_tokens": 300}),
+        "chat-1-m4": ("old-server", 77, 20, 440.75, UNQUEUED),
         "chat-1-m6": ("groq.llama", 41, 27, 320.0, {**SERVER, "queue_ms": 250.0}),
         "chat-1-m9": ("llama3.2:latest", 31, 9, 900.0, SERVER),  # in the chat's JSON alone
     }

@@ -11,7 +11,6 @@ the innermost that says enough is taken, because it has the least of other work 
 
 from __future__ import annotations
 
-import json
 from base64 import b64decode
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -22,7 +21,12 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from calibration_ledger.core.answers import Answer, Reason, Unlearnable, call_of
-from calibration_ledger.core.answers.parts import count, milliseconds, model_name
+from calibration_ledger.core.answers.parts import (
+    json_object,
+    milliseconds,
+    model_name,
+    told_count,
+)
 from calibration_ledger.core.answers.usage import Counts, langfuse_counts
 from calibration_ledger.core.failures import reason_of_names
 from calibration_ledger.core.validation import EPOCH, time_from_us
@@ -176,16 +180,9 @@ ATTRIBUTES = (
 that need not take more out of a database."""
 
 
-def _number(value: object) -> int | None:
-    """A number of tokens, which some tools write as text."""
-    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 10:  # noqa: PLR2004 - no count has more digits
-        value = int(value)
-    return count(value)
-
-
 def _first_number(holder: Attributes, names: Iterable[str]) -> int | None:
     for name in names:
-        if name in holder and (number := _number(holder[name])) is not None:
+        if name in holder and (number := told_count(holder[name])) is not None:
             return number
     return None
 
@@ -197,26 +194,16 @@ def _first_model(attributes: Attributes, names: Iterable[str]) -> str | None:
     return None
 
 
-def _mapping(text: object) -> Attributes:
-    """The JSON object that an attribute is the text of; empty where it is none."""
-    if text is None:
-        return _NONE
-    if isinstance(text, str):
-        with suppress(ValueError, RecursionError):
-            text = json.loads(text)
-    return text if isinstance(text, Mapping) else {}
-
-
 def _counts(span: Span) -> Counts:
     attributes = span.attributes
     if span.name == _CLAUDE_CODE and "input_tokens" in attributes:
         names = ("input_tokens", "cache_read_tokens", "cache_creation_tokens")
-        known = [n for name in names if (n := _number(attributes.get(name))) is not None]
-        cached = _number(attributes.get("cache_read_tokens"))
-        return Counts(sum(known), _number(attributes.get("output_tokens")), cached)
-    usage = _mapping(attributes.get(_LANGFUSE + "usage_details"))
+        known = [n for name in names if (n := told_count(attributes.get(name))) is not None]
+        cached = told_count(attributes.get("cache_read_tokens"))
+        return Counts(sum(known), told_count(attributes.get("output_tokens")), cached)
+    usage = json_object(attributes.get(_LANGFUSE + "usage_details"))
     if usage:
-        return langfuse_counts({name: _number(value) for name, value in usage.items()})
+        return langfuse_counts({name: told_count(value) for name, value in usage.items()})
     return Counts(
         _first_number(attributes, _PROMPT),
         _first_number(attributes, _COMPLETION),
@@ -304,13 +291,13 @@ def _lack(span: Span, counts: Counts, model: str | None) -> Reason | None:
 def _parameters(span: Span) -> Attributes:
     """What OpenInference says was asked: where the client's model is, if nowhere else."""
     given = span.attributes.get("llm.invocation_parameters")
-    return _parsed(given) if isinstance(given, str) else _mapping(given)
+    return _parsed(given) if isinstance(given, str) else json_object(given)
 
 
 @lru_cache(maxsize=16)
 def _parsed(text: str) -> Attributes:
-    """The same as `_mapping`: a span is asked twice, and many spans have the same."""
-    return _mapping(text)
+    """The same as `json_object`: a span is asked twice, and many spans have the same."""
+    return json_object(text)
 
 
 # -- the call -------------------------------------------------------------------------------
@@ -622,7 +609,7 @@ def _otlp_value(value: object) -> Any:
     for name, found in value.items():  # there is one
         name = _SNAKE_VALUES.get(name, name)  # noqa: PLW2901 - the name that OTLP gives it
         if name == "intValue":
-            return _number(found)
+            return told_count(found)
         if name in _VALUES:
             return found
     return None
@@ -645,7 +632,7 @@ def printed_span(document: object) -> Span | None:
         Event(
             str(one.get("name")),
             _printed_ns(one.get("timestamp")),
-            _mapping(one.get("attributes")),
+            json_object(one.get("attributes")),
         )
         for one in _objects(document, "events")
     ]
@@ -657,7 +644,7 @@ def printed_span(document: object) -> Span | None:
         start_ns=_printed_ns(document.get("start_time")),
         end_ns=_printed_ns(document.get("end_time")),
         is_error=code == "ERROR",
-        attributes=_mapping(document.get("attributes")),
+        attributes=json_object(document.get("attributes")),
         events=events,
     )
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from calibration_ledger.core.answers.parts import told_count
 from calibration_ledger.core.failures import reason_of_names
 from calibration_ledger.formats.base import Skip
 from calibration_ledger.formats.fields import (
@@ -21,7 +22,6 @@ from calibration_ledger.formats.fields import (
     forget_oldest,
     microseconds,
     text,
-    tokens,
 )
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class Agents:
     def _codex_begins(self, record: Record) -> Item | None:
         """A request was answered: how long until then, it says, and the answer goes on."""
         attributes = record.attributes
-        status = tokens(attributes.get("http.response.status_code")) or 0
+        status = told_count(attributes.get("http.response.status_code")) or 0
         if attributes.get("error.message") or status >= _FAILED_STATUS:
             return Skip(_reason(attributes))
         end, lasted_ms = _end(record), duration_ms(attributes.get("duration_ms"))
@@ -88,7 +88,7 @@ class Agents:
         if attributes.get("error.message") or kind == "response.failed":
             self._begun.pop(conversation or "", None)
             return Skip(_reason(attributes))
-        prompt_tokens = tokens(attributes.get("input_token_count"))
+        prompt_tokens = told_count(attributes.get("input_token_count"))
         # The same event is told before, by itself, as each event is: how long it was waited for.
         if kind != "response.completed" or "input_token_count" not in attributes:
             return None
@@ -101,11 +101,11 @@ class Agents:
             "clock": "attempt",
             "streamed": True,
             "ttft_ms": duration_ms(attributes.get("ttft_ms")),
-            "cached_tokens": tokens(attributes.get("cached_token_count")),
-            "reasoning_tokens": tokens(attributes.get("reasoning_token_count")),
+            "cached_tokens": told_count(attributes.get("cached_token_count")),
+            "reasoning_tokens": told_count(attributes.get("reasoning_token_count")),
         }
         model = text(attributes.get("model")) or self._unnamed
-        completion_tokens = tokens(attributes.get("output_token_count"))
+        completion_tokens = told_count(attributes.get("output_token_count"))
         return call(model, start, prompt_tokens, completion_tokens, lasted_ms, answer_id, details)
 
 
@@ -113,30 +113,30 @@ def _claude_code(record: Record, unnamed: str | None) -> Item:
     """Its input tokens are those that came from no cache."""
     attributes = record.attributes
     names = ("input_tokens", "cache_read_tokens", "cache_creation_tokens")
-    known = [n for name in names if (n := tokens(attributes.get(name))) is not None]
+    known = [n for name in names if (n := told_count(attributes.get(name))) is not None]
     details = {
         "clock": "client",
         "streamed": True if "ttft_ms" in attributes else None,
         "ttft_ms": duration_ms(attributes.get("ttft_ms")),
-        "cached_tokens": tokens(attributes.get("cache_read_tokens")),
+        "cached_tokens": told_count(attributes.get("cache_read_tokens")),
     }
-    completion_tokens = tokens(attributes.get("output_tokens"))
+    completion_tokens = told_count(attributes.get("output_tokens"))
     return _told_at_end(record, unnamed, sum(known), completion_tokens, details)
 
 
 def _gemini_cli(record: Record, unnamed: str | None) -> Item:
     """Its output tokens are without those of thoughts."""
     attributes = record.attributes
-    completion = tokens(attributes.get("output_token_count"))
-    thoughts = tokens(attributes.get("thoughts_token_count"))
+    completion = told_count(attributes.get("output_token_count"))
+    thoughts = told_count(attributes.get("thoughts_token_count"))
     details = {
         "clock": "client",
-        "cached_tokens": tokens(attributes.get("cached_content_token_count")),
+        "cached_tokens": told_count(attributes.get("cached_content_token_count")),
         "reasoning_tokens": thoughts,
     }
     if completion is not None:
         completion += thoughts or 0
-    prompt = tokens(attributes.get("input_token_count"))
+    prompt = told_count(attributes.get("input_token_count"))
     return _told_at_end(record, unnamed, prompt, completion, details)
 
 

@@ -12,9 +12,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from calibration_ledger.core.answers import Unlearnable, read_answer
+from calibration_ledger.core.answers.usage import Times
 from calibration_ledger.formats.base import Skip
 from calibration_ledger.formats.documents import json_values
-from calibration_ledger.formats.fields import call, microseconds, text
+from calibration_ledger.formats.fields import by_server, call, microseconds, text
 from calibration_ledger.formats.row import BadRow
 
 if TYPE_CHECKING:
@@ -85,21 +86,16 @@ def _is_event(value: Mapping[str, Any]) -> bool:
 
 
 def _call(value: Mapping[str, Any], answer: Answer) -> Item:
-    server_ms, load_ms = answer.server_ms, answer.load_ms or 0.0
-    actual_ms = None
-    if server_ms is not None and server_ms > load_ms:
-        actual_ms = round(server_ms - load_ms, 6)
+    times = Times(answer.queue_ms, answer.load_ms, answer.server_ms)
+    # Ollama's time begins when the request comes in.
+    actual_ms, of_server = by_server(times, has_queue=answer.api == "ollama")
     called_at = microseconds(value.get("created"))
     end = microseconds(value.get("created_at"))  # Ollama's
     if end is not None:
-        called_at = end - round((server_ms or 0.0) * 1_000)
-    # Ollama's time begins when the request comes in. Who tells of a queue has it in the time, too.
-    is_whole = answer.api == "ollama" or answer.queue_ms is not None
+        called_at = end - round((times.server or 0.0) * 1_000)
     details = {
-        "clock": "server" if is_whole else "server-queue",
+        **of_server,
         "streamed": True if _is_event(value) else None,
-        "load_ms": answer.load_ms,
-        "queue_ms": answer.queue_ms,
         "cached_tokens": answer.cached_tokens,
         "reasoning_tokens": answer.reasoning_tokens,
     }

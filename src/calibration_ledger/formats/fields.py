@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import suppress
 from datetime import datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from calibration_ledger.core.answers.parts import count, milliseconds
+from calibration_ledger.core.answers.parts import milliseconds
 from calibration_ledger.core.validation import EPOCH, TIME_LIMIT_US
 from calibration_ledger.errors import InvalidInputError
 from calibration_ledger.formats.base import Skip
@@ -17,11 +16,10 @@ from calibration_ledger.formats.row import BadRow, checked_row
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from calibration_ledger.core.answers.usage import Times
     from calibration_ledger.formats.base import Item
 
 _EPOCH = EPOCH.replace(tzinfo=None)
-_DIGITS_MAX = 20
-"""No count and no time has more."""
 
 
 def microseconds_of(time: datetime) -> int:
@@ -52,13 +50,6 @@ def microseconds(value: object) -> int | None:
     return us if 0 < us < TIME_LIMIT_US else None
 
 
-def tokens(value: object) -> int | None:
-    """A count of tokens, which a CSV file has as a text; None for what is none."""
-    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < _DIGITS_MAX:
-        value = int(value)
-    return count(value)
-
-
 def duration_ms(value: object, per_ms: float = 1.0) -> float | None:
     """A duration in ms, of a number or its text, in units of which `per_ms` make one."""
     if isinstance(value, str):
@@ -74,19 +65,33 @@ def between_ms(start: int | None, end: int | None) -> float | None:
     return (end - start) / 1000.0 if start is not None and end is not None and end > start else None
 
 
+def by_server(
+    times: Times, *, has_queue: bool
+) -> tuple[float | None, dict[str, str | float | None]]:
+    """How long a call took by the server's clock, without the loading of the model, in ms.
+
+    Gives the duration, and what goes into the details of the call.
+
+    Args:
+        times: the server's own.
+        has_queue: whether they begin when the request comes in, told or untold how long it waits.
+    """
+    actual_ms = None
+    load_ms = times.load or 0.0
+    if times.server is not None and times.server > load_ms:
+        actual_ms = round(times.server - load_ms, 6)
+    return actual_ms, {
+        "clock": "server" if has_queue or times.queue is not None else "server-queue",
+        "load_ms": times.load,
+        "queue_ms": times.queue,
+    }
+
+
 def first_ms(start: int | None, first: int | None, end: int | None) -> float | None:
     """The time to the first token, where it lies within the call."""
     if start is None or first is None or end is None or not start <= first <= end:
         return None
     return (first - start) / 1000.0
-
-
-def mapping(value: object) -> Mapping[str, Any]:
-    """An object, or the text of one; empty for what is none."""
-    if isinstance(value, str) and value[:1] == "{":
-        with suppress(ValueError, RecursionError):
-            value = json.loads(value)
-    return value if isinstance(value, dict) else {}
 
 
 def forget_oldest(memory: dict[Any, Any], keep: int) -> None:

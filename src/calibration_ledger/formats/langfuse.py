@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from calibration_ledger.core.answers.parts import json_object, told_count
 from calibration_ledger.core.answers.usage import Counts, langfuse_counts
 from calibration_ledger.formats.base import Skip
 from calibration_ledger.formats.documents import records
@@ -18,10 +19,8 @@ from calibration_ledger.formats.fields import (
     between_ms,
     call,
     first_ms,
-    mapping,
     microseconds,
     text,
-    tokens,
 )
 from calibration_ledger.formats.nested import Nested
 from calibration_ledger.formats.row import BadRow
@@ -148,10 +147,10 @@ def _item(
 
 def _counts(observation: Observation) -> Counts:
     """The usage by kind; before Langfuse 3, and in its pages' exports, the sums alone."""
-    details = mapping(_get(observation, "usage_details"))
+    details = json_object(_get(observation, "usage_details"))
     if details:
-        return langfuse_counts({name: tokens(value) for name, value in details.items()})
-    usage = mapping(observation.get("usage"))
+        return langfuse_counts({name: told_count(value) for name, value in details.items()})
+    usage = json_object(observation.get("usage"))
     if usage.get("unit") not in (None, "TOKENS"):
         return Counts()
     return Counts(
@@ -171,4 +170,4 @@ def _sums(observation: Observation, side: str, usage: str) -> tuple[Any, Any]:
 
 
 def _first(*values: Any) -> int | None:
-    return next((number for value in values if (number := tokens(value)) is not None), None)
+    return next((number for value in values if (number := told_count(value)) is not None), None)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from calibration_ledger.core.answers.parts import model_name
+from calibration_ledger.core.answers.parts import json_object, model_name, told_count
 from calibration_ledger.core.answers.usage import counts_of
 from calibration_ledger.core.failures import reason_of_names
 from calibration_ledger.core.litellm import (
@@ -29,10 +29,8 @@ from calibration_ledger.formats.fields import (
     call,
     first_ms,
     forget_oldest,
-    mapping,
     microseconds,
     text,
-    tokens,
 )
 from calibration_ledger.formats.row import BadRow
 
@@ -95,7 +93,7 @@ def _item(report: Any, seen: dict[tuple[Any, ...], None], unnamed: str | None) -
         return report
     if not isinstance(report, dict) or not report.keys() & {"call_type", "completion_tokens"}:
         return BadRow("this is no report of LiteLLM's of a call: it has no call_type")
-    metadata = mapping(report.get("metadata"))
+    metadata = json_object(report.get("metadata"))
     call_id, start = _call_id(report), microseconds(report.get("startTime"))
     reason = _failure(report, metadata)
     # A stream may be reported twice. All attempts of a request through the proxy have one id.
@@ -124,7 +122,9 @@ def _failure(report: Report, metadata: Report) -> Reason | None:
     status = report.get("status") or metadata.get("status") or "success"
     if status == "success":
         return None
-    about = mapping(report.get("error_information")) or mapping(metadata.get("error_information"))
+    about = json_object(report.get("error_information")) or json_object(
+        metadata.get("error_information")
+    )
     return reason_of_names([str(about.get("error_class"))])
 
 
@@ -132,9 +132,9 @@ def _call(
     report: Report, metadata: Report, call_id: str | None, start: int | None, unnamed: str | None
 ) -> Item:
     provider = text(report.get("custom_llm_provider"))
-    usage = mapping(metadata.get("usage_object"))
+    usage = json_object(metadata.get("usage_object"))
     names = ("prompt_tokens", "completion_tokens", "total_tokens")
-    counts = counts_of({**usage, **{name: tokens(report.get(name)) for name in names}})
+    counts = counts_of({**usage, **{name: told_count(report.get(name)) for name in names}})
     end = microseconds(report.get("endTime"))
     ttft_ms = first_ms(start, microseconds(report.get("completionStartTime")), end)
     actual_ms = between_ms(start, end)
@@ -144,7 +144,7 @@ def _call(
     if streamed and not says_counts(provider, usage) and _is_estimate(report, usage):
         return Skip("estimated tokens")
     asked = _model(report, provider) or unnamed
-    answered = model_name(mapping(report.get("response")).get("model"))
+    answered = model_name(json_object(report.get("response")).get("model"))
     details = {
         "clock": "client",
         "streamed": streamed,
@@ -170,8 +170,10 @@ def _is_estimate(report: Report, usage: Report) -> bool:
     """
     if report.get("call_type") in RESPONSES:
         return False
-    asked = mapping(report.get("model_parameters")) or mapping(report.get("proxy_server_request"))
-    if mapping(asked.get("stream_options")).get("include_usage"):
+    asked = json_object(report.get("model_parameters")) or json_object(
+        report.get("proxy_server_request")
+    )
+    if json_object(asked.get("stream_options")).get("include_usage"):
         return False
     return "stream" in report or bool(usage)
 
@@ -180,5 +182,5 @@ def _model(report: Report, provider: str | None) -> str | None:
     """The model as the live logger names it; streams have no `litellm_model_name`."""
     model = text(report.get("model"))
     if model is None:
-        model = text(mapping(report.get("hidden_params")).get("litellm_model_name"))
+        model = text(json_object(report.get("hidden_params")).get("litellm_model_name"))
     return None if model is None else named_model(model, provider)

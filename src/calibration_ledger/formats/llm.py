@@ -15,9 +15,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from calibration_ledger.core.answers.parts import count, milliseconds, model_name
+from calibration_ledger.core.answers.parts import count, json_object, milliseconds, model_name
 from calibration_ledger.core.answers.usage import Counts, counts_of, merge, ollama_counts
-from calibration_ledger.formats.tables import call_item, items, json_object, utc_us
+from calibration_ledger.formats.tables import call_item, items, utc_us
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from calibration_ledger.core.answers.parts import json_object
 from calibration_ledger.core.answers.usage import (
     NO_TIMES,
     Counts,
@@ -26,8 +27,9 @@ from calibration_ledger.core.answers.usage import (
 )
 from calibration_ledger.formats.base import Skip
 from calibration_ledger.formats.documents import json_values
+from calibration_ledger.formats.fields import by_server
 from calibration_ledger.formats.row import BadRow
-from calibration_ledger.formats.tables import call_item, items, json_object
+from calibration_ledger.formats.tables import call_item, items
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -150,13 +152,7 @@ def _item(
         return Skip("cancelled")
     known = _usage(usage, info)
     counts, times = _read(known)
-    details: dict[str, Any] = {"clock": "server"}
-    actual_ms = times.server
-    if actual_ms is not None and times.load is not None:
-        actual_ms = round(max(0.0, actual_ms - times.load), 6)
-        details["load_ms"] = times.load
-    if times.queue is not None:
-        details["queue_ms"] = times.queue
+    actual_ms, details = by_server(times, has_queue="total_duration" in known)  # Ollama's
     return call_item(
         model,
         counts,
@@ -169,8 +165,8 @@ def _item(
 
 def _usage(usage: object, info: object) -> dict[str, Any]:
     """The usage of a message, which lay in `info` once."""
-    info = json_object(info)
-    block = json_object(usage) or json_object(info.get("usage")) or info
+    around = json_object(info)
+    block = json_object(usage) or json_object(around.get("usage")) or around
     return {key: value for key, value in block.items() if key not in _SUMS}
 
 

@@ -13,7 +13,6 @@ from calibration_ledger.core.validation import TIME_LIMIT_US
 from calibration_ledger.errors import InvalidInputError, shown
 from calibration_ledger.formats.base import Skip
 from calibration_ledger.formats.fields import microseconds_of
-from calibration_ledger.formats.json_text import load_json
 from calibration_ledger.formats.otlp import span_row
 from calibration_ledger.formats.row import BadRow, checked_row
 
@@ -93,16 +92,6 @@ def utc_us(name: str, text: object) -> int | None:
     if not 0 <= found < TIME_LIMIT_US:
         raise InvalidInputError(f"{name} must lie between 1970 and 9999, not {shown(text)}")
     return found
-
-
-def json_object(value: object) -> dict[str, Any]:
-    """The JSON object of a column; empty where it holds none."""
-    if isinstance(value, str):
-        try:
-            value = load_json(value)
-        except InvalidInputError:
-            return {}
-    return value if isinstance(value, dict) else {}
 
 
 # -- spans ----------------------------------------------------------------------------------

@@ -11,11 +11,12 @@ import hashlib
 from math import fsum
 from typing import TYPE_CHECKING, Any
 
+from calibration_ledger.core.answers.parts import told_count
 from calibration_ledger.core.answers.usage import PER_SECOND
 from calibration_ledger.core.failures import reason_of_names
 from calibration_ledger.formats.base import Skip
 from calibration_ledger.formats.documents import json_values
-from calibration_ledger.formats.fields import call, duration_ms, text, tokens
+from calibration_ledger.formats.fields import call, duration_ms, text
 from calibration_ledger.formats.row import BadRow
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def _run(result: Result) -> str:
 
 def _item(result: Result, number: int, request_id: str) -> Item:
     error = _at(result, "errors", number)
-    completion_tokens = tokens(_at(result, "output_lens", number))
+    completion_tokens = told_count(_at(result, "output_lens", number))
     if error or not completion_tokens:  # older versions do not keep why
         return Skip(_reason(error))
     ttft_ms = duration_ms(_at(result, "ttfts", number), PER_SECOND)
@@ -85,7 +86,7 @@ def _item(result: Result, number: int, request_id: str) -> Item:
         "request_rate": _tag(result.get("request_rate")),
         "max_concurrency": _tag(result.get("max_concurrency")),
     }
-    prompt_tokens = tokens(_at(result, "input_lens", number))
+    prompt_tokens = told_count(_at(result, "input_lens", number))
     model = text(result.get("model_id"))
     return call(
         model, None, prompt_tokens, completion_tokens, actual_ms or None, request_id, details

@@ -5,7 +5,9 @@ Objects are asked for the one attribute: to dump them whole would copy the text 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from contextlib import suppress
 from math import isfinite
 from typing import Any
 
@@ -63,6 +65,13 @@ def count(value: object) -> int | None:
     return None
 
 
+def told_count(value: object) -> int | None:
+    """The same as `count`, also of digits in a text: so do CSV files and some tools write it."""
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 10:  # noqa: PLR2004 - no count has more digits
+        value = int(value)
+    return count(value)
+
+
 def total(needed: object, *more: object) -> int | None:
     """A count and what is there of more; None if one of them is there and is no count."""
     counts = [count(value) for value in (needed, *(one for one in more if one is not None))]
@@ -79,6 +88,14 @@ def milliseconds(value: object, per_ms: float = 1.0) -> float | None:
     except OverflowError:
         return None
     return round(duration, 6) if isfinite(duration) and duration >= 0 else None
+
+
+def json_object(value: object) -> Mapping[str, Any]:
+    """A mapping, or the object of a JSON text; empty for what is neither."""
+    if isinstance(value, str) and value[:1] == "{":
+        with suppress(ValueError, RecursionError):
+            value = json.loads(value)
+    return value if isinstance(value, Mapping) else {}
 
 
 def model_name(value: object) -> str | None:
