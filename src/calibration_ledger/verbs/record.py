@@ -367,22 +367,25 @@ def record_call(
     Whatever is unusual takes the long way, which also says what was wrong.
     """
     at, p, c, y, outcome, request_id, details = call
-    is_usual = outcome is None and request_id is None and details is None
-    row = transaction.load(model) if is_usual else None
+    row = transaction.load(model) if outcome is None else None
     if row is not None:
         model_id, rule, alpha, a, b, o, absolute, total, count, further, _, seq, head, _, _ = row
         found = KNOWN_RULES.get(rule)
         if found is not None and further is None and not found.extra_numbers:
             numbers, predicted = [a, b, o, absolute, total], [0.0]
             least_ms = mean_at_least(absolute, total, count)
+            key = None if request_id is None else request_key(request_id)
             try:
+                is_there = key is not None and transaction.calls_of(model_id, (key,))
                 found.fold(numbers, alpha, (p,), (c,), (y,), predicted)
                 seq += 1
-                head = call_head(head, (seq, at, p, c, y, predicted[0], None, None, None))
+                head = call_head(head, (seq, at, p, c, y, predicted[0], None, request_id, details))
             except IMPOSSIBLE as error:
                 raise impossible(model, error) from error
-            if isfinite(sum(numbers)):
+            if isfinite(sum(numbers)) and not is_there:
                 transaction.add_call((model_id, seq, at, p, c, y, predicted[0]))
+                if key is not None or details is not None:
+                    transaction.add_details(((model_id, seq, key, request_id, details),))
                 transaction.save((rule, alpha, *numbers, count + 1, None, at, seq, head, model_id))
                 return y - predicted[0], seq, least_ms
     recorded = record_calls(transaction, model, (call,))
