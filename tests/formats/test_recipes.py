@@ -27,6 +27,14 @@ def take(name, kind="auto", **options):
     return report, calls
 
 
+def test_recipes_give_only_the_reasons_that_the_page_on_imports_explains():
+    page = (Path(__file__).parents[2] / "docs" / "import.md").read_text(encoding="utf-8")
+    told = page.partition("## What is skipped")[2].partition("##")[0]
+    for one in recipes():
+        for reason, _ in one.call_map.skips:
+            assert f"| `{reason}` |" in told, one.name
+
+
 def at(second, microsecond=0, minute=0):
     return datetime(2025, 11, 24, 16, minute, second, microsecond, UTC)
 

@@ -74,7 +74,9 @@ class Span(NamedTuple):
 
 # -- which spans are calls ------------------------------------------------------------------
 
-_CLAUDE_CODE = "claude_code.llm_request"
+CLAUDE_CODE = "claude_code.llm_request"
+"""The name of Claude Code's spans around its calls."""
+
 _LANGFUSE = "langfuse.observation."
 _YES: Mapping[str, frozenset[str]] = {
     "gen_ai.operation.name": frozenset({"chat", "text_completion", "generate_content"}),
@@ -99,7 +101,7 @@ def _kinds(span: Span) -> list[tuple[str, bool]]:
     operation = attributes.get("ai.operationId")
     if isinstance(operation, str):
         found.append((operation.lower(), operation.endswith((".doGenerate", ".doStream"))))
-    if span.name == _CLAUDE_CODE:
+    if span.name == CLAUDE_CODE:
         found.append((span.name, True))
     return found
 
@@ -196,7 +198,7 @@ def _first_model(attributes: Attributes, names: Iterable[str]) -> str | None:
 
 def _counts(span: Span) -> Counts:
     attributes = span.attributes
-    if span.name == _CLAUDE_CODE and "input_tokens" in attributes:
+    if span.name == CLAUDE_CODE and "input_tokens" in attributes:
         names = ("input_tokens", "cache_read_tokens", "cache_creation_tokens")
         known = [n for name in names if (n := told_count(attributes.get(name))) is not None]
         cached = told_count(attributes.get("cache_read_tokens"))
@@ -223,7 +225,7 @@ def _failure(span: Span) -> Reason | None:
         span.is_error
         or bool(error)
         or attributes.get(_LANGFUSE + "level") == "ERROR"
-        or (span.name == _CLAUDE_CODE and str(attributes.get("success", True)).lower() == "false")
+        or (span.name == CLAUDE_CODE and str(attributes.get("success", True)).lower() == "false")
     )
     if not is_failed:
         return None
@@ -271,7 +273,7 @@ def _models(span: Span) -> tuple[str | None, str | None]:
     """The model asked for, and the one that answered."""
     attributes = span.attributes
     answered = _first_model(attributes, _ANSWERED)
-    if span.name == _CLAUDE_CODE:
+    if span.name == CLAUDE_CODE:
         answered = answered or model_name(attributes.get("model"))
     return _first_model(attributes, _ASKED) or model_name(_parameters(span).get("model")), answered
 

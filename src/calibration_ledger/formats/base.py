@@ -94,7 +94,7 @@ class Input(Protocol):
         name: the file's name as it may be shown.
         path: where it lies; None for a stream.
         model: the name that the user gives to calls that name no model; None for none. A reader
-            gives such calls as mappings without a model, and the import fills it in.
+            gives them that, or gives them as mappings without a model: the import fills it in.
         unit: what the places of items count: `line`, or `record` where there are no lines.
     """
 

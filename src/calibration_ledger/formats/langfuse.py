@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from calibration_ledger.core.answers.parts import json_object, told_count
 from calibration_ledger.core.answers.usage import Counts, langfuse_counts
 from calibration_ledger.formats.base import Skip
+from calibration_ledger.formats.csv import header
 from calibration_ledger.formats.documents import records
 from calibration_ledger.formats.fields import (
     between_ms,
@@ -66,8 +67,7 @@ def looks_like(beginning: Beginning) -> bool:
     """Whether it begins with an observation, or with the names of one in CSV."""
     for observation in _observations(beginning.first):
         return isinstance(observation, dict) and _is_observation(observation)
-    line = beginning.head.partition(b"\n")[0].decode("utf-8", "replace")
-    return _is_observation([name.strip().strip('"') for name in line.split(",")])
+    return _is_observation(header(beginning))
 
 
 def _is_observation(names: Collection[str]) -> bool:

@@ -23,6 +23,7 @@ from calibration_ledger.core.litellm import (
     says_counts,
 )
 from calibration_ledger.formats.base import Skip
+from calibration_ledger.formats.csv import header
 from calibration_ledger.formats.documents import records
 from calibration_ledger.formats.fields import (
     between_ms,
@@ -66,8 +67,7 @@ def looks_like(beginning: Beginning) -> bool:
     for report in _reports(beginning.first):
         names = report.keys() if isinstance(report, dict) else ()
         return _is_report(names)
-    line = beginning.head.partition(b"\n")[0].decode("utf-8", "replace")
-    return _is_report({name.strip().strip('"') for name in line.split(",")})
+    return _is_report(header(beginning))
 
 
 def _is_report(names: Any) -> bool:

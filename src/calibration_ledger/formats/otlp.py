@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from calibration_ledger.core.answers import Unlearnable
 from calibration_ledger.core.spans import (
     ASKED_MODEL,
+    CLAUDE_CODE,
     SIGNALS,
     details_of_span,
     otlp_records,
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
     from calibration_ledger.core.answers import Answer
     from calibration_ledger.core.spans import Key, Record, Span
     from calibration_ledger.formats.base import Beginning, Input, Item, Placed
-
-_CLAUDE_CODE = "claude_code.llm_request"
 
 
 def otlp_rows(file: Input) -> Iterator[Placed]:
@@ -88,18 +87,12 @@ class _Reader:
 
     def _of_span(self, place: int, span: Span) -> Item | None:
         """Let a span wait; a second telling of it, or of a log record, does not."""
+        span = with_model(span, self._model)
         reading = read_span(span)
-        if self._model and isinstance(reading, Unlearnable) and reading.reason == "unknown model":
-            span = span._replace(attributes={**span.attributes, ASKED_MODEL: self._model})
-            reading = read_span(span)
         key = span.trace_id, span.span_id
         if reading is not None and key in self._logged:
             return Skip("duplicate")
-        item: Item | None = None
-        if isinstance(reading, Unlearnable):
-            item = Skip("cancelled" if reading.reason == "left early" else reading.reason)
-        elif reading is not None:
-            item = span_row(span, reading)
+        item = None if reading is None else span_item(span, reading)
         return self.nested.put(place, key, span.parent_id, item)
 
     def _of_record(self, record: Record) -> Item | None:
@@ -119,12 +112,29 @@ def _spans(document: object) -> Iterable[Span]:
     return otlp_spans(document) if span is None else (span,)
 
 
-def span_row(span: Span, answer: Answer) -> Item:
+def with_model(span: Span, model: str | None) -> Span:
+    """A span under the name that the user gave, if it lacks no more than that."""
+    if model is None:
+        return span
+    reading = read_span(span)
+    if not isinstance(reading, Unlearnable) or reading.reason != "unknown model":
+        return span
+    return span._replace(attributes={**span.attributes, ASKED_MODEL: model})
+
+
+def span_item(span: Span, reading: Answer | Unlearnable) -> Item:
+    """What a span of a call is, by what was read of it."""
+    if isinstance(reading, Unlearnable):
+        return Skip("cancelled" if reading.reason == "left early" else reading.reason)
+    return _row(span, reading)
+
+
+def _row(span: Span, answer: Answer) -> Item:
     """The row of a span; Claude Code has an id of its own for a call, in its logs, too."""
     name = answer.asked_model or answer.answered_model
     if name is None:
         return Skip("unknown model")
-    own = span.attributes.get("request_id") if span.name == _CLAUDE_CODE else None
+    own = span.attributes.get("request_id") if span.name == CLAUDE_CODE else None
     try:
         return checked_row(
             name,

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from calibration_ledger.core.spans import ATTRIBUTES, Event, Span
-from calibration_ledger.errors import InvalidInputError
-from calibration_ledger.formats.tables import span_items, utc_us
+from calibration_ledger.formats.fields import microseconds
+from calibration_ledger.formats.tables import span_items
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -129,7 +129,4 @@ def _flatten(name: str, value: dict[str, Any], attributes: dict[str, Any]) -> No
 
 def _ns(text: object) -> int:
     """A time in ns since 1970; 0, which no span has, for what is none."""
-    try:
-        return (utc_us("time", text) or 0) * 1_000
-    except InvalidInputError:
-        return 0
+    return (microseconds(text) or 0) * 1_000

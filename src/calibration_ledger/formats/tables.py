@@ -6,20 +6,19 @@ from datetime import datetime
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from calibration_ledger.core.answers import Unlearnable
 from calibration_ledger.core.answers.parts import model_name
-from calibration_ledger.core.spans import ASKED_MODEL, Innermost, read_span
+from calibration_ledger.core.spans import Innermost, read_span
 from calibration_ledger.core.validation import TIME_LIMIT_US
 from calibration_ledger.errors import InvalidInputError, shown
 from calibration_ledger.formats.base import Skip
-from calibration_ledger.formats.fields import microseconds_of
-from calibration_ledger.formats.otlp import span_row
-from calibration_ledger.formats.row import BadRow, checked_row
+from calibration_ledger.formats.fields import call, microseconds_of
+from calibration_ledger.formats.otlp import span_item, with_model
+from calibration_ledger.formats.row import BadRow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from calibration_ledger.core.answers import Answer
+    from calibration_ledger.core.answers import Answer, Unlearnable
     from calibration_ledger.core.answers.usage import Counts
     from calibration_ledger.core.spans import Span
     from calibration_ledger.formats.base import Item, Placed
@@ -47,33 +46,24 @@ def call_item(
     request_id: str | None,
     details: Mapping[str, Any],
 ) -> Item:
-    """A call, or why it cannot be learnt from. A prompt of 0 tokens was not counted.
-
-    Raises:
-        InvalidInputError: a value is not what it must be.
-    """
-    name = model_name(model)
-    if not counts.prompt or counts.completion is None:
-        return Skip("unknown tokens")
-    if actual_ms is None:
-        return Skip("unknown duration")
+    """A call, or why it cannot be learnt from; see `fields.call`."""
     details = {
         **details,
         "cached_tokens": counts.cached,
         "reasoning_tokens": counts.reasoning,
     }
-    if name is None:  # the user may have named one
-        return {
-            "prompt_tokens": counts.prompt,
-            "completion_tokens": counts.completion,
-            "actual_ms": actual_ms,
-            "called_at": called_at,
-            "request_id": request_id,
-            "details": {name: value for name, value in details.items() if value is not None},
-        }
-    return checked_row(
-        name, called_at, counts.prompt, counts.completion, actual_ms, request_id, details
-    )
+    name = model_name(model)
+    item = call(name, called_at, counts.prompt, counts.completion, actual_ms, request_id, details)
+    if name is not None or item != Skip("unknown model"):
+        return item
+    return {  # the user may have named one
+        "prompt_tokens": counts.prompt,
+        "completion_tokens": counts.completion,
+        "actual_ms": actual_ms,
+        "called_at": called_at,
+        "request_id": request_id,
+        "details": {name: value for name, value in details.items() if value is not None},
+    }
 
 
 def utc_us(name: str, text: object) -> int | None:
@@ -106,9 +96,9 @@ def span_items(spans: Iterable[Span], model: str | None) -> Iterator[Placed]:
     """
     number = 0
     for _, trace in groupby(spans, key=lambda span: span.trace_id):
-        for span, reading in _readings([_named(model, span) for span in trace]):
+        for span, reading in _readings([with_model(span, model) for span in trace]):
             number += 1
-            yield number, _span_item(span, reading)
+            yield number, span_item(span, reading)
 
 
 def _readings(trace: list[Span]) -> Iterable[tuple[Span, Answer | Unlearnable]]:
@@ -117,19 +107,3 @@ def _readings(trace: list[Span]) -> Iterable[tuple[Span, Answer | Unlearnable]]:
         return Innermost().read(trace)
     reading = read_span(trace[0])  # most traces of plain calls have but one
     return [] if reading is None else [(trace[0], reading)]
-
-
-def _named(model: str | None, span: Span) -> Span:
-    """The span with the name that the user gave, if it has none."""
-    if model is None:
-        return span
-    reading = read_span(span)
-    if not isinstance(reading, Unlearnable) or reading.reason != "unknown model":
-        return span
-    return span._replace(attributes={**span.attributes, ASKED_MODEL: model})
-
-
-def _span_item(span: Span, reading: Answer | Unlearnable) -> Item:
-    if isinstance(reading, Unlearnable):
-        return Skip("cancelled" if reading.reason == "left early" else reading.reason)
-    return span_row(span, reading)
