@@ -9,7 +9,8 @@ import tracemalloc
 import pytest
 
 from calibration_ledger.errors import ImportRefusedError
-from calibration_ledger.formats.documents import json_values
+from calibration_ledger.formats import documents
+from calibration_ledger.formats.documents import json_values, records
 from calibration_ledger.formats.row import BadRow
 from calibration_ledger.formats.source import PIECE, open_input
 
@@ -116,7 +117,9 @@ def test_a_text_full_of_quotes_that_is_cut_short_is_read_at_once(tmp_path):
     assert [type(value) for _, value in places] == [BadRow, dict]
 
 
-@pytest.mark.parametrize("text", ['[{"a":1},{"a":', '[{"a":1} {"a":2', "[nonsense]", b'["\xff"]'])
+@pytest.mark.parametrize(
+    "text", ['[{"a":1},{"a":', '[{"a":1} {"a":2', "[nonsense]", b'["\xff"]', "[" * 2_000]
+)
 def test_a_list_that_is_broken_is_refused(tmp_path, text):
     with pytest.raises(ImportRefusedError, match="Nothing was recorded"):
         read(written(tmp_path, text))
@@ -142,3 +145,28 @@ def test_reading_takes_constant_memory(tmp_path, layout):
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 3 * 2**20
+
+
+def test_a_quote_that_is_never_closed_does_not_swallow_the_rows_behind_it(tmp_path):
+    path = written(tmp_path, 'a,b\n1,x\n2,"y\n3,z\n4,z\n')
+    with open_input(path, None, None) as file:
+        found = list(records(file))
+    assert found[0] == (2, {"a": "1", "b": "x"})
+    assert [type(value) for _, value in found[1:]] == [BadRow]
+
+
+@pytest.mark.parametrize("text", [b"SQLite format 3\0\r\0", b'a,"b\n1,2\n'])
+def test_a_first_line_that_is_no_csv_refuses_the_file(tmp_path, text):
+    path = written(tmp_path, text)
+    with open_input(path, None, None) as file, pytest.raises(ImportRefusedError, match="valid CSV"):
+        list(records(file))
+
+
+@pytest.mark.parametrize(
+    "text", ["\n" * 3_000_000, '{"a":1}\n' + "{" * 3_000_000], ids=["blank", "{"]
+)
+def test_a_file_without_an_end_is_refused(tmp_path, text, monkeypatch):
+    """A device, or compressed blanks by the gigabyte."""
+    monkeypatch.setattr(documents, "_ENDLESS", 2_000_000)
+    with pytest.raises(ImportRefusedError, match=r"blank|goes on for more than"):
+        read(written(tmp_path, text))

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from calibration_ledger.errors import InvalidInputError
 from calibration_ledger.formats.json_text import LENIENT, STRICT, load_json, parse_json
 from calibration_ledger.formats.row import BadRow
-from calibration_ledger.formats.source import WHOLE_MAX, not_text
+from calibration_ledger.formats.source import LINE_MAX, WHOLE_MAX, not_text
 
 if TYPE_CHECKING:
     import json
@@ -33,8 +33,12 @@ square of its length.
 
 _BETWEEN = re.compile(r"[\s,]*")
 _BOM = b"\xef\xbb\xbf"
+_DEPTH_MAX = 1_000
+"""Lists within lists: a file of nothing but brackets would take for ever."""
+
 _BAD_LIST = "what follows is no JSON"
 _TOO_LONG = f"the value is longer than {WHOLE_MAX} bytes"
+_ENDLESS = 8 * WHOLE_MAX
 
 
 def json_values(file: Input, *, is_strict: bool = False) -> Iterator[tuple[int, Any]]:
@@ -49,7 +53,7 @@ def json_values(file: Input, *, is_strict: bool = False) -> Iterator[tuple[int, 
     begins, pieces = _begin(file)
     if begins == b"[":
         return _members(file, pieces, STRICT if is_strict else LENIENT)
-    return _values(pieces, parse_json if is_strict else load_json)
+    return _values(file, pieces, parse_json if is_strict else load_json)
 
 
 def records(file: Input) -> Iterator[tuple[int, Any]]:
@@ -64,7 +68,7 @@ def records(file: Input) -> Iterator[tuple[int, Any]]:
     begins, pieces = _begin(file)
     if begins == b"[":
         return _members(file, pieces, LENIENT)
-    return _values(pieces, load_json) if begins in b"{" else _table(pieces)
+    return _values(file, pieces, load_json) if begins in b"{" else _table(file, pieces)
 
 
 def _begin(file: Input) -> tuple[bytes, Iterator[bytes]]:
@@ -75,17 +79,21 @@ def _begin(file: Input) -> tuple[bytes, Iterator[bytes]]:
         head = (head + piece).removeprefix(_BOM)
         if head.strip():
             break
+        if len(head) > LINE_MAX:
+            file.refuse(None, f"its first {LINE_MAX} bytes are blank. Nothing was recorded.")
     return head.lstrip()[:1], chain((head,), pieces)
 
 
 # -- values, one behind the other -----------------------------------------------------------
 
 
-def _values(pieces: Iterator[bytes], parse: Callable[[str], Any]) -> Iterator[tuple[int, Any]]:
+def _values(
+    file: Input, pieces: Iterator[bytes], parse: Callable[[str], Any]
+) -> Iterator[tuple[int, Any]]:
     """Values of a line each, or of several lines."""
     begun: list[bytes] = []  # the lines of a value that goes on
     start = depth = size = 0
-    for number, line in _lines(pieces):
+    for number, line in _lines(file, pieces):
         if line is None:
             yield number, BadRow(_TOO_LONG)
             begun = []
@@ -118,7 +126,7 @@ def _values(pieces: Iterator[bytes], parse: Callable[[str], Any]) -> Iterator[tu
         yield start, BadRow("the JSON ends in the middle")
 
 
-def _lines(pieces: Iterator[bytes]) -> Iterator[tuple[int, bytes | None]]:
+def _lines(file: Input, pieces: Iterator[bytes]) -> Iterator[tuple[int, bytes | None]]:
     """Lines with their numbers; None for one that is too long."""
     rest: list[bytes] = []
     number, length = 1, 0
@@ -127,6 +135,8 @@ def _lines(pieces: Iterator[bytes]) -> Iterator[tuple[int, bytes | None]]:
         length += len(first)
         if length <= WHOLE_MAX:
             rest.append(first)
+        if length > _ENDLESS:  # of a device, say
+            file.refuse(number, f"the line goes on for more than {_ENDLESS} bytes.")
         if not more:
             continue
         yield number, b"".join(rest) if length <= WHOLE_MAX else None
@@ -178,6 +188,8 @@ def _members(
         if at < len(text) and text[at] in "[]":
             depth += 1 if text[at] == "[" else -1
             at += 1
+            if depth > _DEPTH_MAX:
+                file.refuse(None, "the JSON is nested too deeply. Nothing was recorded.")
             continue
         try:
             found_one = _whole_value(decoder, text, at, more=more)
@@ -243,14 +255,17 @@ def _whole_value(
 # -- CSV ------------------------------------------------------------------------------------
 
 
-def _table(pieces: Iterator[bytes]) -> Iterator[tuple[int, Any]]:
+def _table(file: Input, pieces: Iterator[bytes]) -> Iterator[tuple[int, Any]]:
     """The rows of a CSV file by the names of its first line."""
     # Raised for good, and never lowered: a prompt is longer than what csv takes by itself, and
     # other threads may be in the middle of a file.
     csv.field_size_limit(max(csv.field_size_limit(), WHOLE_MAX))
-    lines = (b"" if line is None else line + b"\n" for _, line in _lines(pieces))
-    table = csv.reader(line.decode("utf-8", "surrogateescape") for line in lines)
-    names = next(table, [])
+    # Strict, for a quote that is never closed would swallow the rows behind it.
+    table = csv.reader(_texts(file, pieces), strict=True)
+    try:
+        names = next(table, [])
+    except csv.Error as error:
+        file.refuse(1, f"not valid CSV: {error}: the first line must name the columns.")
     place = table.line_num + 1
     while True:
         try:
@@ -265,3 +280,11 @@ def _table(pieces: Iterator[bytes]) -> Iterator[tuple[int, Any]]:
             elif fields:
                 yield place, BadRow(f"{len(fields)} fields where the first line names {len(names)}")
         place = table.line_num + 1
+
+
+def _texts(file: Input, pieces: Iterator[bytes]) -> Iterator[str]:
+    """The lines of a CSV file."""
+    for number, line in _lines(file, pieces):
+        if line is None:
+            file.refuse(number, f"the line is longer than {WHOLE_MAX} bytes.")
+        yield line.decode("utf-8", "surrogateescape") + "\n"
