@@ -42,6 +42,9 @@ LAYOUTS = {
     "lines of Windows": "\r\n".join(json.dumps(one) for one in VALUES) + "\r\n",
     "documents": "\n".join(json.dumps(one, indent=2) for one in VALUES),
     "documents of the margin": "\n".join(json.dumps(one, indent=0) for one in VALUES),
+    "documents that no line parts": "".join(json.dumps(one, indent=2) for one in VALUES),
+    "documents in one line": " ".join(json.dumps(one, ensure_ascii=False) for one in VALUES),
+    "documents without a gap": "".join(json.dumps(one) for one in VALUES),
     "a list": json.dumps(VALUES),
     "a list of lines": "[\n" + ",\n".join(json.dumps(one) for one in VALUES) + "\n]\n",
     "a list, indented": json.dumps(VALUES, indent=4, ensure_ascii=False),
@@ -90,7 +93,17 @@ def test_places_are_lines_or_numbers_in_a_list(tmp_path):
 
 @pytest.mark.parametrize(
     "bad",
-    ["{'a': 1}", '{"a": 1', '{"a": 1}}', '{"a": "1', "no JSON", b'{"a": "\xff"}', '{"a": [1,'],
+    [
+        "{'a': 1}",
+        '{"a": 1}{"b": ',
+        '{"a": 1} 2',
+        '{"a": 1',
+        '{"a": 1}}',
+        '{"a": "1',
+        "no JSON",
+        b'{"a": "\xff"}',
+        '{"a": [1,',
+    ],
 )
 def test_a_line_that_is_no_json_is_a_bad_row_and_the_next_is_read(tmp_path, bad):
     bad = bad if isinstance(bad, bytes) else bad.encode()

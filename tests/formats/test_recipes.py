@@ -189,6 +189,35 @@ def test_a_file_that_has_grown_adds_what_is_new(tmp_path):
         assert calibrator.audit() == []
 
 
+GENERATION = {
+    "id": "gen-1", "model": "tiny-1", "created_at": "2025-11-24T16:00:00Z",
+    "generation_time": 1450, "tokens_prompt": 64, "tokens_completion": 98,
+}  # fmt: skip
+RESPONSE = {
+    "error_code": None, "end_to_end_latency_s": 0.75, "ttft_s": 0.25,
+    "number_input_tokens": 550, "number_output_tokens": 150,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("kind", "record", "zeros", "reason"),
+    [
+        ("openrouter", GENERATION, {"tokens_prompt": 0, "tokens_completion": 0}, "unknown tokens"),
+        ("openrouter", GENERATION, {"generation_time": 0}, "unknown duration"),
+        ("llmperf", RESPONSE, {"number_output_tokens": 0}, "failed"),
+        ("llmperf", RESPONSE, {"end_to_end_latency_s": 0, "ttft_s": 0}, "unknown duration"),
+        ("llmperf", RESPONSE, {"number_input_tokens": 0}, "unknown tokens"),
+    ],
+)
+def test_what_tools_write_as_zero_is_not_known(tmp_path, kind, record, zeros, reason):
+    path = tmp_path / "calls.json"
+    path.write_text(json.dumps([record, record | zeros | {"id": "gen-2"}]))
+    with AdaptiveCalibrator(":memory:") as calibrator:
+        report = calibrator.import_calls(kind, path, model="tiny-1")
+        assert (report.recorded, dict(report.left_out)) == (1, {reason: 1})
+        assert calibrator.audit() == []
+
+
 def test_every_recipe_says_what_it_reads_and_how_it_is_recognised():
     names = [one.name for one in recipes()]
     assert names == sorted(

@@ -31,6 +31,7 @@ A text that is cut off goes to the end: to look for another from each of its quo
 square of its length.
 """
 
+_BLANK = re.compile(r"\s*")
 _BETWEEN = re.compile(r"[\s,]*")
 _BOM = b"\xef\xbb\xbf"
 _DEPTH_MAX = 1_000
@@ -93,7 +94,7 @@ def _values(
     """Values of a line each, or of several lines."""
     begun: list[bytes] = []  # the lines of a value that goes on
     start = depth = size = 0
-    for number, line in _lines(file, pieces):
+    for number, line in _apart(_lines(file, pieces)):
         if line is None:
             yield number, BadRow(_TOO_LONG)
             begun = []
@@ -102,8 +103,11 @@ def _values(
             if not line or line.isspace():
                 continue
             value = _value(line, parse)
-            if not isinstance(value, BadRow) or not _goes_on(line):
+            if not isinstance(value, BadRow):
                 yield number, value
+                continue
+            if not _goes_on(line):
+                yield from ((number, one) for one in _several(line, value, parse))
                 continue
             begun, start, depth, size = [line], number, _depth(line), len(line)
             continue
@@ -117,10 +121,9 @@ def _values(
         size += len(line)
         depth += _depth(line)
         if depth <= 0 or size > WHOLE_MAX:
-            yield (
-                start,
-                _value(b"\n".join(begun), parse) if depth <= 0 else BadRow(_TOO_LONG),
-            )
+            text = b"\n".join(begun)
+            found = _each(text, parse) if depth <= 0 else [BadRow(_TOO_LONG)]
+            yield from ((start, one) for one in found)
             begun = []
     if begun:
         yield start, BadRow("the JSON ends in the middle")
@@ -145,6 +148,42 @@ def _lines(file: Input, pieces: Iterator[bytes]) -> Iterator[tuple[int, bytes | 
         number += len(more) + 1
         rest, length = [last], len(last)
     yield number, b"".join(rest) if length <= WHOLE_MAX else None
+
+
+def _apart(
+    lines: Iterator[tuple[int, bytes | None]],
+) -> Iterator[tuple[int, bytes | None]]:
+    """The lines, where a value of several lines begins behind the end of another, each its own.
+
+    So do files look that have no end of line at their end, once they are joined.
+    """
+    for number, line in lines:
+        if line is not None and line[:1] == b"}" and line[1:].lstrip()[:1] == b"{":
+            yield number, b"}"
+            yield number, line[1:]
+        else:
+            yield number, line
+
+
+def _each(text: bytes, parse: Callable[[str], Any]) -> list[Any]:
+    """The value of a text, or the objects in it that stand one behind the other."""
+    value = _value(text, parse)
+    return _several(text, value, parse) if isinstance(value, BadRow) else [value]
+
+
+def _several(given: bytes, bad: BadRow, parse: Callable[[str], Any]) -> list[Any]:
+    """The objects that stand one behind the other; `bad` where there is anything else."""
+    found: list[Any] = []
+    at = 0
+    try:
+        text = given.decode().strip()
+        while text[at : at + 1] == "{":
+            end = LENIENT.raw_decode(text, at)[1]
+            found.append(parse(text[at:end]))
+            at = _BLANK.match(text, end).end()  # type: ignore[union-attr]  # it matches nothing, too
+    except (ValueError, RecursionError, InvalidInputError):
+        return [bad]
+    return found if found and at == len(text) else [bad]
 
 
 def _value(text: bytes, parse: Callable[[str], Any]) -> Any:

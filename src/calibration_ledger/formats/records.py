@@ -295,7 +295,7 @@ class Reader:
         self._own = {name: get.pop(name) for name in _AS_THEY_ARE if name in get}
         self._details = [(name.removeprefix(DETAIL), one) for name, one in get.items()]
         # What lies in another tool's file is not the user's choice: no text of it is taken along.
-        self._takes_texts = call_map.name is None
+        self._is_tools = call_map.name is not None
         self._named = _members(call_map)
         self._quick = _quick(call_map)
         self._unseen = _wanted(call_map) if call_map.is_strict else {}
@@ -359,12 +359,12 @@ class Reader:
 
     def _call(self, record: dict[str, Any], above: Above) -> Item:
         own = {name: get(record, above) for name, get in self._own.items()}
-        prompt_tokens = self._prompt(record, above)
+        prompt_tokens = self._known(self._prompt(record, above))
         completion_tokens = self._completion(record, above)
         # What came out of a call that was given up, often nobody knows.
         if prompt_tokens is None or (completion_tokens is None and not own.get("outcome")):
             return Skip("unknown tokens")
-        actual_ms = self._actual_ms(record, above)
+        actual_ms = self._known(self._actual_ms(record, above))
         if actual_ms is None:
             return Skip("unknown duration")
         self._usable += 1
@@ -394,6 +394,10 @@ class Reader:
             model, called_at, prompt_tokens, completion_tokens, actual_ms, request_id, details
         )
 
+    def _known(self, number: Any) -> Any:
+        """A prompt or a duration. Tools write 0 where they know neither: no call has that."""
+        return None if self._is_tools and number == 0 else number
+
     def _details_of(
         self, record: dict[str, Any], above: Above, own: dict[str, Any]
     ) -> dict[str, Any] | None:
@@ -403,7 +407,7 @@ class Reader:
             details |= given
         for name, get in self._details:
             value = get(record, above)
-            if value is not None and (self._takes_texts or _may_be(name, value)):
+            if value is not None and (not self._is_tools or _may_be(name, value)):
                 details[name] = value
         if self._map.keep_rest:
             for name, value in record.items():
