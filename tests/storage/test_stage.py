@@ -48,10 +48,12 @@ def expected(rows, file):
     return sorted(kept, key=lambda row: (row[1], row[2], row[0])), repeated, conflicts
 
 
+@pytest.mark.parametrize("small", [0, 200, 700])
 @pytest.mark.parametrize("repeats", [0, 1, 40])
 @pytest.mark.parametrize("spread", [0, 3, 500])
 @pytest.mark.parametrize("ids", ["all", "none", "mixed"])
-def test_rows_come_in_order_and_once(monkeypatch, ids, spread, repeats):
+def test_rows_come_in_order_and_once(monkeypatch, ids, spread, repeats, small):
+    monkeypatch.setattr(stage, "_SMALL", small)
     monkeypatch.setattr(stage, "_RUN", 50)
     monkeypatch.setattr(stage, "_OPEN_MAX", 150)
     rng = random.Random(f"{ids} {spread} {repeats}")
@@ -69,6 +71,19 @@ def test_rows_come_in_order_and_once(monkeypatch, ids, spread, repeats):
         for page in pages:
             staged.keep(page[1:])
         assert list(staged.kept()) == [page[1:] for page in pages if page[1:]]
+
+
+def test_a_few_rows_with_long_texts_are_no_small_file():
+    row = (1, "m", 5, 1, 2, 3.0, "id", "x" * 4096, None, None, True)
+    with StagedCalls() as staged:
+        for start in range(0, 5_000, 1_000):
+            staged.add(
+                [(line, *row[1:6], f"{line}", *row[7:]) for line in range(start, start + 1000)]
+            )
+        staged.settle("")
+        ((runs,),) = staged._execute("SELECT count(*) FROM runs")
+        assert runs == 1
+        assert sum(map(len, staged.pages(1_000))) == 5_000
 
 
 def test_an_id_that_is_made_for_one_row_may_be_the_own_id_of_another():

@@ -100,8 +100,14 @@ class StagedCall(NamedTuple):
     details: str | None
 
 
+_SMALL = 131_072
+"""Rows of a file that never leaves memory: it takes some 50 MB."""
+
+_SMALL_TEXTS = 2**24
+"""Characters of its request ids and details, at most."""
+
 _RUN = 16_384
-"""Rows that are put in order in memory at once."""
+"""Rows of a larger file that are put in order in memory at once."""
 
 _OPEN_MAX = 2 * _RUN
 """Rows that may wait in memory for those of later runs that come before them."""
@@ -113,10 +119,11 @@ _place = itemgetter(2, 0)
 class StagedCalls(Temporary):
     """The rows of a file of calls: add them all, `settle`, read them in order, and keep the good.
 
-    Most files are in the order of time, or nearly so, and no row is in them twice. Runs of such a
-    file are put in order in memory, and lie as columns in one row of the database for each model:
-    that takes a tenth of the time of rows that the database puts in order. Rows that lie far from
-    their place, or are there twice, go the long way through it.
+    In most files no row is there twice. A small one of these is put in order in memory, and stays
+    there. Larger ones mostly are in the order of time, or nearly so: runs of them are put in order
+    in memory, and lie as columns in one row of the database for each model, which takes a tenth of
+    the time of rows that the database puts in order. Rows that lie far from their place in a large
+    file, or are there twice, go the long way through it.
 
     Attributes:
         repeated: how many rows are left out by `settle`, as an earlier one says the same.
@@ -138,6 +145,9 @@ class StagedCalls(Temporary):
         """Start with none."""
         super().__init__()
         self._waiting: list[tuple[Any, ...]] = []
+        self._is_small = True
+        self._texts = 0
+        self._kept: list[list[StagedCall]] = []
         self._file = ""
         self._has_own = self._has_made = False
         self._source: Callable[[], Iterator[StagedCall]] = self._merged
@@ -153,11 +163,19 @@ class StagedCalls(Temporary):
         is None, and the other way round; `is_timed` says whether the row has a time of its own.
         """
         self._waiting += rows
-        if len(self._waiting) >= _RUN:
-            self._write_runs()
+        if self._is_small:
+            self._texts += sum([len(row[6] or "") + len(row[7] or "") for row in rows])
+            self._is_small = len(self._waiting) <= _SMALL and self._texts <= _SMALL_TEXTS
+        if not self._is_small and len(self._waiting) >= _RUN:
+            self._write_all()
 
-    def _write_runs(self) -> None:
-        rows = self._waiting
+    def _write_all(self) -> None:
+        """Let all rows lie in the database, in runs."""
+        waiting, self._waiting = self._waiting, []
+        for start in range(0, len(waiting), _RUN):
+            self._write_runs(waiting[start : start + _RUN])
+
+    def _write_runs(self, rows: list[tuple[Any, ...]]) -> None:
         # In one process, texts that are equal have one hash: the same for different ones is rare.
         names = [(hash((row[1], row[6])) if row[6] else hash(row[9]),) for row in rows]
         self._insert("names", names)
@@ -175,7 +193,6 @@ class StagedCalls(Temporary):
             runs.append((None, model, *ends, len(run), integers, floats, *texts))
             self._note(given, timed)
         self._insert("runs", runs)
-        self._waiting = []
 
     def _note(self, given: Sequence[str | None], timed: Sequence[bool]) -> None:
         """Count the rows that are known by their file, and note whose names may meet."""
@@ -195,9 +212,10 @@ class StagedCalls(Temporary):
         A row without an id is known by the key of its content and its number among equal rows,
         and if it has no time either, by its file, too.
         """
-        if self._waiting:
-            self._write_runs()
         self._file = file
+        if self._is_small and self._settle_small():
+            return
+        self._write_all()
         if self._may_repeat():
             self._spread()
             self._execute(_FIND_REPEATED, (file,))
@@ -208,6 +226,25 @@ class StagedCalls(Temporary):
         elif not self._is_nearly_in_order():
             self._spread()
             self._source = self._by_database
+
+    def _settle_small(self) -> bool:
+        """Put the rows of a small file in order; False where one of them is there twice."""
+        small = [
+            (
+                line, model, at, p, c, actual, outcome,
+                f"{_MADE}{'' if timed else self._file}{content}:1" if given is None else given,
+                details,
+            )
+            for line, model, at, p, c, actual, given, details, outcome, content, timed
+            in self._waiting
+        ]  # fmt: skip
+        if len({(row[1], row[7]) for row in small}) < len(small):
+            return False
+        self.known_by_file = sum([row[6] is None and not row[10] for row in self._waiting])
+        self._waiting = []
+        small.sort(key=_order)
+        self._source = lambda: map(StagedCall._make, small)
+        return True
 
     def _may_repeat(self) -> bool:
         """Whether two rows may have one request id."""
@@ -322,6 +359,9 @@ class StagedCalls(Temporary):
         """Keep the next rows, to be read by `kept`; a page, at most."""
         if not rows:
             return
+        if self._is_small:
+            self._kept.append(list(rows))
+            return
         lines, models, at, p, c, actual, outcomes, given, details = zip(*rows, strict=True)
         integers = array("q", chain(lines, at, p, c)).tobytes()
         texts = map(_joined, (outcomes, given, details))
@@ -356,6 +396,7 @@ class StagedCalls(Temporary):
 
     def kept(self) -> Iterator[list[StagedCall]]:
         """What was kept, a page each."""
+        yield from self._kept
         for _, models, data, actual, outcomes, given, details in self._rows(
             "SELECT * FROM kept ORDER BY number", size=1
         ):
