@@ -513,8 +513,8 @@ def otlp_records(document: object) -> Iterator[Record]:
                 yield Record(
                     name=next((n for n in names if isinstance(n, str) and n), ""),
                     body=body if isinstance(body, str) else "",
-                    at_ns=_ns(_field(record, "timeUnixNano"))
-                    or _ns(_field(record, "observedTimeUnixNano")),
+                    at_ns=whole_ns(_field(record, "timeUnixNano"))
+                    or whole_ns(_field(record, "observedTimeUnixNano")),
                     trace_id=_id(record, "traceId"),
                     span_id=_id(record, "spanId"),
                     attributes=attributes,
@@ -525,7 +525,7 @@ def _otlp_span(record: Attributes, trace_id: str, span_id: str) -> Span:
     status = record.get("status")
     code = status.get("code") if isinstance(status, dict) else None
     events = [
-        Event(str(one.get("name")), _ns(_field(one, "timeUnixNano")), _otlp_attributes(one))
+        Event(str(one.get("name")), whole_ns(_field(one, "timeUnixNano")), _otlp_attributes(one))
         for one in _objects(record, "events")
     ]
     return Span(
@@ -533,8 +533,8 @@ def _otlp_span(record: Attributes, trace_id: str, span_id: str) -> Span:
         span_id=span_id,
         parent_id=_id(record, "parentSpanId") or None,
         name=str(record.get("name", "")),
-        start_ns=_ns(_field(record, "startTimeUnixNano")),
-        end_ns=_ns(_field(record, "endTimeUnixNano")),
+        start_ns=whole_ns(_field(record, "startTimeUnixNano")),
+        end_ns=whole_ns(_field(record, "endTimeUnixNano")),
         is_error=code in (2, "2", "STATUS_CODE_ERROR"),
         attributes=_otlp_attributes(record),
         events=events,
@@ -557,14 +557,18 @@ def _field(record: Attributes, name: str) -> Any:
 
 
 def _id(record: Attributes, name: str) -> str:
-    """An id in hexadecimal digits; protobuf's own JSON has it in base64."""
-    value = _field(record, name)
+    """An id; protobuf's own JSON has it in base64."""
+    return hex_id(_field(record, name))
+
+
+def hex_id(value: object) -> str:
+    """An id in hexadecimal digits, of them or of base64; empty for what is none."""
     if not isinstance(value, str):
         return ""
     if len(value) in _BASE64 and not _HEX.issuperset(value):
         with suppress(ValueError):
             return b64decode(value, validate=True).hex()
-    return value.lower()
+    return value.lower().removeprefix("0x")
 
 
 _BASE64 = (24, 12)  # of 16 and of 8 bytes
@@ -582,7 +586,7 @@ def _objects(holder: object, *names: str) -> Iterator[Attributes]:
                         yield one
 
 
-def _ns(value: object) -> int:
+def whole_ns(value: object) -> int:
     """A time in ns; 0 for what is none."""
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 20:  # noqa: PLR2004 - of 64 bits
         return int(value)
@@ -625,7 +629,7 @@ def printed_span(document: object) -> Span | None:
     context = document.get("context") if isinstance(document, dict) else None
     if not isinstance(document, dict) or not isinstance(context, dict):
         return None
-    trace_id, span_id = _printed_id(context.get("trace_id")), _printed_id(context.get("span_id"))
+    trace_id, span_id = hex_id(context.get("trace_id")), hex_id(context.get("span_id"))
     if not trace_id or not span_id:
         return None
     status = document.get("status")
@@ -641,7 +645,7 @@ def printed_span(document: object) -> Span | None:
     return Span(
         trace_id=trace_id,
         span_id=span_id,
-        parent_id=_printed_id(document.get("parent_id")) or None,
+        parent_id=hex_id(document.get("parent_id")) or None,
         name=str(document.get("name", "")),
         start_ns=_printed_ns(document.get("start_time")),
         end_ns=_printed_ns(document.get("end_time")),
@@ -649,10 +653,6 @@ def printed_span(document: object) -> Span | None:
         attributes=json_object(document.get("attributes")),
         events=events,
     )
-
-
-def _printed_id(value: object) -> str:
-    return value.lower().removeprefix("0x") if isinstance(value, str) else ""
 
 
 def _printed_ns(value: object) -> int:

@@ -59,10 +59,7 @@ def looks_like_groq(beginning: Beginning) -> bool:
 
 
 def _first(beginning: Beginning) -> Mapping[str, Any]:
-    first = beginning.first
-    if isinstance(first, list) and first:
-        first = first[0]
-    return first if isinstance(first, dict) else {}
+    return beginning.records[0] if beginning.records else {}
 
 
 def _item(value: Any, unnamed: str | None) -> Item | None:

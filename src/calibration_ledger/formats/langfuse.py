@@ -9,6 +9,7 @@ that says enough is taken.
 from __future__ import annotations
 
 import re
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from calibration_ledger.core.answers.parts import json_object, told_count
@@ -65,9 +66,9 @@ def langfuse_rows(file: Input) -> Iterator[Placed]:
 
 def looks_like(beginning: Beginning) -> bool:
     """Whether it begins with an observation, or with the names of one in CSV."""
-    for observation in _observations(beginning.first):
-        return isinstance(observation, dict) and _is_observation(observation)
-    return _is_observation(header(beginning))
+    found = chain.from_iterable(map(_observations, beginning.records))
+    first = next((one for one in found if isinstance(one, dict)), None)
+    return _is_observation(header(beginning) if first is None else first)
 
 
 def _is_observation(names: Collection[str]) -> bool:
@@ -76,9 +77,6 @@ def _is_observation(names: Collection[str]) -> bool:
 
 def _observations(value: Any) -> Iterator[Any]:
     """The observations in a value: itself, those of a page of the API, or those of a trace."""
-    if isinstance(value, list):  # the beginning of a file alone has one
-        yield from value
-        return
     for name in ("data", "observations"):
         inner = value.get(name) if isinstance(value, dict) and "startTime" not in value else None
         if isinstance(inner, list):

@@ -9,6 +9,7 @@ at the first token of a stream). Times without a zone are UTC, as the proxy's da
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from calibration_ledger.core.answers.parts import json_object, model_name, told_count
@@ -64,10 +65,9 @@ def litellm_rows(file: Input) -> Iterator[Placed]:
 
 def looks_like(beginning: Beginning) -> bool:
     """Whether it begins with a payload, a row of spend logs, or their names in CSV."""
-    for report in _reports(beginning.first):
-        names = report.keys() if isinstance(report, dict) else ()
-        return _is_report(names)
-    return _is_report(header(beginning))
+    found = chain.from_iterable(map(_reports, beginning.records))
+    first = next((one for one in found if isinstance(one, dict)), None)
+    return _is_report(header(beginning) if first is None else first)
 
 
 def _is_report(names: Any) -> bool:
@@ -81,8 +81,6 @@ def _reports(value: Any) -> Iterator[Any]:
     page = value.get("data") if isinstance(value, dict) and "call_type" not in value else None
     if isinstance(page, list):
         yield from page
-    elif isinstance(value, list):  # the beginning of a file alone has one
-        yield from value
     elif value is not None:
         yield value
 

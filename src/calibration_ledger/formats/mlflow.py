@@ -7,13 +7,11 @@ spans lay in the database, they were files among the artifacts, one to a trace.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
 from typing import TYPE_CHECKING, Any
 
 from calibration_ledger.core.answers.parts import count, total
-from calibration_ledger.core.spans import ASKED_MODEL, Event, Span
+from calibration_ledger.core.spans import ASKED_MODEL, Event, Span, hex_id, whole_ns
 from calibration_ledger.formats.documents import json_values
 from calibration_ledger.formats.row import BadRow
 from calibration_ledger.formats.tables import span_items
@@ -108,7 +106,7 @@ def _span(
         events.append(
             Event(
                 "First Token Stream Event" if is_first else str(name),
-                _whole(at_ns) or _whole(at_too),
+                whole_ns(at_ns) or whole_ns(at_too),
                 {"exception.type": error} if error else {},
             )
         )
@@ -117,8 +115,8 @@ def _span(
         span_id=str(span_id).lower(),
         parent_id=parent_id.lower() if isinstance(parent_id, str) and parent_id else None,
         name="",
-        start_ns=_whole(start_ns),
-        end_ns=_whole(end_ns),
+        start_ns=whole_ns(start_ns),
+        end_ns=whole_ns(end_ns),
         is_error=status == "ERROR",
         attributes=_attributes(kind or told.get("mlflow.spanType"), answered, told),
         events=events,
@@ -157,13 +155,6 @@ def _value(text: object) -> Any:
         return text
 
 
-def _whole(value: object) -> int:
-    """A time in ns; 0 for what is none."""
-    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 20:  # noqa: PLR2004 - of 64 bits
-        return int(value)
-    return value if type(value) is int else 0
-
-
 # -- files of traces ------------------------------------------------------------------------
 
 
@@ -190,9 +181,9 @@ def _spans_of(spans: Iterable[object]) -> Iterator[Span]:
         event = events[0] if isinstance(events, list) and events else {}
         event = event if isinstance(event, dict) else {}
         yield _span(
-            _hexadecimal(record.get("trace_id") or context.get("trace_id"), 16),
-            _hexadecimal(record.get("span_id") or context.get("span_id"), 8),
-            _hexadecimal(record.get("parent_span_id") or record.get("parent_id"), 8),
+            hex_id(record.get("trace_id") or context.get("trace_id")),
+            hex_id(record.get("span_id") or context.get("span_id")),
+            hex_id(record.get("parent_span_id") or record.get("parent_id")),
             None,
             str(status.get("code") or record.get("status_code")).removeprefix("STATUS_CODE_"),
             record.get("start_time_unix_nano") or record.get("start_time"),
@@ -209,17 +200,3 @@ def _spans_of(spans: Iterable[object]) -> Iterator[Span]:
 def _object(holder: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     found = holder.get(name)
     return found if isinstance(found, dict) else {}
-
-
-def _hexadecimal(text: object, size: int) -> str | None:
-    """An id of so many bytes, in hexadecimal digits; some are written in base64."""
-    if not isinstance(text, str) or not text:
-        return None
-    digits = text.removeprefix("0x")
-    if len(digits) == 2 * size:
-        return digits
-    try:
-        data = base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
-        return text
-    return data.hex() if len(data) == size else text

@@ -61,11 +61,8 @@ def looks_like(beginning: Beginning) -> bool:
     """Whether it has the tables of Open WebUI, or is a list of its chats."""
     if beginning.tables:
         return {"chat", "user", "auth"} <= beginning.tables
-    first = beginning.first
-    if isinstance(first, list):
-        first = first[0] if first else None
-    chat = first.get("chat") if isinstance(first, dict) else None
-    return isinstance(chat, dict) and ("history" in chat or "messages" in chat)
+    chats = [one.get("chat") for one in beginning.records[:1]]
+    return any(isinstance(one, dict) and ("history" in one or "messages" in one) for one in chats)
 
 
 # -- messages: (chat, id, role, model, done, error, time, usage, info) ----------------------

@@ -56,10 +56,8 @@ def vllm_bench_rows(file: Input) -> Iterator[Placed]:
 
 def looks_like(beginning: Beginning) -> bool:
     """Whether it begins with a result."""
-    first = beginning.first
-    if isinstance(first, list) and first:
-        first = first[0]
-    return isinstance(first, dict) and {"model_id", "num_prompts", "request_rate"} <= first.keys()
+    names = {"model_id", "num_prompts", "request_rate"}
+    return any(names <= one.keys() for one in beginning.records[:1])
 
 
 def _run(result: Result) -> str:
