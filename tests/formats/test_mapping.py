@@ -165,6 +165,7 @@ def test_records_of_two_lists_are_refused():
         (["model=a|"], "a key is missing"),
         (["model=^"], "a key is missing"),
         (["model=a[0]"], "is no path"),
+        (["model=" + "a." * 20_000 + "a"], "is longer than 1000 characters"),
         (["model=a+b"], "has no sum"),
         (["called_at=a+b"], "has no sum"),
     ],

@@ -10,11 +10,17 @@ from support.package import installed
 from support.programs import CALIB, ran
 
 CODE = """
+from collections import UserDict
 from datetime import UTC, datetime
 
 from calibration_ledger import Call, Skip
 
 COLUMNS = ("model", "prompt_tokens", "completion_tokens", "actual_ms")
+
+
+class Unreadable(UserDict):
+    def __iter__(self):
+        raise RuntimeError("no keys")
 
 
 def lines(path):
@@ -32,6 +38,10 @@ def lines(path):
                 yield Skip("no such reason") if numbers == ["reason"] else 17
             elif model == "raises":
                 raise OSError("the disk is gone")
+            elif model == "exits":
+                raise SystemExit(3)
+            elif model == "unreadable":
+                yield Unreadable()
             else:
                 values = map(float, numbers)
                 yield dict(zip(COLUMNS, (model, *values), strict=True))
@@ -108,6 +118,8 @@ def test_it_takes_part_in_the_recognition_of_files(calibrator, file):
     ("format_", "content", "line", "sentence"),
     [
         ("acme", "acme 1\nm 1 2 3\nraises\n", None, r"failed \(OSError: the disk is gone\)"),
+        ("acme", "acme 1\nm 1 2 3\nexits\n", None, r"failed \(SystemExit: 3\)"),
+        ("acme", "acme 1\nunreadable\n", None, r"failed \(RuntimeError: no keys\)"),
         ("acme", "acme 1\nm 1 2 3\nodd\n", 2, "gave 17, which is no call and no Skip"),
         ("acme", "acme 1\nodd reason\n", 1, "gave the unknown reason 'no such reason'"),
         ("gone", "x", None, "cannot be imported"),

@@ -178,7 +178,13 @@ def _unquoted(token: str) -> str:
     return re.sub(r"\\(.)", r"\1", token[1:-1])
 
 
+LENGTH_MAX = 1_000
+"""Characters to a source: recipes are passed on, and one of megabytes would take for ever."""
+
+
 def _tokens(text: str, item: str) -> list[str]:
+    if len(text) > LENGTH_MAX:
+        raise InvalidInputError(f"{shown(item)} is longer than {LENGTH_MAX} characters")
     tokens: list[str] = []
     at = 0
     while at < len(text):

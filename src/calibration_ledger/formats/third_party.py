@@ -112,17 +112,18 @@ def _rows(point: EntryPoint, file: Input) -> Iterator[Placed]:
                     _fail(point, file, place, f"gave the unknown reason {shown(item.reason)}")
             elif not isinstance(item, Call | Mapping):
                 _fail(point, file, place, f"gave {shown(item)}, which is no call and no Skip")
-            yield place, item
+            # A mapping of its own making may raise when it is read.
+            yield place, dict(item) if isinstance(item, Mapping) else item
     except ImportRefusedError:
         raise
     except InvalidInputError as error:
         _fail(point, file, None, f"failed: {error}", error)
-    except Exception as error:  # noqa: BLE001 - whatever a package raises, it is told as its own
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - all is told as the package's own
         _fail(point, file, None, f"failed ({type(error).__name__}: {error})", error)
 
 
 def _fail(
-    point: EntryPoint, file: Input, place: int | None, what: str, cause: Exception | None = None
+    point: EntryPoint, file: Input, place: int | None, what: str, cause: BaseException | None = None
 ) -> NoReturn:
     raise ImportRefusedError(
         file.name,
