@@ -262,6 +262,11 @@ def test_what_was_taken_in_before_a_bad_file_stays_and_is_told(calib, files):
     assert json.loads(calib("import", "a", "--json").stdout)["already"] == 1
 
 
+def test_a_dry_run_that_stops_says_that_files_would_be_taken_in(calib, files):
+    told = calib("import", "a", "bad", "b", "--dry-run", exit_code=2).stderr
+    assert "1 of 3 files would be taken in; the next one stopped the import:" in told
+
+
 def test_stdin_is_known_by_itself_too(calib, files):
     for words in (["-"], ["auto"], ["auto", "-"]):
         report = json.loads(calib("import", *words, "--json", input=GOOD_CSV).stdout)

@@ -296,6 +296,8 @@ def test_a_number_of_which_nobody_can_tell_what_it_counts_is_a_bad_row(value):
 def test_a_time_without_a_zone_is_refused_with_the_way_to_say_that_it_is_utc():
     found = row({**ROW, "ts": "2025-01-31 12:00"}, [*PLAIN, "called_at=ts"])
     assert "called_at=ts:utc" in found.reason
+    found = row({**ROW, "ts": "2025-01-31 12:00"}, [*PLAIN, "called_at=ts:end"])
+    assert "called_at=ts:end:utc" in found.reason
 
 
 # -- texts ----------------------------------------------------------------------------------

@@ -371,9 +371,9 @@ def test_what_is_no_database_is_refused_by_a_sentence(folder):
     assert "the file is empty" in refused(path)
     for data in (b"x", b"SQLite format 3\0", b'{"model":"m"}\n' * 100, os.urandom(8192)):
         path.write_bytes(data)
-        assert "no SQLite database, or an encrypted one" in refused(path)
+        assert "no SQLite database, or an encrypted or compressed one" in refused(path)
         path.with_name("logs.db-journal").write_bytes(b"")
-        assert "no SQLite database, or an encrypted one" in refused(path)
+        assert "no SQLite database, or an encrypted or compressed one" in refused(path)
         path.with_name("logs.db-journal").unlink()
     assert "this is a folder" in refused(folder)
     assert "cannot be opened" in refused(Path("a\0b"))

@@ -95,6 +95,35 @@ def test_a_file_of_no_known_format_is_an_error_that_says_how_to_name_one(
     assert not ledger_path.exists()
 
 
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (
+            '{"model":"m","input_tokens":1,"output_tokens":2,"latency_ms":3,"user":"u"}\n',
+            "As `jsonl`, the key 'user' is unknown: .* --keep-rest",
+        ),
+        (
+            '[{"input_tokens":1,"output_tokens":2,"took":3}]',
+            "As `jsonl`, the key 'took' has no unit",
+        ),
+        ('{"input_tokens":1,"output_tokens":2}\n', "As `jsonl`, there is no key for actual_ms"),
+        (
+            '{"prompt_tokens":1,"completion_tokens":2}\n',
+            "As `jsonl`, there is no key for actual_ms",
+        ),
+        ("input_tokens;output_tokens;took\n1;2;3\n", "As `csv`, the column 'took' has no unit"),
+        ("input_tokens,user\n1,u\n", "Name its format"),
+    ],
+)
+def test_a_file_with_some_names_of_calls_is_told_which_name_is_in_the_way(
+    content, sentence, calibrator, tmp_path
+):
+    path = tmp_path / "nearly"
+    path.write_text(content)
+    with pytest.raises(ImportRefusedError, match=f"no format begins like this file. {sentence}"):
+        calibrator.import_calls("auto", path)
+
+
 def test_a_missing_file_is_said_to_be_missing(calibrator, tmp_path):
     with pytest.raises(ImportRefusedError, match="cannot be opened: No such file"):
         calibrator.import_calls("auto", tmp_path / "none.jsonl")

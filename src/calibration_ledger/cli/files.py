@@ -154,7 +154,10 @@ def import_(
                 ]
         except CalibrationLedgerError:
             if len(files) > 1:
-                note(f"{at} of {len(files)} files were taken in; the next one stopped the import:")
+                were = "would be" if wishes["dry_run"] else "were"
+                note(
+                    f"{at} of {len(files)} files {were} taken in; the next one stopped the import:"
+                )
             raise
         for line in told:
             note(line)

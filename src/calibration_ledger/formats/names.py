@@ -162,6 +162,33 @@ def are_calls(names: Collection[str]) -> bool:
     return found is not None and set(REQUIRED[1:]) <= found[0].keys()
 
 
+def why_no_calls(names: Collection[str], noun: str) -> str | None:
+    """What keeps names with both counts of a call from being understood; None without these."""
+    columns = {COMMON.get(normal(name)) for name in names}
+    if not {"prompt_tokens", "completion_tokens"} <= columns:
+        return None
+    try:
+        found = columns_of(names, keep_rest=False, noun=noun)
+        _check_required(found[0] if found else names, REQUIRED[1:], noun)
+    except InvalidInputError as error:
+        return str(error)
+    return None
+
+
+def _check_required(columns: Collection[str], required: Collection[str], noun: str) -> None:
+    """Refuse a first record that lacks what a call must have.
+
+    Raises:
+        InvalidInputError: one of the required columns has no name.
+    """
+    missing = [name for name in required if name not in columns]
+    if missing:
+        raise InvalidInputError(
+            f"there is no {noun} for {' nor '.join(missing)}: name it with a map, such "
+            f"as --map {missing[0]}=NAME (and the other columns)"
+        )
+
+
 def _item(name: str, flags: str) -> str:
     plain = re.fullmatch(r"[\w-]+(?: [\w-]+)*", name)
     path = name if plain else '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
@@ -194,14 +221,9 @@ class Names:
             self._readers[key] = None
             return None
         items, said = found
-        missing = [name for name in REQUIRED if name not in items]
-        if self._file.model is not None and "model" in missing:
-            missing.remove("model")
-        if missing and not self._readers:
-            raise InvalidInputError(
-                f"there is no {self._noun} for {' nor '.join(missing)}: name it with a map, such "
-                f"as --map {missing[0]}=NAME (and the other columns)"
-            )
+        if not self._readers:
+            has_model = self._file.model is not None
+            _check_required(items, REQUIRED[1:] if has_model else REQUIRED, self._noun)
         columns = {column: parse_source(source, column) for column, source in items.items()}
         call_map = CallMap(columns, keep_rest=self._keep_rest, is_strict=False)
         self._said += [one for one in said if one not in self._said]

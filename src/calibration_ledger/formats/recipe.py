@@ -253,8 +253,8 @@ def format_of(kind: str, given: Given) -> Format:
     stored = next((one for one in recipes() if one.name == kind), None)
     if kind not in _IS_CSV and stored is None:
         raise InvalidInputError(
-            f"{given.said} is for files of your own, jsonl and csv, and for recipes: what a {kind} "
-            f"file calls things is known. Leave it out."
+            f"{given.said} is for files of your own, jsonl and csv, and for recipes: what files "
+            f"of {kind} call things is known. Leave it out."
         )
     if given.recipe is not None:
         if stored is not None:

@@ -170,8 +170,9 @@ class Times:
         except InvalidInputError as error:
             if "time zone" not in str(error):
                 raise
+            path = f"{part.path}:end" if "end" in part.flags else part.path
             raise InvalidInputError(
-                f"{error}; if all times of the file are UTC, say so: called_at={part.path}:utc"
+                f"{error}; if all times of the file are UTC, say so: called_at={path}:utc"
             ) from None
 
     def _unit(self, number: float, path: str) -> str:

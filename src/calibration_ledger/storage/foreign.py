@@ -403,7 +403,7 @@ _ALWAYS_WRITTEN = (
     '`sqlite3 FILE ".backup COPY"` makes'
 )
 _UNREADABLE = "the database cannot be read (SQLite: {})"
-_NOT_A_DATABASE = "this is no SQLite database, or an encrypted one"
+_NOT_A_DATABASE = "this is no SQLite database, or an encrypted or compressed one"
 _MEANINGS = {
     sqlite3.SQLITE_NOTADB: _NOT_A_DATABASE,
     sqlite3.SQLITE_CORRUPT: (

@@ -14,6 +14,8 @@ from calibration_ledger.core.validation import check_new_model
 from calibration_ledger.errors import ImportRefusedError, InvalidInputError, named, shown
 from calibration_ledger.formats.base import AUTO
 from calibration_ledger.formats.beginning import recognised
+from calibration_ledger.formats.csv import header
+from calibration_ledger.formats.names import why_no_calls
 from calibration_ledger.formats.recipe import format_of, own_kind
 from calibration_ledger.formats.registry import all_formats, find_format, usable
 from calibration_ledger.formats.source import begin_input, check_place
@@ -160,6 +162,11 @@ def _what_it_is(beginning: Beginning) -> str:
     if beginning.tables:
         tables = named(sorted(beginning.tables), _SHOWN_MAX)
         known = f"no format knows this database, with the tables {tables}"
+    record = beginning.records[0] if beginning.records else ()
+    for kind, noun, names in (("jsonl", "key", record), ("csv", "column", header(beginning))):
+        reason = why_no_calls(names, noun)
+        if reason is not None:
+            return f"{known}. As `{kind}`, {reason}"
     return (
         f"{known}. Name its format, as in `calib import jsonl FILE`; `calib formats` lists them "
         f"all, and `--map` reads files with names of your own"
