@@ -237,6 +237,7 @@ RECIPE = '[map]\nmodel = "m"\nprompt_tokens = "p"\ncompletion_tokens = "c"\nactu
     ("text", "said"),
     [
         ("map = ", "not valid TOML"),
+        ("map = " + "[" * 5_000, "not valid TOML"),
         ("", "the map is empty"),
         (RECIPE + "[wher]\n", "did you mean 'where'"),
         ('map = "x"', "map must be a table"),

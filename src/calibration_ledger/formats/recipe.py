@@ -130,7 +130,7 @@ def parse_recipe(name: str, text: str) -> Recipe:
     """
     try:
         content = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise InvalidInputError(f"the recipe {name} is not valid TOML: {error}") from None
     _check_keys(name, content, _KEYS)
     recognise = _table(name, content, "recognise")
