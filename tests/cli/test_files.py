@@ -31,6 +31,15 @@ def test_a_file_of_calls_is_recorded_and_reported_on_stderr(calib, tmp_path, led
         assert [call.actual_ms for call in calibrator.calls()] == [3400.0, 1800.5, 90.0]
 
 
+def test_where_nobody_can_tell_two_files_apart_the_import_says_so(calib, tmp_path):
+    text = "model,prompt_tokens,completion_tokens,actual_ms\nm,512,128,3400\nm,256,64,1800.5\n"
+    for name in ("monday.csv", "tuesday.csv"):
+        (tmp_path / name).write_text(text)
+    assert "begins like this one" not in calib("import", "csv", tmp_path / "monday.csv").stderr
+    _, said = calib("import", "csv", tmp_path / "tuesday.csv").stderr.splitlines()
+    assert said.startswith("calls without a time and an id: a file that begins like this one was")
+
+
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "ledger"])
 def test_a_compressed_file_is_read_as_it_is(calib, run, filled, tmp_path, kind):
     text = calib("history", "--all", "--json").stdout if kind == "jsonl" else None

@@ -221,17 +221,28 @@ def _tell_more(session: Session, report: ImportReport) -> None:
         note(f"`{undo}` takes this import out again.")
     if report.voided:
         note(f"{text.count(report.voided, 'call')} left out: the file says that they are voided.")
-    if report.known_by_file and report.models_extended:
-        note(
-            f"{text.count(report.known_by_file, 'call')} without a time and an id: known again in "
-            f"this file, while equal ones of another file are other calls."
-        )
+    if report.known_by_file:
+        _tell_known_by_file(report)
     if report.older:
         note(
             f"warning: {text.count(report.older, 'call')} made before the newest of its model "
             f"in the ledger: added after it, because the order is that of recording."
         )
     _tell_skipped(report)
+
+
+def _tell_known_by_file(report: ImportReport) -> None:
+    """Say what calls without a time and an id are taken for."""
+    if report.already:
+        note(
+            "calls without a time and an id: a file that begins like this one was imported before, "
+            "so equal ones are taken for its calls. If they are others, give each a time or an id."
+        )
+    elif report.models_extended:
+        note(
+            f"{text.count(report.known_by_file, 'call')} without a time and an id: known again in "
+            f"this file, while equal ones of another file are other calls."
+        )
 
 
 PREVIEW_COLUMNS = (
