@@ -52,7 +52,7 @@ def test_a_compressed_file_is_read_as_it_is(calib, run, filled, tmp_path, kind):
     assert "gzip" in calib("import", "--help").stdout
 
 
-@pytest.mark.parametrize("args", [("csv",), ("csv", "-")])
+@pytest.mark.parametrize("args", [("csv",), ("csv", "-"), ("-",), ("auto",), ()])
 def test_stdin_is_read_when_no_file_is_named(calib, args):
     result = calib("import", *args, "--json", input=CSV)
     report = json.loads(result.stdout)
@@ -180,7 +180,7 @@ def test_the_old_state_file_is_found_where_it_lies(calib, tmp_path, monkeypatch)
 @pytest.mark.parametrize(
     ("args", "sentence"),
     [
-        (("import",), "Missing argument"),
+        (("import",), "<stdin>: the file is empty"),
         (("import", "xml"), "there is no format 'xml'"),
         (("import", "csv", "missing.csv"), "missing.csv"),
         (("import", "csv", ""), "name the file"),
@@ -292,7 +292,9 @@ def test_the_name_of_a_format_is_a_format_and_a_file_of_that_name_needs_a_path(c
     ("words", "sentence"),
     [
         (["jsnl", "a"], "there is no format 'jsnl'.*did you mean 'jsonl'.*calib formats"),
-        (["none.jsonl"], "there is no format 'none.jsonl'. There is no such file either"),
+        (["none.jsonl"], "none.jsonl: the file cannot be opened: No such file or directory."),
+        (["none/here"], "none/here: the file cannot be opened: No such file or directory."),
+        (["litelm"], "there is no format 'litelm'. There is no such file either: did you mean"),
         (["a", "none"], "none: the file cannot be opened: No such file"),
         (["."], "cannot be opened: Is a directory"),
     ],

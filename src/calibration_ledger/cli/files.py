@@ -85,7 +85,6 @@ _WITH_ITEMS = ("--map", "--where")
     "words",
     metavar="[FORMAT] [FILE]...",
     nargs=-1,
-    required=True,
     type=FilePath(readable=False, allow_dash=True),
 )
 @click.option("--model", metavar="NAME", help="The model of calls that name none.")
@@ -185,14 +184,18 @@ def _kind_and_files(words: tuple[str, ...]) -> tuple[str, Sequence[str | None]]:
     from calibration_ledger.formats.base import AUTO
     from calibration_ledger.formats.registry import find_format
 
+    if not words:
+        if is_terminal(sys.stdin):
+            raise click.UsageError("name a FILE, or a FORMAT whose usual place is to be read.")
+        return AUTO, ("-",)
     first, *others = words
     if first == AUTO:
         return AUTO, others or ("-",)
     try:
         form = find_format(first)
     except InvalidInputError as error:
-        if first == "-" or os.path.lexists(first):
-            return AUTO, words
+        if first == "-" or os.path.lexists(first) or {".", os.sep} & {*first}:
+            return AUTO, words  # that there is no such file, opening it will say
         error.stayed = "there is no such file either"
         raise
     return first, others or ("-" if form.default is None else None,)
