@@ -60,6 +60,12 @@ def test_stdin_is_read_when_no_file_is_named(calib, args):
     assert "3 calls recorded" in result.stderr
 
 
+def test_a_file_of_utf_16_is_told_so(calib, tmp_path):
+    (tmp_path / "calls.csv").write_text(CSV, encoding="utf-16")
+    said = calib("import", tmp_path / "calls.csv", exit_code=2).stderr
+    assert "the text is UTF-16, as some editors and shells write it: save" in said
+
+
 def test_a_bad_line_stops_the_import_and_makes_no_ledger(calib, tmp_path, ledger_path):
     file = tmp_path / "calls.csv"
     file.write_text(CSV + "m,2026-11-24T08:33:00Z,-5,1,10\n")

@@ -156,6 +156,8 @@ def _what_it_is(beginning: Beginning) -> str:
         )
     if beginning.head.startswith(b"SQLite format 3\0"):
         return "a database cannot be read from a stream: name its file"
+    if beginning.head.startswith(_UTF_16):
+        return "the text is UTF-16, as some editors and shells write it: save the file as UTF-8"
     if not beginning.tables and not beginning.head.strip():
         return "the file is empty"
     known = "no format begins like this file"
@@ -173,5 +175,6 @@ def _what_it_is(beginning: Beginning) -> str:
     )
 
 
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 _LEDGER = frozenset({"models", "calls", "adjustments", "calibrations"})
 _SHOWN_MAX = 5
