@@ -45,7 +45,8 @@ def test_json_is_an_object_a_line_without_what_does_not_apply(calib, filled):
 def test_a_ledger_to_which_nothing_happened_says_so(calib, filled):
     shown = calib("log")
     assert (shown.stdout, calib("log", "--json").stdout) == ("", "")
-    assert "nothing to show: of calls, `calib history` tells." in shown.stderr
+    history = f"calib --ledger {filled} history"
+    assert f"nothing to show: of calls, `{history}` tells." in shown.stderr
 
 
 def test_a_name_that_steers_the_terminal_is_shown_written_out(calib, filled, tmp_path):

@@ -43,6 +43,8 @@ def test_names_stand_behind_two_dashes():
 TOLD = {
     "calib import": "it said the id of each import, whatever the ledger was",
     "calib history --last N": "a help text, which knows no ledger",
+    "calib formats": "it lists what the program reads, whatever the ledger is",
+    "calib --ledger FILE export jsonl": "it names the one that is to be exported",
     "calib sweep": "a help text, which knows no ledger",
     "calib export jsonl": "it wrote the file that is read",
     "calib audit --save-heads FILE": "it wrote the file that is read",

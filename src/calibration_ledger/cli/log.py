@@ -56,7 +56,7 @@ def log(session: Session, model: str | None, last: int | None, *, as_json: bool)
         names = _names(entries)
         print_table(COLUMNS, [_row(entry, session, names) for entry in entries])
     if not entries:
-        note("nothing to show: of calls, `calib history` tells.")
+        note(f"nothing to show: of calls, `{session.command('history')}` tells.")
     older = [
         entry.at
         for entry in entries

@@ -6,7 +6,7 @@ The format is named, or told by how the file begins. Where that leaves a doubt, 
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -141,13 +141,13 @@ def _recognised(
     if found:
         names = " or ".join(one.name for one in found)
         matter = f"the file may be one of {names}. Say which, as in"
-        told = f"{matter} `calib import {found[0].name} FILE`"
+        told = f"{matter} `{ledger.command('import', found[0].name, 'FILE')}`"
     else:
-        told = _what_it_is(beginning)
+        told = _what_it_is(ledger, beginning)
     raise ImportRefusedError(beginning.name, None, f"{told}. Nothing was recorded.")
 
 
-def _what_it_is(beginning: Beginning) -> str:
+def _what_it_is(ledger: Ledger, beginning: Beginning) -> str:
     """What can be said of a file that no format knows, and what to do."""
     if beginning.tables >= _LEDGER:
         return (
@@ -156,7 +156,7 @@ def _what_it_is(beginning: Beginning) -> str:
         )
     if beginning.head.startswith(b"SQLite format 3\0"):
         return "a database cannot be read from a stream: name its file"
-    if beginning.head.startswith(_UTF_16):
+    if _is_utf_16(beginning.head):
         return "the text is UTF-16, as some editors and shells write it: save the file as UTF-8"
     if not beginning.tables and not beginning.head.strip():
         return "the file is empty"
@@ -170,11 +170,22 @@ def _what_it_is(beginning: Beginning) -> str:
         if reason is not None:
             return f"{known}. As `{kind}`, {reason}"
     return (
-        f"{known}. Name its format, as in `calib import jsonl FILE`; `calib formats` lists them "
-        f"all, and `--map` reads files with names of your own"
+        f"{known}. Name its format, as in `{ledger.command('import', 'jsonl', 'FILE')}`; "
+        f"`calib formats` lists them all, and `--map` reads files with names of your own"
     )
 
 
-_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+def _is_utf_16(head: bytes) -> bool:
+    """Whether it begins with UTF-16's mark, and goes on with what JSON and names of columns are."""
+    if not head.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return False
+    with suppress(UnicodeDecodeError):
+        return head[:_MARKED].decode("utf-16").isascii()
+    return False
+
+
+_MARKED = 64
+"""Bytes to look at."""
+
 _LEDGER = frozenset({"models", "calls", "adjustments", "calibrations"})
 _SHOWN_MAX = 5

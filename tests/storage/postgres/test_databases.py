@@ -466,11 +466,11 @@ def filled(postgres):
 def test_people_see_names_and_times(postgres, database, url, calibrator, make_call):
     call = make_call(3, "mödel", request_id="r", details={"ttft_ms": 80.5})
     calibrator.record_many([call])
-    ((model, seq, called_at, *_, request_id, details, outcome),) = postgres.run(
+    ((model, seq, called_at, *_, request_id, details, outcome, voided),) = postgres.run(
         "TABLE readable_calls", database=database
     )
     assert (model, seq, request_id, details) == ("mödel", 2, "r", '{"ttft_ms":80.5}')
-    assert outcome == "ok"
+    assert (outcome, voided) == ("ok", False)
     assert called_at == "2026-01-02T03:04:08.678901Z"
 
 
