@@ -9,7 +9,6 @@ but when a connection is made and inside a transaction.
 
 from __future__ import annotations
 
-import atexit
 import threading
 import time
 import weakref
@@ -32,10 +31,6 @@ if TYPE_CHECKING:
 
 ANSWER_S = 2.0
 """What a busy server or network may take to answer once a deadline is over."""
-
-
-_LAST_CALLS_S = 1.0
-"""How long the end of a program waits for calls that are under way."""
 
 
 class SilentServerError(psycopg.OperationalError):
@@ -180,7 +175,6 @@ class Connections:
         self._inherited: list[Any] = []
         self._open_pool()
         self._closed = False
-        _open_connections.add(self)
 
     def _open_pool(self) -> None:
         self._local = threading.local()
@@ -274,24 +268,6 @@ class Connections:
         """Put the parent's connections aside, still referenced, so that nothing closes them."""
         self._inherited.append((self._engine, self._local, list(self._all)))
         self._open_pool()
-
-
-_open_connections: weakref.WeakSet[Connections] = weakref.WeakSet()
-
-
-@atexit.register
-def _let_calls_end() -> None:
-    """Let no call begin, and wait for those of daemon threads, if they end soon.
-
-    Python ends such a thread where it next comes back from C. Inside of libpq, that may take the
-    process down.
-    """
-    ending = snapshot(_open_connections)
-    for connections in ending:
-        connections.close()
-    deadline = time.monotonic() + _LAST_CALLS_S
-    while time.monotonic() < deadline and any(connections.is_busy for connections in ending):
-        time.sleep(0.005)
 
 
 # -- which tables the statements would find -------------------------------------------------

@@ -294,9 +294,15 @@ class PostgresBackend:
         )
 
     def close(self) -> None:
-        """Close every connection of this process."""
-        open_backends.discard(self)
+        """Close every connection of this process; a thread still in a call finishes it."""
         self._connections.close()
+        if not self.is_busy:  # else the end of the program waits for the call
+            open_backends.discard(self)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a thread is still in a call."""
+        return self._connections.is_busy
 
     def after_fork_in_child(self) -> None:
         """Put the parent's connections aside."""

@@ -240,6 +240,9 @@ class SQLiteBackend:
         open_backends.discard(self)
         self._connections.close()
 
+    is_busy = False
+    """Nothing waits for its calls: what Python ends inside of SQLite does no harm."""
+
     def after_fork_in_child(self) -> None:
         """Put the parent's connections aside."""
         self._connections.forget()

@@ -440,6 +440,10 @@ def _retire(holder: object, writers_too: bool) -> bool:
 
 
 class _Backend(Protocol):
+    @property
+    def is_busy(self) -> bool:
+        """Whether the end of the program should wait for its calls."""
+
     def after_fork_in_child(self) -> None:
         """Put what was inherited aside: a child must neither use nor close it."""
 
@@ -449,13 +453,24 @@ class _Backend(Protocol):
 
 open_backends: weakref.WeakSet[_Backend] = weakref.WeakSet()
 
+_LAST_CALLS_S = 1.0
+"""How long the end of a program waits for calls that are under way."""
+
 
 @atexit.register
 def _close_backends() -> None:
-    """Close what the program left open, and what it was kept from closing."""
-    for backend in snapshot(open_backends):
+    """Close what the program left open, and what it was kept from closing.
+
+    Then wait for calls of daemon threads, if they end soon. Python ends such a thread where it next
+    comes back from C. Inside of libpq, that may take the process down.
+    """
+    ending = snapshot(open_backends)
+    for backend in ending:
         backend.close()
     close_all(0.0)
+    deadline = monotonic() + _LAST_CALLS_S
+    while any(backend.is_busy for backend in ending) and monotonic() < deadline:
+        sleep(_POLL_EVERY_S)
 
 
 # -- at a fork ------------------------------------------------------------------------------
