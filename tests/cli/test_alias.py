@@ -24,7 +24,7 @@ def test_a_ledger_lists_its_aliases(calib, filled):
     assert json.loads(calib("stats", "tiny:latest", "--json").stdout)["aliases"] == ["tiny:latest"]
     doctor = calib("doctor").stdout
     assert re.search(r"aliases +tiny:latest stands for tiny\n", doctor)
-    assert re.search(r"1 setting head,\s+1 alias\n", doctor)
+    assert re.search(r"1 setting head,\s+1 alias\b", doctor)
     assert calib("predict", "tiny:latest", "--prompt-tokens", "5").stdout.startswith("tiny")
     assert names(filled) == {"tiny:latest": "tiny"}
 

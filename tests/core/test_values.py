@@ -99,9 +99,11 @@ def test_every_public_value_can_be_had_as_json():
         if isinstance(one, type) and (dataclasses.is_dataclass(one) or hasattr(one, "_fields"))
     ]
     assert {Call, CostPrediction, Finding, Head, Replay} < set(values)
-    parts = {"ArchivedModel", "LostRange", "SkippedLine"}  # of reports, which show them
-    # Three numbers, which `ModelCalibration` has, too; and what a block fills in.
-    others = parts | {"Prior", "TimedCall"}
+    # Parts of reports, which show them.
+    parts = {"ArchivedModel", "ImportPreview", "LostRange", "ModelPreview", "SkippedLine"}
+    # Three numbers, which `ModelCalibration` has, too; what a block fills in; what formats are
+    # handed, and give.
+    others = parts | {"Prior", "TimedCall", "Beginning", "Skip"}
     assert {one.__name__ for one in values if not hasattr(one, "to_dict")} == others
     for value in [*VALUES, Head("x", 1, "ab")]:
         fields = value.to_dict()

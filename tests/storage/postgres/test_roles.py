@@ -75,6 +75,7 @@ def write_in_every_way(calibrator, exported=None):
     calibrator.alias("p", None)
     calibrator.void("m", request_id="r")
     calibrator.record("m", 3, 4.5, request_id="r")
+    calibrator.void("m", request_id="r")  # so that all of this can be done again
     (done,) = calibrator.void("m", seq=2)
     calibrator.void("m", seq=done.seq)
     calibrator.record("m:latest", 1, 2.0)
