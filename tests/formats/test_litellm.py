@@ -1,5 +1,6 @@
 """LiteLLM's payloads and spend logs."""
 
+import csv
 import json
 from datetime import UTC, datetime
 
@@ -67,6 +68,18 @@ def test_spend_logs_as_json_and_as_csv_are_the_same_calls():
     with AdaptiveCalibrator(":memory:") as calibrator:
         assert calibrator.import_calls("litellm", SAMPLES / SPEND[0]).recorded == 2
         assert calibrator.import_calls("litellm", SAMPLES / SPEND[1]).recorded == 0
+
+
+@pytest.mark.parametrize("sign", [";", "\t"])
+def test_spend_logs_whose_columns_other_signs_part_are_read(tmp_path, sign):
+    path = tmp_path / "spend.csv"
+    with (SAMPLES / SPEND[1]).open(newline="") as file, path.open("w", newline="") as copy:
+        csv.writer(copy, delimiter=sign).writerows(csv.reader(file))
+    with AdaptiveCalibrator(":memory:") as calibrator:
+        report = calibrator.import_calls("auto", path)
+        assert (report.format, report.recorded) == ("litellm", 2)
+        assert calibrator.import_calls("litellm", SAMPLES / SPEND[1]).recorded == 0
+        assert calibrator.audit() == []
 
 
 def test_a_file_that_grew_by_three_payloads_adds_three(tmp_path):

@@ -250,6 +250,8 @@ def test_skipped_lines_are_counted_by_reason_and_the_first_are_shown(take):
         "prompt_tokens must be at least 0 and below 2**31, not -1: pass the count that the "
         "model's server reported",
     )
+    longer = take("jsonl", json_row(called_at="secret " * 90), skip_bad=True)
+    assert "secret" not in longer.skipped_reasons[0][0]
     counts = [lines for _, lines in report.skipped_reasons]
     assert counts == [30, 2, 1]
     assert "not ...:" in report.skipped_reasons[0][0]

@@ -1,5 +1,6 @@
 """What a row may say: the same rules for JSON lines and CSV, good and bad."""
 
+import csv
 import math
 import re
 from datetime import UTC, datetime, timedelta
@@ -135,6 +136,15 @@ def test_a_bad_csv_row_is_refused_by_its_number_or_skipped_without_its_neighbour
     assert (report.recorded, report.skipped) == (2, 1)
     assert said in report.skipped_lines[0].reason
     assert [call.prompt_tokens for call in calibrator.calls()] == [1, 4]
+
+
+def test_a_long_field_is_a_bad_row_whatever_other_code_lets_the_csv_module_take(refuse):
+    before = csv.field_size_limit(10**6)
+    try:
+        error = refuse("csv", f"{HEADER}\n{BAD_CSV['long field'][0]}\n")
+    finally:
+        csv.field_size_limit(before)
+    assert "field larger than field limit" in error.reason
 
 
 SENTENCES = {

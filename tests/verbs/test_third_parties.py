@@ -18,6 +18,12 @@ from calibration_ledger import Call, Skip
 COLUMNS = ("model", "prompt_tokens", "completion_tokens", "actual_ms")
 
 
+def __getattr__(name):
+    if name == "leaves":
+        raise SystemExit(4)
+    raise AttributeError(name)
+
+
 class Unreadable(UserDict):
     def __iter__(self):
         raise RuntimeError("no keys")
@@ -73,6 +79,7 @@ FORMATS = {
     "loud": "loud",
     "nothing": "nothing",
     "gone": "no_such_name",
+    "leaves": "leaves",
 }
 GOOD = "acme 1\nm 10 20 300\nm failed\ncall m\nabsent m\nm 11 21 310\n"
 

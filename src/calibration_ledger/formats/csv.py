@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
     from calibration_ledger.formats.base import Beginning, Input, Placed
 
+FIELD_MAX = 131_072
+"""Characters to a field: what the csv module takes, unless some program had it take more."""
+
 RECORD_LINES_MAX = 1_100
 """Lines to a record: a model name and a request id of nothing but line ends take 1,025."""
 
@@ -142,7 +145,7 @@ def header(beginning: Beginning) -> list[str]:
     """The names in the first line of a file, if it is one of columns."""
     line = beginning.head.partition(b"\n")[0].decode("utf-8-sig", "replace")
     try:
-        return _split(line, _delimiter(line))
+        return _split(line, delimiter_of(line))
     except csv.Error:
         return []
 
@@ -165,7 +168,7 @@ class _Lines:
                 yield line.number, BadRow(line.fault)
                 continue
             if not self.delimiter and not line.text.isspace():
-                self.delimiter = _delimiter(line.text)
+                self.delimiter = delimiter_of(line.text)
             try:
                 fields = _split(line.text, self.delimiter)
             except csv.Error as error:
@@ -203,7 +206,7 @@ class _Lines:
         return None
 
 
-def _delimiter(header: str) -> str:
+def delimiter_of(header: str) -> str:
     """What separates the most names in the first line; the comma, where there is one name."""
     counts = {}
     for sign in (",", ";", "\t"):
@@ -220,7 +223,10 @@ def _split(text: str, delimiter: str) -> list[str]:
     Raises:
         csv.Error: it is none.
     """
-    return next(csv.reader([text], strict=True, delimiter=delimiter or ","), [])
+    fields = next(csv.reader([text], strict=True, delimiter=delimiter or ","), [])
+    if len(text) > FIELD_MAX and max(map(len, fields), default=0) > FIELD_MAX:
+        raise csv.Error(f"field larger than field limit ({FIELD_MAX})")
+    return fields
 
 
 def _without_json(values: dict[str, Any]) -> dict[str, Any] | BadRow:

@@ -14,6 +14,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from calibration_ledger.errors import InvalidInputError
+from calibration_ledger.formats.csv import delimiter_of
 from calibration_ledger.formats.json_text import LENIENT, STRICT, load_json, parse_json
 from calibration_ledger.formats.row import BadRow
 from calibration_ledger.formats.source import LINE_MAX, WHOLE_MAX, not_text
@@ -300,7 +301,11 @@ def _table(file: Input, pieces: Iterator[bytes]) -> Iterator[tuple[int, Any]]:
     # other threads may be in the middle of a file.
     csv.field_size_limit(max(csv.field_size_limit(), WHOLE_MAX))
     # Strict, for a quote that is never closed would swallow the rows behind it.
-    table = csv.reader(_texts(file, pieces), strict=True)
+    texts = _texts(file, pieces)
+    first = next(texts, "")
+    sign = delimiter_of(first)
+    sign = sign if sign in first else ","
+    table = csv.reader(chain((first,), texts), strict=True, delimiter=sign)
     try:
         names = next(table, [])
     except csv.Error as error:

@@ -102,7 +102,7 @@ class Path:
             return find_above
         if len(steps) == 1:
             return lambda record, _: record.get(first)
-        if len(steps) == 2 and not steps[0].is_quoted and not steps[1].is_quoted:  # noqa: PLR2004
+        if len(steps) == 2 and not steps[0].is_quoted and not steps[1].is_quoted:  # noqa: PLR2004 - most
             second = steps[1].key
             whole = f"{first}.{second}"
 

@@ -82,7 +82,7 @@ def _load(point: EntryPoint) -> Any:
     """
     try:
         found = point.load()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InvalidInputError(
             f"{_package(point)} cannot be imported ({type(error).__name__}: {error})"
         ) from error
@@ -96,7 +96,7 @@ def _is_it(point: EntryPoint, beginning: Beginning) -> bool:
     try:
         looks_like = getattr(_load(point), "looks_like", None)
         return looks_like is not None and bool(looks_like(beginning))
-    except Exception:  # noqa: BLE001 - `calib formats` tells; other formats must go on working
+    except (Exception, SystemExit):  # noqa: BLE001 - `calib formats` tells; the others go on
         return False
 
 

@@ -642,8 +642,11 @@ REASONS_MAX = 50
 _REASON_LENGTH_MAX = 300
 _OTHERS = "other reasons"
 
-# What differs between lines that are bad for the same reason: quoted values, and numbers.
-_VALUES = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|(?<![\w*])-?[0-9][\w.+-]*""")
+# What differs between lines that are bad for the same reason: quoted values, of which long ones
+# are cut and have no second quote, and numbers.
+_VALUES = re.compile(
+    r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|['"].*?(?:\.\.\.|$)|(?<![\w*])-?[0-9][\w.+-]*"""
+)
 
 
 class Skips:
@@ -674,6 +677,7 @@ class Skips:
             ImportRefusedError: bad lines are not skipped.
         """
         reason = reason.rstrip(".")
+        kind = _VALUES.sub("...", reason)[:_REASON_LENGTH_MAX]  # a cut could leave half a value
         if len(reason) > _REASON_LENGTH_MAX:
             reason = reason[:_REASON_LENGTH_MAX] + " ..."
         if not self._skip_bad:
@@ -683,7 +687,6 @@ class Skips:
                 self._source, line, f"{reason}. Nothing was recorded: {advice}", one
             )
         self.count += 1
-        kind = _VALUES.sub("...", reason)
         if kind not in self._reasons and len(self._reasons) >= REASONS_MAX:
             kind = _OTHERS
         self._reasons[kind] += 1

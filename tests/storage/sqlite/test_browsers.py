@@ -16,8 +16,8 @@ from calibration_ledger import AdaptiveCalibrator
 from support.programs import started
 from support.steps import wait_until
 
-pytest.importorskip("datasette")
-pytest.importorskip("sqlite_utils")
+for tool in ("datasette", "sqlite_utils"):
+    pytest.importorskip(tool, reason=f"{tool} is not installed: .ci/run installs it")
 
 BIN = Path(sys.executable).parent
 TOOL_S = 60.0
