@@ -117,7 +117,7 @@ class Reader:
         commands = re.findall(r"^\$ ((?:.*\\\n)*.*)$", block, re.MULTILINE)
         parts = [f"$ {command}\n{self.shell(command)}" for command in commands]
         text = "".join(part if part.endswith("\n") else part + "\n" for part in parts)
-        return text.replace(str(self.folder), "/home/me")
+        return text.replace(f"{self.folder}/home", "/home/me").replace(str(self.folder), "/home/me")
 
     def python(self, block):
         """The block with the output that it prints now, behind the statements as before."""

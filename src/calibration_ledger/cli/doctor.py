@@ -127,7 +127,7 @@ def _sound(facts: Facts) -> str:
 
 
 def _count(rows: int | None, table: str) -> str:
-    noun = table.replace("_", " ")
+    noun = "voided ranges" if table == "voided" else table.replace("_", " ")
     one = "alias" if noun == "aliases" else noun.removesuffix("s")
     return f"? {noun}" if rows is None else text.count(rows, one, noun)
 
