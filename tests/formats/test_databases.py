@@ -87,14 +87,14 @@ def test_a_log_of_llm_from_0_19_on_has_them_in_columns_as_each_provider_counts(w
 def test_both_generations_of_a_log_of_llm_are_read_and_no_call_twice(written):
     path = written("llm.0-36")
     report, calls = imported(path)
-    assert dict(report.left_out) == {"unknown model": 1}
+    assert dict(report.left_out) == {"unknown model": 1, "duplicate": 1}
     assert set(calls) == {"01old", "01both", "01new"}
     assert calls["01old"].details["answered_model"] == "gpt-4o-2024-11-20"
     new = {"answered_model": "gpt-5-2025-08-07", "cached_tokens": 64, "reasoning_tokens": 32}
     assert numbers(calls["01new"]) == ("gpt-5", 100, 40, 2500.0, {**START, **new})
     report, calls = imported(path, model="mine")
     assert calls["01unnamed"].model == "mine"
-    assert report.left_out == ()
+    assert report.left_out == (("duplicate", 1),)
 
 
 def test_the_place_of_the_log_of_llm_is_found_as_llm_finds_it(monkeypatch):

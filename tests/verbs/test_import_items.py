@@ -70,7 +70,7 @@ def test_one_id_twice_in_one_record_of_a_document_is_one_call(calibrator, monkey
     monkeypatch.setattr(registry, "_MODULES", (form,))
     (tmp_path / "file").touch()
     report = calibrator.import_calls("tool", tmp_path / "file")
-    assert (report.recorded, report.already) == (1, 1)
+    assert (report.recorded, report.already, report.left_out) == (1, 0, (("duplicate", 1),))
 
 
 def test_what_another_tool_does_not_say_is_a_skip_and_in_our_own_file_a_bad_line(give, take):
@@ -157,7 +157,7 @@ def test_a_model_that_can_be_none_is_refused(model, take):
 def test_a_call_that_a_tool_tells_twice_counts_once(give, calibrator):
     call = VALUES | {"called_at": AT_US, "request_id": "r"}
     report = give(call, call, VALUES | {"called_at": AT_US, "request_id": "s"})
-    assert (report.recorded, report.already, report.left_out) == (2, 1, ())
+    assert (report.recorded, report.already, report.left_out) == (2, 0, (("duplicate", 1),))
     assert give(call).already == 1
     assert calibrator.audit() == []
 

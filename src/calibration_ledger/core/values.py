@@ -1003,7 +1003,8 @@ class ImportReport(Value):
         kind: the format as it was asked for, such as `jsonl`, or `auto`.
         source: the file as the user named it, or `<stdin>`.
         recorded: how many calls were added to the ledger.
-        already: how many calls of the file were in the ledger before, or are repeated in the file.
+        already: how many calls of the file were in the ledger before, or are repeated in the file;
+            what another tool's file repeats is left out as `duplicate`.
         recorded_again: how many of the recorded calls have the request ids of voided ones, and
             count in their place (of calls alone).
         older: how many of the added calls were made before the newest call that the ledger had of

@@ -116,7 +116,7 @@ def import_rows(
             replaced = {}
         trials = _check(ledger, opening, staged, skips, doubts, for_checks(report), replaced)
         _check_replacement(ledger, name, replaced, trials)
-        present = staged.repeated + sum(trial.present for trial in trials)
+        present = sum(trial.present for trial in trials) + skips.repeat(staged.repeated)
         preview = _preview(staged, read.now) if wishes.dry_run else None
         if preview is not None:
             recorded, met = Counter({one.model: one.calls for one in preview.models}), 0
@@ -703,6 +703,16 @@ class Skips:
             self.leave_out("duplicate")
         else:
             self.add(line, reason)
+
+    def repeat(self, calls: int) -> int:
+        """Take calls that the file has before, all the same; gives those that are there already.
+
+        In a file of another tool, none of them is: what it tells twice is one call.
+        """
+        if calls and self._is_of_tool:
+            self._left_out["duplicate"] += calls
+            return 0
+        return calls
 
     def leave_out(self, reason: str) -> None:
         """Count a call that cannot be learnt from."""
