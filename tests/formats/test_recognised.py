@@ -5,10 +5,12 @@ import json
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from calibration_ledger import AdaptiveCalibrator
+from calibration_ledger.formats.base import Clock
 from calibration_ledger.formats.beginning import HEAD, beginning_of, recognised
 from calibration_ledger.formats.registry import known_formats
 
@@ -72,6 +74,16 @@ def layouts(data):
         yield json.dumps(values)
 
 
+def made(path, folder):
+    """The file of a sample: the database that it is the SQL of, or itself."""
+    if path.suffix != ".sql":
+        return path
+    file = folder / "made.db"
+    with closing(sqlite3.connect(file)) as connection:
+        connection.executescript(path.read_text(encoding="utf-8"))
+    return file
+
+
 def check(data, expected):
     names = [] if expected is None else [expected]
     assert told(data) == names
@@ -100,10 +112,7 @@ def test_a_real_file_is_known(path, expected):
 def test_our_own_samples_are_known(path, tmp_path):
     expected = path.name.partition(".")[0]
     if path.suffix == ".sql":
-        made = tmp_path / "made.db"
-        with closing(sqlite3.connect(made)) as connection:
-            connection.executescript(path.read_text(encoding="utf-8"))
-        assert told(b"", tables_of(made)) == [expected]
+        assert told(b"", tables_of(made(path, tmp_path))) == [expected]
     else:
         data = path.read_bytes()
         check(gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data, expected)
@@ -111,17 +120,23 @@ def test_our_own_samples_are_known(path, tmp_path):
 
 @pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.name)
 def test_a_sample_taken_in_again_adds_nothing(path, tmp_path):
-    file = path
-    if path.suffix == ".sql":
-        file = tmp_path / "made.db"
-        with closing(sqlite3.connect(file)) as connection:
-            connection.executescript(path.read_text(encoding="utf-8"))
+    file = made(path, tmp_path)
     with AdaptiveCalibrator(tmp_path / "calls.db") as calibrator:
         first = calibrator.import_calls("auto", file, model="m")
         again = calibrator.import_calls("auto", file, model="m")
         assert again.recorded == 0
         assert again.already == first.recorded + first.already
         assert first.recorded == 0 or calibrator.audit() == []
+
+
+@pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.name)
+def test_a_call_of_another_tool_says_which_clock_measured_it(path, tmp_path):
+    with AdaptiveCalibrator(":memory:") as calibrator:
+        report = calibrator.import_calls("auto", made(path, tmp_path), model="m")
+        if report.format in {"csv", "jsonl"}:
+            return
+        assert report.recorded
+        assert {call.details["clock"] for call in calibrator.calls()} <= {*get_args(Clock)}
 
 
 @pytest.mark.parametrize(
