@@ -236,8 +236,8 @@ class ForeignDatabase(Temporary):
                 begin = monotonic()
                 ((through, found),) = execute(
                     f"SELECT max(rowid), count(*) FROM (SELECT rowid FROM theirs.{_quoted(table)}"
-                    f" WHERE ?1 IS NULL OR rowid > ?1 ORDER BY rowid LIMIT ?2)",
-                    (last, size),
+                    f" WHERE ? IS NULL OR rowid > ? ORDER BY rowid LIMIT ?)",
+                    (last, last, size),
                 )
                 if execute("PRAGMA theirs.data_version").fetchone() != (version,):
                     raise _Changed
