@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from calibration_ledger import AdaptiveCalibrator, Call
-from calibration_ledger.cli import text
+from calibration_ledger.core import text
 from support.old_names import record_old
 
 from .conftest import at, plain_calls, run_process

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from calibration_ledger.cli import text
 from calibration_ledger.cli.table import MODEL, Cell, Column, Table, cut, cut_names, width_of
+from calibration_ledger.core import text
 from calibration_ledger.core.values import iso
 
 

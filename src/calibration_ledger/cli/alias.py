@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from calibration_ledger.cli import text
 from calibration_ledger.cli.options import examples, json_option
 from calibration_ledger.cli.output import note, print_json, print_table, progress, say
 from calibration_ledger.cli.session import Session, entries, pass_session
 from calibration_ledger.cli.table import MODEL, Column
+from calibration_ledger.core import text
 
 if TYPE_CHECKING:
     from calibration_ledger.core.values import AliasReport

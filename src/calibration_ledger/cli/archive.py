@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from calibration_ledger.cli import text
 from calibration_ledger.cli.options import FilePath, examples, json_option, time_or_date
 from calibration_ledger.cli.output import confirm, note, print_json, print_table, progress
 from calibration_ledger.cli.session import Session, pass_session
 from calibration_ledger.cli.table import Cell, Column
+from calibration_ledger.core import text
 
 if TYPE_CHECKING:
     from datetime import datetime

@@ -7,11 +7,11 @@ from pathlib import Path
 import click
 
 from calibration_ledger._version import __version__
-from calibration_ledger.cli import text
 from calibration_ledger.cli.main import EXIT_FINDINGS
 from calibration_ledger.cli.options import FilePath, examples, json_option, model_argument
 from calibration_ledger.cli.output import note, print_json, progress, say
 from calibration_ledger.cli.session import Session, entries, pass_session
+from calibration_ledger.core import text
 from calibration_ledger.core.validation import iso_from_us
 from calibration_ledger.formats.heads import check_replaceable, read_heads, write_heads
 

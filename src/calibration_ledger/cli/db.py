@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from calibration_ledger.cli import text
 from calibration_ledger.cli.main import EXIT_FAILED
 from calibration_ledger.cli.options import FilePath, examples, json_option
 from calibration_ledger.cli.output import note, print_json, say
 from calibration_ledger.cli.session import Session, pass_session
+from calibration_ledger.core import text
 from calibration_ledger.core.command import calib
 from calibration_ledger.core.files import full_path
 from calibration_ledger.errors import InvalidInputError, LedgerNotFoundError

@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from calibration_ledger.cli import text
 from calibration_ledger.cli.main import EXIT_FINDINGS
 from calibration_ledger.cli.options import FilePath, examples, json_option
 from calibration_ledger.cli.output import heading, print_json, print_table, say
 from calibration_ledger.cli.session import Session, pass_session
 from calibration_ledger.cli.table import MODEL, Cell, Column
+from calibration_ledger.core import text
 from calibration_ledger.core.command import calib, quoted
 from calibration_ledger.core.files import full_path
 from calibration_ledger.core.priors import default_prior

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from calibration_ledger.cli import text
 from calibration_ledger.cli.main import EXIT_FINDINGS
 from calibration_ledger.cli.options import examples, json_option
 from calibration_ledger.cli.output import note, print_json, print_table
 from calibration_ledger.cli.prediction import drift_cell, drift_hint
 from calibration_ledger.cli.session import Session, pass_session
 from calibration_ledger.cli.table import MODEL, Cell, Column
+from calibration_ledger.core import text
 
 if TYPE_CHECKING:
     from calibration_ledger.core.drift import ModelDrift

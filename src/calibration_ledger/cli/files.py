@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from calibration_ledger.cli import text
 from calibration_ledger.cli.options import FilePath, examples, json_option
 from calibration_ledger.cli.output import (
     Shown,
@@ -24,6 +23,7 @@ from calibration_ledger.cli.output import (
 )
 from calibration_ledger.cli.session import Session, entries, pass_session
 from calibration_ledger.cli.table import MODEL, Column
+from calibration_ledger.core import text
 from calibration_ledger.core.command import calib
 from calibration_ledger.errors import CalibrationLedgerError, InvalidInputError
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from calibration_ledger.cli import text
 from calibration_ledger.cli.options import (
     coming_options,
     examples,
@@ -20,6 +19,7 @@ from calibration_ledger.cli.output import print_json, say
 from calibration_ledger.cli.prediction import expectation, note_unknown, standing
 from calibration_ledger.cli.prompt import prompt_of
 from calibration_ledger.cli.session import Session, pass_session
+from calibration_ledger.core import text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

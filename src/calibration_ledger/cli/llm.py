@@ -84,7 +84,7 @@ def sync(*, database: str | None, ledger: str | None, as_json: bool) -> None:
 
 
 def _told(report: ImportReport) -> str:
-    from calibration_ledger.cli.text import count
+    from calibration_ledger.core.text import count
 
     new = count(report.recorded, "new call")
     parts = [f"{new} recorded, of {count(report.models, 'model')}" if report.recorded else new]

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from calibration_ledger.cli import text
 from calibration_ledger.cli.options import examples, json_option
 from calibration_ledger.cli.output import note, print_json_lines, print_table
 from calibration_ledger.cli.session import Session, pass_session
 from calibration_ledger.cli.table import Cell, Column
+from calibration_ledger.core import text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

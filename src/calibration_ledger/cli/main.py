@@ -19,7 +19,7 @@ import click
 from calibration_ledger import __version__
 from calibration_ledger.cli.options import FilePath
 from calibration_ledger.cli.session import Session
-from calibration_ledger.cli.text import escape
+from calibration_ledger.core.text import escape
 from calibration_ledger.errors import (
     CalibrationLedgerError,
     DoubtfulCallWarning,

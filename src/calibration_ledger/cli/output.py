@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from calibration_ledger.cli.table import Column, Table
-from calibration_ledger.cli.text import escape
+from calibration_ledger.core.text import escape
 from calibration_ledger.core.values import as_json
 
 if TYPE_CHECKING:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING
 
-from calibration_ledger.cli import text
 from calibration_ledger.cli.output import note
 from calibration_ledger.cli.table import Cell
+from calibration_ledger.core import text
 from calibration_ledger.core.values import WARM_UP_CALLS, standing_of, status_of
 from calibration_ledger.errors import LedgerNotFoundError, ModelNotFoundError
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import click
 
 from calibration_ledger.cli.output import is_terminal, note
-from calibration_ledger.cli.text import count
+from calibration_ledger.core.text import count
 
 if TYPE_CHECKING:
     from calibration_ledger.cli.session import Session

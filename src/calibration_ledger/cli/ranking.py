@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from calibration_ledger.cli import text
 from calibration_ledger.cli.table import MODEL, Cell, Column
+from calibration_ledger.core import text
 
 if TYPE_CHECKING:
     from calibration_ledger.core.forecast import Forecast

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from calibration_ledger.cli import text
 from calibration_ledger.cli.options import (
     details_of,
     examples,
@@ -20,6 +19,7 @@ from calibration_ledger.cli.options import (
 from calibration_ledger.cli.output import note, print_json, say
 from calibration_ledger.cli.prediction import describe, ground_of
 from calibration_ledger.cli.session import Session, adopting, pass_session
+from calibration_ledger.core import text
 from calibration_ledger.errors import NotFiniteError
 
 if TYPE_CHECKING:

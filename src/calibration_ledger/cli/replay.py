@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from calibration_ledger.cli import text
 from calibration_ledger.cli.options import (
     examples,
     json_option,
@@ -18,6 +17,7 @@ from calibration_ledger.cli.options import (
 from calibration_ledger.cli.output import note, print_json, print_table, progress, say
 from calibration_ledger.cli.session import Session, entries, pass_session
 from calibration_ledger.cli.table import MODEL, Cell, Column, change
+from calibration_ledger.core import text
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from calibration_ledger.cli import text
 from calibration_ledger.cli.options import examples, json_option, model_argument, rule_options
 from calibration_ledger.cli.output import confirm, note, print_json, say
 from calibration_ledger.cli.session import Session, pass_session
+from calibration_ledger.core import text
 
 if TYPE_CHECKING:
     from calibration_ledger.rules import RuleName

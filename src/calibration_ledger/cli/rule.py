@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from calibration_ledger.cli import text
 from calibration_ledger.cli.options import examples, json_option
 from calibration_ledger.cli.output import note, print_json, print_table, say
 from calibration_ledger.cli.session import Session, pass_session
 from calibration_ledger.cli.table import Column
+from calibration_ledger.core import text
 
 if TYPE_CHECKING:
     from calibration_ledger.core.values import DefaultRule

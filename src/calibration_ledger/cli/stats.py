@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from calibration_ledger.cli import text
 from calibration_ledger.cli.options import examples, json_option, model_argument, window_options
 from calibration_ledger.cli.output import note, print_json, print_table, progress
 from calibration_ledger.cli.prediction import drift_cell, drift_hint
 from calibration_ledger.cli.session import Session, adopting, entries, pass_session
 from calibration_ledger.cli.table import MODEL, Cell, Column
+from calibration_ledger.core import text
 from calibration_ledger.core.values import iso_from_seconds, standing_of
 from calibration_ledger.errors import CalibrationLedgerError, named
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from calibration_ledger.cli import text
 from calibration_ledger.cli.options import examples, json_option, model_argument, window_options
 from calibration_ledger.cli.output import heading, note, print_json, print_table, progress, say
 from calibration_ledger.cli.session import Session, adopting, entries, pass_session
 from calibration_ledger.cli.table import Cell, Column, change
+from calibration_ledger.core import text
 from calibration_ledger.core.comparison import SCORED_LEAST
 
 if TYPE_CHECKING:

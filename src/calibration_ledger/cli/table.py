@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from calibration_ledger.cli.text import escape, signed_percent
+from calibration_ledger.core.text import escape, signed_percent
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence

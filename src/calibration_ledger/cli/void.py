@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from calibration_ledger.cli import text
 from calibration_ledger.cli.options import examples, json_option, model_argument, window_options
 from calibration_ledger.cli.output import note, print_json, print_table, progress
 from calibration_ledger.cli.session import Session, entries, pass_session
 from calibration_ledger.cli.table import MODEL, Cell, Column
+from calibration_ledger.core import text
 
 if TYPE_CHECKING:
     from datetime import datetime
