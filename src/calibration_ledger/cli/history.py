@@ -7,8 +7,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from calibration_ledger.cli.options import examples, json_option, model_argument, window_options
-from calibration_ledger.cli.output import note, print_json_lines, print_table
+from calibration_ledger.cli.options import (
+    examples,
+    format_option_of_lines,
+    model_argument,
+    window_options,
+)
+from calibration_ledger.cli.output import note, print_result
 from calibration_ledger.cli.session import Session, pass_session
 from calibration_ledger.cli.table import MODEL, Cell, Column
 from calibration_ledger.core import text
@@ -17,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from datetime import datetime
 
+    from calibration_ledger.cli.options import Form
     from calibration_ledger.core.values import Call, Head
 
 LAST = 20
@@ -34,6 +40,12 @@ COLUMNS = (
     Column("", left=True),
 )
 
+FIELDS = (
+    *("model", "seq", "called_at", "prompt_tokens", "completion_tokens", "actual_ms"),
+    *("predicted_ms", "error_ms", "outcome", "request_id", "details", "voided"),
+)
+"""What a call may have as JSON: the columns of CSV and TSV."""
+
 
 @click.command(
     epilog=examples(
@@ -46,7 +58,7 @@ COLUMNS = (
 @click.option("--last", type=click.INT, metavar="N", help="Each model's newest N calls.")
 @click.option("--all", "everything", is_flag=True, help="Every call.")
 @window_options
-@json_option
+@format_option_of_lines
 @pass_session
 def history(
     session: Session,
@@ -56,14 +68,16 @@ def history(
     everything: bool,
     since: datetime | None,
     until: datetime | None,
-    as_json: bool,
+    form: Form,
 ) -> None:
     """List the calls as they were recorded.
 
     They are sorted by model, then in the order of recording. A time-out is a call that was given
     up: it would have taken at least as long. Without --last, --all, --since or
-    --until: the newest 20 of each model. With --json: JSON lines, a call each, which stream
-    however long the history is, and which `calib import jsonl` reads.
+    --until: the newest 20 of each model.
+
+    A history of any length streams, in every format. --json gives JSON lines, a call each, which
+    `calib import jsonl` reads, as `calib import csv` does those of --format csv.
     """
     if everything and last is not None:
         raise click.UsageError("--all and --last exclude each other: leave one out.")
@@ -71,11 +85,7 @@ def history(
     with session.existing() as calibrator:
         chosen = everything or last is not None or since is not None or until is not None
         found = calibrator.calls(model, since=since, until=until, last=last if chosen else LAST)
-        calls = _counted(found, shown)
-        if as_json:
-            print_json_lines(calls)
-        else:
-            print_table(COLUMNS, map(_row, calls))
+        print_result(form, _counted(found, shown), COLUMNS, _row, fields=FIELDS)
         archived = [head for head in calibrator.archived() if model in {None, head.model}]
     if archived:
         note(_archived(archived, session))

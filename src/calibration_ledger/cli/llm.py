@@ -137,7 +137,7 @@ def eta(*, prompt: str | None, models: tuple[str, ...], ledger: str | None, as_j
 
 
 def _with_stdin(prompt: str | None) -> str:
-    from calibration_ledger.cli.output import is_terminal
+    from calibration_ledger.cli.terminal import is_terminal
     from calibration_ledger.formats.source import open_source
 
     before = ""

@@ -19,6 +19,7 @@ import click
 from calibration_ledger import __version__
 from calibration_ledger.cli.options import FilePath
 from calibration_ledger.cli.session import Session
+from calibration_ledger.cli.terminal import colour
 from calibration_ledger.core.text import escape
 from calibration_ledger.errors import (
     CalibrationLedgerError,
@@ -259,6 +260,5 @@ def main(ctx: click.Context, ledger: str | None) -> None:
     The ledger keeps every observed call, learns each model's latency from it, and can be replayed
     and audited to the bit. Start with `calib demo`.
     """
-    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
-        ctx.color = False
+    ctx.color = colour()
     ctx.obj = Session(ledger)

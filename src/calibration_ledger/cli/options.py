@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import click
 
@@ -13,6 +13,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     Command = Callable[..., Any]
+
+Form = Literal["table", "csv", "tsv", "markdown", "json", "jsonl"]
+"""How a result is printed: the first is the default."""
+
+FORMS: tuple[Form, ...] = get_args(Form)
+
+FORM = f"{__name__}.form"
+"""The name of the chosen one in a context's `meta`."""
 
 
 _NUMBER = re.compile(r"-?[0-9]{1,18}(\.[0-9]+)?([eE][+-]?[0-9]+)?")
@@ -93,6 +101,63 @@ def examples(*lines: str) -> str:
 def json_option(command: Command) -> Command:
     """`--json`."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON instead.")(command)
+
+
+class FormName(click.Choice[str]):
+    """The name of a form of output; a wrong one is told with the one that was meant."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """See `click.Choice`."""
+        if value not in FORMS:
+            from difflib import get_close_matches
+
+            close = get_close_matches(str(value).lower(), FORMS, cutoff=0.5)
+            meant = f" Did you mean {close[0]!r}?" if close else ""
+            names = f"{', '.join(FORMS[:-1])} or {FORMS[-1]}"
+            self.fail(f"{value!r} is no format of output: give {names}.{meant}", param, ctx)
+        return str(value)
+
+
+def format_option(command: Command) -> Command:
+    """`--format`, and `--json` for short; the command takes the chosen `form`."""
+    return _form_options(command, "json", "Print JSON: short for --format json.")
+
+
+def format_option_of_lines(command: Command) -> Command:
+    """The same of a command that prints a long list: its `--json` are JSON lines."""
+    return _form_options(command, "jsonl", "Print JSON lines: short for --format jsonl.")
+
+
+def _form_options(command: Command, json: Form, help_of_json: str) -> Command:
+    def chosen(ctx: click.Context, param: click.Parameter, value: Form | None) -> Form:
+        short = ctx.meta.get(FORM)
+        if short is not None and value not in {None, short}:
+            text = f"--json is short for --format {short}: leave one of the two out."
+            raise click.BadParameter(text, ctx, param)
+        ctx.meta[FORM] = value or short or FORMS[0]
+        return ctx.meta[FORM]  # type: ignore[no-any-return]  # it was set above
+
+    def set_short(ctx: click.Context, _param: click.Parameter, is_given: bool) -> None:
+        if is_given:
+            ctx.meta[FORM] = json
+
+    form = click.option(
+        "--format",
+        "form",
+        type=FormName(FORMS),
+        metavar="FORMAT",
+        callback=chosen,
+        help=f"Print as {', '.join(FORMS[:-1])} or {FORMS[-1]}.  [default: {FORMS[0]}]",
+    )
+    short = click.option(
+        "--json",
+        is_flag=True,
+        is_eager=True,  # before --format, which looks whether it was given
+        expose_value=False,
+        callback=set_short,
+        help=help_of_json,
+    )
+    return form(short(command))
 
 
 def window_options(command: Command) -> Command:

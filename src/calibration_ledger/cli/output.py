@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
-import os
-import shutil
 import sys
 from contextlib import contextmanager, suppress
 from itertools import chain, islice
@@ -15,15 +12,26 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from calibration_ledger.cli.table import Column, Table
+from calibration_ledger.cli.markdown import markdown, markdown_head, markdown_line
+from calibration_ledger.cli.options import FORM
+from calibration_ledger.cli.records import (
+    Lines,
+    fields_of_all,
+    flat,
+    json_text,
+    lines_of,
+    without_delete,
+)
+from calibration_ledger.cli.table import Table
+from calibration_ledger.cli.terminal import is_lively, is_terminal, width_of_terminal
 from calibration_ledger.core.text import escape
 from calibration_ledger.core.values import as_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
-    from typing import TextIO
 
-    from calibration_ledger.cli.table import Cell
+    from calibration_ledger.cli.options import Form
+    from calibration_ledger.cli.table import Cell, Column
 
 
 ROWS_MEASURED = 200
@@ -35,34 +43,58 @@ PROGRESS_FROM = 200_000
 SHOWN_EVERY_S = 0.5
 """How often a running count is shown."""
 
-
-def is_terminal(stream: TextIO | None) -> bool:
-    """Whether a person sees this stream; a stream that the shell closed is None."""
-    return stream is not None and stream.isatty()
+_HAS_BLOCKS = f"{__name__}.has_blocks"
+"""The name in a context's `meta` of whether it printed Markdown before."""
 
 
-def is_lively(stream: TextIO | None) -> bool:
-    """Whether a line on it can be written over: on a terminal that knows control codes."""
-    return is_terminal(stream) and os.environ.get("TERM") != "dumb"
+# -- results for programs -------------------------------------------------------------------
 
 
-def say(text: str) -> None:
-    """Print a result for people, on one line."""
-    click.echo(_encodable(escape(text), sys.stdout))
+def is_for_people(form: Form) -> bool:
+    """Whether people read this format: figures are rounded, and advice may stand beside them."""
+    return form in {"table", "markdown"}
 
 
-def heading(text: str) -> None:
-    """Print an empty line and a title."""
-    click.echo("\n" + _encodable(click.style(escape(text), bold=True), sys.stdout))
+def print_data(
+    form: Form, result: object, *, lines: str | None = None, fields: Sequence[str] = ()
+) -> bool:
+    """Print a result in a format for programs; False if people read it: the command goes on.
 
-
-def note(text: str) -> None:
-    """Print what is not the result: to stderr, so that pipes do not get it.
-
-    What is done is done, even if a full disk behind stderr keeps it from being told.
+    Args:
+        form: the format that the user chose.
+        result: a document, a list of them, or an iterator, which is printed as it goes.
+        lines: of a document, the list whose items are the lines of CSV and TSV.
+        fields: of an iterator, the columns of CSV and TSV.
     """
-    with suppress(OSError):
-        click.echo(_encodable(escape(text), sys.stderr), err=True)
+    if is_for_people(form):
+        return False
+    is_stream = hasattr(result, "__next__")
+    some: Iterable[Any] = result if is_stream or isinstance(result, list) else [result]  # type: ignore[assignment]  # hasattr() tells mypy nothing
+    if form == "jsonl":
+        print_json_lines(some)
+    elif form == "json" and is_stream:
+        _print_json_array(some)
+    elif form == "json":
+        print_json(result)
+    elif is_stream:
+        _print_lines(form, map(flat, map(as_json, some)), fields)
+    else:
+        records = [record for one in some for record in lines_of(one, lines)]
+        _print_lines(form, records, fields_of_all(records))
+    return True
+
+
+def print_result(
+    form: Form,
+    records: Iterable[Any],
+    columns: Sequence[Column],
+    row: Callable[[Any], Sequence[str | Cell]],
+    *,
+    fields: Sequence[str] = (),
+) -> None:
+    """Print records in any format; for people, a table whose rows `row` makes of them."""
+    if not print_data(form, records, fields=fields):
+        print_table(columns, map(row, records))
 
 
 def print_json(value: object, *, err: bool = False) -> None:
@@ -72,19 +104,79 @@ def print_json(value: object, *, err: bool = False) -> None:
 
 def print_json_lines(values: Iterable[object]) -> None:
     """Print JSON lines as they come, however many."""
-    remaining = map(json_text, values)
-    while chunk := list(islice(remaining, ROWS_MEASURED)):
+    for chunk in _chunks(map(json_text, values)):
         click.echo("\n".join(chunk))
 
 
-def json_text(value: object, indent: int | None = None) -> str:
-    """JSON in ASCII, so that no name can control the terminal; NaN and infinity become null."""
-    return _without_delete(json.dumps(as_json(value), indent=indent, allow_nan=False))
+def _print_json_array(values: Iterable[object]) -> None:
+    """Print one JSON document with an item a line, as they come."""
+    before = "[\n"
+    for chunk in _chunks(map(json_text, values)):
+        click.echo(before + ",\n".join(chunk), nl=False)
+        before = ",\n"
+    click.echo("[]" if before == "[\n" else "\n]")
 
 
-def _without_delete(json_text: str) -> str:
-    # The one control character that JSON leaves as it is.
-    return json_text.replace("\x7f", "\\u007f")
+def _print_lines(form: Form, records: Iterable[dict[str, Any]], fields: Sequence[str]) -> None:
+    """Print CSV or TSV: UTF-8 to files and pipes; to a person, nothing that would be obeyed."""
+    if not fields:
+        return
+    is_seen = is_terminal(sys.stdout)
+    shown = _seen if is_seen else str
+    lines = Lines(fields, "\t" if form == "tsv" else ",", shown)
+    for text in chain([lines.header()], map(lines.of, _chunks(records))):
+        click.echo(text if is_seen else text.encode(errors="backslashreplace"), nl=False)
+
+
+def _seen(text: str) -> str:
+    return _encodable(escape(text), sys.stdout)
+
+
+def _chunks(items: Iterable[Any]) -> Iterator[list[Any]]:
+    # echo() flushes each time: a call for each line would be a write for each line.
+    remaining = iter(items)
+    while chunk := list(islice(remaining, ROWS_MEASURED)):
+        yield chunk
+
+
+# -- results for people, and what is said beside them ---------------------------------------
+
+
+def say(text: str) -> None:
+    """Print a result for people, on one line; of Markdown, a paragraph."""
+    if _is_markdown():
+        _print_block(markdown(text))
+    else:
+        click.echo(_seen(text))
+
+
+def heading(text: str) -> None:
+    """Print an empty line and a title."""
+    if _is_markdown():
+        _print_block(f"## {markdown(text)}")
+    else:
+        click.echo("\n" + _encodable(click.style(escape(text), bold=True), sys.stdout))
+
+
+def _is_markdown() -> bool:
+    context = click.get_current_context(silent=True)
+    return context is not None and context.meta.get(FORM) == "markdown"
+
+
+def _print_block(text: str) -> None:
+    """Print a block of Markdown, with an empty line before it if it is not the first."""
+    meta = click.get_current_context().meta
+    click.echo("\n" * meta.get(_HAS_BLOCKS, False) + _encodable(text, sys.stdout))
+    meta[_HAS_BLOCKS] = True
+
+
+def note(text: str) -> None:
+    """Print what is not the result: to stderr, so that pipes do not get it.
+
+    What is done is done, even if a full disk behind stderr keeps it from being told.
+    """
+    with suppress(OSError):
+        click.echo(_encodable(escape(text), sys.stderr), err=True)
 
 
 class Shown:
@@ -106,7 +198,7 @@ class Shown:
             for row in csv.reader(io.StringIO(text, newline="")):
                 lines.writerow([_encodable(escape(field), sys.stdout) for field in row])
         else:
-            sys.stdout.write(_without_delete(text))
+            sys.stdout.write(without_delete(text))
 
     def flush(self) -> None:
         """Let the last lines be seen."""
@@ -115,21 +207,24 @@ class Shown:
 
 def print_table(columns: Sequence[Column], rows: Iterable[Sequence[str | Cell]]) -> None:
     """Print a table of any length, whose first rows decide the widths; nothing without rows."""
-    remaining = iter(rows)
-    first = list(islice(remaining, ROWS_MEASURED))
-    if not first:
+    chunks = _chunks(rows)
+    first = next(chunks, None)
+    if first is None:
         return
-    width = shutil.get_terminal_size().columns if is_terminal(sys.stdout) else None
-    table = Table(columns, first, width)
+    if _is_markdown():
+        _print_block("\n".join(chain(markdown_head(columns), map(markdown_line, first))))
+        for chunk in chunks:
+            _echo_lines(map(markdown_line, chunk))
+        return
+    table = Table(columns, first, width_of_terminal(sys.stdout))
     _echo_lines(chain([table.header()], map(table.line, first)))
-    while chunk := list(islice(remaining, ROWS_MEASURED)):
+    for chunk in chunks:
         _echo_lines(map(table.line, chunk))
     if table.left_out:
         note(f"(the terminal is too narrow for: {', '.join(table.left_out)})")
 
 
 def _echo_lines(lines: Iterable[str]) -> None:
-    # echo() flushes each time: a call for each line would be a write for each line.
     click.echo(_encodable("\n".join(lines), sys.stdout))
 
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from calibration_ledger.cli.output import is_terminal, note
+from calibration_ledger.cli.output import note
+from calibration_ledger.cli.terminal import is_terminal
 from calibration_ledger.core.text import count
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from calibration_ledger.cli.options import examples, json_option, model_argument, window_options
-from calibration_ledger.cli.output import note, print_json, print_table, progress
+from calibration_ledger.cli.options import examples, format_option, model_argument, window_options
+from calibration_ledger.cli.output import is_for_people, note, print_data, print_table, progress
 from calibration_ledger.cli.prediction import drift_cell, drift_hint
 from calibration_ledger.cli.session import Session, adopting, entries, pass_session
 from calibration_ledger.cli.table import MODEL, Cell, Column
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from calibration_ledger.calibrator import AdaptiveCalibrator
+    from calibration_ledger.cli.options import Form
     from calibration_ledger.core.values import ModelStats, PeriodStats, Suggestion
 
 COLUMNS = (
@@ -60,7 +61,7 @@ PERIOD_COLUMNS = (
 @model_argument()
 @click.option("--by-day", is_flag=True, help="A line for each day (UTC) with calls.")
 @window_options
-@json_option
+@format_option
 @pass_session
 def stats(
     session: Session,
@@ -69,7 +70,7 @@ def stats(
     by_day: bool,
     since: datetime | None,
     until: datetime | None,
-    as_json: bool,
+    form: Form,
 ) -> None:
     """Show what each model has learnt.
 
@@ -89,25 +90,27 @@ def stats(
     before it was learnt. "to now" is the median of what they took over what is predicted of their
     tokens now: where it changes from day to day, the model has, whatever was asked of it.
 
-    With --json: the figures that get_stats() gives, unrounded, of the one model or as a list; of a
-    time, those that stats() gives.
+    With --json, --format csv and the like: the figures that get_stats() gives, unrounded, of the
+    one model or as a list; of a time, those that stats() gives.
     """
     if by_day or since is not None or until is not None:
-        _show_periods(session, model, since, until, by_day=by_day, as_json=as_json)
+        _show_periods(session, model, since, until, form, by_day=by_day)
         return
     with session.existing() as calibrator:
         if model is None:
-            rows = calibrator.all_stats(uncalibrated=True, rounded=not as_json)
+            rows = calibrator.all_stats(uncalibrated=True, rounded=is_for_people(form))
         else:
             calibrator.check_exists(model)
-            rows = [calibrator.get_stats(model, rounded=not as_json)]
+            rows = [calibrator.get_stats(model, rounded=is_for_people(form))]
         where = calibrator.ledger
         has_calls = any(row["sample_count"] for row in rows)
-        advice = advice_of(session, calibrator, model) if has_calls and not as_json else None
-    if as_json:
-        told = [_dict(row) for row in rows]
-        print_json(told if model is None else told[0])
-    elif rows:
+        advice = (
+            advice_of(session, calibrator, model) if has_calls and is_for_people(form) else None
+        )
+    told = list(map(_dict, rows))
+    if print_data(form, told if model is None else told[0]):
+        return
+    if rows:
         drifts = {one["model"]: drift for one in rows if (drift := one.get("drift")) is not None}
         _print(rows, has_drifts=bool(drifts))
         for one in rows:
@@ -233,18 +236,18 @@ def _show_periods(
     model: str | None,
     since: datetime | None,
     until: datetime | None,
+    form: Form,
     *,
     by_day: bool,
-    as_json: bool,
 ) -> None:
     with (
         session.existing() as calibrator,
         progress("reading", entries(calibrator, model)) as done,
     ):
         found = calibrator.stats(model, since=since, until=until, by_day=by_day, progress=done)
-    if as_json:
-        print_json(found)
-    elif found:
+    if print_data(form, found):
+        return
+    if found:
         has_timeouts = any(one.timeouts for one in found)
         columns = (MODEL, *DAY * by_day, *PERIOD_COLUMNS, *TIMEOUTS * has_timeouts)
         rows = (_period_row(one) + [str(one.timeouts)] * has_timeouts for one in found)
