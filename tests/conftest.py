@@ -57,6 +57,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="run every test that knows both databases on PostgreSQL, too, not one a verb",
     )
+    parser.addoption(
+        "--postgres-rest",
+        action="store_true",
+        help="run only what --postgres adds to a run without it",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -70,7 +75,8 @@ def _is_stress(config: pytest.Config) -> bool:
 
 def _is_on_all(config: pytest.Config) -> bool:
     """Whether what runs on both databases does so throughout: with `--postgres`, or `-m stress`."""
-    return config.getoption("--postgres") or _is_stress(config)
+    asked = config.getoption("--postgres") or config.getoption("--postgres-rest")
+    return asked or _is_stress(config)
 
 
 def _traced(run: Callable[..., object], *arguments: object) -> None:
@@ -153,19 +159,27 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Of tests whose cases take turns, leave each case on one database."""
-    if _is_on_all(config):
+    """Of tests whose cases take turns, leave each case on one database; or leave the rest alone."""
+    is_rest = config.getoption("--postgres-rest")
+    if _is_on_all(config) and not is_rest:
         return
     cases: dict[Any, list[Any]] = {}
-    for item in list(items):
-        for mark in item.iter_markers("turns"):
-            params = item.callspec.params
-            seen = cases.setdefault(item.function, [])
-            if (case := params[mark.args[0]]) not in seen:
-                seen.append(case)
-            if seen.index(case) % 2 != (params["ledger"] == "postgres"):
-                items.remove(item)
-                config.hook.pytest_deselected(items=[item])
+    parts: tuple[list[pytest.Item], list[pytest.Item]] = ([], [])
+    for item in items:
+        parts[_is_by_default(item, cases) != is_rest].append(item)
+    left_out, items[:] = parts
+    config.hook.pytest_deselected(items=left_out)
+
+
+def _is_by_default(item: pytest.Item, cases: dict[Any, list[Any]]) -> bool:
+    """Whether a run without `--postgres` takes it; `cases` are those met of tests by turns."""
+    params = item.callspec.params if hasattr(item, "callspec") else {}
+    for mark in item.iter_markers("turns"):
+        seen = cases.setdefault(item.function, [])
+        if (case := params[mark.args[0]]) not in seen:
+            seen.append(case)
+        return seen.index(case) % 2 == (params["ledger"] == "postgres")
+    return params.get("ledger") != "postgres" or item.get_closest_marker("both") is not None
 
 
 _SERVERS = {"postgres": "postgres", "pgbouncer": "pooler"}
