@@ -25,6 +25,8 @@ EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", settings.default.max_examples))
 TIMES = ["2026-01-02T03:04:05Z", "9999-12-31T23:59:59.999999Z", "1970-01-01T00:00:00+00:00"]
 FITTING = {
     "model": ["tiny", "new", "größe", "x" * 512, "a\nb", "\x1b[2J"],
+    "option": ["tiny", "new"],
+    "ledger": ["calls.db"],
     "models": ["tiny", "new", "timmy:v0.1-q4"],
     "prompt_tokens": ["0", "5", str(2**31 - 1)],
     "text": ["calls.csv", "empty", "binary", "-", "calls.db"],

@@ -102,12 +102,6 @@ def test_a_misspelt_command_is_told_with_the_one_that_was_meant(run):
     assert "No such command 'xyzzy'." in run("xyzzy").stderr
 
 
-def test_ledger_behind_the_command_is_told_where_it_belongs(run):
-    result = run("stats", "--ledger", "calls.db")
-    assert result.exit_code == 2
-    assert "calib --ledger PATH-OR-URL COMMAND" in result.stderr
-
-
 def test_help_and_completion_import_nothing_heavy():
     """Neither SQLAlchemy nor Alembic, whose import takes longer than all the rest."""
     paths = [list(path) for path in ALL]

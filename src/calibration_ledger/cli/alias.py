@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from calibration_ledger.cli.options import examples, json_option
+from calibration_ledger.cli.options import examples, json_option, model_argument
 from calibration_ledger.cli.output import note, print_json, print_table, progress, say
 from calibration_ledger.cli.session import Session, entries, pass_session
 from calibration_ledger.cli.table import MODEL, Column
@@ -32,7 +32,7 @@ COLUMNS = (
     )
 )
 @click.argument("name", required=False)
-@click.argument("model", required=False)
+@model_argument()
 @click.option("--merge", is_flag=True, help="Take the calls of NAME into MODEL.")
 @click.option("--remove", is_flag=True, help="Let NAME be its own again, and undo its merge.")
 @click.option("--dry-run", is_flag=True, help="Show what would change, and change nothing.")

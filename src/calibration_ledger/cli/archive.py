@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from calibration_ledger.cli.options import FilePath, examples, json_option, time_or_date
+from calibration_ledger.cli.options import (
+    FilePath,
+    examples,
+    json_option,
+    model_argument,
+    time_or_date,
+)
 from calibration_ledger.cli.output import confirm, note, print_json, print_table, progress
 from calibration_ledger.cli.session import Session, pass_session
 from calibration_ledger.cli.table import Cell, Column
@@ -32,6 +38,7 @@ COLUMNS = (
     )
 )
 @click.argument("dest", type=FilePath(readable=False))
+@model_argument()
 @click.option(
     "--before",
     type=time_or_date,
@@ -39,7 +46,6 @@ COLUMNS = (
     required=True,
     help="Archive what was made before then: 2026-01-01 (midnight UTC) or 2026-01-01T08:30:00Z.",
 )
-@click.option("--model", help="Only this model.")
 @click.option("--yes", is_flag=True, help="Do not ask before taking entries out.")
 @json_option
 @pass_session

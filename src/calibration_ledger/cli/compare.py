@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from calibration_ledger.cli.options import coming_options, examples, json_option
+from calibration_ledger.cli.options import coming_options, examples, json_option, models_argument
 from calibration_ledger.cli.output import note, print_json, print_table
 from calibration_ledger.cli.prediction import note_unknown
 from calibration_ledger.cli.prompt import prompt_of
@@ -38,7 +38,7 @@ def mean_median_or_level(text: str) -> RankBy:
         "calib compare --text prompt.txt --max-tokens 300 --json",
     )
 )
-@click.argument("models", nargs=-1, metavar="[MODEL]...")
+@models_argument
 @coming_options
 @click.option(
     "--by",

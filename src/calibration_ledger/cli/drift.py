@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from calibration_ledger.cli.main import EXIT_FINDINGS
-from calibration_ledger.cli.options import examples, json_option
+from calibration_ledger.cli.options import examples, json_option, models_argument
 from calibration_ledger.cli.output import note, print_json, print_table
 from calibration_ledger.cli.prediction import drift_cell, drift_hint
 from calibration_ledger.cli.session import Session, pass_session
@@ -54,7 +54,7 @@ def _factor(value: str, least: float, most: float, must: str) -> float:
         "calib drift --fail-above 1.3 --fail-below 0.7",
     )
 )
-@click.argument("models", nargs=-1, metavar="[MODEL]...")
+@models_argument
 @click.option(
     "--fail-above",
     type=slower,

@@ -87,7 +87,7 @@ _WITH_ITEMS = ("--map", "--where")
     nargs=-1,
     type=FilePath(readable=False, allow_dash=True),
 )
-@click.option("--model", metavar="NAME", help="The model of calls that name none.")
+@click.option("-m", "--model", metavar="MODEL", help="The model of calls that name none.")
 @click.option(
     "--map",
     multiple=True,
@@ -376,7 +376,7 @@ def _told_of_settings(
 )
 @click.argument("kind", type=click.Choice(["jsonl", "csv", "parquet"]))
 @click.argument("file", default="-", type=FilePath(readable=False, allow_dash=True))
-@click.option("--model", help="Only this model.")
+@click.option("-m", "--model", metavar="MODEL", help="Only this model.")
 @click.option("--overwrite", is_flag=True, help="Replace FILE if it exists.")
 @click.option("--salvage", is_flag=True, help="Of a damaged ledger: the calls that can be read.")
 @json_option

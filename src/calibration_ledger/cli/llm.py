@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from llm import hookimpl
 
-from calibration_ledger.cli.options import FilePath, examples, json_option
+from calibration_ledger.cli.options import LEDGER, FilePath, examples, json_option
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,13 +22,8 @@ if TYPE_CHECKING:
 
 
 def ledger_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """`--ledger`, as `calib` has it before its commands."""
-    return click.option(
-        "--ledger",
-        type=FilePath(readable=False),
-        metavar="PATH-OR-URL",
-        help="Where the ledger lies. Default: $CALIBRATION_LEDGER, else the user's data folder.",
-    )(command)
+    """`--ledger`, as the commands of `calib` have it."""
+    return click.option("--ledger", **LEDGER)(command)
 
 
 @hookimpl  # type: ignore[untyped-decorator]  # extras are not followed

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from calibration_ledger.cli.options import examples, json_option
+from calibration_ledger.cli.options import examples, json_option, model_argument
 from calibration_ledger.cli.output import note, print_json_lines, print_table
 from calibration_ledger.cli.session import Session, pass_session
 from calibration_ledger.cli.table import Cell, Column
@@ -37,7 +37,7 @@ NOTED_SINCE = "0007"
         "calib log --json > log.jsonl",
     )
 )
-@click.option("--model", metavar="MODEL", help="Only what concerns this model.")
+@model_argument()
 @click.option("--last", type=click.INT, metavar="N", help="Only the newest N.")
 @json_option
 @pass_session

@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from calibration_ledger import __version__
-from calibration_ledger.cli.options import FilePath
-from calibration_ledger.cli.session import Session
+from calibration_ledger.cli.options import COMMON
 from calibration_ledger.cli.terminal import colour
 from calibration_ledger.core.text import escape
 from calibration_ledger.errors import (
@@ -127,6 +126,9 @@ class Calib(click.Group):
         module, _, attribute = COMMANDS[cmd_name][0].partition(":")
         command = getattr(import_module(f"calibration_ledger.cli.{module}"), attribute)
         assert isinstance(command, click.Command)  # noqa: S101 - the table is ours
+        below = command.commands.values() if isinstance(command, click.Group) else ()
+        for one in (command, *below):
+            one.params += [option for option in COMMON if option not in one.params]
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's signature
@@ -138,7 +140,8 @@ class Calib(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command, or name the one that was probably meant."""
-        if isinstance(sys.stdout, ClosedStdout) and CHANGING & {tuple(args[:1]), tuple(args[:2])}:
+        named = {(args[0],), *((args[0], word) for word in args[1:])}  # options may come between
+        if isinstance(sys.stdout, ClosedStdout) and CHANGING & named:
             sys.stdout = None
         if args[0] not in COMMANDS and args[0][:1].isalpha() and not ctx.resilient_parsing:
             from difflib import get_close_matches
@@ -150,15 +153,8 @@ class Calib(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; an error of the library is told, never shown as a traceback."""
-        try:
-            with errors_told():
-                return super().invoke(ctx)
-        except click.NoSuchOption as error:
-            if error.option_name != "--ledger":
-                raise
-            raise click.UsageError(
-                "--ledger goes before the command: calib --ledger PATH-OR-URL COMMAND.", ctx
-            ) from error
+        with errors_told():
+            return super().invoke(ctx)
 
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
         """Read the options; those that print, such as --help, may meet a full disk, too."""
@@ -237,6 +233,7 @@ def _refused(error: OSError) -> Exception:
     cls=Calib,
     context_settings={"help_option_names": ["-h", "--help"]},
     no_args_is_help=True,
+    params=[*COMMON],
     epilog=(
         "\b\n"
         "Exit codes:\n"
@@ -246,19 +243,12 @@ def _refused(error: OSError) -> Exception:
         "  3  the audit has findings, or a model has drifted (`drift --fail-above`)"
     ),
 )
-@click.option(
-    "--ledger",
-    type=FilePath(readable=False),  # what cannot be read, the library says better
-    metavar="PATH-OR-URL",
-    help="Where the ledger lies. Default: $CALIBRATION_LEDGER, else the user's data folder.",
-)
 @click.version_option(__version__, prog_name="calib")
 @click.pass_context
-def main(ctx: click.Context, ledger: str | None) -> None:
+def main(ctx: click.Context) -> None:
     """Know before a language-model call how long it will take.
 
     The ledger keeps every observed call, learns each model's latency from it, and can be replayed
     and audited to the bit. Start with `calib demo`.
     """
     ctx.color = colour()
-    ctx.obj = Session(ledger)

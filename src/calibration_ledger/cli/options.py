@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from functools import wraps
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import click
+
+from calibration_ledger.cli.session import Session
+from calibration_ledger.errors import shown
 
 if TYPE_CHECKING:
     import os
@@ -223,6 +227,74 @@ def coming_options(command: Command) -> Command:
     return command
 
 
+LEDGER: dict[str, Any] = {
+    "type": FilePath(readable=False),  # what cannot be read, the library says better
+    "metavar": "PATH-OR-URL",
+    "help": "Where the ledger lies. Default: $CALIBRATION_LEDGER, else the user's data folder.",
+}
+"""What `--ledger` is, wherever it is given."""
+
+
+def _keep_ledger(ctx: click.Context, param: click.Parameter, ledger: str | None) -> None:
+    session = ctx.ensure_object(Session)
+    if ledger is None:
+        return
+    if session.ledger not in {None, ledger}:
+        # Neither is repeated: there may be a password in it.
+        raise click.BadParameter(
+            "another one is named before the command: leave one out.", ctx, param
+        )
+    session.ledger = ledger
+
+
+COMMON = (
+    click.Option(["--ledger"], callback=_keep_ledger, expose_value=False, is_eager=True, **LEDGER),
+)
+"""The options of every command, which may stand before it, too."""
+
+
 def model_argument(*, required: bool = False) -> Callable[[Command], Command]:
-    """MODEL: one model; all of them if it is optional and left out."""
-    return click.argument("model", required=required)
+    """MODEL or `-m`: one model; all of them if it is optional and left out."""
+
+    def with_model(command: Command) -> Command:
+        @wraps(command)
+        def named(*given: Any, model: str | None, option: str | None, **others: Any) -> Any:
+            return command(*given, model=_either(model, option, required=required), **others)
+
+        argument = click.argument(
+            "model", required=False, metavar="MODEL" if required else "[MODEL]"
+        )
+        return argument(_model_option("The same as MODEL.")(named))
+
+    return with_model
+
+
+def models_argument(command: Command) -> Command:
+    """`[MODEL]...` or `-m`: some models, or all of them."""
+
+    @wraps(command)
+    def named(*given: Any, models: tuple[str, ...], option: tuple[str, ...], **others: Any) -> Any:
+        return command(*given, models=(*models, *option), **others)
+
+    option = _model_option("The same as MODEL; may be given again.", multiple=True)
+    return click.argument("models", nargs=-1, metavar="[MODEL]...")(option(named))
+
+
+def _model_option(help_text: str, *, multiple: bool = False) -> Callable[[Command], Command]:
+    return click.option(
+        "-m", "--model", "option", metavar="MODEL", multiple=multiple, help=help_text
+    )
+
+
+def _either(model: str | None, option: str | None, *, required: bool) -> str | None:
+    """The one model that was named, in either way."""
+    if model is not None and option is not None and model != option:
+        raise click.UsageError(
+            f"two models are named, {shown(model)} and {shown(option)}: leave one out.",
+            click.get_current_context(),
+        )
+    if required and model is None and option is None:
+        raise click.MissingParameter(
+            ctx=click.get_current_context(), param_hint="'MODEL'", param_type="argument"
+        )
+    return option if model is None else model

@@ -18,9 +18,13 @@ if TYPE_CHECKING:
 
 
 class Session:
-    """What `calib` itself was given, before the command."""
+    """What all commands are given alike, before the command or behind it.
 
-    def __init__(self, ledger: str | None) -> None:
+    Attributes:
+        ledger: where it lies; None: the user named none.
+    """
+
+    def __init__(self, ledger: str | None = None) -> None:
         """Keep the name; nothing is opened yet."""
         self.ledger = ledger
 
