@@ -14,6 +14,7 @@ from calibration_ledger._version import __version__
 if TYPE_CHECKING:
     from calibration_ledger.calibrator import AdaptiveCalibrator
     from calibration_ledger.core.answers import from_answer
+    from calibration_ledger.core.charts import Axis, Chart, ChartEvent, ChartKind, Panel, Series
     from calibration_ledger.core.coverage import ForecastReplay, ForecastScore
     from calibration_ledger.core.drift import Drift, ModelDrift
     from calibration_ledger.core.facts import (
@@ -119,11 +120,15 @@ __all__ = [
     "AliasReport",
     "ArchiveReport",
     "ArchivedModel",
+    "Axis",
     "Beginning",
     "CalibrationLedgerError",
     "Call",
     "CallIncompleteError",
     "CallsDroppedError",
+    "Chart",
+    "ChartEvent",
+    "ChartKind",
     "Completion",
     "CompletionTokensMissingError",
     "CostPrediction",
@@ -182,6 +187,7 @@ __all__ = [
     "OnError",
     "Outcome",
     "OutcomeUnknownError",
+    "Panel",
     "PeriodStats",
     "Prior",
     "RankBy",
@@ -196,6 +202,7 @@ __all__ = [
     "RuleSetting",
     "SalvageReport",
     "Score",
+    "Series",
     "SimilarNameWarning",
     "Skip",
     "SkippedLine",
@@ -235,6 +242,12 @@ _HOMES = {
     "Diagnosis": "core.facts",
     "Facts": "core.facts",
     "LostRange": "core.facts",
+    "Axis": "core.charts",
+    "Chart": "core.charts",
+    "ChartEvent": "core.charts",
+    "ChartKind": "core.charts",
+    "Panel": "core.charts",
+    "Series": "core.charts",
     "Drift": "core.drift",
     "ModelDrift": "core.drift",
     "Completion": "core.forecast",

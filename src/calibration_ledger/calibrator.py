@@ -80,6 +80,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import BinaryIO, Self, TextIO
 
+    from calibration_ledger.core.charts import Chart, ChartKind
     from calibration_ledger.core.coverage import ForecastReplay
     from calibration_ledger.core.drift import ModelDrift
     from calibration_ledger.core.facts import Diagnosis
@@ -1017,6 +1018,52 @@ class AdaptiveCalibrator:
             ModelNotFoundError: the ledger has no entry of this model.
         """
         return sweep.suggest(self._ledger, model)
+
+    def charts(
+        self,
+        model: str | None = None,
+        kinds: Iterable[ChartKind] | ChartKind | None = None,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        progress: Progress | None = None,
+    ) -> list[Chart]:
+        """What there is to look at, as charts of few points; changes nothing, and draws nothing.
+
+        A model's charts come from one read of its history. Voided calls do not count; those that
+        were given up stand for themselves. What is drawn is the same for any length of the history:
+        some hundred points or cells.
+
+        Args:
+            model: the model; None: the charts over all models.
+            kinds: which charts, in this order, or one; None: `models` over all models, and of one
+                model all others.
+            since: only calls made at this time or later.
+            until: only calls made before this time. The rules learn all calls up to there.
+            progress: called with the number of calls read since the last time.
+
+        Returns:
+            One `Chart` for each kind. Where there is nothing to draw, it has no panels, and its
+            text says why.
+
+        Raises:
+            LedgerNotFoundError: there is no ledger yet.
+            ModelNotFoundError: the ledger has no entry of this model.
+            InvalidInputError: an argument is not what it must be, or a kind is not of one model, or
+                not of all.
+            LedgerError: the ledger cannot be read.
+        """
+        from calibration_ledger.verbs.charts import charts
+
+        return charts(
+            self._ledger,
+            self._forecasts,
+            model,
+            kinds,
+            since=since,
+            until=until,
+            progress=progress,
+        )
 
     def recalibrate(
         self,

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from calibration_ledger.core.values import Value
+
 ChartKind = Literal[
     "models", "actual", "error", "coefficients", "ranges", "sweep", "tokens", "speed"
 ]
@@ -33,7 +35,7 @@ Mark = Literal["points", "line", "steps", "band", "cells"]
 
 
 @dataclass(frozen=True, slots=True)
-class Axis:
+class Axis(Value):
     """One axis.
 
     Attributes:
@@ -48,7 +50,7 @@ class Axis:
 
 
 @dataclass(frozen=True, slots=True)
-class Series:
+class Series(Value):
     """Points that belong together. Each tuple is as long as `x`, or empty where it is not needed.
 
     Attributes:
@@ -77,12 +79,13 @@ class Series:
 
 
 @dataclass(frozen=True, slots=True)
-class ChartEvent:
+class ChartEvent(Value):
     """A moment worth a line across a chart: a reset, a recalibration, a voiding, a drift.
 
     Attributes:
         x: where on the panel's axis of x.
-        kind: `reset`, `recalibrated`, `voided`, `drift` or `live` (where the live setting is).
+        kind: what it was: `reset`, `recalibrated`, `voided`, `imported` (a state) or `drift`; or
+            `live`, where the live setting is.
         text: a sentence about it.
     """
 
@@ -92,7 +95,7 @@ class ChartEvent:
 
 
 @dataclass(frozen=True, slots=True)
-class Panel:
+class Panel(Value):
     """One system of axes with its series, the lowest first, and events across them."""
 
     title: str
@@ -103,7 +106,7 @@ class Panel:
 
 
 @dataclass(frozen=True, slots=True)
-class Chart:
+class Chart(Value):
     """A chart.
 
     Attributes:
