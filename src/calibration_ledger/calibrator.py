@@ -13,6 +13,7 @@ from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, cast, get_args
 
 from calibration_ledger.core.doubt import looks_usual
+from calibration_ledger.core.html import Rows
 from calibration_ledger.core.priors import check_prior, checked_prior, default_prior
 from calibration_ledger.core.replay import Window
 from calibration_ledger.core.settings import rule_of_new
@@ -30,6 +31,7 @@ from calibration_ledger.core.values import (
     Call,
     CostPrediction,
     ExportKind,
+    Figures,
     ImportKind,
     ModelCalibration,
     RecordedCall,
@@ -396,7 +398,7 @@ class AdaptiveCalibrator:
             NotFiniteError: an absurd call is among the newest: void it, or reset its model.
             LedgerError: the ledger cannot be read.
         """
-        return rank.rank(
+        found = rank.rank(
             self._forecasts,
             prompt_tokens,
             models,
@@ -404,6 +406,7 @@ class AdaptiveCalibrator:
             max_tokens=max_tokens,
             by=by,
         )
+        return Rows(found)
 
     def soonest(
         self,
@@ -652,8 +655,10 @@ class AdaptiveCalibrator:
         """
         live = self._ledger.find(model := check_model(model))
         if live is None:
-            return self.calibration(model).stats(rounded=rounded)
-        return stats.stats_of(self._ledger, self._forecasts, [live], rounded=rounded)[0]
+            found = self.calibration(model).stats(rounded=rounded)
+        else:
+            [found] = stats.stats_of(self._ledger, self._forecasts, [live], rounded=rounded)
+        return cast("ModelStats", Figures(found))
 
     def all_stats(self, *, uncalibrated: bool = False, rounded: bool = True) -> list[ModelStats]:
         """The figures of every model that learnt from a call, sorted by model.
@@ -665,7 +670,8 @@ class AdaptiveCalibrator:
         lives = [
             live for live in self._ledger.models() if uncalibrated or live.snapshot.sample_count
         ]
-        return stats.stats_of(self._ledger, self._forecasts, lives, rounded=rounded)
+        found = stats.stats_of(self._ledger, self._forecasts, lives, rounded=rounded)
+        return Rows(cast("ModelStats", Figures(one)) for one in found)
 
     def stats(
         self,
@@ -696,7 +702,7 @@ class AdaptiveCalibrator:
             NotFiniteError: as for `forecast`.
             LedgerError: the ledger cannot be read.
         """
-        return stats.stats_of_periods(
+        found = stats.stats_of_periods(
             self._ledger,
             self._forecasts,
             model,
@@ -705,6 +711,7 @@ class AdaptiveCalibrator:
             by_day=by_day,
             progress=progress,
         )
+        return Rows(found)
 
     def drift(self, model: str | Iterable[str] | None = None) -> list[ModelDrift]:
         """Whether models have lately become slower or faster. Changes nothing.
@@ -726,7 +733,7 @@ class AdaptiveCalibrator:
             NotFiniteError: as for `forecast`.
             LedgerError: the ledger cannot be read.
         """
-        return drift.drift(self._ledger, model)
+        return Rows(drift.drift(self._ledger, model))
 
     def reset(self, model: str | None = None) -> None:
         """Set one model, or all, back to this calibrator's prior, rule and alpha.
@@ -918,9 +925,10 @@ class AdaptiveCalibrator:
             NotFiniteError: a calibration would not stay finite under this alpha.
             InvalidInputError: an argument is not what it must be.
         """
-        return replay.replay(
+        found = replay.replay(
             self._ledger, alpha, rule, model, since=since, until=until, progress=progress
         )
+        return Rows(found)
 
     def replay_forecasts(
         self,
@@ -957,7 +965,7 @@ class AdaptiveCalibrator:
         """
         from calibration_ledger.verbs.forecast_replay import replay_forecasts
 
-        return replay_forecasts(
+        found = replay_forecasts(
             self._ledger,
             model,
             since=since,
@@ -966,6 +974,7 @@ class AdaptiveCalibrator:
             warm_up=warm_up,
             progress=progress,
         )
+        return Rows(found)
 
     def sweep(
         self,
@@ -998,7 +1007,7 @@ class AdaptiveCalibrator:
         Raises what `replay` raises; but a rule and alpha under which a calibration would not stay
         finite is only ranked last.
         """
-        return sweep.sweep(
+        found = sweep.sweep(
             self._ledger,
             alphas,
             rules,
@@ -1008,6 +1017,7 @@ class AdaptiveCalibrator:
             warm_up=warm_up,
             progress=progress,
         )
+        return Rows(found)
 
     def suggest(self, model: str | None = None) -> list[Suggestion]:
         """Where another rule or alpha would have predicted the newest calls clearly better.
@@ -1096,9 +1106,10 @@ class AdaptiveCalibrator:
 
         Raises what `replay` and `record` raise.
         """
-        return replay.recalibrate(
+        found = replay.recalibrate(
             self._ledger, alpha, rule, model, best=best, dry_run=dry_run, progress=progress
         )
+        return Rows(found)
 
     def void(
         self,

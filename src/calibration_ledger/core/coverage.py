@@ -12,13 +12,18 @@ import math
 import struct
 from collections import Counter, deque
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
+from calibration_ledger.core import text
 from calibration_ledger.core.figures import SHIFT, Histogram
 from calibration_ledger.core.forecast import LEVELS, quantile_of_left
+from calibration_ledger.core.html import Column, Tabular, table
 from calibration_ledger.core.values import Value
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from calibration_ledger.core.forecast import Sample
 
 _LOWS = tuple((1.0 - share) / 2.0 for share in LEVELS)
@@ -80,7 +85,7 @@ class ForecastScore(Value):
 
 
 @dataclass(frozen=True, slots=True)
-class ForecastReplay(Value):
+class ForecastReplay(Value, Tabular):
     """How honest the forecasts of a model were, each made before its call was learnt.
 
     Attributes:
@@ -104,6 +109,38 @@ class ForecastReplay(Value):
     mean_actual_ms: float
     known: ForecastScore
     unknown: ForecastScore
+
+    @classmethod
+    def html_table(cls, values: Sequence[ForecastReplay]) -> str:
+        """How often the ranges held, where the completion length was told and where it was not."""
+        rows = [
+            row
+            for one in values
+            for row in ((one, "known", one.known), (one, "not known", one.unknown))
+        ]
+        columns = [
+            Column("model", lambda row: row[0].model, left=True),
+            Column("completion", itemgetter(1), left=True),
+            Column("calls", lambda row: str(row[0].n)),
+            _share("50 % held", "coverage_50"),
+            _share("80 % held", "coverage_80"),
+            _share("90 % held", "coverage_90"),
+            _share("95 % held", "coverage_95"),
+            _share("worst 200 in a row", "worst_200"),
+            _share("worst third by size", "worst_third"),
+            Column("90 % width", lambda row: text.duration(row[2].mean_width_ms)),
+            _share("over timeout", "over_timeout"),
+            Column(
+                "median error",
+                lambda row: text.percent(row[2].median_absolute_percentage_error),
+            ),
+        ]
+        caption = "Forecasts held against what the calls took: the share that each range held"
+        return table(caption, columns, rows)
+
+
+def _share(title: str, name: str) -> Column:
+    return Column(title, lambda row: text.percent(100.0 * getattr(row[2], name)))
 
 
 class Coverage:

@@ -19,7 +19,9 @@ from math import sqrt
 from statistics import median
 from typing import TYPE_CHECKING
 
-from calibration_ledger.core.values import Value
+from calibration_ledger.core import text
+from calibration_ledger.core.html import Column, Tabular, table
+from calibration_ledger.core.values import MODEL, Value
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,7 +69,7 @@ class Drift(Value):
 
 
 @dataclass(frozen=True, slots=True)
-class ModelDrift(Value):
+class ModelDrift(Value, Tabular):
     """Whether a model has drifted.
 
     Attributes:
@@ -89,6 +91,24 @@ class ModelDrift(Value):
     def is_enough(self) -> bool:
         """Whether there are calls enough to tell drift."""
         return self.calls >= LEAST_CALLS
+
+    @classmethod
+    def html_table(cls, values: Sequence[ModelDrift]) -> str:
+        """Which have drifted, since when, and by how much."""
+        columns = [
+            MODEL,
+            Column("calls looked at", lambda one: str(one.calls)),
+            Column("drift", _told),
+            Column("calls since", lambda one: str(one.drift.since) if one.drift else "-"),
+            Column("from", lambda one: text.time(one.first_at) if one.first_at else "-", left=True),
+        ]
+        return table("Drift: what the newest calls take, against those before", columns, values)
+
+
+def _told(one: ModelDrift) -> str:
+    if one.drift is None:
+        return "none" if one.is_enough else "too few calls"
+    return text.times(one.drift.factor)
 
 
 def ratio_of(actual_ms: float, predicted_ms: float) -> float:

@@ -19,21 +19,24 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate
 from math import nextafter
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from calibration_ledger.core import text
 from calibration_ledger.core.drift import LEAST_MS, Drift, drift_of, ratio_of
+from calibration_ledger.core.html import Column, Tabular, table
 from calibration_ledger.core.validation import (
     TOKENS_LIMIT,
     check_level,
     check_milliseconds,
     check_tokens,
 )
-from calibration_ledger.core.values import Value, as_json
+from calibration_ledger.core.values import MODEL, Value, as_json
 from calibration_ledger.errors import InvalidInputError
 from calibration_ledger.rules.base import predict_ms
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from datetime import datetime
 
 WINDOW = 150
@@ -447,7 +450,7 @@ class Completion(Value):
 
 
 @dataclass(frozen=True, repr=False)
-class Forecast(Latencies):
+class Forecast(Latencies, Tabular):
     """How long a call may take, by its model's newest calls.
 
     Attributes:
@@ -631,9 +634,29 @@ class Forecast(Latencies):
             "explanation": self.explain(),
         }
 
+    @classmethod
+    def html_table(cls, values: Sequence[Forecast]) -> str:
+        """How long the call may take; several beside each other."""
+        if len(values) == 1:
+            one = values[0]
+            return table(f"Forecast, by {one.explain()}", _FIGURES, [*_rows_of(one)])
+        columns = [
+            MODEL,
+            Column("prompt tokens", lambda one: str(one.prompt_tokens)),
+            Column("mean", lambda one: text.duration(one.mean_ms)),
+            Column("half within", lambda one: text.duration(one.median_ms)),
+            Column("9 of 10", lambda one: text.span(*one.interval(0.9)), left=True),
+            Column("95 % within", lambda one: text.duration(one.timeout_ms(0.95))),
+            Column("tokens/s", lambda one: text.number(one.tokens_per_second or None)),
+            Column("completion", lambda one: str(one.completion_tokens.median)),
+            Column("calls", lambda one: str(one.n)),
+            Column("status", lambda one: one.status, left=True),
+        ]
+        return table("Forecasts", columns, values)
+
 
 @dataclass(frozen=True, repr=False)
-class Remaining(Latencies):
+class Remaining(Latencies, Tabular):
     """How long a call that is running may still take.
 
     Attributes:
@@ -679,6 +702,46 @@ class Remaining(Latencies):
     def to_dict(self) -> dict[str, Any]:
         """The figures, as `--json` prints them."""
         return {"model": self.model, "elapsed_ms": self.elapsed_ms, **self._figures()}
+
+    @classmethod
+    def html_table(cls, values: Sequence[Remaining]) -> str:
+        """How long each may still take."""
+        rows = [
+            row
+            for one in values
+            for row in (
+                ("model", one.model),
+                ("running for", text.duration(one.elapsed_ms)),
+                *_spread_rows(one),
+            )
+        ]
+        return table("What is left of a running call", _FIGURES, rows)
+
+
+_FIGURES = (Column("figure", itemgetter(0), left=True), Column("value", itemgetter(1), left=True))
+
+
+def _rows_of(one: Forecast) -> Iterator[tuple[str, str]]:
+    """A forecast, figure by figure."""
+    yield "model", one.model
+    yield "prompt", text.count(one.prompt_tokens, "token")
+    if not one.is_ttft:
+        length = one.completion_tokens
+        usual = text.count(length.median, "token")
+        yield "completion", usual if length.is_given else f"{usual}, typically"
+    yield from _spread_rows(one)
+    yield "newest call", "-" if one.newest is None else text.time(one.newest)
+    yield "status", one.status if one.drift is None else f"{one.status}: {one.drift}"
+
+
+def _spread_rows(of: Latencies) -> Iterator[tuple[str, str]]:
+    """The figures of a distribution, as people read them."""
+    yield "half within", text.duration(of.median_ms)
+    for share in LEVELS[1:]:
+        yield f"{share:.0%} in".replace("%", " %"), text.span(*of.interval(share))
+    for chance in (0.95, 0.99):
+        yield f"{chance:.0%} within".replace("%", " %"), text.duration(of.timeout_ms(chance))
+    yield "mean", text.duration(of.mean_ms)
 
 
 def share_seen(left: Sample | None) -> float:

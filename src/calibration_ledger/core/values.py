@@ -21,7 +21,9 @@ from typing import (
     cast,
 )
 
+from calibration_ledger.core import text
 from calibration_ledger.core.comparison import CHANCE_MOST
+from calibration_ledger.core.html import Column, Tabular, table
 from calibration_ledger.core.validation import (
     TIME_LIMIT_US,
     check_alpha,
@@ -35,7 +37,7 @@ from calibration_ledger.errors import InvalidInputError, NotFiniteError, shown
 from calibration_ledger.rules.base import predict_ms
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from datetime import date
 
     from calibration_ledger.core.drift import Drift
@@ -242,8 +244,42 @@ _DIGITS = {
 """What the figures of a model are rounded to; the others are whole, or as they are."""
 
 
+MODEL = Column("model", lambda one: one.model, left=True)
+_TYPICAL = Column("typically within", lambda one: text.within(one.median_absolute_percentage_error))
+
+
+class Figures(dict[str, Any], Tabular):
+    """The figures of a model: a dict, which a notebook shows as a table."""
+
+    @classmethod
+    def html_table(cls, values: Sequence[ModelStats]) -> str:
+        """What each model has learnt."""
+        columns = [
+            Column("model", lambda one: one["model"], left=True),
+            Column("calls", lambda one: str(one["sample_count"])),
+            Column("rule", lambda one: one.get("rule", "-"), left=True),
+            Column("alpha", lambda one: f"{one['alpha']:g}" if "alpha" in one else "-"),
+            Column("confidence", lambda one: f"{one['confidence']:.2f}"),
+            Column("ms/prompt tok", lambda one: text.number(one.get("ms_per_prompt_token"), 4)),
+            Column("ms/compl tok", lambda one: text.number(one.get("ms_per_completion_token"), 4)),
+            Column("base ms", lambda one: text.number(one.get("base_overhead_ms"))),
+            Column("mean error ms", lambda one: text.number(one.get("mean_absolute_error_ms"))),
+            Column("mean ms", lambda one: text.number(one.get("mean_actual_ms"))),
+            Column(
+                "typically within",
+                lambda one: text.within(one.get("median_absolute_percentage_error")),
+            ),
+            Column("time-outs", lambda one: str(one.get("timeouts") or 0)),
+            Column("drift", lambda one: "-" if (found := one.get("drift")) is None else str(found)),
+            Column("last updated", lambda one: text.time_of(one.get("last_updated")), left=True),
+            Column("status", standing_of, left=True),
+        ]
+        caption = "What each model has learnt, and how well its newest 100 calls were predicted"
+        return table(caption, columns, values)
+
+
 @dataclass(frozen=True, slots=True)
-class PeriodStats(Value):
+class PeriodStats(Value, Tabular):
     """The calls of a model that were made on one day, or in any stretch of time.
 
     Voided calls are not among them, and time-outs are only counted. Medians are within 0.05 % of
@@ -273,6 +309,22 @@ class PeriodStats(Value):
     mean_absolute_error_ms: float
     median_absolute_percentage_error: float
     median_ratio: float
+
+    @classmethod
+    def html_table(cls, values: Sequence[PeriodStats]) -> str:
+        """The calls of each model and day."""
+        columns = [
+            MODEL,
+            Column("day (UTC)", lambda one: "all" if one.day is None else str(one.day), left=True),
+            Column("calls", lambda one: str(one.calls)),
+            Column("time-outs", lambda one: str(one.timeouts)),
+            Column("median ms", lambda one: text.number(one.median_actual_ms)),
+            Column("mean ms", lambda one: text.number(one.mean_actual_ms)),
+            Column("mean error ms", lambda one: text.number(one.mean_absolute_error_ms)),
+            _TYPICAL,
+            Column("to now", lambda one: text.times(one.median_ratio)),
+        ]
+        return table("Calls, each as it was predicted before it was learnt", columns, values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -803,7 +855,7 @@ class Finding(Value):
 
 
 @dataclass(frozen=True, slots=True)
-class Replay(Value):
+class Replay(Value, Tabular):
     """What a replay of one model gives: the state at its end, and how well it predicted.
 
     Every call was predicted before it was learnt. The error of a call is actual minus predicted.
@@ -837,6 +889,45 @@ class Replay(Value):
         calibration = fields.pop("calibration")
         return {**fields, "calibration": calibration}
 
+    @property
+    def relative_error(self) -> float:
+        """The mean absolute error over the mean latency; NaN where that is 0."""
+        return _over(self.mean_absolute_error_ms, self.mean_actual_ms)
+
+    @classmethod
+    def html_table(cls, values: Sequence[Replay]) -> str:
+        """How well each would have predicted, and where it ended."""
+        learnt = (
+            ("ms/prompt tok", "ms_per_prompt_token", 4),
+            ("ms/compl tok", "ms_per_completion_token", 4),
+            ("base ms", "base_overhead_ms", 1),
+        )
+        columns = [MODEL, *_OF_SCORE, *(_learnt(*one) for one in learnt)]
+        caption = (
+            "Replays: each call predicted before it was learnt, and the coefficients at the end"
+        )
+        return table(caption, columns, values)
+
+
+def _over(error_ms: float, latency_ms: float) -> float:
+    return error_ms / latency_ms if latency_ms else math.nan
+
+
+def _learnt(title: str, name: str, digits: int) -> Column:
+    return Column(title, lambda one: text.number(getattr(one.calibration, name), digits))
+
+
+_OF_SCORE = (
+    Column("rule", lambda one: one.rule or "-", left=True),
+    Column("alpha", lambda one: "-" if one.alpha is None else f"{one.alpha:g}"),
+    Column("calls", lambda one: str(one.n)),
+    Column("mean error ms", lambda one: text.number(one.mean_absolute_error_ms)),
+    Column("of latency", lambda one: text.percent(100.0 * one.relative_error)),
+    Column("median error", lambda one: text.percent(one.median_absolute_percentage_error)),
+    Column("bias ms", lambda one: text.signed(one.bias_ms)),
+)
+"""What `Replay` and `Score` have in common."""
+
 
 @dataclass(frozen=True, slots=True)
 class Score(Value):
@@ -865,7 +956,7 @@ class Score(Value):
 
 
 @dataclass(frozen=True, slots=True)
-class Sweep(Value):
+class Sweep(Value, Tabular):
     """Many replays of one model, or of all together, ranked by their mean absolute error.
 
     Attributes:
@@ -917,6 +1008,67 @@ class Sweep(Value):
         """The fields, the winner, and whether it is clearly better, as JSON can hold them."""
         winner = as_json(self.winner)
         return {**fields_of(self), "winner": winner, "is_clearly_better": self.better is not None}
+
+    @property
+    def verdict(self) -> str:
+        """What the ranking says, in a few words: `clearly better`, say."""
+        if self.winner is None:
+            return "nothing was scored"
+        if not self.is_enough:
+            return "too few calls to tell"
+        if self.better is not None:
+            return "clearly better"
+        return "too close to tell" if self.is_close else "no better than live"
+
+    @classmethod
+    def html_table(cls, values: Sequence[Sweep]) -> str:
+        """The ranking of one; of several, what each says of its winner."""
+        if len(values) == 1:
+            return _ranking(values[0])
+        winner = [Column(*one) for one in (("best", _best, True), ("its error ms", _best_error))]
+        columns = [
+            Column("model", lambda one: one.model or "all together", left=True),
+            Column("tried", lambda one: str(len(one.scores))),
+            Column("calls", lambda one: str(one.live.n)),
+            *winner,
+            Column("live", lambda one: _setting(one.live), left=True),
+            Column("live error ms", lambda one: text.number(one.live.mean_absolute_error_ms)),
+            Column("best is", lambda one: one.verdict, left=True),
+        ]
+        return table("Sweeps: what would have predicted best, beside live", columns, values)
+
+
+def _setting(score: Score) -> str:
+    return "each its own" if score.rule is None else f"{score.rule} {score.alpha:g}"
+
+
+def _best(sweep: Sweep) -> str:
+    return "-" if sweep.winner is None else _setting(sweep.winner)
+
+
+def _best_error(sweep: Sweep) -> str:
+    return text.number(None if sweep.winner is None else sweep.winner.mean_absolute_error_ms)
+
+
+def _ranking(sweep: Sweep) -> str:
+    """The live rule and alpha, and below it those that were tried, the best first."""
+    ranks = [("live", sweep.live), *((str(n), one) for n, one in enumerate(sweep.scores, 1))]
+    columns = [
+        Column("rank", lambda pair: pair[0]),
+        *(one._replace(text=_second(one.text)) for one in _OF_SCORE),
+        Column("90 % below ms", lambda pair: text.number(pair[1].p90_absolute_error_ms)),
+    ]
+    of = "all models together" if sweep.model is None else sweep.model
+    learnt = text.count(sweep.warm_up, "call")
+    caption = (
+        f"Sweep of {of}: the best is {sweep.verdict} "
+        f"({len(sweep.scores)} tried, each model's first {learnt} learnt but not scored)"
+    )
+    return table(caption, columns, ranks)
+
+
+def _second(of: Callable[[Any], str]) -> Callable[[Any], str]:
+    return lambda pair: of(pair[1])
 
 
 @dataclass(frozen=True, slots=True)
