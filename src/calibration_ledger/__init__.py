@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from calibration_ledger.core.priors import Prior, default_prior
     from calibration_ledger.core.rank import RankBy
     from calibration_ledger.core.tokens import TokenCount, count_tokens
+    from calibration_ledger.core.top import Top, TopBy, TopModel
     from calibration_ledger.core.validation import Durability
     from calibration_ledger.core.values import (
         DEFAULT_ALPHA,
@@ -213,6 +214,9 @@ __all__ = [
     "TimedCall",
     "TimedStream",
     "TokenCount",
+    "Top",
+    "TopBy",
+    "TopModel",
     "UnknownRuleError",
     "UnlearnableAnswerError",
     "Voiding",
@@ -257,6 +261,9 @@ _HOMES = {
     "Remaining": "core.forecast",
     "RankBy": "core.rank",
     "TokenCount": "core.tokens",
+    "Top": "core.top",
+    "TopBy": "core.top",
+    "TopModel": "core.top",
     "count_tokens": "core.tokens",
     "from_answer": "core.answers",
     "Beginning": "formats.base",

@@ -74,6 +74,7 @@ from calibration_ledger.verbs.recorder import SIZE, Recorder, Source, close_all
 from calibration_ledger.verbs.rule import default_rule, set_default_rule
 from calibration_ledger.verbs.sweep import WARM_UP
 from calibration_ledger.verbs.timed import Timed, TimedCalls
+from calibration_ledger.verbs.top import LIMIT, Tops
 
 if TYPE_CHECKING:
     import os
@@ -89,6 +90,7 @@ if TYPE_CHECKING:
     from calibration_ledger.core.forecast import Forecast
     from calibration_ledger.core.rank import RankBy
     from calibration_ledger.core.replay import Progress
+    from calibration_ledger.core.top import Top, TopBy
     from calibration_ledger.core.validation import Durability
     from calibration_ledger.core.values import (
         Alias,
@@ -246,6 +248,7 @@ class AdaptiveCalibrator:
         self._timed_calls = TimedCalls(self._ledger, self._write)
         self._recorders: weakref.WeakSet[Recorder] = weakref.WeakSet()
         self._forecasts = Forecasts(self._ledger, partial(checked_prior, self._prior))
+        self._tops = Tops(self._ledger, self._forecasts)
 
     @property
     def alpha(self) -> float:
@@ -734,6 +737,31 @@ class AdaptiveCalibrator:
             LedgerError: the ledger cannot be read.
         """
         return Rows(drift.drift(self._ledger, model))
+
+    def top(
+        self,
+        model: str | Iterable[str] | None = None,
+        *,
+        limit: int = LIMIT,
+        by: TopBy = "newest",
+    ) -> Top:
+        """The models in use and the newest calls of them all, as `calib top` shows them.
+
+        Cheap enough to be asked for every second: what has not changed is not read again. A ledger
+        that is not there yet has none.
+
+        Args:
+            model: only this one, or only these; None: the 100 that were called last.
+            limit: how many calls, from 0 to 1,000.
+            by: what the models are sorted by: `"newest"` call, `"model"`, which is their name, or
+                the largest of `"calls"`, `"rate"`, `"error"`, `"drift"` and `"forecast"`.
+
+        Raises:
+            ModelNotFoundError: the ledger has no entry of this model.
+            InvalidInputError: an argument is not what it must be.
+            LedgerError: the ledger cannot be read.
+        """
+        return self._tops.top(model, limit=limit, by=by)
 
     def reset(self, model: str | None = None) -> None:
         """Set one model, or all, back to this calibrator's prior, rule and alpha.

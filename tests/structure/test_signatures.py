@@ -39,6 +39,7 @@ SIGNATURES = {
     "all_stats": "*, uncalibrated=False, rounded=True",
     "stats": "model=None, *, since=None, until=None, by_day=False, progress=None",
     "drift": "model=None",
+    "top": "model=None, *, limit=20, by='newest'",
     "reset": "model=None",
     "default_rule": "",
     "set_default_rule": "rule, alpha=None",

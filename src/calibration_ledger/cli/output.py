@@ -129,7 +129,7 @@ def _print_lines(form: Form, records: Iterable[dict[str, Any]], fields: Sequence
 
 
 def _seen(text: str) -> str:
-    return _encodable(escape(text), sys.stdout)
+    return encodable(escape(text), sys.stdout)
 
 
 def _chunks(items: Iterable[Any]) -> Iterator[list[Any]]:
@@ -155,7 +155,7 @@ def heading(text: str) -> None:
     if _is_markdown():
         _print_block(f"## {markdown(text)}")
     else:
-        click.echo("\n" + _encodable(click.style(escape(text), bold=True), sys.stdout))
+        click.echo("\n" + encodable(click.style(escape(text), bold=True), sys.stdout))
 
 
 def _is_markdown() -> bool:
@@ -166,7 +166,7 @@ def _is_markdown() -> bool:
 def _print_block(text: str) -> None:
     """Print a block of Markdown, with an empty line before it if it is not the first."""
     meta = click.get_current_context().meta
-    click.echo("\n" * meta.get(_HAS_BLOCKS, False) + _encodable(text, sys.stdout))
+    click.echo("\n" * meta.get(_HAS_BLOCKS, False) + encodable(text, sys.stdout))
     meta[_HAS_BLOCKS] = True
 
 
@@ -176,7 +176,7 @@ def note(text: str) -> None:
     What is done is done, even if a full disk behind stderr keeps it from being told.
     """
     with suppress(OSError):
-        click.echo(_encodable(escape(text), sys.stderr), err=True)
+        click.echo(encodable(escape(text), sys.stderr), err=True)
 
 
 class Shown:
@@ -196,7 +196,7 @@ class Shown:
         if self._is_csv:
             lines = csv.writer(sys.stdout, lineterminator="\n")
             for row in csv.reader(io.StringIO(text, newline="")):
-                lines.writerow([_encodable(escape(field), sys.stdout) for field in row])
+                lines.writerow([encodable(escape(field), sys.stdout) for field in row])
         else:
             sys.stdout.write(without_delete(text))
 
@@ -214,21 +214,22 @@ def print_table(columns: Sequence[Column], rows: Iterable[Sequence[str | Cell]])
     if _is_markdown():
         _print_block("\n".join(chain(markdown_head(columns), map(markdown_line, first))))
         for chunk in chunks:
-            _echo_lines(map(markdown_line, chunk))
+            echo_lines(map(markdown_line, chunk))
         return
     table = Table(columns, first, width_of_terminal(sys.stdout))
-    _echo_lines(chain([table.header()], map(table.line, first)))
+    echo_lines(chain([table.header()], map(table.line, first)))
     for chunk in chunks:
-        _echo_lines(map(table.line, chunk))
+        echo_lines(map(table.line, chunk))
     if table.left_out:
         note(f"(the terminal is too narrow for: {', '.join(table.left_out)})")
 
 
-def _echo_lines(lines: Iterable[str]) -> None:
-    click.echo(_encodable("\n".join(lines), sys.stdout))
+def echo_lines(lines: Iterable[str]) -> None:
+    """Print lines of tables."""
+    click.echo(encodable("\n".join(lines), sys.stdout))
 
 
-def _encodable(text: str, stream: Any) -> str:
+def encodable(text: str, stream: Any) -> str:
     """The text with escapes for what this stream cannot encode."""
     encoding = getattr(stream, "encoding", None) or "utf-8"
     return text.encode(encoding, "backslashreplace").decode(encoding)
