@@ -150,6 +150,70 @@ def test_stats_have_a_line_for_each_model(calib, filled):
     assert [row["model"] for row in alone] == ["tiny"]
 
 
+READING = [
+    *(("stats",), ("stats", "--by-day"), ("history",), ("drift",), ("replay",), ("sweep",)),
+    *(("replay", "--alpha", "0.05"), ("replay", "--forecast"), ("log",), ("rule",), ("alias",)),
+    *(("forecast", "tiny", "-p", "3"), ("predict", "tiny", "-p", "3"), ("compare", "-p", "3")),
+    *(("timeout", "tiny", "-p", "3"), ("audit",), ("formats",), ("doctor",), ("db", "check")),
+    *(("db", "current"), ("recalibrate", "--alpha", "0.1", "--dry-run")),
+    ("void", "tiny", "--last", "--dry-run"),
+]
+
+
+@pytest.mark.parametrize("words", READING, ids=" ".join)
+def test_csv_tsv_and_json_say_the_same_names_and_values(calib, filled, words):
+    def printed(form):
+        return calib(*words, "--format", form).stdout
+
+    document = json.loads(printed("json"))
+    records = document if isinstance(document, list) else [document]
+    lines = [json.loads(line) for line in printed("jsonl").splitlines()]
+    assert [set(line) for line in lines] == [set(record) for record in records]
+    rows = rows_of(printed("csv"))
+    assert [set(row) for row in rows_of(printed("tsv"), "\t")] == [set(row) for row in rows]
+    names = {name for record in records for name in names_in(record)}
+    assert all({name for name, value in row.items() if value} <= names for row in rows)
+    assert len(rows) >= len(records)
+    for line in printed("markdown").splitlines():
+        if line.startswith("|"):
+            assert line.endswith(" |")
+
+
+def names_in(value, before=""):
+    """Every name that a value of JSON has, with dots."""
+    if isinstance(value, list):
+        return {name for item in value for name in names_in(item, before)} | {before[:-1]}
+    if not isinstance(value, dict):
+        return {before[:-1]}
+    return {name for key, item in value.items() for name in names_in(item, f"{before}{key}.")} | {
+        before[:-1]
+    }
+
+
+def test_each_candidate_of_a_sweep_is_a_line(calib, filled):
+    found = json.loads(calib("sweep", "timmy:v0.1-q4", "--json").stdout)
+    rows = rows_of(calib("sweep", "timmy:v0.1-q4", "--format", "csv").stdout)
+    assert [row["scores.rule"] for row in rows] == [score["rule"] for score in found[0]["scores"]]
+    assert {row["model"] for row in rows} == {"timmy:v0.1-q4"}
+
+
+def test_imports_are_a_line_each_in_csv(calib, filled, tmp_path):
+    calib("export", "csv", tmp_path / "calls.csv")
+    (tmp_path / "more.csv").write_text((tmp_path / "calls.csv").read_text())
+    files = [tmp_path / "calls.csv", tmp_path / "more.csv"]
+    rows = rows_of(calib("import", *files, "--format", "csv", "--dry-run").stdout)
+    assert [row["source"] for row in rows] == list(map(str, files))
+    document = json.loads(calib("export", "csv", tmp_path / "x.csv", "--json").stdout)
+    again = calib("export", "csv", tmp_path / "x.csv", "--overwrite", "--format", "csv").stdout
+    assert rows_of(again)[0]["calls"] == str(document["calls"])
+
+
+def test_what_the_export_tells_stays_beside_it_in_every_format(run, filled):
+    result = run("--ledger", filled, "export", "csv", "--format", "csv")
+    assert rows_of(result.stderr)[0]["calls"] == "28"
+    assert len(rows_of(result.stdout)) == 28
+
+
 def test_a_format_that_is_none_is_told_with_the_one_that_was_meant(run):
     result = run("stats", "--format", "cvs")
     assert result.exit_code == 2

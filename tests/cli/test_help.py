@@ -65,10 +65,11 @@ def test_every_command_has_help(run, path):
 
 
 @pytest.mark.parametrize("path", LEAVES, ids=" ".join)
-def test_every_command_has_an_example_and_json(run, path):
+def test_every_command_has_an_example_and_formats(run, path):
     text = run(*path, "--help").stdout
     assert "Examples:\n    calib " in text
     assert "--json" in text
+    assert "--format FORMAT" in text
 
 
 def test_every_option_has_help():

@@ -6,14 +6,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from calibration_ledger.cli.options import examples, json_option, model_argument
-from calibration_ledger.cli.output import note, print_json, print_table, progress, say
+from calibration_ledger.cli.options import examples, format_option, model_argument
+from calibration_ledger.cli.output import note, print_data, print_result, progress, say
 from calibration_ledger.cli.session import Session, entries, pass_session
-from calibration_ledger.cli.table import MODEL, Column
+from calibration_ledger.cli.table import MODEL, Cell, Column
 from calibration_ledger.core import text
 
 if TYPE_CHECKING:
-    from calibration_ledger.core.values import AliasReport
+    from calibration_ledger.cli.options import Form
+    from calibration_ledger.core.values import Alias, AliasReport
 
 COLUMNS = (
     Column("alias", left=True),
@@ -36,7 +37,7 @@ COLUMNS = (
 @click.option("--merge", is_flag=True, help="Take the calls of NAME into MODEL.")
 @click.option("--remove", is_flag=True, help="Let NAME be its own again, and undo its merge.")
 @click.option("--dry-run", is_flag=True, help="Show what would change, and change nothing.")
-@json_option
+@format_option
 @pass_session
 def alias(
     session: Session,
@@ -46,7 +47,7 @@ def alias(
     merge: bool,
     remove: bool,
     dry_run: bool,
-    as_json: bool,
+    form: Form,
 ) -> None:
     """Let two names be one model.
 
@@ -59,7 +60,7 @@ def alias(
     under NAME in between stay with MODEL. Without NAME, all aliases are listed.
     """
     if name is None:
-        _list(session, as_json=as_json)
+        _list(session, form)
         return
     if (model is None) != remove:
         raise click.UsageError("give the MODEL that NAME stands for, or --remove.")
@@ -70,25 +71,20 @@ def alias(
         progress("merging", entries(calibrator, {name, model or name}) if merge else 0) as tell,
     ):
         done = calibrator.alias(name, model, merge=merge, dry_run=dry_run, progress=tell)
-    if as_json:
-        print_json(done)
-        return
-    _tell(done, session, dry_run=dry_run)
+    if not print_data(form, done):
+        _tell(done, session, dry_run=dry_run)
 
 
-def _list(session: Session, *, as_json: bool) -> None:
+def _list(session: Session, form: Form) -> None:
     with session.existing() as calibrator:
         found = calibrator.aliases()
-    if as_json:
-        print_json(found)
-        return
+    print_result(form, found, COLUMNS, _row)
     if not found:
         note("no name stands for another model.")
-        return
-    print_table(
-        COLUMNS,
-        [[one.name, one.model, text.time(one.since), one.merged or "-"] for one in found],
-    )
+
+
+def _row(one: Alias) -> list[str | Cell]:
+    return [one.name, one.model, text.time(one.since), one.merged or "-"]
 
 
 def _tell(done: AliasReport, session: Session, *, dry_run: bool) -> None:

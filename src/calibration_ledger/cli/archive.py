@@ -9,11 +9,11 @@ import click
 from calibration_ledger.cli.options import (
     FilePath,
     examples,
-    json_option,
+    format_option,
     model_argument,
     time_or_date,
 )
-from calibration_ledger.cli.output import confirm, note, print_json, print_table, progress
+from calibration_ledger.cli.output import confirm, note, print_data, print_table, progress
 from calibration_ledger.cli.session import Session, pass_session
 from calibration_ledger.cli.table import Cell, Column
 from calibration_ledger.core import text
@@ -21,6 +21,7 @@ from calibration_ledger.core import text
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from calibration_ledger.cli.options import Form
     from calibration_ledger.core.values import ArchivedModel, ArchiveReport, Obstacle
 
 COLUMNS = (
@@ -47,10 +48,10 @@ COLUMNS = (
     help="Archive what was made before then: 2026-01-01 (midnight UTC) or 2026-01-01T08:30:00Z.",
 )
 @click.option("--yes", is_flag=True, help="Do not ask before taking entries out.")
-@json_option
+@format_option
 @pass_session
 def archive(
-    session: Session, dest: str, *, before: datetime, model: str | None, yes: bool, as_json: bool
+    session: Session, dest: str, *, before: datetime, model: str | None, yes: bool, form: Form
 ) -> None:
     """Move the oldest entries to a file, to shrink the ledger.
 
@@ -70,9 +71,7 @@ def archive(
             confirm(what, yes=yes, stays=False)
         with progress("archiving", 2 * found.calls) as done:
             report = calibrator.archive(before, dest, model=model, progress=done)
-    if as_json:
-        print_json(report)
-    elif report.models:
+    if not print_data(form, report, lines="models"):
         print_table(COLUMNS, map(_row, report.models))
     for one in report.obstacles:
         note(_in_the_way(session, one))

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from calibration_ledger._version import __version__
 from calibration_ledger.cli.main import EXIT_FINDINGS
-from calibration_ledger.cli.options import FilePath, examples, json_option, model_argument
-from calibration_ledger.cli.output import note, print_json, progress, say
+from calibration_ledger.cli.options import FilePath, examples, format_option, model_argument
+from calibration_ledger.cli.output import note, print_data, progress, say
 from calibration_ledger.cli.session import Session, entries, pass_session
 from calibration_ledger.core import text
 from calibration_ledger.core.validation import iso_from_us
 from calibration_ledger.formats.heads import check_replaceable, read_heads, write_heads
+
+if TYPE_CHECKING:
+    from calibration_ledger.cli.options import Form
 
 
 @click.command(
@@ -37,7 +41,7 @@ from calibration_ledger.formats.heads import check_replaceable, read_heads, writ
     metavar="FILE",
     help="Save today's heads, as JSON lines, if there are no findings. Keep them elsewhere.",
 )
-@json_option
+@format_option
 @click.pass_context
 @pass_session
 def audit(
@@ -47,7 +51,7 @@ def audit(
     *,
     noted: str | None,
     save_heads: Path | None,
-    as_json: bool,
+    form: Form,
 ) -> None:
     """Check that the history explains the calibrations.
 
@@ -87,25 +91,22 @@ def audit(
             f"{text.count(unchecked, 'noted head')} of archived entries not checked: import the "
             f"archive into a ledger of its own, and audit that against them. Then save new heads."
         )
-    if as_json:
-        print_json(
-            {
-                "ledger": where,
-                "program": f"calibration-ledger {__version__}",
-                "audited_at": began,
-                "is_ok": not findings,
-                "models": models,
-                "entries": total,
-                "noted_heads": None if heads is None else len(of_model),
-                "heads": now,
-                "findings": findings,
-            }
-        )
-    elif findings:
+    report = {
+        "ledger": where,
+        "program": f"calibration-ledger {__version__}",
+        "audited_at": began,
+        "is_ok": not findings,
+        "models": models,
+        "entries": total,
+        "noted_heads": None if heads is None else len(of_model),
+        "heads": now,
+        "findings": findings,
+    }
+    if not print_data(form, report, lines="findings"):
         for finding in findings:
             say(str(finding))
-    else:
-        say(f"ok: {text.count(models, 'model')}, {text.count(total, 'entry', 'entries')}")
+        if not findings:
+            say(f"ok: {text.count(models, 'model')}, {text.count(total, 'entry', 'entries')}")
     if findings:
         count = sum(finding.count for finding in findings)
         note(f"{text.count(count, 'finding')}: nothing was changed.")

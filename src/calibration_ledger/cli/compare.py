@@ -6,14 +6,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from calibration_ledger.cli.options import coming_options, examples, json_option, models_argument
-from calibration_ledger.cli.output import note, print_json, print_table
+from calibration_ledger.cli.options import coming_options, examples, format_option, models_argument
+from calibration_ledger.cli.output import note, print_data, print_table
 from calibration_ledger.cli.prediction import note_unknown
 from calibration_ledger.cli.prompt import prompt_of
 from calibration_ledger.cli.ranking import COLUMNS, row
 from calibration_ledger.cli.session import Session, pass_session
 
 if TYPE_CHECKING:
+    from calibration_ledger.cli.options import Form
     from calibration_ledger.core.rank import RankBy
 
 
@@ -48,7 +49,7 @@ def mean_median_or_level(text: str) -> RankBy:
     metavar="mean|median|LEVEL",
     help="What makes a model the soonest; 0.95 is the time that 95 % of its calls keep.",
 )
-@json_option
+@format_option
 @pass_session
 def compare(
     session: Session,
@@ -59,7 +60,7 @@ def compare(
     completion_tokens: int | None,
     max_tokens: int | None,
     by: RankBy,
-    as_json: bool,
+    form: Form,
 ) -> None:
     """Compare models by forecast, the soonest first.
 
@@ -80,9 +81,9 @@ def compare(
         for model in dict.fromkeys(models):
             note_unknown(calibrator, model)
         where = calibrator.ledger
-    if as_json:
-        print_json([{**one.to_dict(), "counted_by": prompt.counted_by} for one in found])
-    elif found:
-        print_table(COLUMNS, map(row, found))
-    else:
+    records = [{**one.to_dict(), "counted_by": prompt.counted_by} for one in found]
+    if print_data(form, records):
+        return
+    print_table(COLUMNS, map(row, found))
+    if not found:
         note(f"no calls yet in {where}: record one with `{session.command('record')}`.")

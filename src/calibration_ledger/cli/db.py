@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from calibration_ledger.cli.main import EXIT_FAILED
-from calibration_ledger.cli.options import FilePath, examples, json_option
-from calibration_ledger.cli.output import note, print_json, say
+from calibration_ledger.cli.options import FilePath, examples, format_option
+from calibration_ledger.cli.output import note, print_data, say
 from calibration_ledger.cli.session import Session, pass_session
 from calibration_ledger.core import text
 from calibration_ledger.core.command import calib
@@ -17,6 +17,7 @@ from calibration_ledger.core.files import full_path
 from calibration_ledger.errors import InvalidInputError, LedgerNotFoundError
 
 if TYPE_CHECKING:
+    from calibration_ledger.cli.options import Form
     from calibration_ledger.core.values import Distribution
     from calibration_ledger.storage.place import File, Server
 
@@ -56,9 +57,9 @@ def _current(place: File | Server) -> str:
 
 
 @db.command(epilog=examples("calib db upgrade", "calib --ledger calls.db db upgrade"))
-@json_option
+@format_option
 @pass_session
-def upgrade(session: Session, *, as_json: bool) -> None:
+def upgrade(session: Session, *, form: Form) -> None:
     """Bring the ledger up to date, or make it.
 
     A ledger of an older revision is upgraded in one transaction, a file backed up beside itself
@@ -67,9 +68,9 @@ def upgrade(session: Session, *, as_json: bool) -> None:
     from calibration_ledger.storage.migrate import upgrade
 
     done = upgrade(_place(session), TIMEOUT_S)
-    if as_json:
-        print_json(done)
-    elif done.before is None:
+    if print_data(form, done):
+        return
+    if done.before is None:
         say(f"made {done.ledger}, revision {done.after}")
     elif done.before == done.after:
         say(f"{done.ledger} is up to date: revision {done.after}")
@@ -80,26 +81,24 @@ def upgrade(session: Session, *, as_json: bool) -> None:
 
 
 @db.command(epilog=examples("calib db current", "calib db current --json"))
-@json_option
+@format_option
 @pass_session
-def current(session: Session, *, as_json: bool) -> None:
+def current(session: Session, *, form: Form) -> None:
     """Show the ledger's revision."""
     from calibration_ledger.storage.schema import REVISION
 
     place = _place(session)
     found = _current(place)
-    if as_json:
-        print_json({"ledger": place.shown, "revision": found, "expected": REVISION})
-    else:
+    if not print_data(form, {"ledger": place.shown, "revision": found, "expected": REVISION}):
         expected = "up to date" if found == REVISION else f"this program's is {REVISION}"
         say(f"{found} ({expected}): {place.shown}")
 
 
 @db.command(epilog=examples("calib db check"))
-@json_option
+@format_option
 @click.pass_context
 @pass_session
-def check(session: Session, ctx: click.Context, *, as_json: bool) -> None:
+def check(session: Session, ctx: click.Context, *, form: Form) -> None:
     """Check that the ledger is up to date and its tables are as expected.
 
     Exit code 1 if not. `calib audit` checks what is in them.
@@ -110,19 +109,17 @@ def check(session: Session, ctx: click.Context, *, as_json: bool) -> None:
     found = _current(place)
     differences = schema_differences(place, TIMEOUT_S)
     where = distribution_of(place, TIMEOUT_S)
-    if as_json:
-        print_json(
-            {
-                "ledger": place.shown,
-                "revision": found,
-                "differences": differences,
-                "distribution": None if where is None else where.to_dict(),
-            }
-        )
-    elif differences:
+    report = {
+        "ledger": place.shown,
+        "revision": found,
+        "differences": differences,
+        "distribution": where,
+    }
+    is_printed = print_data(form, report, lines="differences")
+    if not is_printed and differences:
         for difference in differences:
             say(difference)
-    else:
+    elif not is_printed:
         say(f"ok: revision {found}, tables as expected")
         if where is not None:
             say(f"distributed over {_machines(where)}")
@@ -132,9 +129,9 @@ def check(session: Session, ctx: click.Context, *, as_json: bool) -> None:
 
 
 @db.command(epilog=examples("calib --ledger postgresql+psycopg://host/database db distribute"))
-@json_option
+@format_option
 @pass_session
-def distribute(session: Session, *, as_json: bool) -> None:
+def distribute(session: Session, *, form: Form) -> None:
     """Distribute the ledger over the machines of a Citus.
 
     The models are divided among the machines, each with all that is of it. Checks first whether
@@ -143,8 +140,7 @@ def distribute(session: Session, *, as_json: bool) -> None:
     """
     with session.writing() as calibrator:
         done = calibrator.distribute()
-    if as_json:
-        print_json(done)
+    if print_data(form, done):
         return
     if done.done:
         say(f"distributed {done.ledger}: {', '.join(done.done)}")
@@ -161,9 +157,9 @@ def _machines(found: Distribution) -> str:
 
 @db.command(epilog=examples("calib db backup ledger-2026-11-24.db"))
 @click.argument("dest", type=FilePath(readable=False, path_type=Path))
-@json_option
+@format_option
 @pass_session
-def backup(session: Session, dest: Path, *, as_json: bool) -> None:
+def backup(session: Session, dest: Path, *, form: Form) -> None:
     """Write a consistent copy to DEST while others go on writing.
 
     DEST must not exist. Works for a ledger of an older revision too; a server's database is
@@ -179,7 +175,5 @@ def backup(session: Session, dest: Path, *, as_json: bool) -> None:
         return
     found = _current(place)  # refuses what is no ledger
     backup_file(place, copy, TIMEOUT_S)
-    if as_json:
-        print_json({"ledger": place.shown, "revision": found, "backup": str(copy)})
-    else:
+    if not print_data(form, {"ledger": place.shown, "revision": found, "backup": str(copy)}):
         say(f"copied {place.shown} to {copy}")

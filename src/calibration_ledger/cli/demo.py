@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from calibration_ledger.cli.main import EXIT_FINDINGS
-from calibration_ledger.cli.options import FilePath, examples, json_option
-from calibration_ledger.cli.output import heading, print_json, print_table, say
+from calibration_ledger.cli.options import FilePath, examples, format_option
+from calibration_ledger.cli.output import heading, print_data, print_table, say
 from calibration_ledger.cli.session import Session, pass_session
 from calibration_ledger.cli.table import MODEL, Cell, Column
 from calibration_ledger.core import text
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from calibration_ledger.calibrator import AdaptiveCalibrator
+    from calibration_ledger.cli.options import Form
     from calibration_ledger.core.coverage import ForecastReplay
     from calibration_ledger.core.forecast import Forecast
     from calibration_ledger.core.values import Call, Finding, ImportReport, Replay, Sweep
@@ -161,10 +162,10 @@ def _prior_error_ms(call: Call) -> float:
     metavar="PATH",
     help="Where to put the demo's ledger, a new file. Default: in a temporary folder.",
 )
-@json_option
+@format_option
 @click.pass_context
 @pass_session
-def demo(session: Session, ctx: click.Context, at: Path | None, *, as_json: bool) -> None:
+def demo(session: Session, ctx: click.Context, at: Path | None, *, form: Form) -> None:
     """Try everything on measured calls, in a ledger of its own.
 
     Loads the packaged sample, shows forecasts beside what was measured and how often their ranges
@@ -176,9 +177,8 @@ def demo(session: Session, ctx: click.Context, at: Path | None, *, as_json: bool
     path = _place(at)
     with Session(str(path)).writing() as calibrator:
         tour = take_tour(calibrator)
-    if as_json:
-        print_json(_dict(tour, partial(calib, ledger=str(path), program=program())))
-    else:
+    document = _dict(tour, partial(calib, ledger=str(path), program=program()))
+    if not print_data(form, document, lines="models"):
         _show(tour)
     if tour.findings:
         ctx.exit(EXIT_FINDINGS)

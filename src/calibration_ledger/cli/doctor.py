@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING
 import click
 
 from calibration_ledger.cli.main import EXIT_FAILED
-from calibration_ledger.cli.options import examples, json_option
-from calibration_ledger.cli.output import heading, print_json, say
+from calibration_ledger.cli.options import examples, format_option
+from calibration_ledger.cli.output import heading, print_data, say
 from calibration_ledger.cli.session import Session, pass_session
 from calibration_ledger.core import text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from calibration_ledger.cli.options import Form
     from calibration_ledger.core.facts import Advice, Diagnosis, Facts, FileFacts, ServerFacts
 
 OTHER_PROGRAMS = (
@@ -30,10 +31,10 @@ WIDTH = 80
 
 
 @click.command(epilog=examples("calib doctor", "calib --ledger calls.db doctor --json"))
-@json_option
+@format_option
 @click.pass_context
 @pass_session
-def doctor(session: Session, ctx: click.Context, *, as_json: bool) -> None:
+def doctor(session: Session, ctx: click.Context, *, form: Form) -> None:
     """Check the ledger's health and say what needs action.
 
     Looks at the file or database, its disk, its locks and its contents, and changes nothing. Of a
@@ -43,9 +44,7 @@ def doctor(session: Session, ctx: click.Context, *, as_json: bool) -> None:
     from calibration_ledger.verbs.doctor import doctor_of
 
     diagnosis = doctor_of(session.ledger)
-    if as_json:
-        print_json(diagnosis)
-    else:
+    if not print_data(form, diagnosis):
         _show(diagnosis)
     if diagnosis.needs_action:
         ctx.exit(EXIT_FAILED)

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING
 import click
 
 from calibration_ledger.cli.main import EXIT_FINDINGS
-from calibration_ledger.cli.options import examples, json_option, models_argument
-from calibration_ledger.cli.output import note, print_json, print_table
+from calibration_ledger.cli.options import examples, format_option, models_argument
+from calibration_ledger.cli.output import is_for_people, note, print_result
 from calibration_ledger.cli.prediction import drift_cell, drift_hint
 from calibration_ledger.cli.session import Session, pass_session
 from calibration_ledger.cli.table import MODEL, Cell, Column
 from calibration_ledger.core import text
 
 if TYPE_CHECKING:
+    from calibration_ledger.cli.options import Form
     from calibration_ledger.core.drift import ModelDrift
 
 COLUMNS = (
@@ -67,7 +68,7 @@ def _factor(value: str, least: float, most: float, must: str) -> float:
     metavar="FACTOR",
     help="Exit with code 3 if a model takes less than FACTOR times as long: 0.7, say.",
 )
-@json_option
+@format_option
 @click.pass_context
 @pass_session
 def drift(
@@ -77,7 +78,7 @@ def drift(
     *,
     fail_above: float | None,
     fail_below: float | None,
-    as_json: bool,
+    form: Form,
 ) -> None:
     """Tell which models have become slower or faster.
 
@@ -91,14 +92,11 @@ def drift(
     """
     with session.existing() as calibrator:
         found = calibrator.drift(models or None)
-    if as_json:
-        print_json(found)
-    elif found:
-        print_table(COLUMNS, map(_row, found))
-    else:
+    print_result(form, found, COLUMNS, _row)
+    if not found:
         note("no models to look at yet.")
     told = {one.model: one.drift for one in found if one.drift is not None}
-    if told and not as_json:
+    if told and is_for_people(form):
         note(drift_hint(told, session))
     above, below = fail_above or inf, fail_below or 0.0
     failed = [name for name, one in told.items() if not below <= one.factor <= above]

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from calibration_ledger.cli.options import FilePath, examples, json_option
+from calibration_ledger.cli.options import FilePath, examples, format_option
 from calibration_ledger.cli.output import (
+    TABULAR,
     Shown,
     counting,
     heading,
     note,
-    print_json,
-    print_json_lines,
+    print_data,
     print_table,
     progress,
 )
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from typing import TextIO
 
     from calibration_ledger.calibrator import AdaptiveCalibrator
+    from calibration_ledger.cli.options import Form
     from calibration_ledger.core.facts import LostRange
     from calibration_ledger.core.values import ExportKind, ImportPreview, ImportReport
     from calibration_ledger.verbs.export import SalvageReport
@@ -103,7 +104,7 @@ _WITH_ITEMS = ("--map", "--where")
 @click.option("--replace", metavar="IMPORT_ID", help="Void this import, whose place FILE takes.")
 @click.option("--skip-bad", is_flag=True, help="Skip bad lines and count them.")
 @click.option("--strict", is_flag=True, help="Take lines that look wrong for bad ones.")
-@json_option
+@format_option
 @pass_session
 def import_(
     session: Session,
@@ -111,7 +112,7 @@ def import_(
     words: tuple[str, ...],
     *,
     replace: str | None,
-    as_json: bool,
+    form: Form,
     **wishes: Any,
 ) -> None:
     """Take in calls from files of other tools, or a whole ledger.
@@ -123,7 +124,8 @@ def import_(
     Each file is an import of its own, and checked whole before anything is recorded: a bad line
     stops it with exit code 2, unless you give --skip-bad. Calls that cannot be learnt from, such as
     failed ones, are left out and counted. If an import is interrupted, or the file has grown, run
-    it again: it adds the rest, and no call twice. The report goes to stderr, with --json to stdout.
+    it again: it adds the rest, and no call twice. The report goes to stderr; with --json and other
+    formats for programs, to stdout, a line for each file.
 
     --replace mends a wrong import: the FILE is checked, the import is voided, and the calls of FILE
     are recorded, also under the same request ids. `calib log` lists the imports with their ids.
@@ -139,34 +141,44 @@ def import_(
     kind, files = _kind_and_files(words)
     if replace is not None and len(files) > 1:
         raise click.UsageError("--replace takes one FILE, which takes the place of the import.")
-    for at, file in enumerate(files):
-        source = _stdin() if file == "-" else file
-        try:
-            with session.writing() as calibrator, counting("importing") as done:
-                report = calibrator.import_calls(
-                    kind, source, progress=done, replace=replace, **wishes
-                )
-                told = [
-                    _told(report),
-                    *_told_of_replacement(report, replace),
-                    *_told_of_settings(session, calibrator, report),
-                ]
-        except CalibrationLedgerError:
-            if len(files) > 1:
-                were = "would be" if wishes["dry_run"] else "were"
-                note(
-                    f"{at} of {len(files)} files {were} taken in; the next one stopped the import:"
-                )
-            raise
-        for line in told:
-            note(line)
-        if as_json and len(files) == 1:
-            print_json(report)
-        elif as_json:
-            print_json_lines([report])
-        elif report.preview is not None:
-            _show(report.preview)
-        _tell_more(session, report)
+    if form == "json" and len(files) > 1:
+        form = "jsonl"  # an object a line as it comes: the next file may stop the import
+    reports: list[ImportReport] = []
+    try:
+        for file in files:
+            source = _stdin() if file == "-" else file
+            report = _import(session, kind, source, replace=replace, **wishes)
+            reports.append(report)
+            if form not in TABULAR and not print_data(form, report) and report.preview is not None:
+                _show(report.preview)
+            _tell_more(session, report)
+    except CalibrationLedgerError:
+        if len(files) > 1:
+            were = "would be" if wishes["dry_run"] else "were"
+            note(
+                f"{len(reports)} of {len(files)} files {were} taken in; the next one stopped the "
+                f"import:"
+            )
+        raise
+    finally:
+        if form in TABULAR:
+            print_data(form, reports)
+
+
+def _import(
+    session: Session, kind: str, source: str | TextIO | None, *, replace: str | None, **wishes: Any
+) -> ImportReport:
+    """Take in a file, and say on stderr what came of it."""
+    with session.writing() as calibrator, counting("importing") as done:
+        report = calibrator.import_calls(kind, source, progress=done, replace=replace, **wishes)
+        told = [
+            _told(report),
+            *_told_of_replacement(report, replace),
+            *_told_of_settings(session, calibrator, report),
+        ]
+    for line in told:
+        note(line)
+    return report
 
 
 def _stdin() -> TextIO:
@@ -379,7 +391,7 @@ def _told_of_settings(
 @click.option("-m", "--model", metavar="MODEL", help="Only this model.")
 @click.option("--overwrite", is_flag=True, help="Replace FILE if it exists.")
 @click.option("--salvage", is_flag=True, help="Of a damaged ledger: the calls that can be read.")
-@json_option
+@format_option
 @pass_session
 def export(
     session: Session,
@@ -389,7 +401,7 @@ def export(
     *,
     overwrite: bool,
     salvage: bool,
-    as_json: bool,
+    form: Form,
 ) -> None:
     """Write the ledger or its calls to a file.
 
@@ -399,8 +411,8 @@ def export(
       csv      the calls alone
       parquet  the same for pandas, Polars or DuckDB; needs pyarrow
 
-    Without FILE, or with -, the export goes to stdout. The report goes to stderr; with --json it
-    is printed as JSON, on stdout if FILE is a file.
+    Without FILE, or with -, the export goes to stdout. The report goes to stderr; with --json and
+    other formats for programs, to stdout if FILE is a file.
 
     --salvage is for a damaged ledger: it writes the calls that can still be read, for
     `calib import jsonl` or `csv`, and says which entries are lost.
@@ -410,7 +422,7 @@ def export(
     if to_stdout:
         target = _stdout(kind)
     if salvage:
-        export_what_is_left(session, kind, target, model, overwrite=overwrite, as_json=as_json)
+        export_what_is_left(session, kind, target, model, form, overwrite=overwrite)
         return
     with (
         session.existing() as calibrator,
@@ -421,9 +433,7 @@ def export(
         )
         if to_stdout:
             sys.stdout.flush()  # here, where a full disk or a closed pipe can still be told
-    if as_json:
-        print_json(report, err=to_stdout)
-    else:
+    if not print_data(form, report, err=to_stdout):
         adjustments = f" and {text.count(report.adjustments, 'adjustment')}"
         settings = f", {text.count(report.settings, 'setting')}" if report.settings else ""
         note(
@@ -445,9 +455,9 @@ def export_what_is_left(
     kind: ExportKind,
     target: Any,
     model: str | None,
+    form: Form,
     *,
     overwrite: bool,
-    as_json: bool,
 ) -> None:
     """Write what can be read, without opening the ledger: that may refuse a damaged one."""
     from calibration_ledger.storage.place import find_place
@@ -465,9 +475,7 @@ def export_what_is_left(
         )
         if to_stdout:
             sys.stdout.flush()
-    if as_json:
-        print_json(report, err=to_stdout)
-    else:
+    if not print_data(form, report, err=to_stdout):
         _tell(report)
 
 

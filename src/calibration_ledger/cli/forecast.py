@@ -11,11 +11,11 @@ import click
 from calibration_ledger.cli.options import (
     coming_options,
     examples,
-    json_option,
+    format_option,
     model_argument,
     time_or_date,
 )
-from calibration_ledger.cli.output import print_json, say
+from calibration_ledger.cli.output import print_data, say
 from calibration_ledger.cli.prediction import expectation, note_unknown, standing
 from calibration_ledger.cli.prompt import prompt_of
 from calibration_ledger.cli.session import Session, pass_session
@@ -24,6 +24,7 @@ from calibration_ledger.core import text
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from calibration_ledger.cli.options import Form
     from calibration_ledger.core.forecast import Forecast, Remaining
 
 WIDTH = 80
@@ -51,7 +52,7 @@ WIDTH = 80
 @click.option("--elapsed", type=click.FLOAT, metavar="MS", help="The call has run for so long.")
 @click.option("--tokens-so-far", type=click.INT, help="The tokens that came, with --elapsed.")
 @click.option("--ttft-ms", type=click.FLOAT, help="When the first came, with --tokens-so-far.")
-@json_option
+@format_option
 @pass_session
 def forecast(
     session: Session,
@@ -66,7 +67,7 @@ def forecast(
     elapsed: float | None,
     tokens_so_far: int | None,
     ttft_ms: float | None,
-    as_json: bool,
+    form: Form,
 ) -> None:
     """Forecast how long a call may take, with honest ranges.
 
@@ -96,10 +97,8 @@ def forecast(
             )
         left = None if elapsed is None else found.remaining(elapsed, tokens_so_far, ttft_ms)
         note_unknown(calibrator, model)
-    if as_json:
-        more = {"counted_by": prompt.counted_by, "as_of": as_of, "remaining": left}
-        print_json({**found.to_dict(), **more})
-    else:
+    more = {"counted_by": prompt.counted_by, "as_of": as_of, "remaining": left}
+    if not print_data(form, {**found.to_dict(), **more}):
         show(found, left, as_of)
 
 

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from calibration_ledger.cli.options import examples, json_option
-from calibration_ledger.cli.output import note, print_json, print_table
+from calibration_ledger.cli.options import examples, format_option
+from calibration_ledger.cli.output import note, print_data, print_table
 from calibration_ledger.cli.table import Cell, Column
 
 if TYPE_CHECKING:
+    from calibration_ledger.cli.options import Form
     from calibration_ledger.formats.base import Format
 
 COLUMNS = (
@@ -21,8 +22,8 @@ COLUMNS = (
 
 
 @click.command(epilog=examples("calib formats", "calib formats --json"))
-@json_option
-def formats(*, as_json: bool) -> None:
+@format_option
+def formats(*, form: Form) -> None:
     """List what `calib import` can read.
 
     The kind is "own" for this program's own files, "module" and "recipe" for those of other tools,
@@ -32,10 +33,9 @@ def formats(*, as_json: bool) -> None:
     from calibration_ledger.calibrator import AdaptiveCalibrator
 
     found = AdaptiveCalibrator.formats()
-    if as_json:
-        print_json([one.to_dict() for one in found])
+    if print_data(form, list(found)):
         return
-    print_table(COLUMNS, [_row(one) for one in found])
+    print_table(COLUMNS, map(_row, found))
     for one in found:
         if one.trouble:
             note(f"warning: the third-party format {one.name} cannot be used: {one.trouble}.")

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 import click
 from llm import hookimpl
 
-from calibration_ledger.cli.options import LEDGER, FilePath, examples, json_option
+from calibration_ledger.cli.options import LEDGER, FilePath, examples, format_option
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from calibration_ledger.cli.options import Form
     from calibration_ledger.core.values import ImportReport
 
 
@@ -49,8 +50,8 @@ def calib() -> None:
     help="The log of llm. Default: the one that llm writes.",
 )
 @ledger_option
-@json_option
-def sync(*, database: str | None, ledger: str | None, as_json: bool) -> None:
+@format_option
+def sync(*, database: str | None, ledger: str | None, form: Form) -> None:
     """Let the ledger learn from the calls in llm's log.
 
     Only new ones are added, however often it is run. No prompt and no answer gets into the ledger.
@@ -58,7 +59,7 @@ def sync(*, database: str | None, ledger: str | None, as_json: bool) -> None:
     from llm import user_dir
 
     from calibration_ledger.cli.main import Failure, errors_told
-    from calibration_ledger.cli.output import note, print_json, say
+    from calibration_ledger.cli.output import note, print_data, say
     from calibration_ledger.cli.session import Session
 
     log = user_dir() / "logs.db" if database is None else Path(database)
@@ -70,8 +71,7 @@ def sync(*, database: str | None, ledger: str | None, as_json: bool) -> None:
     session = Session(ledger)
     with errors_told(), session.writing() as calibrator:
         report = calibrator.import_calls("llm", log)
-        if as_json:
-            print_json(report)
+        if print_data(form, report):
             return
         say(_told(report))
         if report.recorded:
@@ -100,15 +100,15 @@ def _told(report: ImportReport) -> str:
 @click.argument("prompt", required=False)
 @click.option("models", "-m", "--model", multiple=True, help="Only this model; can be repeated.")
 @ledger_option
-@json_option
-def eta(*, prompt: str | None, models: tuple[str, ...], ledger: str | None, as_json: bool) -> None:
+@format_option
+def eta(*, prompt: str | None, models: tuple[str, ...], ledger: str | None, form: Form) -> None:
     """Say how long a prompt would take on each known model, the soonest first.
 
     What comes on stdin is put before the prompt, as llm itself does. Models that the ledger has no
     calls of are left out. The times are those of `calib compare`: that says more.
     """
     from calibration_ledger.cli.main import errors_told
-    from calibration_ledger.cli.output import print_json, print_table
+    from calibration_ledger.cli.output import print_data, print_table
     from calibration_ledger.cli.prompt import counted
     from calibration_ledger.cli.ranking import COLUMNS, row
     from calibration_ledger.cli.session import Session
@@ -125,9 +125,8 @@ def eta(*, prompt: str | None, models: tuple[str, ...], ledger: str | None, as_j
         except (LedgerNotFoundError, NoHistoryError) as error:
             error.advice = "`llm calib sync` takes in the calls that llm has logged"
             raise
-    if as_json:
-        print_json([{**one.to_dict(), "counted_by": tokens.counted_by} for one in found])
-    else:
+    records = [{**one.to_dict(), "counted_by": tokens.counted_by} for one in found]
+    if not print_data(form, records):
         print_table(COLUMNS, map(row, found))
 
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from calibration_ledger.cli.options import examples, json_option, model_argument
-from calibration_ledger.cli.output import note, print_json_lines, print_table
+from calibration_ledger.cli.options import examples, format_option_of_lines, model_argument
+from calibration_ledger.cli.output import note, print_result
 from calibration_ledger.cli.session import Session, pass_session
 from calibration_ledger.cli.table import Cell, Column
 from calibration_ledger.core import text
@@ -15,6 +15,7 @@ from calibration_ledger.core import text
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from calibration_ledger.cli.options import Form
     from calibration_ledger.core.values import LogEntry
 
 COLUMNS = (
@@ -39,9 +40,9 @@ NOTED_SINCE = "0007"
 )
 @model_argument()
 @click.option("--last", type=click.INT, metavar="N", help="Only the newest N.")
-@json_option
+@format_option_of_lines
 @pass_session
-def log(session: Session, model: str | None, last: int | None, *, as_json: bool) -> None:
+def log(session: Session, model: str | None, last: int | None, *, form: Form) -> None:
     """List what happened to the ledger, other than calls.
 
     Imports, resets, recalibrations, voidings with their notes, other names of models, the rule of
@@ -50,11 +51,8 @@ def log(session: Session, model: str | None, last: int | None, *, as_json: bool)
     """
     with session.existing() as calibrator:
         entries = calibrator.log(model, last=last)
-    if as_json:
-        print_json_lines(entries)
-    else:
-        names = _names(entries)
-        print_table(COLUMNS, [_row(entry, session, names) for entry in entries])
+    names = _names(entries)
+    print_result(form, entries, COLUMNS, lambda entry: _row(entry, session, names))
     if not entries:
         note(f"nothing to show: of calls, `{session.command('history')}` tells.")
     older = [

@@ -102,11 +102,6 @@ def examples(*lines: str) -> str:
     return "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines)])
 
 
-def json_option(command: Command) -> Command:
-    """`--json`."""
-    return click.option("--json", "as_json", is_flag=True, help="Print JSON instead.")(command)
-
-
 class FormName(click.Choice[str]):
     """The name of a form of output; a wrong one is told with the one that was meant."""
 

@@ -6,6 +6,7 @@ import csv
 import io
 import sys
 from contextlib import contextmanager, suppress
+from functools import partial
 from itertools import chain, islice
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -43,6 +44,9 @@ PROGRESS_FROM = 200_000
 SHOWN_EVERY_S = 0.5
 """How often a running count is shown."""
 
+TABULAR = frozenset({"csv", "tsv"})
+"""The formats whose first line names the columns."""
+
 _HAS_BLOCKS = f"{__name__}.has_blocks"
 """The name in a context's `meta` of whether it printed Markdown before."""
 
@@ -56,7 +60,12 @@ def is_for_people(form: Form) -> bool:
 
 
 def print_data(
-    form: Form, result: object, *, lines: str | None = None, fields: Sequence[str] = ()
+    form: Form,
+    result: object,
+    *,
+    lines: str | None = None,
+    fields: Sequence[str] = (),
+    err: bool = False,
 ) -> bool:
     """Print a result in a format for programs; False if people read it: the command goes on.
 
@@ -65,22 +74,23 @@ def print_data(
         result: a document, a list of them, or an iterator, which is printed as it goes.
         lines: of a document, the list whose items are the lines of CSV and TSV.
         fields: of an iterator, the columns of CSV and TSV.
+        err: whether it goes to stderr, for something else goes to stdout.
     """
     if is_for_people(form):
         return False
     is_stream = hasattr(result, "__next__")
     some: Iterable[Any] = result if is_stream or isinstance(result, list) else [result]  # type: ignore[assignment]  # hasattr() tells mypy nothing
     if form == "jsonl":
-        print_json_lines(some)
+        _print_json_lines(some, err=err)
     elif form == "json" and is_stream:
-        _print_json_array(some)
+        _print_json_array(some, err=err)
     elif form == "json":
-        print_json(result)
+        click.echo(json_text(result, indent=2), err=err)
     elif is_stream:
-        _print_lines(form, map(flat, map(as_json, some)), fields)
+        _print_lines(form, map(flat, map(as_json, some)), fields, err=err)
     else:
         records = [record for one in some for record in lines_of(one, lines)]
-        _print_lines(form, records, fields_of_all(records))
+        _print_lines(form, records, fields_of_all(records), err=err)
     return True
 
 
@@ -97,39 +107,37 @@ def print_result(
         print_table(columns, map(row, records))
 
 
-def print_json(value: object, *, err: bool = False) -> None:
-    """Print one JSON document."""
-    click.echo(json_text(value, indent=2), err=err)
-
-
-def print_json_lines(values: Iterable[object]) -> None:
+def _print_json_lines(values: Iterable[object], *, err: bool) -> None:
     """Print JSON lines as they come, however many."""
     for chunk in _chunks(map(json_text, values)):
-        click.echo("\n".join(chunk))
+        click.echo("\n".join(chunk), err=err)
 
 
-def _print_json_array(values: Iterable[object]) -> None:
+def _print_json_array(values: Iterable[object], *, err: bool) -> None:
     """Print one JSON document with an item a line, as they come."""
     before = "[\n"
     for chunk in _chunks(map(json_text, values)):
-        click.echo(before + ",\n".join(chunk), nl=False)
+        click.echo(before + ",\n".join(chunk), nl=False, err=err)
         before = ",\n"
-    click.echo("[]" if before == "[\n" else "\n]")
+    click.echo("[]" if before == "[\n" else "\n]", err=err)
 
 
-def _print_lines(form: Form, records: Iterable[dict[str, Any]], fields: Sequence[str]) -> None:
+def _print_lines(
+    form: Form, records: Iterable[dict[str, Any]], fields: Sequence[str], *, err: bool
+) -> None:
     """Print CSV or TSV: UTF-8 to files and pipes; to a person, nothing that would be obeyed."""
     if not fields:
         return
-    is_seen = is_terminal(sys.stdout)
-    shown = _seen if is_seen else str
+    stream = sys.stderr if err else sys.stdout
+    is_seen = is_terminal(stream)
+    shown = partial(_seen, stream=stream) if is_seen else str
     lines = Lines(fields, "\t" if form == "tsv" else ",", shown)
     for text in chain([lines.header()], map(lines.of, _chunks(records))):
-        click.echo(text if is_seen else text.encode(errors="backslashreplace"), nl=False)
+        click.echo(text if is_seen else text.encode(errors="backslashreplace"), nl=False, err=err)
 
 
-def _seen(text: str) -> str:
-    return encodable(escape(text), sys.stdout)
+def _seen(text: str, stream: Any) -> str:
+    return encodable(escape(text), stream)
 
 
 def _chunks(items: Iterable[Any]) -> Iterator[list[Any]]:
@@ -147,7 +155,7 @@ def say(text: str) -> None:
     if _is_markdown():
         _print_block(markdown(text))
     else:
-        click.echo(_seen(text))
+        click.echo(_seen(text, sys.stdout))
 
 
 def heading(text: str) -> None:
@@ -176,7 +184,7 @@ def note(text: str) -> None:
     What is done is done, even if a full disk behind stderr keeps it from being told.
     """
     with suppress(OSError):
-        click.echo(encodable(escape(text), sys.stderr), err=True)
+        click.echo(_seen(text, sys.stderr), err=True)
 
 
 class Shown:

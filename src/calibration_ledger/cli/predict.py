@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
-from calibration_ledger.cli.options import coming_options, examples, json_option, model_argument
-from calibration_ledger.cli.output import print_json, say
+from calibration_ledger.cli.options import coming_options, examples, format_option, model_argument
+from calibration_ledger.cli.output import print_data, say
 from calibration_ledger.cli.prediction import describe, ground_of, note_unknown, outlook
 from calibration_ledger.cli.prompt import prompt_of
 from calibration_ledger.cli.session import Session, pass_session
+
+if TYPE_CHECKING:
+    from calibration_ledger.cli.options import Form
 
 
 @click.command(
@@ -19,7 +24,7 @@ from calibration_ledger.cli.session import Session, pass_session
 )
 @model_argument(required=True)
 @coming_options
-@json_option
+@format_option
 @pass_session
 def predict(
     session: Session,
@@ -29,7 +34,7 @@ def predict(
     completion_tokens: int | None,
     max_tokens: int | None,
     *,
-    as_json: bool,
+    form: Form,
 ) -> None:
     """Predict how long a call will take.
 
@@ -50,10 +55,8 @@ def predict(
         prediction = calibrator.predict(model, prompt.tokens, assumed.median)
         ground = ground_of(calibrator, prediction)
         note_unknown(calibrator, model)
-    if as_json:
-        more = {"counted_by": prompt.counted_by, "forecast": forecast}
-        print_json({**prediction.to_dict(), **more})
-    else:
+    more = {"counted_by": prompt.counted_by, "forecast": forecast}
+    if not print_data(form, {**prediction.to_dict(), **more}):
         say(f"{model}: {describe(prediction, is_assumed=not assumed.is_given)}")
         say(outlook(forecast))
         say(ground)

@@ -6,8 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from calibration_ledger.cli.options import examples, json_option, model_argument, rule_options
-from calibration_ledger.cli.output import confirm, note, print_json, print_table, progress
+from calibration_ledger.cli.options import examples, format_option, model_argument, rule_options
+from calibration_ledger.cli.output import (
+    confirm,
+    is_for_people,
+    note,
+    print_data,
+    print_table,
+    progress,
+)
 from calibration_ledger.cli.session import Session, entries, pass_session
 from calibration_ledger.cli.table import MODEL, Cell, Column
 from calibration_ledger.core import text
@@ -16,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from calibration_ledger.calibrator import AdaptiveCalibrator
+    from calibration_ledger.cli.options import Form
     from calibration_ledger.core.values import ModelCalibration, Replay, Sweep
     from calibration_ledger.rules import RuleName
 
@@ -45,7 +53,7 @@ COLUMNS = (
 )
 @click.option("--dry-run", is_flag=True, help="Show what would change, and change nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@json_option
+@format_option
 @pass_session
 def recalibrate(
     session: Session,
@@ -56,7 +64,7 @@ def recalibrate(
     best: bool,
     dry_run: bool,
     yes: bool,
-    as_json: bool,
+    form: Form,
 ) -> None:
     """Adopt an alpha or rule by replaying the history.
 
@@ -68,7 +76,7 @@ def recalibrate(
     _check(alpha, rule, best=best)
     with session.existing() as calibrator:
         found = _swept(calibrator, model, rule) if best else []
-        if not as_json:
+        if is_for_people(form):
             _explain(found)
         names = [sweep.model for sweep in found if sweep.model is not None and sweep.better]
         if not best:
@@ -82,8 +90,8 @@ def recalibrate(
             results = calibrator.recalibrate(
                 alpha, rule, model=model, best=best and found, dry_run=dry_run, progress=done
             )
-    if as_json:
-        print_json([_dict(one, before.get(one.model)) for one in results])
+    if print_data(form, [_dict(one, before.get(one.model)) for one in results]):
+        pass
     elif results:
         print_table(COLUMNS, [_row(one, before.get(one.model)) for one in results])
     else:

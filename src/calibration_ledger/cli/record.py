@@ -9,14 +9,14 @@ import click
 from calibration_ledger.cli.options import (
     details_of,
     examples,
-    json_option,
+    format_option,
     key_and_value,
     model_argument,
     rule_options,
     time_with_zone,
     token_options,
 )
-from calibration_ledger.cli.output import note, print_json, say
+from calibration_ledger.cli.output import note, print_data, say
 from calibration_ledger.cli.prediction import describe, ground_of
 from calibration_ledger.cli.session import Session, adopting, pass_session
 from calibration_ledger.core import text
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from calibration_ledger.calibrator import AdaptiveCalibrator
+    from calibration_ledger.cli.options import Form
     from calibration_ledger.core.values import Outcome, RecordedCall
     from calibration_ledger.rules import RuleName
 
@@ -70,7 +71,7 @@ if TYPE_CHECKING:
 )
 @click.option("--strict", is_flag=True, help="Refuse a call that looks wrong.")
 @rule_options
-@json_option
+@format_option
 @pass_session
 def record(
     session: Session,
@@ -86,7 +87,7 @@ def record(
     strict: bool,
     alpha: float | None,
     rule: RuleName | None,
-    as_json: bool,
+    form: Form,
 ) -> None:
     """Record an observed call and learn from it.
 
@@ -121,19 +122,17 @@ def record(
             prediction = None
             note(str(error))
         ignored = _ignored(session, calibrator, model, alpha, rule)
-    if as_json:
-        call = {
-            "model": model,
-            "prompt_tokens": prompt_tokens,
-            "completion_tokens": completion_tokens,
-            "actual_ms": actual_ms + 0.0,  # the ledger knows no -0.0 either
-            "outcome": outcome,
-            "error_ms": recorded.error_ms,
-            "seq": recorded.seq,
-            "added": recorded.is_new,
-        }
-        print_json({**call, "prediction": prediction})
-    else:
+    call = {
+        "model": model,
+        "prompt_tokens": prompt_tokens,
+        "completion_tokens": completion_tokens,
+        "actual_ms": actual_ms + 0.0,  # the ledger knows no -0.0 either
+        "outcome": outcome,
+        "error_ms": recorded.error_ms,
+        "seq": recorded.seq,
+        "added": recorded.is_new,
+    }
+    if not print_data(form, {**call, "prediction": prediction}):
         already = "" if recorded.is_new else "recorded already, nothing added: "
         say(f"{model}: {already}{_measured(actual_ms, recorded, outcome)}, entry {recorded.seq}")
         if prediction is not None:

@@ -9,12 +9,12 @@ import click
 
 from calibration_ledger.cli.options import (
     examples,
-    json_option,
+    format_option,
     model_argument,
     rule_options,
     window_options,
 )
-from calibration_ledger.cli.output import note, print_json, print_table, progress, say
+from calibration_ledger.cli.output import note, print_data, print_table, progress, say
 from calibration_ledger.cli.session import Session, entries, pass_session
 from calibration_ledger.cli.table import MODEL, Cell, Column, change
 from calibration_ledger.core import text
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from calibration_ledger.calibrator import AdaptiveCalibrator
+    from calibration_ledger.cli.options import Form
     from calibration_ledger.core.coverage import ForecastReplay, ForecastScore
     from calibration_ledger.core.values import Replay
     from calibration_ledger.rules import RuleName
@@ -83,7 +84,7 @@ FORECASTS_TIMES = 100
 )
 @rule_options
 @window_options
-@json_option
+@format_option
 @pass_session
 def replay(
     session: Session,
@@ -96,7 +97,7 @@ def replay(
     rule: RuleName | None,
     since: datetime | None,
     until: datetime | None,
-    as_json: bool,
+    form: Form,
 ) -> None:
     """Ask how another alpha or rule would have predicted.
 
@@ -119,7 +120,7 @@ def replay(
         more = {} if warm_up is None else {"warm_up": warm_up}
         with session.existing() as calibrator:
             found = _forecasts(calibrator, model, since=since, until=until, last=last, **more)
-        _print_forecasts(found, as_json=as_json)
+        _print_forecasts(found, form)
         return
     if last is not None or warm_up is not None:
         raise click.UsageError("--last and --warm-up go with --forecast.")
@@ -133,9 +134,9 @@ def replay(
             if compare:
                 live = calibrator.replay(model=model, since=since, until=until, progress=done)
     of_model = {one.model: one for one in live}
-    if as_json:
-        print_json([_dict(one, of_model.get(one.model)) for one in replays])
-    elif not replays:
+    if print_data(form, [_dict(one, of_model.get(one.model)) for one in replays]):
+        return
+    if not replays:
         note("no models to replay yet.")
     elif compare:
         rows = [_row(one) + _beside(one, of_model.get(one.model)) for one in replays]
@@ -181,9 +182,8 @@ def _forecasts(
         return calibrator.replay_forecasts(model, progress=done, **more)
 
 
-def _print_forecasts(found: list[ForecastReplay], *, as_json: bool) -> None:
-    if as_json:
-        print_json(found)
+def _print_forecasts(found: list[ForecastReplay], form: Form) -> None:
+    if print_data(form, found):
         return
     if not found:
         note("no models to replay yet.")

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from calibration_ledger.cli.options import examples, json_option, model_argument, rule_options
-from calibration_ledger.cli.output import confirm, note, print_json, say
+from calibration_ledger.cli.options import examples, format_option, model_argument, rule_options
+from calibration_ledger.cli.output import confirm, note, print_data, say
 from calibration_ledger.cli.session import Session, pass_session
 from calibration_ledger.core import text
 
 if TYPE_CHECKING:
+    from calibration_ledger.cli.options import Form
     from calibration_ledger.rules import RuleName
 
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 @click.option("--all", "everything", is_flag=True, help="All models, after asking.")
 @click.option("--yes", is_flag=True, help="Do not ask before resetting all models.")
 @rule_options
-@json_option
+@format_option
 @pass_session
 def reset(
     session: Session,
@@ -34,7 +35,7 @@ def reset(
     yes: bool,
     alpha: float | None,
     rule: RuleName | None,
-    as_json: bool,
+    form: Form,
 ) -> None:
     """Set a model back to its prior; its history stays.
 
@@ -54,8 +55,7 @@ def reset(
             names = [model]
         calibrator.reset(model)
         calibrations = [calibrator.calibration(name) for name in names]
-    if as_json:
-        print_json(calibrations)
+    if print_data(form, calibrations):
         return
     if not calibrations:
         note("no models to reset yet.")

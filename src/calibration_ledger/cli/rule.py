@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from calibration_ledger.cli.options import examples, json_option
-from calibration_ledger.cli.output import note, print_json, print_table, say
+from calibration_ledger.cli.options import examples, format_option
+from calibration_ledger.cli.output import note, print_data, print_table, say
 from calibration_ledger.cli.session import Session, pass_session
 from calibration_ledger.cli.table import Column
 from calibration_ledger.core import text
 
 if TYPE_CHECKING:
+    from calibration_ledger.cli.options import Form
     from calibration_ledger.core.values import DefaultRule
     from calibration_ledger.rules import RuleName
 
@@ -27,9 +28,9 @@ COLUMNS = (
 @click.command(epilog=examples("calib rule", "calib rule kalman", "calib rule ema --alpha 0.05"))
 @click.argument("rule", required=False)
 @click.option("--alpha", type=click.FLOAT, help="The speed of adaptation. Default: the rule's own.")
-@json_option
+@format_option
 @pass_session
-def rule(session: Session, rule: RuleName | None, *, alpha: float | None, as_json: bool) -> None:
+def rule(session: Session, rule: RuleName | None, *, alpha: float | None, form: Form) -> None:
     """Show or set what new models learn by.
 
     RULE and --alpha are a setting of the ledger: every program on it opens models under them,
@@ -39,8 +40,7 @@ def rule(session: Session, rule: RuleName | None, *, alpha: float | None, as_jso
     if rule is None and alpha is None:
         with session.existing() as calibrator:
             found = calibrator.default_rule()
-        if as_json:
-            print_json(found)
+        if print_data(form, found, lines="history"):
             return
         say(f"new models learn by {text.rule(found)}")
         print_table(COLUMNS, [_row(found, at) for at in range(len(found.history))])
@@ -48,8 +48,7 @@ def rule(session: Session, rule: RuleName | None, *, alpha: float | None, as_jso
     with session.writing() as calibrator:
         before = calibrator.default_rule()
         found = calibrator.set_default_rule(rule, alpha)
-    if as_json:
-        print_json(found)
+    if print_data(form, found, lines="history"):
         return
     say(f"new models learn by {text.rule(found)}")
     if found == before:

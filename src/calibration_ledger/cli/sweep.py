@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from calibration_ledger.cli.options import examples, json_option, model_argument, window_options
-from calibration_ledger.cli.output import heading, note, print_json, print_table, progress, say
+from calibration_ledger.cli.options import examples, format_option, model_argument, window_options
+from calibration_ledger.cli.output import heading, note, print_data, print_table, progress, say
 from calibration_ledger.cli.session import Session, adopting, entries, pass_session
 from calibration_ledger.cli.table import Cell, Column, change
 from calibration_ledger.core import text
@@ -18,6 +18,7 @@ from calibration_ledger.core.comparison import SCORED_LEAST
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from calibration_ledger.cli.options import Form
     from calibration_ledger.core.values import Score, Sweep
     from calibration_ledger.rules import RuleName
 
@@ -92,7 +93,7 @@ def spaced(alpha_from: float, alpha_to: float, steps: int) -> list[float]:
 )
 @click.option("--top", type=click.IntRange(1), default=TOP, show_default=True, help="Rows a model.")
 @window_options
-@json_option
+@format_option
 @pass_session
 def sweep(
     session: Session,
@@ -107,7 +108,7 @@ def sweep(
     top: int,
     since: datetime | None,
     until: datetime | None,
-    as_json: bool,
+    form: Form,
 ) -> None:
     """Rank rules and alphas by how well they would have predicted.
 
@@ -126,8 +127,7 @@ def sweep(
         found = calibrator.sweep(
             chosen, rules or None, model, since=since, until=until, warm_up=warm_up, progress=done
         )
-    if as_json:
-        print_json(found)
+    if print_data(form, found, lines="scores"):
         return
     if not found:
         note("no models to sweep yet.")

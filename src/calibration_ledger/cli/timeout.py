@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from math import ceil, isfinite
+from typing import TYPE_CHECKING
 
 import click
 
-from calibration_ledger.cli.options import coming_options, examples, json_option, model_argument
-from calibration_ledger.cli.output import print_json
+from calibration_ledger.cli.options import coming_options, examples, format_option, model_argument
+from calibration_ledger.cli.output import print_data, say
 from calibration_ledger.cli.prompt import prompt_of
 from calibration_ledger.cli.session import Session, pass_session
 from calibration_ledger.errors import NoHistoryError, NotFiniteError
+
+if TYPE_CHECKING:
+    from calibration_ledger.cli.options import Form
 
 
 @click.command(
@@ -29,7 +33,7 @@ from calibration_ledger.errors import NoHistoryError, NotFiniteError
     show_default=True,
     help="The chance that a call is over within that time.",
 )
-@json_option
+@format_option
 @pass_session
 def timeout(
     session: Session,
@@ -40,7 +44,7 @@ def timeout(
     completion_tokens: int | None,
     max_tokens: int | None,
     chance: float,
-    as_json: bool,
+    form: Form,
 ) -> None:
     """Print a timeout in seconds, for scripts.
 
@@ -66,20 +70,17 @@ def timeout(
             f"void it, or reset the model; its history stays."
         )
     seconds = max(1, ceil(timeout_ms)) / 1000  # 0 means none to curl, to timeout(1) and others
-    if not as_json:
-        click.echo(f"{seconds:.3f}")
-        return
-    print_json(
-        {
-            "model": model,
-            "prompt_tokens": prompt.tokens,
-            "counted_by": prompt.counted_by,
-            "completion_tokens": found.completion_tokens,
-            "max_tokens": max_tokens,
-            "chance": chance,
-            "timeout_s": seconds,
-            "n": found.n,
-            "newest": found.newest,
-            "status": found.status,
-        }
-    )
+    record = {
+        "model": model,
+        "prompt_tokens": prompt.tokens,
+        "counted_by": prompt.counted_by,
+        "completion_tokens": found.completion_tokens,
+        "max_tokens": max_tokens,
+        "chance": chance,
+        "timeout_s": seconds,
+        "n": found.n,
+        "newest": found.newest,
+        "status": found.status,
+    }
+    if not print_data(form, record):
+        say(f"{seconds:.3f}")

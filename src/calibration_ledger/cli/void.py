@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from calibration_ledger.cli.options import examples, json_option, model_argument, window_options
-from calibration_ledger.cli.output import note, print_json, print_table, progress
+from calibration_ledger.cli.options import examples, format_option, model_argument, window_options
+from calibration_ledger.cli.output import note, print_data, print_table, progress
 from calibration_ledger.cli.session import Session, entries, pass_session
 from calibration_ledger.cli.table import MODEL, Cell, Column
 from calibration_ledger.core import text
@@ -16,6 +16,7 @@ from calibration_ledger.core import text
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from calibration_ledger.cli.options import Form
     from calibration_ledger.core.values import Voiding
 
 COLUMNS = (
@@ -97,7 +98,7 @@ class NumberOfCalls(click.IntRange):
 @window_options
 @click.option("--note", "why", metavar="TEXT", help="The reason, which is stored with the entry.")
 @click.option("--dry-run", is_flag=True, help="Show what would change, and change nothing.")
-@json_option
+@format_option
 @pass_session
 def void(
     session: Session,
@@ -111,7 +112,7 @@ def void(
     until: datetime | None,
     why: str | None,
     dry_run: bool,
-    as_json: bool,
+    form: Form,
 ) -> None:
     """Void wrong calls, so that nothing learns from them.
 
@@ -146,8 +147,7 @@ def void(
             dry_run=dry_run,
             progress=tell,
         )
-    if as_json:
-        print_json(done)
+    if print_data(form, done):
         return
     print_table(COLUMNS, map(_row, done))
     for one in done:
