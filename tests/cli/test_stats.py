@@ -1,4 +1,5 @@
 import json
+import os
 from datetime import UTC, datetime
 
 import pytest
@@ -7,7 +8,7 @@ from calibration_ledger import AdaptiveCalibrator, Call
 from calibration_ledger.core.command import quoted
 from calibration_ledger.core.values import iso_from_seconds
 
-from .conftest import plain_calls
+from .conftest import plain_calls, run_in_terminal, run_process
 
 PRIOR = {
     "alpha": 0.15,
@@ -22,11 +23,14 @@ def test_the_table_has_a_line_for_each_model(calib, filled):
     result = calib("stats")
     assert result.stdout == (
         "model          calls  rule   alpha  confidence  ms/prompt tok  ms/compl tok  base ms  "
-        "mean error ms  mean ms  typically within  last updated          status\n"
+        "mean error ms  mean ms  typically within  newest errors     last updated          "
+        "status\n"
         "timmy:v0.1-q4     25  ema.1   0.15        0.92         1.1654        8.6654      0.0  "
-        "       1278.6   2493.6            ± 49 %  2026-01-02T03:04:29Z  learning\n"
+        "       1278.6   2493.6            ± 49 %  ▄▂▁▃▁▂▃█▅▅▅▆▄▂▁▃  2026-01-02T03:04:29Z  "
+        "learning\n"
         "tiny               3  ema.1   0.15        0.26         2.3657        9.8657    495.2  "
-        "        867.5   2037.2            ± 45 %  2026-01-02T03:04:07Z  warming up\n"
+        "        867.5   2037.2            ± 45 %  ▄▆█               2026-01-02T03:04:07Z  "
+        "warming up\n"
     )
     assert result.stderr == (
         f"hint: timmy:v0.1-q4 is still learning: half of its newest calls took more than 49.0 % "
@@ -52,6 +56,17 @@ def test_calibrated_is_only_said_of_a_model_that_is_predicted_well(calib, ledger
     assert result.stderr.startswith("hint: ")
     told = calib("predict", "m", "--prompt-tokens", 100, "--completion-tokens", 20).stdout
     assert "from 160 calls: learning, typically within ± " in told
+
+
+def test_the_newest_errors_are_drawn_at_80_columns_and_left_out_where_there_is_no_room(filled):
+    errors = "▄▂▁▃▁▂▃█▅▅▅▆▄▂▁▃"
+    for columns, is_shown in (("80", True), ("55", False)):
+        shown = run_in_terminal("--ledger", filled, "stats", NO_COLOR="1", COLUMNS=columns).out
+        assert (errors in shown) == is_shown
+        told = next(line for line in shown.splitlines() if "too narrow" in line)
+        assert ("newest errors" in told) != is_shown
+    piped = run_process("--ledger", filled, "stats", env=os.environ | {"PYTHONIOENCODING": "ascii"})
+    assert "=:.-.:-@+++*=:.-" in piped.out
 
 
 def as_printed(stats):

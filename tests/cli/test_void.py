@@ -55,6 +55,7 @@ def test_taking_it_back_makes_them_count_again(calib, poisoned):
     assert after.pop("median_absolute_percentage_error") > before.pop(
         "median_absolute_percentage_error"
     )
+    assert sum(after.pop("newest_errors_ms")) < sum(before.pop("newest_errors_ms"))
     assert after == before
     assert "voided" not in calib("history").stdout
 

@@ -59,6 +59,7 @@ def test_every_number_arrives_to_the_bit(take, calibrator):
         "newest_calls": 0,  # none of them is in this ledger
         "mean_actual_ms": None,
         "median_absolute_percentage_error": None,
+        "newest_errors_ms": [],
         "is_calibrated": False,
         "timeouts": 0,
         "drift": None,

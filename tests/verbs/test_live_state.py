@@ -123,6 +123,7 @@ def test_stats_are_rounded_and_sorted_by_model(calibrator):
         "newest_calls": 12,
         "mean_actual_ms": round(1234.567 * 5.5, 1),
         "median_absolute_percentage_error": 37.6,
+        "newest_errors_ms": [round(call.error_ms, 1) for call in calibrator.calls("a")],
         "is_calibrated": False,
         "timeouts": 0,
         "drift": None,

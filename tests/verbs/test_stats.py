@@ -31,18 +31,20 @@ def some(model, count, seed=1, spread=0.1):
 
 
 def judged(calls, predicted=None):
-    """The three figures of these calls, worked out by hand."""
+    """The figures of these calls, worked out by hand."""
+    errors = [
+        call.actual_ms - (predicted(call) if predicted else call.predicted_ms) for call in calls
+    ]
     shares = [
-        100
-        * abs(call.actual_ms - (predicted(call) if predicted else call.predicted_ms))
-        / call.actual_ms
-        for call in calls
+        100 * abs(error) / call.actual_ms
+        for call, error in zip(calls, errors, strict=True)
         if call.actual_ms
     ]
     return {
         "newest_calls": len(calls),
         "mean_actual_ms": pytest.approx(statistics.fmean(call.actual_ms for call in calls)),
         "median_absolute_percentage_error": pytest.approx(statistics.median(shares)),
+        "newest_errors_ms": pytest.approx(errors[-16:]),
     }
 
 

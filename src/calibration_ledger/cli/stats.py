@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,7 +12,9 @@ from calibration_ledger.cli.output import is_for_people, note, print_data, print
 from calibration_ledger.cli.prediction import drift_cell, drift_hint
 from calibration_ledger.cli.session import Session, adopting, entries, pass_session
 from calibration_ledger.cli.table import MODEL, Cell, Column
+from calibration_ledger.cli.terminal import can_show
 from calibration_ledger.core import text
+from calibration_ledger.core.spark import ASCII, BLOCKS, spark
 from calibration_ledger.core.values import iso_from_seconds, standing_of
 from calibration_ledger.errors import CalibrationLedgerError, named
 
@@ -35,12 +38,13 @@ COLUMNS = (
     Column("mean error ms", spare=4),
     Column("mean ms"),
     Column("typically within"),
+    Column("newest errors", left=True, spare=9),
     Column("last updated", left=True, spare=1),
     Column("status", left=True, cut_to=13),
 )
 DAY = (Column("day", left=True),)
 TIMEOUTS = (Column("time-outs"),)
-DRIFT_COLUMNS = (Column("drift"), Column("calls since", spare=9))
+DRIFT_COLUMNS = (Column("drift"), Column("calls since", spare=10))
 PERIOD_COLUMNS = (
     Column("calls"),
     Column("median ms"),
@@ -80,8 +84,10 @@ def stats(
 
     The newest 100 calls say how well a model is predicted now. "mean ms" is their mean latency;
     half of them took "typically within" so much more or less than predicted, in percent of what
-    they took. Where that is below 30 %, the model is calibrated; else it is learning. Where a model
-    has become slower or faster of late, that is shown as its drift; see `calib drift`.
+    they took. Where that is below 30 %, the model is calibrated; else it is learning. The errors of
+    the newest 16 are drawn side by side, the newest last, in proportion to the largest of them:
+    look whether they grow. Where a model has become slower or faster of late, that is shown as its
+    drift; see `calib drift`.
 
     Calls that were given up are counted as "time-outs", and are in no other figure. A warning says
     where a model mixes clocks, such as those of a server and of its clients.
@@ -198,7 +204,8 @@ def _dict(figures: ModelStats) -> dict[str, Any]:
 
 
 def _print(rows: Sequence[ModelStats], *, has_drifts: bool) -> None:
-    lines = [_row(one) + (_drift(one) if has_drifts else []) for one in rows]
+    heights = BLOCKS if can_show(BLOCKS, sys.stdout) else ASCII
+    lines = [_row(one, heights) + (_drift(one) if has_drifts else []) for one in rows]
     columns = COLUMNS + DRIFT_COLUMNS * has_drifts
     if any(one.get("timeouts") for one in rows):
         columns = (*columns[:2], *TIMEOUTS, *columns[2:])
@@ -207,7 +214,7 @@ def _print(rows: Sequence[ModelStats], *, has_drifts: bool) -> None:
     print_table(columns, lines)
 
 
-def _row(figures: ModelStats) -> list[str | Cell]:
+def _row(figures: ModelStats, heights: str) -> list[str | Cell]:
     status, alpha = standing_of(figures), figures.get("alpha")
     return [
         figures["model"],
@@ -221,6 +228,7 @@ def _row(figures: ModelStats) -> list[str | Cell]:
         text.number(figures.get("mean_absolute_error_ms")),
         text.number(figures.get("mean_actual_ms")),
         text.within(figures.get("median_absolute_percentage_error")),
+        spark(figures.get("newest_errors_ms") or (), heights),
         text.time_of(figures.get("last_updated")),
         Cell(status, "good" if status == "calibrated" else "dim"),
     ]

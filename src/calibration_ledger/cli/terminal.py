@@ -45,3 +45,12 @@ def width_of_terminal(stream: TextIO | None) -> int | None:
     `COLUMNS` says so where it is set, else the terminal itself.
     """
     return shutil.get_terminal_size().columns if is_terminal(stream) else None
+
+
+def can_show(text: str, stream: TextIO | None) -> bool:
+    """Whether this stream can encode all of a text."""
+    try:
+        text.encode(getattr(stream, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -139,6 +139,7 @@ class NewestCalls:
     newest_calls: int | None = None
     mean_actual_ms: float | None = None
     median_absolute_percentage_error: float | None = None
+    newest_errors_ms: tuple[float, ...] | None = None
     timeouts: int | None = None
 
     @property
@@ -157,6 +158,9 @@ class NewestCalls:
         for name in ("mean_actual_ms", "median_absolute_percentage_error"):
             if rounded and figures[name] is not None:
                 figures[name] = round(figures[name], 1)
+        if self.newest_errors_ms is not None:
+            errors = self.newest_errors_ms
+            figures["newest_errors_ms"] = [round(ms, 1) if rounded else ms for ms in errors]
         return figures
 
 
@@ -186,6 +190,8 @@ class ModelStats(TypedDict):
         median_absolute_percentage_error: half of the newest calls took at most this much more or
             less than predicted, in percent of what they took. The exact median; calls of 0 ms are
             left out; None for none.
+        newest_errors_ms: the errors, actual - predicted in ms, of the newest 16 of them, the newest
+            last; None where the ledger is damaged there.
         is_calibrated: whether that is below 30 %, and of 10 calls or more.
         timeouts: how many calls were given up, of all that the ledger holds since the model was
             opened, a state of it was imported or it was reset. They are in no other figure. A model
@@ -215,6 +221,7 @@ class ModelStats(TypedDict):
     newest_calls: NotRequired[int | None]
     mean_actual_ms: NotRequired[float | None]
     median_absolute_percentage_error: NotRequired[float | None]
+    newest_errors_ms: NotRequired[list[float] | None]
     is_calibrated: NotRequired[bool]
     aliases: NotRequired[list[str]]
     clocks: NotRequired[dict[str, int]]

@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 NEWEST = 100
 """Calls that are judged: enough for a median, and soon all of them new if a model has changed."""
 
+NEWEST_ERRORS = 16
+"""Calls whose errors are told one by one: as many as a line of text has room for beside figures."""
+
 CLOCKS_NEWEST = 500
 GROUPS, GROUP = 25, 20
 """Entries whose clocks are looked at: the newest, and groups of older ones."""
@@ -93,6 +96,7 @@ def newest_calls(history: ModelHistory) -> NewestCalls:
     """
     latencies: list[float] = []
     shares: list[float] = []
+    errors: list[float] = []
     with damage_told(history.model):
         after = last_beginning(history.adjustments, history.voided).seq
         anew = newest_claim(history.adjustments, history.voided)
@@ -103,6 +107,8 @@ def newest_calls(history: ModelHistory) -> NewestCalls:
             if anew is not None and seq < anew.seq:
                 told = predict_ms(anew.snapshot.numbers, prompt, completion)
             latencies.append(actual)
+            if len(errors) < NEWEST_ERRORS:
+                errors.append(actual - told)
             if actual:  # no percentage of nothing
                 shares.append(100.0 * abs(actual - told) / actual)
         timeouts = history.count_timeouts(after, history.live.last_seq)
@@ -111,6 +117,7 @@ def newest_calls(history: ModelHistory) -> NewestCalls:
         # Not `sum`: since Python 3.12 it gives other last digits.
         reduce(add, latencies) / len(latencies) if latencies else None,
         median(shares) if shares else None,
+        tuple(reversed(errors)),
         timeouts,
     )
 
