@@ -63,6 +63,7 @@ FRAMEWORKS = {
     "live.litellm": "litellm",
     "live.langchain": "langchain_core",
     "live.opentelemetry": "opentelemetry",
+    "live.prometheus": "prometheus_client",
     "cli.llm": "llm",
 }
 """The modules that import what people and programs call models with; each is an extra."""

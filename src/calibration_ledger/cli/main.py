@@ -62,6 +62,7 @@ COMMANDS = {
     "top": ("top:top", "Watch the models in use and their newest calls."),
     "history": ("history:history", "List the calls as they were recorded."),
     "drift": ("drift:drift", "Tell which models have become slower or faster."),
+    "metrics": ("metrics:metrics", "Print what Prometheus scrapes of the models."),
     "replay": ("replay:replay", "Ask how another alpha or rule would have predicted."),
     "sweep": ("sweep:sweep", "Rank rules and alphas by how well they would have predicted."),
     "recalibrate": ("recalibrate:recalibrate", "Adopt an alpha or rule by replaying the history."),

@@ -274,6 +274,11 @@ class Basis:
         return found
 
     @property
+    def middle_prompt(self) -> int | None:
+        """The (upper) median of the prompts of the window; None for no call."""
+        return _middle(self._prompts) if self.n else None
+
+    @property
     def middle_length(self) -> int:
         """The (upper) median of the completions of the window."""
         return _middle(self._lengths)
