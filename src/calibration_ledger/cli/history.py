@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
+from datetime import UTC, timedelta
 from typing import TYPE_CHECKING
 
 import click
 
+from calibration_ledger.cli.chart import chart_width, check_chart, print_chart
 from calibration_ledger.cli.options import (
+    chart_option,
     examples,
     format_option_of_lines,
     model_argument,
     window_options,
 )
-from calibration_ledger.cli.output import note, print_result
+from calibration_ledger.cli.output import heading, note, print_result
 from calibration_ledger.cli.session import Session, pass_session
 from calibration_ledger.cli.table import MODEL, Cell, Column
 from calibration_ledger.core import text
+from calibration_ledger.core.course import Course
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -27,6 +31,9 @@ if TYPE_CHECKING:
 
 LAST = 20
 """How many calls of each model are shown by default."""
+
+LAST_DRAWN = 60
+"""How many a chart of 80 columns has room for, a column each."""
 
 COLUMNS = (
     Column("when", left=True, cut_to=20),
@@ -50,6 +57,7 @@ FIELDS = (
 @click.command(
     epilog=examples(
         "calib history llama3:8b --last 5",
+        "calib history llama3:8b --chart",
         "calib history --since 2026-11-24 --until 2026-11-25",
         "calib history --all --json > calls.jsonl",
     )
@@ -58,6 +66,7 @@ FIELDS = (
 @click.option("--last", type=click.INT, metavar="N", help="Each model's newest N calls.")
 @click.option("--all", "everything", is_flag=True, help="Every call.")
 @window_options
+@chart_option
 @format_option_of_lines
 @pass_session
 def history(
@@ -68,6 +77,7 @@ def history(
     everything: bool,
     since: datetime | None,
     until: datetime | None,
+    chart: bool,
     form: Form,
 ) -> None:
     """List the calls as they were recorded.
@@ -76,23 +86,57 @@ def history(
     up: it would have taken at least as long. Without --last, --all, --since or
     --until: the newest 20 of each model.
 
+    With --chart: what was predicted beside what was measured, a chart for each model, of the calls
+    that would be listed, or without --last, --all, --since or --until of the newest 60; voided
+    ones are left out. The chart is for people, and goes with no other --format.
+
     A history of any length streams, in every format. --json gives JSON lines, a call each, which
     `calib import jsonl` reads, as `calib import csv` does those of --format csv.
     """
     if everything and last is not None:
         raise click.UsageError("--all and --last exclude each other: leave one out.")
+    if chart:
+        check_chart(form)
     shown: Counter[str] = Counter()
     with session.existing() as calibrator:
         chosen = everything or last is not None or since is not None or until is not None
-        found = calibrator.calls(model, since=since, until=until, last=last if chosen else LAST)
-        print_result(form, _counted(found, shown), COLUMNS, _row, fields=FIELDS)
+        newest = last if chosen else LAST_DRAWN if chart else LAST
+        found = _counted(calibrator.calls(model, since=since, until=until, last=newest), shown)
+        if chart:
+            _draw(found)
+        else:
+            print_result(form, found, COLUMNS, _row, fields=FIELDS)
         archived = [head for head in calibrator.archived() if model in {None, head.model}]
     if archived:
         note(_archived(archived, session))
     if not shown:
         note("no calls to show.")
-    elif not chosen and max(shown.values()) == LAST:
-        note(f"(at most the newest {LAST} calls of each model are shown: --all shows every one)")
+    elif not chosen and max(shown.values()) == newest:
+        note(f"(at most the newest {newest} calls of each model are shown: --all shows every one)")
+
+
+def _draw(calls: Iterator[Call]) -> None:
+    """Print a chart for each model."""
+    courses: dict[str, Course] = {}
+    for call in calls:
+        courses.setdefault(call.model, Course()).add(call)
+    for model, course in courses.items():
+        heading(model)
+        if course.voided:
+            note(f"{model}: {text.count(course.voided, 'voided call')} left out.")
+        if len(course):
+            places = course.places(chart_width())
+            print_chart(course.panel(places), _labels(course.times(places)))
+
+
+def _labels(times: Sequence[datetime]) -> list[str]:
+    """As much of each time as tells it from the others."""
+    stretch = max(times) - min(times)
+    of_a_day, of_an_hour = timedelta(days=1), timedelta(hours=1)
+    form = "%m-%d" if stretch > of_a_day * 3 else "%H:%M" if stretch > of_an_hour else "%H:%M:%S"
+    if stretch > of_a_day * 300:
+        form = "%Y-%m-%d"
+    return [f"{at.astimezone(UTC):{form}}" for at in times]
 
 
 def _archived(heads: Sequence[Head], session: Session) -> str:

@@ -159,6 +159,11 @@ def _form_options(command: Command, json: Form, help_of_json: str) -> Command:
     return form(short(command))
 
 
+def chart_option(command: Command) -> Command:
+    """`--chart`."""
+    return click.option("--chart", is_flag=True, help="Draw it, instead of a table.")(command)
+
+
 def window_options(command: Command) -> Command:
     """`--since` and `--until`."""
     since = click.option(

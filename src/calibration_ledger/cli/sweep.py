@@ -8,12 +8,20 @@ from typing import TYPE_CHECKING
 
 import click
 
-from calibration_ledger.cli.options import examples, format_option, model_argument, window_options
+from calibration_ledger.cli.chart import check_chart, print_chart
+from calibration_ledger.cli.options import (
+    chart_option,
+    examples,
+    format_option,
+    model_argument,
+    window_options,
+)
 from calibration_ledger.cli.output import heading, note, print_data, print_table, progress, say
 from calibration_ledger.cli.session import Session, adopting, entries, pass_session
 from calibration_ledger.cli.table import Cell, Column, change
 from calibration_ledger.core import text
 from calibration_ledger.core.comparison import SCORED_LEAST
+from calibration_ledger.core.looks import sweep_panel
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -70,6 +78,7 @@ def spaced(alpha_from: float, alpha_to: float, steps: int) -> list[float]:
     epilog=examples(
         "calib sweep",
         "calib sweep llama3:8b --rule ema --alpha-from 0.01 --alpha-to 0.5 --steps 40",
+        "calib sweep llama3:8b --chart",
         "calib sweep --alphas 0.005,0.01,0.02 --rule kalman --json",
     )
 )
@@ -93,6 +102,7 @@ def spaced(alpha_from: float, alpha_to: float, steps: int) -> list[float]:
 )
 @click.option("--top", type=click.IntRange(1), default=TOP, show_default=True, help="Rows a model.")
 @window_options
+@chart_option
 @format_option
 @pass_session
 def sweep(
@@ -108,6 +118,7 @@ def sweep(
     top: int,
     since: datetime | None,
     until: datetime | None,
+    chart: bool,
     form: Form,
 ) -> None:
     """Rank rules and alphas by how well they would have predicted.
@@ -117,8 +128,12 @@ def sweep(
     clearly better than the live calibration. A paired test over the scored calls says whether it
     is, or whether it is too close to tell.
 
-    Without options: all rules, with eleven alphas from 0.001 to 0.5.
+    Without options: all rules, with eleven alphas from 0.001 to 0.5. With --chart: the error by
+    alpha, a line for each rule, all that were tried; where the live setting is, is marked. The
+    chart is for people, and goes with no other --format.
     """
+    if chart:
+        check_chart(form)
     chosen = _chosen(alphas, alpha_from, alpha_to, steps)
     with (
         session.existing() as calibrator,
@@ -133,7 +148,7 @@ def sweep(
         note("no models to sweep yet.")
     for one in found:
         if one.is_enough:
-            _print(one, top, session)
+            _print(one, top, session, chart=chart)
     left_out = [one for one in found if not one.is_enough and one.model is not None]
     if left_out and model is not None:
         say(_too_few(left_out[0]))
@@ -158,8 +173,12 @@ def _chosen(
     return spaced(alpha_from, alpha_to, STEPS if steps is None else steps)
 
 
-def _print(found: Sweep, top: int, session: Session) -> None:
+def _print(found: Sweep, top: int, session: Session, *, chart: bool) -> None:
     heading("all models together" if found.model is None else found.model)
+    if chart:
+        print_chart(sweep_panel(found))
+        say(_verdict(found, session))
+        return
     live = found.live.mean_absolute_error_ms
     rows = [_row(str(rank), score, live) for rank, score in enumerate(found.scores[:top], 1)]
     print_table(COLUMNS, [*rows, _row("live", found.live, live)])

@@ -720,6 +720,23 @@ def sweep_chart(subject: Subject, sweep: Sweep) -> Chart:
             f"a rule up: there is nothing to compare."
         )
         return subject.chart("sweep", title, text)
+    text = (
+        f"{counted(winner.n)} scored. Least error: {winner.rule} with alpha {winner.alpha:g}, "
+        f"{number(_error(winner))} ms a call in the mean."
+    )
+    text += "" if live.alpha is None else f" {_live_text(live)}"
+    clearly = "clearly" if sweep.better is not None else "not clearly"
+    if (winner.rule, winner.alpha) != (live.rule, live.alpha):
+        text += f" The lead is {clearly} more than chance."
+    lost = sum(not one.n for one in sweep.scores)
+    if lost:
+        text += f" {counted(lost, 'setting')} would not have stayed finite."
+    return subject.chart("sweep", title, text, sweep_panel(sweep))
+
+
+def sweep_panel(sweep: Sweep) -> Panel:
+    """A line through the errors of each rule, by alpha, and where the live setting is."""
+    live = sweep.live
     by_rule: dict[str, list[Score]] = {}
     for score in sweep.scores:
         if score.rule is not None and score.alpha is not None and isfinite(_error(score)):
@@ -736,33 +753,24 @@ def sweep_chart(subject: Subject, sweep: Sweep) -> Chart:
                 count=tuple(one.n for one in scores),
             )
         )
-    text = (
-        f"{counted(winner.n)} scored. Least error: {winner.rule} with alpha {winner.alpha:g}, "
-        f"{number(_error(winner))} ms a call in the mean."
-    )
     events: tuple[ChartEvent, ...] = ()
     if live.alpha is not None:
-        told = f"The live setting is {live.rule} with alpha {live.alpha:g}"
-        told += f": {number(_error(live))} ms." if isfinite(_error(live)) else "."
-        events = (ChartEvent(live.alpha, "live", told),)
-        text += f" {told}"
+        events = (ChartEvent(live.alpha, "live", _live_text(live)),)
         if isfinite(_error(live)):
             point = ((live.alpha,), (_error(live),))
             series.append(Series(f"live: {live.rule}", "points", *point, count=(live.n,)))
-    clearly = "clearly" if sweep.better is not None else "not clearly"
-    if (winner.rule, winner.alpha) != (live.rule, live.alpha):
-        text += f" The lead is {clearly} more than chance."
-    lost = sum(not one.n for one in sweep.scores)
-    if lost:
-        text += f" {counted(lost, 'setting')} would not have stayed finite."
-    panel = Panel(
+    return Panel(
         "Error by alpha",
         Axis("alpha", "", "log"),
         Axis("mean absolute error", "ms"),
         tuple(series),
         events,
     )
-    return subject.chart("sweep", title, text, panel)
+
+
+def _live_text(live: Score) -> str:
+    told = f"The live setting is {live.rule} with alpha {live.alpha:g}"
+    return told + (f": {number(_error(live))} ms." if isfinite(_error(live)) else ".")
 
 
 def _error(score: Score) -> float:
