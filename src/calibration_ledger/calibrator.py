@@ -607,6 +607,40 @@ class AdaptiveCalibrator:
         """
         return Timed(self._timed_calls, model, prompt_tokens, on_error)
 
+    def progress(
+        self,
+        model: str | None = None,
+        prompt_tokens: int | None = None,
+        *,
+        max_tokens: int | None = None,
+        on_error: OnError = "warn",
+    ) -> Timed:
+        """`timed` with a bar on the terminal: how long the call takes, and how much longer.
+
+        In `with calibrator.progress("phi4", prompt_tokens=12) as call:`, a bar on stderr moves by
+        itself while the block waits, by the forecast of the call. `call.tokens(n)` says how many
+        completion tokens have come so far; a stream that is passed through `call.stream(chunks)`
+        says so by itself. A call without a forecast has the time that went by. At the end, the bar
+        is gone, and the call is recorded as `timed` does.
+
+        Nothing is shown where stderr is no terminal, or one without control codes (TERM=dumb), and
+        in a fork of a process with a bar. The bar takes rich, the extra `terminal`: without it, a
+        warning says so once. Its errors are nobody's: they end the bar.
+
+        Args:
+            model: as for `timed`, and so is `on_error`.
+            prompt_tokens: as for `timed`; the forecast is for so many.
+            max_tokens: the most that may come out; None: no bound.
+            on_error: what becomes of a call that cannot be recorded.
+
+        Raises:
+            InvalidInputError: an argument is not what it must be. The block has not run yet.
+        """
+        from calibration_ledger.verbs.progress import TimedProgress
+
+        given = (model, prompt_tokens, on_error)
+        return TimedProgress(self._timed_calls, *given, self.forecast, max_tokens)
+
     @property
     def skipped(self) -> Mapping[str, int]:
         """How many calls `timed` did not record, by reason, in this process.

@@ -34,6 +34,7 @@ SIGNATURES = {
     "called_at=None, details=None, outcome='ok', strict=False",
     "record_many": "calls, *, strict=False",
     "timed": "model=None, prompt_tokens=None, *, on_error='warn'",
+    "progress": "model=None, prompt_tokens=None, *, max_tokens=None, on_error='warn'",
     "calibration": "model",
     "get_stats": "model, *, rounded=True",
     "all_stats": "*, uncalibrated=False, rounded=True",

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial, wraps
 from threading import Thread
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, cast
 
 from calibration_ledger.core.answers import (
     Answer,
@@ -73,17 +73,19 @@ class StreamReading:
 
     Attributes:
         first_at: when the first token came.
+        events: how many parts it came in since then, that one included.
         last_at: when the stream ended, or else when its last chunk came; None if none did.
         is_over: whether it was read to its end, or broke.
         error: what broke it.
     """
 
-    __slots__ = ("_reader", "error", "first_at", "is_over", "last_at")
+    __slots__ = ("_reader", "error", "events", "first_at", "is_over", "last_at")
 
     def __init__(self, asked_model: str | None) -> None:
         """Begin before the first chunk."""
         self._reader = AnswerReader(asked_model)
         self.first_at: float | None = None
+        self.events = 0
         self.last_at: float | None = None
         self.is_over = False
         self.error: BaseException | None = None
@@ -97,12 +99,18 @@ class StreamReading:
             self._reader.add(chunk)
         if self.first_at is None and self._reader.has_content:
             self.first_at = self.last_at
+        if self.first_at is not None:
+            self.events += _events_in(chunk)
 
     def end(self, error: BaseException | None = None) -> None:
         """The stream is over, or broken."""
         self.last_at = time.perf_counter()
         self.is_over = True
         self.error = error
+
+    def tokens(self) -> int | None:
+        """The completion tokens so far, if the events tell."""
+        return self._reader.completion_tokens
 
     @property
     def is_complete(self) -> bool:
@@ -122,6 +130,13 @@ class StreamReading:
         if broken_by is None:
             return found
         return Unlearnable(broken_by, found.asked_model, found.answered_model)
+
+
+def _events_in(chunk: object) -> int:
+    """How many events come in one piece of a stream."""
+    if isinstance(chunk, bytes | bytearray):
+        return max(1, chunk.count(b"data:"))
+    return max(1, chunk.count("data:")) if isinstance(chunk, str) else 1
 
 
 class TimedStream(Generic[Chunk]):
@@ -262,6 +277,24 @@ class TimedStream(Generic[Chunk]):
 # -- a block --------------------------------------------------------------------------------
 
 
+class Said(NamedTuple):
+    """What a block said of the tokens so far: at first, and last."""
+
+    first_at: float
+    first: int
+    last_at: float
+    last: int
+
+    def began_at(self) -> float | None:
+        """When the first token came; None where nobody can know."""
+        if self.first <= 1:
+            return self.first_at
+        if self.last <= self.first:
+            return None
+        pace = (self.last_at - self.first_at) / (self.last - self.first)
+        return self.first_at - (self.first - 1) * pace
+
+
 @dataclass(slots=True)
 class TimedCall:
     """What `timed` yields: the block says here what it knows; all but the answer may be left out.
@@ -293,6 +326,19 @@ class TimedCall:
     actual_ms: float | None = None
     error_ms: float | None = None
     _stream: StreamReading | None = field(default=None, init=False, repr=False)
+    _said: Said | None = field(default=None, init=False, repr=False)
+
+    def tokens(self, count: int) -> None:
+        """Say how many completion tokens have come so far, in all.
+
+        The bar of `progress` takes them in. Where neither the block nor the answer says how many
+        came out, the last word counts.
+        """
+        now, said = time.perf_counter(), self._said
+        if said is not None:
+            self._said = said._replace(last_at=now, last=count)
+        elif count:
+            self._said = Said(now, count, now, count)
 
     def stream(self, chunks: Iterable[Chunk] | AsyncIterable[Chunk]) -> TimedStream[Chunk]:
         """Pass the stream of the answer through, and read it on the way.
@@ -312,11 +358,13 @@ class Block(TimedCall):
         is_shared: whether another block was measured by the same `Timed` at the same time.
         called_at: when it started.
         start: the same on the clock that measures.
+        on_end: what is to be called at its end, before its call is recorded.
     """
 
     is_shared: bool = field(default=False, init=False)
     called_at: datetime = field(default_factory=partial(datetime.now, UTC), init=False)
     start: float = field(default_factory=time.perf_counter, init=False)
+    on_end: Callable[[], None] | None = field(default=None, init=False)
 
     def is_complete(self) -> bool:
         """Whether its stream said that the answer ended."""
@@ -326,13 +374,35 @@ class Block(TimedCall):
         """See `StreamReading.broken_by`."""
         return None if self._stream is None else self._stream.broken_by()
 
+    def tokens_so_far(self) -> tuple[int | None, float | None]:
+        """What the block said of the tokens so far, and when the first came, in ms."""
+        said = self._said
+        began_at = None if said is None else said.began_at()
+        if said is None or began_at is None:
+            return None, None
+        return said.last, max(0.0, began_at - self.start) * 1000.0
+
+    def events_so_far(self) -> tuple[int, int | None, float | None]:
+        """The events of its stream, the tokens that these tell of, and the first's time in ms."""
+        stream = self._stream
+        if stream is None or stream.first_at is None:
+            return 0, None, None
+        return stream.events, stream.tokens(), (stream.first_at - self.start) * 1000.0
+
+    def tokens_per_event(self) -> float | None:
+        """The completion tokens to an event of its stream; None where that is not known."""
+        found = None if self._stream is None else self._stream.result()
+        if self._stream is None or not isinstance(found, Answer) or not self._stream.events:
+            return None
+        return found.completion_tokens / self._stream.events
+
     def end(self) -> None:
         """Set how long it took."""
         end = None if self._stream is None else self._stream.last_at
         end = time.perf_counter() if end is None else end
         self.actual_ms = (end - self.start) * 1000.0
 
-    def _said(self) -> Answer | Unlearnable | None:
+    def _told(self) -> Answer | Unlearnable | None:
         """What the answer says, or else the stream."""
         said = None if self._stream is None else self._stream.result()
         if self.answer is None:
@@ -349,7 +419,7 @@ class Block(TimedCall):
             CallIncompleteError, UnlearnableAnswerError: it cannot be learnt from.
             InvalidInputError: the block set something to what it cannot be.
         """
-        said = self._said()
+        said = self._told()
         model, prompt_tokens = self.model, self.prompt_tokens
         completion_tokens = self.completion_tokens
         if said is not None:
@@ -358,6 +428,8 @@ class Block(TimedCall):
             prompt_tokens = said.prompt_tokens if prompt_tokens is None else prompt_tokens
             if completion_tokens is None:
                 completion_tokens = said.completion_tokens
+        if completion_tokens is None and self._said is not None:
+            completion_tokens = self._said.last
         if self.outcome != "ok":
             completion_tokens = completion_tokens or 0
         elif isinstance(said, Unlearnable) and (
@@ -423,7 +495,7 @@ def _incomplete(model: str | None, prompt_tokens: int | None) -> CallIncompleteE
 class TimedCalls:
     """The way of timed calls into the ledger, and the counts of those that did not get there."""
 
-    __slots__ = ("_ledger", "_skipped", "_threads", "_write", "complaints")
+    __slots__ = ("_ledger", "_skipped", "_threads", "_write", "complaints", "tokens_per_event")
 
     def __init__(
         self,
@@ -436,6 +508,7 @@ class TimedCalls:
         self._skipped = Tally()
         self._threads: set[Thread] = set()
         self.complaints = Complaints("warn")
+        self.tokens_per_event: dict[str, float] = {}
 
     @property
     def skipped(self) -> Mapping[str, int]:
@@ -525,6 +598,7 @@ class Timed:
     def __enter__(self) -> TimedCall:
         """Start the clock."""
         block = Block(self._model, self._prompt_tokens)
+        self._begin(block)
         self._open.append(block)
         if len(self._open) > 1:  # which block ends first, nobody can tell
             for one in list(self._open):
@@ -561,10 +635,15 @@ class Timed:
         told = self._calls.record(block) if wait is None else await wait
         self._tell(told, error)
 
+    def _begin(self, block: Block) -> None:
+        """What `progress` adds to a block that begins."""
+
     def _end(self, error: BaseException | None) -> Block | None:
         """Stop the clock; gives the block if its call is to be recorded, and counts it if not."""
         block = self._open.pop()
         block.end()
+        if block.on_end is not None:
+            block.on_end()
         if block.is_shared:
             self._calls.skip("refused")
             self._tell([InvalidInputError(_SHARED)], error)
@@ -587,7 +666,7 @@ class Timed:
             return
         is_to_warn = self._on_error == "warn"
         complaints = self._calls.complaints if is_to_warn else Complaints(self._on_error)
-        level = _level_outside()
+        level = level_outside()
         for one in told:
             if is_to_warn and isinstance(one, Warning):  # each names a call of its own
                 with suppress(Exception):  # a filter may turn it into an error
@@ -702,10 +781,13 @@ def _in_thread(calls: TimedCalls, block: Block) -> Awaitable[list[Exception]] | 
     return done if calls.start(record) else None
 
 
-def _level_outside() -> int:
+_PACKAGE = f"{__name__.partition('.')[0]}."
+
+
+def level_outside() -> int:
     """How far up the line is that uses this package, as `warnings.warn` counts for the caller."""
     frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - as `warnings` itself does
     level = 1
-    while frame is not None and frame.f_globals.get("__name__") == __name__:
+    while frame is not None and str(frame.f_globals.get("__name__")).startswith(_PACKAGE):
         frame, level = frame.f_back, level + 1
     return level

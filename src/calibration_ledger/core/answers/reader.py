@@ -92,6 +92,11 @@ class AnswerReader:
         """Whether the provider said that the answer ended."""
         return self._seen.is_complete
 
+    @property
+    def completion_tokens(self) -> int | None:
+        """The completion tokens so far, if the events tell; most do at the end alone."""
+        return self._seen.all_counts().completion
+
     def add(self, event: object) -> None:
         """Read one event: a mapping, JSON text, or a client's own object.
 
