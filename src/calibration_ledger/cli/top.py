@@ -7,6 +7,7 @@ import shutil
 import signal
 import sys
 from contextlib import contextmanager, suppress
+from functools import partial
 from math import ceil, isfinite
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
@@ -159,10 +160,10 @@ def top(
     say(_title(found, where))
     if found.models:
         heading("models")
-        print_table(MODEL_COLUMNS, [_model_row(one, found.at) for one in found.models])
+        print_table(MODEL_COLUMNS, [_model_row(one, text.time) for one in found.models])
     if found.calls:
         heading("newest calls")
-        print_table(CALL_COLUMNS, [_call_row(one, found.at) for one in found.calls])
+        print_table(CALL_COLUMNS, [_call_row(one, text.time) for one in found.calls])
 
 
 # -- one picture ----------------------------------------------------------------------------
@@ -191,8 +192,9 @@ class Picture:
         above.insert(0, self._cut(_title(found, self._where), bold=True))
         if not found.models:
             return [*above, self._cut("no calls yet: this waits for the first")][:height]
-        models = self._table(MODEL_COLUMNS, [_model_row(one, found.at) for one in found.models])
-        calls = self._table(CALL_COLUMNS, [_call_row(one, found.at) for one in found.calls])
+        age, clock = partial(_age, now=found.at), partial(_clock, now=found.at)
+        models = self._table(MODEL_COLUMNS, [_model_row(one, age) for one in found.models])
+        calls = self._table(CALL_COLUMNS, [_call_row(one, clock) for one in found.calls])
         if height < LOW:
             return [*above, *models][:height]
         room = height - len(above) - 2  # an empty line before each table
@@ -218,8 +220,17 @@ def _title(found: Top, where: str) -> str:
     return f"{text.time(found.at)}  {models}  {rate}  {where}"
 
 
-def _model_row(one: TopModel, now: datetime) -> list[str | Cell]:
-    at = one.newest_at
+def _age(at: datetime, now: datetime) -> str:
+    return text.age((now - at).total_seconds())
+
+
+def _clock(at: datetime, now: datetime) -> str:
+    """The time of day, or of another day the date: nobody reads more at a glance."""
+    when, today = text.time(at), text.time(now)
+    return when[11:19] if when[:10] == today[:10] else when[:10]
+
+
+def _model_row(one: TopModel, told: Callable[[datetime], str]) -> list[str | Cell]:
     return [
         one.model,
         str(one.calls),
@@ -227,19 +238,18 @@ def _model_row(one: TopModel, now: datetime) -> list[str | Cell]:
         text.within(one.median_absolute_percentage_error),
         "" if one.drift is None else drift_cell(one.drift),
         "-" if one.interval_ms is None else text.span(*one.interval_ms),
-        "-" if at is None else text.age((now - at).total_seconds()),
+        "-" if one.newest_at is None else told(one.newest_at),
     ]
 
 
-def _call_row(call: Call, now: datetime) -> list[str | Cell]:
+def _call_row(call: Call, told: Callable[[datetime], str]) -> list[str | Cell]:
     assert call.called_at is not None  # noqa: S101 - it was recorded
     error_ms = call.error_ms
     share = None
     if error_ms is not None and call.actual_ms:
         share = text.signed_percent(100.0 * error_ms / call.actual_ms)
-    when, today = text.time(call.called_at), text.time(now)
     return [
-        when[11:19] if when[:10] == today[:10] else when[:10],
+        told(call.called_at),
         call.model,
         str(call.seq),
         str(call.prompt_tokens),
