@@ -21,6 +21,7 @@ from hypothesis import HealthCheck, settings
 
 from calibration_ledger import AdaptiveCalibrator, Call
 from calibration_ledger.errors import LedgerNotFoundError
+from calibration_ledger.fast.cores import cores
 from calibration_ledger.verbs import recorder
 from support.pooler import running_pooler
 from support.postgres_server import running_server, short_folder
@@ -62,6 +63,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="run only what --postgres adds to a run without it",
     )
+
+
+WORKERS_MAX = 16
+
+
+def pytest_xdist_auto_num_workers() -> int | None:
+    """Twice as many as there are cores: about half of the time, a test waits."""
+    if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
+        return None  # xdist takes it
+    return min(2 * cores(), WORKERS_MAX)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -1,8 +1,8 @@
 """What the options of the suite choose: CI runs every test once, in two runs."""
 
-import subprocess
-import sys
 from pathlib import Path
+
+from support.programs import ran
 
 ROOT = Path(__file__).parents[2]
 FILES = (
@@ -12,19 +12,18 @@ FILES = (
 )
 
 
-def chosen(*options):
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "--collect-only", "-q", "-n", "0", *options, *FILES],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        check=True,
-    )
-    return [line for line in done.stdout.splitlines() if "::" in line]
+SCRIPT = """
+import sys, pytest
+for options in ([], ["--postgres-rest"], ["--postgres"]):
+    print("run", flush=True)
+    pytest.main(["--collect-only", "-q", "-n", "0", *options, *sys.argv[1:]])
+"""
 
 
 def test_a_run_and_the_rest_of_it_on_postgresql_are_together_all_once():
-    plain, rest, everything = chosen(), chosen("--postgres-rest"), chosen("--postgres")
+    printed = ran(SCRIPT, *FILES, cwd=ROOT).stdout
+    runs = printed.split("run\n")[1:]
+    plain, rest, everything = ([line for line in run.splitlines() if "::" in line] for run in runs)
     assert plain
     assert rest
     assert sorted(plain + rest) == sorted(everything)
