@@ -106,6 +106,7 @@ if TYPE_CHECKING:
         UnlearnableAnswerError,
     )
     from calibration_ledger.formats.base import Beginning, Format, Skip
+    from calibration_ledger.formats.frame import FrameLibrary
     from calibration_ledger.rules import RuleName
     from calibration_ledger.verbs.complaints import OnError
     from calibration_ledger.verbs.export import SalvageReport
@@ -150,6 +151,7 @@ __all__ = [
     "ForecastReplay",
     "ForecastScore",
     "Format",
+    "FrameLibrary",
     "Head",
     "HistoryArchivedError",
     "ImportKind",
@@ -268,6 +270,7 @@ _HOMES = {
     "from_answer": "core.answers",
     "Beginning": "formats.base",
     "Format": "formats.base",
+    "FrameLibrary": "formats.frame",
     "Skip": "formats.base",
 }
 """Where a name lives that is neither an error nor one of `core.values`."""

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 import weakref
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import partial, wraps
-from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, cast, get_args
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, ParamSpec, cast, get_args
 
 from calibration_ledger.core.doubt import looks_usual
 from calibration_ledger.core.html import Rows
@@ -78,7 +79,7 @@ from calibration_ledger.verbs.top import LIMIT, Tops
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
     from types import TracebackType
     from typing import BinaryIO, Self, TextIO
@@ -112,6 +113,7 @@ if TYPE_CHECKING:
         Voiding,
     )
     from calibration_ledger.formats.base import Format
+    from calibration_ledger.formats.frame import FrameLibrary
     from calibration_ledger.rules import Rule
     from calibration_ledger.rules.base import RuleName
     from calibration_ledger.verbs.complaints import OnError
@@ -955,6 +957,65 @@ class AdaptiveCalibrator:
             InvalidInputError: an argument is not what it must be.
         """
         return calls.iterate_calls(self._ledger, model, since=since, until=until, last=last)
+
+    def frame(
+        self,
+        what: Literal["calls"] | Iterable[object] = "calls",
+        *,
+        model: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        last: int | None = None,
+        library: FrameLibrary | None = None,
+        progress: Progress | None = None,
+    ) -> Any:
+        """The calls as a data frame of pandas or Polars; or what another method gave.
+
+        Of `"calls"`, the rows are those of `calls`, in its order, and the numbers are the same to
+        the bit. The columns are `model`, `seq`, `called_at` (with the time zone UTC),
+        `prompt_tokens`, `completion_tokens`, `actual_ms`, `predicted_ms`, `error_ms`, `outcome`,
+        `voided`, `request_id` and `details`, which are JSON.
+
+        Of values, such as those of `stats`, `replay`, `drift` or `heads`, each is a row, and of a
+        `Sweep` each of its scores; the columns are those of `--format csv`.
+
+        Args:
+            what: `"calls"`, or values that another method gave.
+            model: only this one's calls.
+            since: only calls made at this time or later.
+            until: only calls made before this time.
+            last: only this many of each model's newest calls.
+            library: `pandas` or `polars`; None: the first of these that is installed.
+            progress: called with the number of calls read since the last time.
+
+        Raises:
+            ModelNotFoundError: the ledger has no entry of this model.
+            InvalidInputError: an argument is not what it must be, or neither library is installed.
+            LedgerError: the ledger cannot be read.
+        """
+        from calibration_ledger.verbs import frame
+
+        chosen = {"model": model, "since": since, "until": until, "last": last}
+        if not isinstance(what, str) and isinstance(what, Iterable):
+            given = [name for name, value in chosen.items() if value is not None]
+            if given:
+                raise InvalidInputError(
+                    f"{given[0]} chooses among calls, and these are values: leave it out."
+                )
+            return frame.frame_of_values(what, library)
+        if what != "calls":
+            raise InvalidInputError(
+                f'what must be "calls", or a list of values, not {shown(what)}.'
+            )
+        return frame.frame_of_calls(
+            self._ledger,
+            model,
+            since=since,
+            until=until,
+            last=last,
+            library=library,
+            progress=progress,
+        )
 
     def replay(
         self,

@@ -9,8 +9,8 @@ import pytest
 
 from calibration_ledger import AdaptiveCalibrator, Call
 from calibration_ledger.cli.markdown import markdown, markdown_head, markdown_line
-from calibration_ledger.cli.records import Lines, fields_of_all, flat, lines_of
 from calibration_ledger.cli.table import MODEL, Cell, Column
+from calibration_ledger.core.records import Lines, fields_of_all, flat, lines_of
 
 from .conftest import at, run_in_terminal
 

@@ -19,12 +19,12 @@ from calibration_ledger.cli.output import (
     print_table,
     progress,
 )
-from calibration_ledger.cli.records import json_text
 from calibration_ledger.cli.session import Session, entries, pass_session
 from calibration_ledger.cli.table import MODEL, Column
 from calibration_ledger.cli.terminal import is_terminal
 from calibration_ledger.core import text
 from calibration_ledger.core.command import calib
+from calibration_ledger.core.records import json_text
 from calibration_ledger.errors import CalibrationLedgerError, InvalidInputError
 
 if TYPE_CHECKING:

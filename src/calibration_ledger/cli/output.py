@@ -15,7 +15,9 @@ import click
 
 from calibration_ledger.cli.markdown import markdown, markdown_head, markdown_line
 from calibration_ledger.cli.options import FORM
-from calibration_ledger.cli.records import (
+from calibration_ledger.cli.table import Table
+from calibration_ledger.cli.terminal import is_lively, is_terminal, width_of_terminal
+from calibration_ledger.core.records import (
     Lines,
     fields_of_all,
     flat,
@@ -23,8 +25,6 @@ from calibration_ledger.cli.records import (
     lines_of,
     without_delete,
 )
-from calibration_ledger.cli.table import Table
-from calibration_ledger.cli.terminal import is_lively, is_terminal, width_of_terminal
 from calibration_ledger.core.text import escape
 from calibration_ledger.core.values import as_json
 

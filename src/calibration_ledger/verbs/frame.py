@@ -1,0 +1,165 @@
+"""Frame: calls, or what another verb gave, as a data frame of pandas or Polars."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, date, datetime, timedelta
+from functools import partial
+from itertools import islice
+from operator import sub
+from typing import TYPE_CHECKING, Any
+
+from calibration_ledger.core.entries import is_call
+from calibration_ledger.core.records import fields_of_all, lines_of
+from calibration_ledger.core.replay import Window
+from calibration_ledger.core.validation import check_window
+from calibration_ledger.errors import InvalidInputError, damaged, shown
+from calibration_ledger.formats.frame import PART_ROWS, Frames, find_library
+from calibration_ledger.verbs.calls import check_last, rows_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from calibration_ledger.core.entries import CallRow
+    from calibration_ledger.core.replay import Progress
+    from calibration_ledger.formats.frame import FrameLibrary, Kind
+    from calibration_ledger.storage.ledger import Ledger, ModelHistory
+
+CALLS: dict[str, Kind] = {
+    "model": "text",
+    "seq": "whole",
+    "called_at": "time",
+    "prompt_tokens": "whole",
+    "completion_tokens": "whole",
+    "actual_ms": "number",
+    "predicted_ms": "number",
+    "error_ms": "number",
+    "outcome": "text",
+    "voided": "truth",
+    "request_id": "text",
+    "details": "text",
+}
+"""The columns of a frame of calls."""
+
+
+def frame_of_calls(
+    ledger: Ledger,
+    model: str | None,
+    *,
+    since: datetime | None,
+    until: datetime | None,
+    last: int | None,
+    library: FrameLibrary | None,
+    progress: Progress | None,
+) -> Any:
+    """The calls that `AdaptiveCalibrator.calls` gives, as a frame."""
+    window, newest = Window(*check_window(since, until)), check_last(last)
+    frames = Frames(find_library(library), CALLS)  # before anything is read
+    work = partial(_parts, frames=frames, window=window, last=newest, progress=progress)
+    return frames.whole(
+        [part for live in ledger.models(model) for part in ledger.whole(live, work)]
+    )
+
+
+def _parts(
+    history: ModelHistory,
+    *,
+    frames: Frames,
+    window: Window,
+    last: int | None,
+    progress: Progress | None,
+) -> list[Any]:
+    """The calls of a model, in frames of bounded length."""
+    rows = rows_of(history, window, last)
+    parts = []
+    while some := list(islice(rows, PART_ROWS)):
+        parts.append(frames.part(_columns(history, some)))
+        if progress is not None:
+            progress(len(some))
+    return parts
+
+
+def _columns(history: ModelHistory, rows: Sequence[CallRow]) -> list[Sequence[Any]]:
+    """Calls, column by column, in the order of `CALLS`."""
+    if not all(map(is_call, rows)):
+        seq = next(row[0] for row in rows if not is_call(row))
+        raise damaged(history.model, f"entry {seq} holds a value that no call has")
+    seqs, called_at, prompts, completions, actual, predicted, outcomes, request_ids, details = zip(
+        *rows, strict=True
+    )
+    return [
+        [history.model] * len(rows),
+        seqs,
+        called_at,
+        prompts,
+        completions,
+        actual,
+        predicted,
+        list(map(sub, actual, predicted)),
+        ["ok" if outcome is None else "timeout" for outcome in outcomes],
+        [*map(history.is_voided, seqs)] if history.voided else [False] * len(rows),
+        request_ids,
+        details,
+    ]
+
+
+# -- what other verbs gave ----------------------------------------------------------------------
+
+
+def frame_of_values(values: Iterable[object], library: FrameLibrary | None) -> Any:
+    """Values as a frame with the names of `--format csv`: a row for each; for each of its scores.
+
+    Raises:
+        InvalidInputError: one is neither a value of this library nor a dict.
+    """
+    found = find_library(library)
+    records = [record for value in values for record in _records(value)]
+    names = fields_of_all(records)
+    columns = [[record.get(name) for record in records] for name in names]
+    kinds = {name: _kind_of(column) for name, column in zip(names, columns, strict=True)}
+    numbers = [
+        [one if one is None else _us(one) for one in column] if kinds[name] == "time" else column
+        for name, column in zip(names, columns, strict=True)
+    ]
+    return Frames(found, kinds).part(numbers)
+
+
+_ROWS = {"Sweep": "scores"}
+"""The list of a value that makes the rows, where there is one."""
+
+
+def _records(value: object) -> list[dict[str, Any]]:
+    if not isinstance(value, Mapping) and not hasattr(value, "to_dict"):
+        raise InvalidInputError(
+            f'a frame is made of "calls", or of values that a calibrator gave, not of '
+            f"{shown(value)}."
+        )
+    records = lines_of(value, _ROWS.get(type(value).__name__))
+    return [{name: _typed(value, name, one) for name, one in r.items()} for r in records]
+
+
+def _typed(value: object, name: str, told: Any) -> Any:
+    """What JSON tells of a time or a day, as one."""
+    found: Any = value
+    for part in name.split("."):
+        found = found.get(part) if isinstance(found, Mapping) else getattr(found, part, None)
+    if part == "last_updated" and found is not None:
+        return datetime.fromtimestamp(found, UTC)
+    return found if isinstance(found, date) else told
+
+
+def _us(time: datetime) -> int:
+    return (time - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+
+
+def _kind_of(column: Sequence[Any]) -> Kind:
+    """What a column of values holds; of none at all, no text."""
+    types = {type(one) for one in column if one is not None}
+    kinds: tuple[tuple[set[type], Kind], ...] = (
+        ({bool}, "truth"),
+        ({int}, "whole"),
+        ({int, float}, "number"),
+        ({datetime}, "time"),
+        ({date}, "day"),
+    )
+    return next((kind for of, kind in kinds if types and types <= of), "text")
