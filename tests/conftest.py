@@ -9,6 +9,7 @@ import sqlite3
 import sys
 import tempfile
 import threading
+import time
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -48,6 +49,11 @@ for _profile, _max_examples in (("short", 20), ("stress", 200)):
 # pulls the plug, and those about a failing disk put a failing one in between.
 if "TMPDIR" not in os.environ and (_folder := short_folder()) is not None:
     os.environ["TMPDIR"] = tempfile.tempdir = _folder
+
+# Wherever it runs, people's times are those of UTC; tests about zones set their own.
+os.environ["TZ"] = "UTC"
+if hasattr(time, "tzset"):  # Windows has none
+    time.tzset()
 
 START = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 

@@ -941,22 +941,62 @@ class AdaptiveCalibrator:
         since: datetime | None = None,
         until: datetime | None = None,
         last: int | None = None,
+        limit: int | None = None,
+        by_time: bool = False,
     ) -> Iterator[Call]:
         """The calls as they were recorded, by model, then seq; read in pages.
 
-        A ledger that is not there yet has none.
+        A ledger that is not there yet has none. By time, calls that were made at the same moment
+        come by model, then seq; what is held meanwhile is bounded, however many calls there are.
 
         Args:
             model: only this one's.
             since: only calls made at this time or later.
             until: only calls made before this time.
-            last: only this many of each model's newest.
+            last: only this many of each model's newest by seq.
+            limit: only this many of the newest of all by time; so many are held in memory.
+            by_time: in the order in which they were made, over all models, the newest last.
 
         Raises:
             ModelNotFoundError: the ledger has no entry of this model.
             InvalidInputError: an argument is not what it must be.
         """
-        return calls.iterate_calls(self._ledger, model, since=since, until=until, last=last)
+        return calls.iterate_calls(
+            self._ledger,
+            model,
+            since=since,
+            until=until,
+            last=last,
+            limit=limit,
+            by_time=by_time,
+        )
+
+    def follow(
+        self,
+        model: str | None = None,
+        *,
+        since: datetime | None = None,
+        last: int | None = None,
+        limit: int | None = None,
+    ) -> Iterator[Call]:
+        """Each call that is recorded from now on, by whichever process, within half a second.
+
+        It has no end: leave the loop. First come those that are there already, by time, if any are
+        asked for; none is left out in between, and none comes twice. A moment in which others hold
+        the ledger does not end it.
+
+        Args:
+            model: only this one's.
+            since: first the calls made at this time or later.
+            last: first this many of each model's newest by seq.
+            limit: first this many of the newest of all by time.
+
+        Raises:
+            LedgerNotFoundError: there is no ledger.
+            ModelNotFoundError: the ledger has no entry of this model.
+            InvalidInputError: an argument is not what it must be.
+        """
+        return calls.follow(self._ledger, model, since=since, last=last, limit=limit)
 
     def frame(
         self,

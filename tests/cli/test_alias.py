@@ -17,7 +17,7 @@ def test_a_ledger_lists_its_aliases(calib, filled):
     told = calib("alias", "tiny:latest", "tiny")
     assert told.stdout == "tiny:latest stands for tiny\n"
     [line] = calib("alias").stdout.splitlines()[1:]
-    assert re.fullmatch(r"tiny:latest +tiny +20\S+Z +-", line.strip())
+    assert re.fullmatch(r"tiny:latest +tiny +20\S+ \S+Z +-", line.strip())
     [one] = json.loads(calib("alias", "--json").stdout)
     assert (one["name"], one["model"], one["merged"]) == ("tiny:latest", "tiny", None)
     assert "tiny is also called 'tiny:latest'." in calib("stats").stderr

@@ -89,7 +89,7 @@ def test_where_there_is_nothing_to_archive_it_says_so(calib, filled, dest):
     [
         (["old.jsonl"], "Missing option '--before'"),
         (["--before", BEFORE], "Missing argument 'DEST'"),
-        (["--before", "2026-01-01T00:00:00", "old.jsonl"], "has no time zone"),
+        (["--before", "2026-01-01T24:30:00", "old.jsonl"], "is no time"),
         (["--before", "2026-02-30", "old.jsonl"], "is no time"),
         (["--before", BEFORE, "-"], "- is no file here: name one"),
         (["--before", "then", "old.jsonl"], "is no time"),
@@ -102,7 +102,7 @@ def test_wrong_usage_is_told(calib, filled, arguments, said):
 
 
 @pytest.mark.parametrize("date", ["2026-01-02", "20260102"])
-def test_a_date_alone_is_its_midnight_in_utc(calib, filled, tmp_path, date):
+def test_a_date_alone_is_its_first_moment(calib, filled, tmp_path, date):
     """As for --since and --until."""
     with AdaptiveCalibrator(filled) as calibrator:
         start = datetime(2026, 1, 2, tzinfo=UTC)

@@ -65,7 +65,7 @@ def test_a_sound_ledger_needs_nothing(calib, filled):
         "2 models, 28 calls, 0 call details, 2 adjustments, 2 calibrations, 0 settings, "
         "0 setting heads, 0 aliases, 0 voided ranges, 0 events, 0 event heads"
     )
-    assert facts["last entry"] == "2026-01-02T03:04:29.678Z  timmy:v0.1-q4 #26"
+    assert facts["last entry"] == "2026-01-02 03:04:29Z  timmy:v0.1-q4 #26"
     assert "needs action" not in advice.lower().replace("nothing needs action", "")
     assert result.stdout.endswith("\nok: nothing needs action.\n")
 

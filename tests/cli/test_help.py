@@ -137,7 +137,7 @@ def test_the_list_of_commands_imports_none_of_them():
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
     )
     imported = {name.rpartition(".")[2] for name in done.stdout.splitlines()[-1].split()}
-    assert imported == {"main", "options", "session", "terminal"}
+    assert imported == {"main", "options", "session", "terminal", "zone"}
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -14,10 +14,10 @@ from .conftest import PROGRAM, some_calls
 def test_the_table_shows_the_calls_by_model_then_seq(calib, filled):
     result = calib("history", "tiny")
     assert result.stdout == (
-        "when                      model  seq  prompt  compl  actual ms  predicted ms  error ms\n"
-        "2026-01-02T03:04:05.678Z  tiny     2     100     20     1000.0         510.0    +490.0\n"
-        "2026-01-02T03:04:06.678Z  tiny     3     137     73     2037.2        1117.9    +919.4\n"
-        "2026-01-02T03:04:07.678Z  tiny     4     174    126     3074.5        1881.5   +1193.0\n"
+        "when                  model  seq  prompt  compl  actual ms  predicted ms  error ms\n"
+        "2026-01-02 03:04:05Z  tiny     2     100     20     1000.0         510.0    +490.0\n"
+        "2026-01-02 03:04:06Z  tiny     3     137     73     2037.2        1117.9    +919.4\n"
+        "2026-01-02 03:04:07Z  tiny     4     174    126     3074.5        1881.5   +1193.0\n"
     )
     assert result.stderr == ""
 
@@ -35,7 +35,7 @@ def test_last_all_and_a_window_choose_the_calls(calib, filled):
     def seqs(*args):
         result = calib("history", "timmy:v0.1-q4", *args)
         assert result.stderr == ""
-        return [int(line.split()[2]) for line in result.stdout.splitlines()[1:]]
+        return [int(line.split()[3]) for line in result.stdout.splitlines()[1:]]
 
     assert seqs("--last", 2) == [25, 26]
     assert seqs("--all") == list(range(2, 27))
@@ -45,13 +45,13 @@ def test_last_all_and_a_window_choose_the_calls(calib, filled):
 
 
 def test_a_time_is_accepted_as_it_is_shown(calib, filled):
-    shown = calib("history", "tiny", "--last", 1).stdout.splitlines()[1].split()[0]
+    shown = calib("history", "tiny", "--last", 1).stdout.splitlines()[1].partition("  ")[0]
     again = calib("history", "tiny", "--since", shown).stdout.splitlines()
     assert len(again) == 2
 
 
 @pytest.mark.parametrize("date", ["2026-01-02", "20260102"])
-def test_a_date_alone_is_its_midnight_in_utc(calib, ledger_path, date):
+def test_a_date_alone_is_its_first_moment(calib, ledger_path, date):
     midnight = datetime(2026, 1, 2, tzinfo=UTC)
     before = midnight - timedelta(microseconds=1)
     with AdaptiveCalibrator(ledger_path) as calibrator:
@@ -67,7 +67,6 @@ def test_a_date_alone_is_its_midnight_in_utc(calib, ledger_path, date):
     assert prompts("--until", date) == [1]
     (replay,) = json.loads(calib("replay", "--since", date, "--json").stdout)
     assert replay["n"] == 1
-    assert "midnight UTC" in " ".join(calib("history", "--help").stdout.split())
     assert "is no time" in calib("history", "--since", "2026-02-30", exit_code=2).stderr
 
 
@@ -106,7 +105,8 @@ def test_all_and_last_exclude_each_other(calib, filled):
 
 def test_an_empty_window_says_so(calib, filled):
     result = calib("history", "--since", "2030-01-01T00:00:00Z")
-    assert (result.stdout, result.stderr) == ("", "no calls to show.\n")
+    assert result.stdout == ""
+    assert result.stderr.endswith("no calls to show.\n")
 
 
 def test_a_long_table_keeps_its_columns_aligned(calib, ledger_path):

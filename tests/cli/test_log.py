@@ -4,7 +4,7 @@ import re
 from calibration_ledger.storage.migrate import migration_connection, run_migrations
 
 HEADER = "model,prompt_tokens,completion_tokens,actual_ms,request_id\n"
-TIME = r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
+TIME = r"20\d\d-\d\d-\d\d \d\d:\d\d:\d\dZ"
 
 
 def lines(result):

@@ -7,7 +7,7 @@ from calibration_ledger import AdaptiveCalibrator
 from calibration_ledger.rules import KALMAN
 from support.by_hand import edited
 
-TIME = r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z"
+TIME = r"20\d\d-\d\d-\d\d \d\d:\d\d:\d\dZ"
 
 
 def settings(path):

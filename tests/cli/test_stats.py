@@ -26,10 +26,10 @@ def test_the_table_has_a_line_for_each_model(calib, filled):
         "mean error ms  mean ms  typically within  newest errors     last updated          "
         "status\n"
         "timmy:v0.1-q4     25  ema.1   0.15        0.92         1.1654        8.6654      0.0  "
-        "       1278.6   2493.6            ± 49 %  ▄▂▁▃▁▂▃█▅▅▅▆▄▂▁▃  2026-01-02T03:04:29Z  "
+        "       1278.6   2493.6            ± 49 %  ▄▂▁▃▁▂▃█▅▅▅▆▄▂▁▃  2026-01-02 03:04:29Z  "
         "learning\n"
         "tiny               3  ema.1   0.15        0.26         2.3657        9.8657    495.2  "
-        "        867.5   2037.2            ± 45 %  ▄▆█               2026-01-02T03:04:07Z  "
+        "        867.5   2037.2            ± 45 %  ▄▆█               2026-01-02 03:04:07Z  "
         "warming up\n"
     )
     assert result.stderr == (
@@ -188,8 +188,8 @@ def test_a_model_not_found_is_told_where_those_are_that_are_there(calib, filled)
 def test_a_call_in_the_last_microsecond_of_the_year_9999_has_a_time(calib, filled):
     with AdaptiveCalibrator(filled) as calibrator:
         calibrator.record("late", 1, 1.0, called_at=datetime.max.replace(tzinfo=UTC))
-    assert "9999-12-31T23:59:59Z" in calib("stats", "late").stdout
-    assert "9999-12-31T23:59:59.999" in calib("history", "late").stdout
+    assert "9999-12-31 23:59:59Z" in calib("stats", "late").stdout
+    assert "9999-12-31 23:59:59" in calib("history", "late").stdout
     assert calib("stats", "--json").exit_code == 0
     assert calib("doctor").exit_code == 0
 

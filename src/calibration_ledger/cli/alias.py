@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from calibration_ledger.cli import zone
 from calibration_ledger.cli.options import examples, format_option, model_argument
 from calibration_ledger.cli.output import note, print_data, print_result, progress, say
 from calibration_ledger.cli.session import Session, entries, pass_session
@@ -78,13 +79,13 @@ def alias(
 def _list(session: Session, form: Form) -> None:
     with session.existing() as calibrator:
         found = calibrator.aliases()
-    print_result(form, found, COLUMNS, _row)
+    print_result(form, found, zone.titled(COLUMNS, "since"), _row)
     if not found:
         note("no name stands for another model.")
 
 
 def _row(one: Alias) -> list[str | Cell]:
-    return [one.name, one.model, text.time(one.since), one.merged or "-"]
+    return [one.name, one.model, zone.shown(one.since), one.merged or "-"]
 
 
 def _tell(done: AliasReport, session: Session, *, dry_run: bool) -> None:

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from calibration_ledger.cli import zone
 from calibration_ledger.cli.options import (
     FilePath,
     examples,
     format_option,
     model_argument,
-    time_or_date,
 )
 from calibration_ledger.cli.output import confirm, note, print_data, print_table, progress
 from calibration_ledger.cli.session import Session, pass_session
@@ -42,10 +42,10 @@ COLUMNS = (
 @model_argument()
 @click.option(
     "--before",
-    type=time_or_date,
+    type=zone.time_of,
     metavar="DATE",
     required=True,
-    help="Archive what was made before then: 2026-01-01 (midnight UTC) or 2026-01-01T08:30:00Z.",
+    help="Archive what was made before then: 2026-01-01 (its first moment), or a time.",
 )
 @click.option("--yes", is_flag=True, help="Do not ask before taking entries out.")
 @format_option
@@ -87,7 +87,7 @@ def _in_the_way(session: Session, one: Obstacle) -> str:
     void = session.command("void", "--seq", str(one.seq), names=[one.model])
     return (
         f"{text.count(one.calls, 'older call')} of {one.model} stayed, recorded after entry "
-        f"{one.seq}, which was made at {text.time(one.made_at)}. If that time is wrong, void the "
+        f"{one.seq}, which was made at {zone.told(one.made_at)}. If that time is wrong, void the "
         f"entry, and archive again: `{void}`"
     )
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from calibration_ledger.cli import zone
 from calibration_ledger.cli.main import EXIT_FAILED
 from calibration_ledger.cli.options import examples, format_option
 from calibration_ledger.cli.output import heading, print_data, say
@@ -101,7 +102,7 @@ def _lines(facts: Facts) -> Iterator[tuple[str, str]]:
     yield "aliases", "; ".join(f"{one.name} stands for {one.model}" for one in facts.aliases)
     if facts.last_entry is not None:
         last = facts.last_entry
-        yield "last entry", f"{text.time(last.at)}  {last.model} #{last.seq}"
+        yield "last entry", f"{zone.told(last.at)}  {last.model} #{last.seq}"
     if facts.readable is not None:
         left = facts.readable
         models = text.count(left.models, "model")

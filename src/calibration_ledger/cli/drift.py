@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from calibration_ledger.cli import zone
 from calibration_ledger.cli.main import EXIT_FINDINGS
 from calibration_ledger.cli.options import examples, format_option, models_argument
 from calibration_ledger.cli.output import is_for_people, note, print_result
@@ -92,7 +93,7 @@ def drift(
     """
     with session.existing() as calibrator:
         found = calibrator.drift(models or None)
-    print_result(form, found, COLUMNS, _row)
+    print_result(form, found, zone.titled(COLUMNS, "from"), _row)
     if not found:
         note("no models to look at yet.")
     told = {one.model: one.drift for one in found if one.drift is not None}
@@ -114,5 +115,5 @@ def _row(one: ModelDrift) -> list[str | Cell]:
         str(one.calls),
         drift_cell(one.drift),
         str(one.drift.since),
-        text.time(one.first_at),
+        zone.shown(one.first_at),
     ]

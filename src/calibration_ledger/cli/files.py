@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from calibration_ledger.cli import zone
 from calibration_ledger.cli.options import FilePath, examples, format_option
 from calibration_ledger.cli.output import (
     TABULAR,
@@ -283,7 +284,7 @@ CALL_COLUMNS = (
 def _show(preview: ImportPreview) -> None:
     """Show what would be recorded: the models, and the first calls."""
     print_table(
-        PREVIEW_COLUMNS,
+        zone.titled(PREVIEW_COLUMNS, "first", "last"),
         [
             [
                 one.model,
@@ -300,7 +301,7 @@ def _show(preview: ImportPreview) -> None:
     if preview.calls:
         heading("The first calls")
     print_table(
-        CALL_COLUMNS,
+        zone.titled(CALL_COLUMNS, "called at"),
         [
             [
                 call.model,
@@ -317,7 +318,7 @@ def _show(preview: ImportPreview) -> None:
 
 
 def _at(time: datetime | None) -> str:
-    return "-" if time is None else text.time(time)
+    return "-" if time is None else zone.shown(time)
 
 
 def _told(report: ImportReport) -> str:
@@ -367,7 +368,7 @@ def _told_of_settings(
     rules = report.settings - report.aliases
     if not rules and not report.settings_left:
         return
-    now = text.rule(calibrator.default_rule())
+    now = text.rule(calibrator.default_rule(), zone.told)
     if rules:
         yield f"new models learn by what the file says: {now}."
     else:

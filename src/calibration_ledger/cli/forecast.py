@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from calibration_ledger.cli import zone
 from calibration_ledger.cli.options import (
     coming_options,
     examples,
     format_option,
     model_argument,
-    time_or_date,
 )
 from calibration_ledger.cli.output import print_data, say
 from calibration_ledger.cli.prediction import expectation, note_unknown, standing
@@ -45,9 +45,9 @@ WIDTH = 80
 @click.option("--ttft", is_flag=True, help="Forecast the time to the first token instead.")
 @click.option(
     "--as-of",
-    type=time_or_date,
+    type=zone.time_of,
     metavar="TIME",
-    help="Forecast as it would have been then: 2026-11-24 or 2026-11-24T08:30:00Z.",
+    help="Forecast as it would have been then: 1h ago, yesterday, 2026-11-24, or a time.",
 )
 @click.option("--elapsed", type=click.FLOAT, metavar="MS", help="The call has run for so long.")
 @click.option("--tokens-so-far", type=click.INT, help="The tokens that came, with --elapsed.")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from calibration_ledger.cli import zone
 from calibration_ledger.cli.chart import chart_width, check_chart, print_chart
 from calibration_ledger.cli.options import (
     chart_option,
@@ -105,7 +106,7 @@ def history(
         if chart:
             _draw(found)
         else:
-            print_result(form, found, COLUMNS, _row, fields=FIELDS)
+            print_result(form, found, zone.titled(COLUMNS, "when"), _row, fields=FIELDS)
         archived = [head for head in calibrator.archived() if model in {None, head.model}]
     if archived:
         note(_archived(archived, session))
@@ -157,7 +158,7 @@ def _counted(calls: Iterator[Call], shown: Counter[str]) -> Iterator[Call]:
 def _row(call: Call) -> list[str | Cell]:
     assert call.called_at is not None  # noqa: S101 - it was recorded
     return [
-        text.time(call.called_at),
+        zone.shown(call.called_at),
         call.model,
         str(call.seq),
         str(call.prompt_tokens),

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from calibration_ledger.cli import zone
 from calibration_ledger.cli.options import examples, format_option_of_lines, model_argument
 from calibration_ledger.cli.output import note, print_result
 from calibration_ledger.cli.session import Session, pass_session
@@ -52,7 +53,8 @@ def log(session: Session, model: str | None, last: int | None, *, form: Form) ->
     with session.existing() as calibrator:
         entries = calibrator.log(model, last=last)
     names = _names(entries)
-    print_result(form, entries, COLUMNS, lambda entry: _row(entry, session, names))
+    columns = zone.titled(COLUMNS, "when")
+    print_result(form, entries, columns, lambda entry: _row(entry, session, names))
     if not entries:
         note(f"nothing to show: of calls, `{session.command('history')}` tells.")
     older = [
@@ -61,7 +63,7 @@ def log(session: Session, model: str | None, last: int | None, *, form: Form) ->
         if entry.from_revision is not None and entry.from_revision < NOTED_SINCE
     ]
     if older:
-        note(f"(imports before {text.time(older[-1])} were not noted: the ledger was older then)")
+        note(f"(imports before {zone.told(older[-1])} were not noted: the ledger was older then)")
 
 
 def _names(entries: Sequence[LogEntry]) -> dict[str, LogEntry]:
@@ -72,7 +74,7 @@ def _names(entries: Sequence[LogEntry]) -> dict[str, LogEntry]:
 def _row(entry: LogEntry, session: Session, names: dict[str, LogEntry]) -> list[str | Cell]:
     what = Cell(f"{entry.kind} (voided)", "dim") if entry.voided else entry.kind
     back = "" if entry.voided else _way_back(entry, session, names)
-    return [text.time(entry.at), what, _model(entry), _details(entry), Cell(back, "dim")]
+    return [zone.shown(entry.at), what, _model(entry), _details(entry), Cell(back, "dim")]
 
 
 def _model(entry: LogEntry) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import click
 
+from calibration_ledger.cli import zone
 from calibration_ledger.cli.session import Session
 from calibration_ledger.errors import shown
 
@@ -62,16 +63,6 @@ def time_with_zone(text: str) -> datetime:
         lacks = "has no time of day and no time zone" if is_date else "has no time zone"
         raise click.BadParameter(f"{without_zone(text, time, lacks)}.")
     return time
-
-
-def time_or_date(text: str) -> datetime:
-    """Read the same, or a date alone, which means its first moment in UTC."""
-    if _DATE.fullmatch(text):
-        try:
-            return datetime.fromisoformat(text).replace(tzinfo=UTC)
-        except ValueError:
-            pass  # no such day: `time_with_zone` says so
-    return time_with_zone(text)
 
 
 def key_and_value(text: str) -> tuple[str, int | float | bool | str]:
@@ -168,13 +159,13 @@ def window_options(command: Command) -> Command:
     """`--since` and `--until`."""
     since = click.option(
         "--since",
-        type=time_or_date,
+        type=zone.since,
         metavar="TIME",
-        help="Only calls made then or later: 2026-11-24 (from midnight UTC) or "
-        "2026-11-24T08:30:00Z.",
+        help="Only calls made then or later: 1h, 90m, 2d or 1w ago, today, yesterday, 2026-11-24, "
+        "or '2026-11-24 08:30'.",
     )
     until = click.option(
-        "--until", type=time_or_date, metavar="TIME", help="Only calls made before then."
+        "--until", type=zone.time_of, metavar="TIME", help="Only calls made before then."
     )
     return since(until(command))
 
@@ -247,8 +238,20 @@ def _keep_ledger(ctx: click.Context, param: click.Parameter, ledger: str | None)
     session.ledger = ledger
 
 
+def _keep_zone(ctx: click.Context, _param: click.Parameter, in_utc: bool) -> None:
+    ctx.ensure_object(Session).in_utc |= in_utc
+
+
 COMMON = (
     click.Option(["--ledger"], callback=_keep_ledger, expose_value=False, is_eager=True, **LEDGER),
+    click.Option(
+        ["--utc"],
+        is_flag=True,
+        callback=_keep_zone,
+        expose_value=False,
+        is_eager=True,  # before the options whose times it is about
+        help="Show and read times in UTC, not in your own zone.",
+    ),
 )
 """The options of every command, which may stand before it, too."""
 

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from calibration_ledger.cli import zone
 from calibration_ledger.cli.options import examples, format_option
 from calibration_ledger.cli.output import note, print_data, print_table, say
 from calibration_ledger.cli.session import Session, pass_session
 from calibration_ledger.cli.table import Column
-from calibration_ledger.core import text
 
 if TYPE_CHECKING:
     from calibration_ledger.cli.options import Form
@@ -42,15 +42,16 @@ def rule(session: Session, rule: RuleName | None, *, alpha: float | None, form: 
             found = calibrator.default_rule()
         if print_data(form, found, lines="history"):
             return
-        say(f"new models learn by {text.rule(found)}")
-        print_table(COLUMNS, [_row(found, at) for at in range(len(found.history))])
+        say(f"new models learn by {text.rule(found, zone.told)}")
+        rows = [_row(found, at) for at in range(len(found.history))]
+        print_table(zone.titled(COLUMNS, "since"), rows)
         return
     with session.writing() as calibrator:
         before = calibrator.default_rule()
         found = calibrator.set_default_rule(rule, alpha)
     if print_data(form, found, lines="history"):
         return
-    say(f"new models learn by {text.rule(found)}")
+    say(f"new models learn by {text.rule(found, zone.told)}")
     if found == before:
         note("nothing was changed: it was set before.")
     else:
@@ -61,4 +62,4 @@ def rule(session: Session, rule: RuleName | None, *, alpha: float | None, form: 
 
 def _row(found: DefaultRule, at: int) -> list[str]:
     one = found.history[at]
-    return [str(one.seq), text.time(one.recorded_at), one.rule, f"{one.alpha:g}"]
+    return [str(one.seq), zone.shown(one.recorded_at), one.rule, f"{one.alpha:g}"]

@@ -22,11 +22,13 @@ class Session:
 
     Attributes:
         ledger: where it lies; None: the user named none.
+        in_utc: whether people read and write times in UTC, not in their own zone.
     """
 
     def __init__(self, ledger: str | None = None) -> None:
         """Keep the name; nothing is opened yet."""
         self.ledger = ledger
+        self.in_utc = False
 
     def command(self, *words: str, names: Sequence[str] = ()) -> str:
         """A command of this program on the same ledger, with a password hidden; see `calib`."""

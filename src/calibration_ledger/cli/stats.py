@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from calibration_ledger.cli import zone
 from calibration_ledger.cli.options import examples, format_option, model_argument, window_options
 from calibration_ledger.cli.output import is_for_people, note, print_data, print_table, progress
 from calibration_ledger.cli.prediction import drift_cell, drift_hint
@@ -42,7 +43,7 @@ COLUMNS = (
     Column("last updated", left=True, spare=1),
     Column("status", left=True, cut_to=13),
 )
-DAY = (Column("day", left=True),)
+DAY = (Column("day (UTC)", left=True),)
 TIMEOUTS = (Column("time-outs"),)
 DRIFT_COLUMNS = (Column("drift"), Column("calls since", spare=10))
 PERIOD_COLUMNS = (
@@ -206,7 +207,7 @@ def _dict(figures: ModelStats) -> dict[str, Any]:
 def _print(rows: Sequence[ModelStats], *, has_drifts: bool) -> None:
     heights = BLOCKS if can_show(BLOCKS, sys.stdout) else ASCII
     lines = [_row(one, heights) + (_drift(one) if has_drifts else []) for one in rows]
-    columns = COLUMNS + DRIFT_COLUMNS * has_drifts
+    columns = zone.titled(COLUMNS, "last updated") + DRIFT_COLUMNS * has_drifts
     if any(one.get("timeouts") for one in rows):
         columns = (*columns[:2], *TIMEOUTS, *columns[2:])
         for one, line in zip(rows, lines, strict=True):
@@ -229,7 +230,7 @@ def _row(figures: ModelStats, heights: str) -> list[str | Cell]:
         text.number(figures.get("mean_actual_ms")),
         text.within(figures.get("median_absolute_percentage_error")),
         spark(figures.get("newest_errors_ms") or (), heights),
-        text.time_of(figures.get("last_updated")),
+        zone.shown_s(figures.get("last_updated")),
         Cell(status, "good" if status == "calibrated" else "dim"),
     ]
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 from calibration_ledger.core.visible import is_visible
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from calibration_ledger.core.values import DefaultRule
 
 _LAST_S = datetime.max.replace(microsecond=0, tzinfo=UTC).timestamp()
@@ -127,7 +128,7 @@ def time_of(seconds: float | None) -> str:
     return f"{datetime.fromtimestamp(min(seconds, _LAST_S), UTC):%Y-%m-%dT%H:%M:%S}Z"
 
 
-def rule(found: DefaultRule) -> str:
-    """What new models learn by, and since when."""
-    since = "no other was ever set" if found.since is None else f"since {time(found.since)}"
+def rule(found: DefaultRule, told: Callable[[datetime], str] = time) -> str:
+    """What new models learn by, and since when; `told` says a time."""
+    since = "no other was ever set" if found.since is None else f"since {told(found.since)}"
     return f"{found.rule}, alpha {found.alpha:g} ({since})"

@@ -53,7 +53,7 @@ from calibration_ledger.storage.transaction import (
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from calibration_ledger.core.entries import Setting
@@ -76,6 +76,11 @@ def stored(row: Any, model: str) -> Stored:
     if not is_typed((model, *row), _STORED_TYPES):
         raise damaged(model, "the calibration holds a value of another type")
     return Stored(model_id, model, Snapshot(*snapshot), last_seq, head, alias_seq)
+
+
+_MODELS_ASKED = 8
+_MOST = 2**31 - 1
+"""The largest number that both databases take for how many rows are wanted."""
 
 
 class Ledger:
@@ -336,6 +341,70 @@ class Ledger:
         parameters = (live.model_id, after, live.last_seq, live.last_seq - after)
         return self.backend.read(self.backend.sql.newest_calls, parameters)
 
+    # -- calls of several models, by time -------------------------------------------------
+
+    def newest_of_all(
+        self, lives: Sequence[Stored], n: int, window: Window
+    ) -> Iterator[tuple[Stored, int, int]]:
+        """The newest calls of these models by time: the model, `seq` and `called_at` (us).
+
+        At most `n` of them, in any order. No index says which they are, so that all times are
+        looked at, of a million calls in a tenth of a second.
+        """
+        found: list[tuple[int, int, int]] = []
+        least = self._nth_time(lives, n, window)
+        for first, last in self._ranges(lives):
+            parameters = (first, last, *_bounds(window, least), min(n, _MOST))
+            found += self.backend.read(self.backend.sql.newest_of_all, parameters)
+        by_id = {live.model_id: live for live in lives}
+        found.sort(key=lambda row: (-row[2], row[0], -row[1]))
+        for model_id, seq, at in found[:n]:
+            live = by_id.get(model_id)
+            if live is not None and seq <= live.last_seq:  # not recorded since
+                yield live, seq, at
+
+    def _nth_time(self, lives: Sequence[Stored], n: int, window: Window) -> int:
+        """A time (us) not before which there are `n` calls, so that the search keeps few; or 0.
+
+        Some of the models called last are asked for their newest by seq: most calls come in the
+        order of time.
+        """
+        times: list[int] = []
+        for live in sorted(lives, key=lambda live: -live.snapshot.updated_at)[:_MODELS_ASKED]:
+            parameters = (live.model_id, 0, live.last_seq, min(n, PAGE))
+            rows = self.backend.read(self.backend.sql.newest_calls, parameters)
+            times += [row[1] for row in rows]
+        times = [at for at, held in zip(times, window.holds(times), strict=True) if held]
+        return sorted(times)[-n] if len(times) >= n else 0
+
+    def stretches(
+        self, lives: Sequence[Stored], size: int, window: Window
+    ) -> Iterator[tuple[Stored, int, int, int]]:
+        """The calls of these models in stretches of at most so many entries, in any order.
+
+        Of each the model, the first and the last seq, and when its oldest call was made (us).
+        """
+        by_id = {live.model_id: live for live in lives}
+        for first, last in self._ranges(lives):
+            parameters = (first, last, *_bounds(window), size)
+            for model_id, *stretch in self.backend.read(self.backend.sql.stretches, parameters):
+                live = by_id.get(model_id)
+                if live is not None and stretch[0] <= live.last_seq:
+                    yield live, stretch[0], min(stretch[1], live.last_seq), stretch[2]
+
+    def _ranges(self, lives: Sequence[Stored]) -> Iterator[tuple[int, int]]:
+        """The ids of these models as ranges; of one model, or of all that are no other's."""
+        ids = sorted(live.model_id for live in lives)
+        if len(ids) > 1:
+            others = {live.model_id for live in self.models(with_aliases=True)}.difference(ids)
+            yield from _id_ranges(ids, others)
+        elif ids:
+            yield ids[0], ids[0]
+
+    def all_seqs(self) -> tuple[Any, ...]:
+        """What is another whenever a model got an entry, and otherwise the same."""
+        return tuple(self.backend.read(self.backend.sql.all_seqs)[0])
+
     # -- request ids ------------------------------------------------------------------------
 
     def call_of(self, model_id: int, request_id: str) -> int | None:
@@ -391,6 +460,22 @@ class Ledger:
     def shrink(self) -> str | None:
         """Give back the space that removed entries leave; says why where that cannot be."""
         return shrink(self.place)
+
+
+def _id_ranges(ids: Sequence[int], left_out: Iterable[int]) -> Iterator[tuple[int, int]]:
+    """The ids from the first to the last in as many ranges as there is something left out."""
+    first, last = ids[0], ids[-1]
+    for one in sorted(left_out):
+        if first < one < last:
+            yield first, one - 1
+            first = one + 1
+    yield first, last
+
+
+def _bounds(window: Window, least: int = 0) -> tuple[int, int]:
+    """The first time in a window and the first behind it, in microseconds."""
+    since = 0 if window.since is None else window.since
+    return max(since, least), TIME_LIMIT_US if window.until is None else window.until
 
 
 def _typed(model: str, entry: Adjustment) -> Adjustment:
@@ -635,9 +720,7 @@ class ModelHistory:
         return self._number(rows[0][0]) if rows else 0
 
     def _within(self, window: Window) -> tuple[int, int, int, int]:
-        since = 0 if window.since is None else window.since
-        until = TIME_LIMIT_US if window.until is None else window.until
-        return (self.live.model_id, self.live.last_seq, since, until)
+        return (self.live.model_id, self.live.last_seq, *_bounds(window))
 
     def newest(self, n: int, after: int, *, timeouts: bool = True) -> list[Any]:
         """The newest calls with seq > after that are not voided, at most `n`, the newest first.

@@ -85,6 +85,9 @@ class Statements:
     last_scored: str
     last_learnt: str
     nth_newest: str
+    newest_of_all: str
+    stretches: str
+    all_seqs: str
     timeouts: str
     unknown_models: str
     unknown_calls: str
@@ -115,6 +118,8 @@ LONG = (
         "last_scored",
         "last_learnt",
         "nth_newest",
+        "newest_of_all",
+        "stretches",
         "unknown_models",
         "unknown_calls",
         "uncalibrated_models",
@@ -343,6 +348,10 @@ def _lookups(marks: Marks) -> dict[str, str]:
         f"{of_model} AND calls.seq <= {marks.big} AND calls.called_at >= {marks.big}"
         f" AND calls.called_at < {marks.big}"
     )
+    of_all = (
+        f"FROM calls WHERE calls.model_id >= {marks.big} AND calls.model_id <= {marks.big}"
+        f" AND calls.called_at >= {marks.big} AND calls.called_at < {marks.big}"
+    )
     return {
         # One statement is one snapshot: rows that others append meanwhile are not taken for rows
         # behind the end. Each table is asked by the id itself, which names one machine where models
@@ -361,6 +370,16 @@ def _lookups(marks: Marks) -> dict[str, str]:
         "nth_newest": (
             f"SELECT calls.seq {window} ORDER BY calls.seq DESC LIMIT 1 OFFSET {marks.whole}"
         ),
+        "newest_of_all": (
+            f"SELECT calls.model_id, calls.seq, calls.called_at {of_all}"
+            f" ORDER BY calls.called_at DESC, calls.model_id, calls.seq DESC"
+            f" LIMIT {marks.whole} OFFSET 0"
+        ),
+        "stretches": (
+            f"SELECT calls.model_id, min(calls.seq), max(calls.seq), min(calls.called_at) {of_all}"
+            f" GROUP BY calls.model_id, calls.seq / {marks.whole}"
+        ),
+        "all_seqs": ("SELECT count(*), sum(calibrations.last_seq) FROM calibrations"),
     }
 
 
