@@ -1,14 +1,16 @@
 import json
+import signal
 import subprocess
 from datetime import UTC, datetime, timedelta
+from time import monotonic
 
 import pytest
 
 from calibration_ledger import AdaptiveCalibrator, Call
-from calibration_ledger.cli.history import LAST
+from calibration_ledger.cli.history import NEWEST
 from calibration_ledger.core.command import quoted
 
-from .conftest import PROGRAM, some_calls
+from .conftest import HEAR_INTERRUPTS, PROGRAM, TIMEOUT_S, at, some_calls
 
 
 def test_the_table_shows_the_calls_by_model_then_seq(calib, filled):
@@ -22,13 +24,45 @@ def test_the_table_shows_the_calls_by_model_then_seq(calib, filled):
     assert result.stderr == ""
 
 
-def test_by_default_the_newest_of_each_model_are_shown_and_that_is_said(calib, filled):
+def test_by_default_the_newest_of_all_are_shown_by_time_and_that_is_said(calib, filled):
     result = calib("history")
-    lines = result.stdout.splitlines()
-    assert sum("timmy" in line for line in lines) == LAST
-    assert sum("tiny" in line for line in lines) == 3
-    assert f"the newest {LAST} calls of each model" in result.stderr
+    times = [line.partition("  ")[0] for line in result.stdout.splitlines()[1:]]
+    assert len(times) == NEWEST
+    assert times == sorted(times)
+    assert f"(the newest {NEWEST} calls are shown: --all shows every one)" in result.stderr
+    assert len(calib("history", "-n", 3).stdout.splitlines()) == 1 + 3
+    assert len(calib("history", "--all").stdout.splitlines()) == 1 + 28
+
+
+def test_by_model_the_newest_of_each_are_shown_and_that_is_said(calib, filled):
+    result = calib("history", "--by-model")
+    models = [line.split()[2] for line in result.stdout.splitlines()[1:]]
+    assert models == ["timmy:v0.1-q4"] * NEWEST + ["tiny"] * 3
+    assert f"the newest {NEWEST} calls of each model" in result.stderr
     assert "--all" in result.stderr
+
+
+def test_over_all_models_calls_come_by_the_time_when_they_were_made(calib, ledger_path):
+    """An import of old calls behind newer ones, two models in between, and calls of one moment."""
+    with AdaptiveCalibrator(ledger_path) as calibrator:
+        for model, seconds in (("b", 5), ("a", 3), ("a", 9), ("b", 1), ("b", 3), ("a", 4)):
+            calibrator.record(model, seconds, 5.0, called_at=at(seconds))
+
+    def shown(*words):
+        lines = calib("history", "--json", *words).stdout.splitlines()
+        return [(call["model"], call["prompt_tokens"]) for call in map(json.loads, lines)]
+
+    by_time = [("b", 1), ("a", 3), ("b", 3), ("a", 4), ("b", 5), ("a", 9)]
+    assert shown() == by_time
+    assert shown("--limit", 3) == by_time[-3:]
+    assert shown("--last", 2) == [("b", 1), ("b", 3), ("a", 4), ("a", 9)]
+    assert shown("--last", 2, "--by-model") == [("a", 9), ("a", 4), ("b", 1), ("b", 3)]
+    assert shown("--limit", 4, "--by-model") == [("a", 9), ("a", 4), ("b", 5), ("b", 3)]
+    assert shown("b") == [("b", 1), ("b", 3), ("b", 5)]
+    assert shown("b", "--by-model") == [("b", 5), ("b", 1), ("b", 3)]
+    window = ("--since", at(3).isoformat(), "--until", at(5).isoformat())
+    assert shown(*window) == [("a", 3), ("b", 3), ("a", 4)]
+    assert shown(*window, "-n", 2) == [("b", 3), ("a", 4)]
 
 
 def test_last_all_and_a_window_choose_the_calls(calib, filled):
@@ -71,7 +105,7 @@ def test_a_date_alone_is_its_first_moment(calib, ledger_path, date):
 
 
 def test_json_lines_hold_every_field_and_can_be_imported(calib, run, filled, tmp_path):
-    result = calib("history", "--all", "--json")
+    result = calib("history", "--all", "--by-model", "--json")
     calls = [json.loads(line) for line in result.stdout.splitlines()]
     assert len(calls) == 28
     assert calls[-1] == {
@@ -99,8 +133,20 @@ def test_a_model_never_seen_is_an_error(calib, filled):
     assert result.stdout == ""
 
 
-def test_all_and_last_exclude_each_other(calib, filled):
-    assert "--all and --last" in calib("history", "--all", "--last", 3, exit_code=2).stderr
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--all", "--last", 3], "--last and --all exclude each other"),
+        (["--all", "-n", 3], "--limit and --all exclude each other"),
+        (["--limit", 3, "--last", 3], "--limit and --last exclude each other"),
+        (["--limit", 0], "limit must be a whole number from 1"),
+        (["--follow", "--until", "1h"], "leave --until out"),
+        (["--follow", "--by-model"], "leave --by-model and --chart out"),
+        (["--follow", "--format", "json"], "give --format jsonl"),
+    ],
+)
+def test_what_does_not_go_together_is_told(calib, filled, words, said):
+    assert said in calib("history", *words, exit_code=2).stderr
 
 
 def test_an_empty_window_says_so(calib, filled):
@@ -156,3 +202,57 @@ def test_time_outs_are_marked_voided_or_not(calib, ledger_path):
     assert lines[3].endswith("  voided, time-out")
     told = [json.loads(line) for line in calib("history", "m", "--json").stdout.splitlines()]
     assert [call.get("outcome") for call in told] == [None, "timeout", "timeout"]
+
+
+def following(ledger_path, *words):
+    *python, script = PROGRAM
+    return subprocess.Popen(
+        [*python, HEAR_INTERRUPTS + script, "history", "--follow", "--ledger", str(ledger_path)]
+        + [str(word) for word in words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        bufsize=1,
+    )
+
+
+@pytest.mark.parametrize("form", ["jsonl", "csv", "table", "markdown"])
+def test_follow_prints_each_call_as_another_process_records_it_until_ctrl_c(filled, form):
+    process = following(filled, "-n", 1, "--format", form)
+    lines = [process.stdout.readline() for _ in range({"jsonl": 1, "markdown": 3}.get(form, 2))]
+    assert "timmy:v0.1-q4" in lines[-1]
+    with AdaptiveCalibrator(filled) as calibrator:
+        for model in ("tiny", "never seen before"):
+            calibrator.record(model, 4711, 5.0)
+            began = monotonic()
+            line = process.stdout.readline()
+            assert model in line
+            assert "4711" in line
+            assert monotonic() - began < 5.0  # a second where the machine does nothing else
+        assert calibrator.audit() == []
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=TIMEOUT_S) == ("", "")
+    assert process.returncode == 0
+
+
+def test_a_follow_whose_reader_has_gone_ends_quietly(filled):
+    process = following(filled, "--json")
+    assert json.loads(process.stdout.readline())
+    process.stdout.close()
+    with AdaptiveCalibrator(filled) as calibrator:
+        calibrator.record("tiny", 1, 5.0)
+    assert process.stderr.read() == ""
+    process.stderr.close()
+    assert process.wait(timeout=TIMEOUT_S) == 1
+
+
+def test_follow_of_one_model_tells_of_no_other(filled):
+    process = following(filled, "-m", "tiny", "--limit", 1, "--json")
+    assert json.loads(process.stdout.readline())["model"] == "tiny"
+    with AdaptiveCalibrator(filled) as calibrator:
+        calibrator.record("timmy:v0.1-q4", 1, 5.0)
+        calibrator.record("tiny", 2, 5.0)
+    assert json.loads(process.stdout.readline())["prompt_tokens"] == 2
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=TIMEOUT_S)
+    assert process.returncode == 0

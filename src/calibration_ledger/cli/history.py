@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from datetime import UTC, timedelta
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,11 +18,12 @@ from calibration_ledger.cli.options import (
     model_argument,
     window_options,
 )
-from calibration_ledger.cli.output import heading, note, print_result
+from calibration_ledger.cli.output import heading, note, print_live, print_result
 from calibration_ledger.cli.session import Session, pass_session
 from calibration_ledger.cli.table import MODEL, Cell, Column
 from calibration_ledger.core import text
 from calibration_ledger.core.course import Course
+from calibration_ledger.core.validation import EPOCH
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -30,8 +32,8 @@ if TYPE_CHECKING:
     from calibration_ledger.cli.options import Form
     from calibration_ledger.core.values import Call, Head
 
-LAST = 20
-"""How many calls of each model are shown by default."""
+NEWEST = 20
+"""How many calls are shown by default: of all, or of each model with `--by-model`."""
 
 LAST_DRAWN = 60
 """How many a chart of 80 columns has room for, a column each."""
@@ -57,15 +59,26 @@ FIELDS = (
 
 @click.command(
     epilog=examples(
-        "calib history llama3:8b --last 5",
+        "calib history",
+        "calib history llama3:8b --since 1h",
+        "calib history --since yesterday --until today --by-model",
         "calib history llama3:8b --chart",
-        "calib history --since 2026-11-24 --until 2026-11-25",
+        "calib history --follow --json | jq .error_ms",
         "calib history --all --json > calls.jsonl",
     )
 )
 @model_argument()
+@click.option("-n", "--limit", type=click.INT, metavar="N", help="The newest N calls of all.")
 @click.option("--last", type=click.INT, metavar="N", help="Each model's newest N calls.")
 @click.option("--all", "everything", is_flag=True, help="Every call.")
+@click.option("--by-model", is_flag=True, help="Sort by model, then in the order of recording.")
+@click.option(
+    "-f",
+    "--follow",
+    "--tail",
+    is_flag=True,
+    help="Go on with each call that is recorded from now on, until Ctrl-C.",
+)
 @window_options
 @chart_option
 @format_option_of_lines
@@ -73,19 +86,23 @@ FIELDS = (
 def history(
     session: Session,
     model: str | None,
+    limit: int | None,
     last: int | None,
     *,
     everything: bool,
+    by_model: bool,
+    follow: bool,
     since: datetime | None,
     until: datetime | None,
     chart: bool,
     form: Form,
 ) -> None:
-    """List the calls as they were recorded.
+    """List the calls, the newest last.
 
-    They are sorted by model, then in the order of recording. A time-out is a call that was given
-    up: it would have taken at least as long. Without --last, --all, --since or
-    --until: the newest 20 of each model.
+    They are sorted by the time when they were made, over all models; with --by-model, by model,
+    then in the order of recording. A time-out is a call that was given up: it would have taken at
+    least as long. Without --limit, --last, --all, --since or --until: the newest 20 of all, or with
+    --by-model of each model.
 
     With --chart: what was predicted beside what was measured, a chart for each model, of the calls
     that would be listed, or without --last, --all, --since or --until of the newest 60; voided
@@ -94,15 +111,22 @@ def history(
     A history of any length streams, in every format. --json gives JSON lines, a call each, which
     `calib import jsonl` reads, as `calib import csv` does those of --format csv.
     """
-    if everything and last is not None:
-        raise click.UsageError("--all and --last exclude each other: leave one out.")
+    is_default = since is None and until is None and not _chosen(limit, last, everything=everything)
+    by_model = by_model or chart
+    newest = LAST_DRAWN if chart else NEWEST
+    if is_default:
+        limit, last = (None, newest) if by_model else (newest, None)
     if chart:
         check_chart(form)
+    if follow:
+        _check_follow(form, until=until, by_model=by_model)
+        since = EPOCH if everything and since is None else since
+        _follow(session, model, form, {"since": since, "last": last, "limit": limit})
+        return
+    wanted: dict[str, Any] = {"since": since, "until": until, "last": last, "limit": limit}
     shown: Counter[str] = Counter()
     with session.existing() as calibrator:
-        chosen = everything or last is not None or since is not None or until is not None
-        newest = last if chosen else LAST_DRAWN if chart else LAST
-        found = _counted(calibrator.calls(model, since=since, until=until, last=newest), shown)
+        found = _counted(calibrator.calls(model, **wanted, by_time=not by_model), shown)
         if chart:
             _draw(found)
         else:
@@ -112,8 +136,19 @@ def history(
         note(_archived(archived, session))
     if not shown:
         note("no calls to show.")
-    elif not chosen and max(shown.values()) == newest:
+    elif is_default and by_model and max(shown.values()) == newest:
         note(f"(at most the newest {newest} calls of each model are shown: --all shows every one)")
+    elif is_default and not by_model and shown.total() == newest:
+        note(f"(the newest {newest} calls are shown: --all shows every one)")
+
+
+def _chosen(limit: int | None, last: int | None, *, everything: bool) -> bool:
+    """Whether the user says how many calls are meant, in at most one way."""
+    chosen = {"--limit": limit, "--last": last, "--all": everything or None}
+    given = [name for name, value in chosen.items() if value is not None]
+    if len(given) > 1:
+        raise click.UsageError(f"{given[0]} and {given[1]} exclude each other: leave one out.")
+    return bool(given)
 
 
 def _draw(calls: Iterator[Call]) -> None:
@@ -137,7 +172,29 @@ def _labels(times: Sequence[datetime]) -> list[str]:
     form = "%m-%d" if stretch > of_a_day * 3 else "%H:%M" if stretch > of_an_hour else "%H:%M:%S"
     if stretch > of_a_day * 300:
         form = "%Y-%m-%d"
-    return [f"{at.astimezone(UTC):{form}}" for at in times]
+    return [f"{zone.here(at):{form}}" for at in times]
+
+
+def _check_follow(form: Form, *, until: datetime | None, by_model: bool) -> None:
+    if until is not None:
+        raise click.UsageError("--follow goes on without an end: leave --until out.")
+    if by_model:
+        raise click.UsageError(
+            "--follow prints calls as they come: leave --by-model and --chart out."
+        )
+    if form == "json":
+        raise click.UsageError(
+            "a JSON document has an end, and --follow has none: give --format jsonl."
+        )
+
+
+def _follow(session: Session, model: str | None, form: Form, first: dict[str, Any]) -> None:
+    """Print calls as they come; Ctrl-C is how that ends well."""
+    with session.existing() as calibrator, suppress(KeyboardInterrupt):
+        calls = calibrator.follow(model, **first)
+        measured = calibrator.calls(model, limit=NEWEST, by_time=True)
+        columns = zone.titled(COLUMNS, "when")
+        print_live(form, calls, columns, _row, measured=measured, fields=FIELDS)
 
 
 def _archived(heads: Sequence[Head], session: Session) -> str:

@@ -107,6 +107,32 @@ def print_result(
         print_table(columns, map(row, records))
 
 
+def print_live(
+    form: Form,
+    records: Iterable[Any],
+    columns: Sequence[Column],
+    row: Callable[[Any], Sequence[str | Cell]],
+    *,
+    measured: Iterable[Any],
+    fields: Sequence[str],
+) -> None:
+    """Print records that come now and then, each at once; others decide the widths of a table."""
+    if form == "jsonl":
+        for record in records:
+            click.echo(json_text(record))
+    elif not is_for_people(form):
+        _print_lines(form, map(flat, map(as_json, records)), fields, at_once=1)
+    elif form == "markdown":
+        _print_block("\n".join(markdown_head(columns)))
+        for record in records:
+            echo_lines([markdown_line(row(record))])
+    else:
+        table = Table(columns, [*map(row, measured)], width_of_terminal(sys.stdout))
+        echo_lines([table.header()])
+        for record in records:
+            echo_lines([table.line(row(record))])
+
+
 def _print_json_lines(values: Iterable[object], *, err: bool) -> None:
     """Print JSON lines as they come, however many."""
     for chunk in _chunks(map(json_text, values)):
@@ -123,7 +149,12 @@ def _print_json_array(values: Iterable[object], *, err: bool) -> None:
 
 
 def _print_lines(
-    form: Form, records: Iterable[dict[str, Any]], fields: Sequence[str], *, err: bool
+    form: Form,
+    records: Iterable[dict[str, Any]],
+    fields: Sequence[str],
+    *,
+    err: bool = False,
+    at_once: int = ROWS_MEASURED,
 ) -> None:
     """Print CSV or TSV: UTF-8 to files and pipes; to a person, nothing that would be obeyed."""
     if not fields:
@@ -132,7 +163,7 @@ def _print_lines(
     is_seen = is_terminal(stream)
     shown = partial(_seen, stream=stream) if is_seen else str
     lines = Lines(fields, "\t" if form == "tsv" else ",", shown)
-    for text in chain([lines.header()], map(lines.of, _chunks(records))):
+    for text in chain([lines.header()], map(lines.of, _chunks(records, at_once))):
         click.echo(text if is_seen else text.encode(errors="backslashreplace"), nl=False, err=err)
 
 
@@ -140,10 +171,10 @@ def _seen(text: str, stream: Any) -> str:
     return encodable(escape(text), stream)
 
 
-def _chunks(items: Iterable[Any]) -> Iterator[list[Any]]:
+def _chunks(items: Iterable[Any], at_once: int = ROWS_MEASURED) -> Iterator[list[Any]]:
     # echo() flushes each time: a call for each line would be a write for each line.
     remaining = iter(items)
-    while chunk := list(islice(remaining, ROWS_MEASURED)):
+    while chunk := list(islice(remaining, at_once)):
         yield chunk
 
 

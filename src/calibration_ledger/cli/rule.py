@@ -11,6 +11,7 @@ from calibration_ledger.cli.options import examples, format_option
 from calibration_ledger.cli.output import note, print_data, print_table, say
 from calibration_ledger.cli.session import Session, pass_session
 from calibration_ledger.cli.table import Column
+from calibration_ledger.core import text
 
 if TYPE_CHECKING:
     from calibration_ledger.cli.options import Form

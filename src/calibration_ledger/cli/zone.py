@@ -53,11 +53,11 @@ def shown(at: datetime) -> str:
     `--since` reads it as it is, and so a time that comes twice, for the clocks were set back, has
     its offset beside it.
     """
-    here = _local(at)
-    if here.tzinfo is UTC:
-        return f"{here:%Y-%m-%d %H:%M:%S}Z"
-    hour = here.replace(minute=0, second=0, microsecond=0, tzinfo=None, fold=0)
-    return told(at) if _comes_twice(hour, os.environ.get("TZ")) else f"{here:%Y-%m-%d %H:%M:%S}"
+    local = here(at)
+    if local.tzinfo is UTC:
+        return f"{local:%Y-%m-%d %H:%M:%S}Z"
+    hour = local.replace(minute=0, second=0, microsecond=0, tzinfo=None, fold=0)
+    return told(at) if _comes_twice(hour, os.environ.get("TZ")) else f"{local:%Y-%m-%d %H:%M:%S}"
 
 
 def shown_s(seconds: float | None) -> str:
@@ -73,7 +73,7 @@ _LAST_S = datetime.max.replace(microsecond=0, tzinfo=UTC).timestamp()
 
 def told(at: datetime) -> str:
     """A time in a sentence, with its offset from UTC: `2026-11-29 11:42:07-05:00`."""
-    return _local(at).isoformat(" ", "seconds").replace("+00:00", "Z")
+    return here(at).isoformat(" ", "seconds").replace("+00:00", "Z")
 
 
 def titled(columns: Sequence[Column], *titles: str) -> tuple[Column, ...]:
@@ -89,7 +89,8 @@ def titled(columns: Sequence[Column], *titles: str) -> tuple[Column, ...]:
     )
 
 
-def _local(at: datetime) -> datetime:
+def here(at: datetime) -> datetime:
+    """A time in the zone where people are."""
     try:
         return at.astimezone(zone())
     except (OverflowError, ValueError, OSError):  # the last hours of the year 9999, in the east
