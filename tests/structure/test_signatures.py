@@ -44,7 +44,7 @@ SIGNATURES = {
     "reset": "model=None",
     "default_rule": "",
     "set_default_rule": "rule, alpha=None",
-    "calls": "model=None, *, since=None, until=None, last=None",
+    "calls": "model=None, *, since=None, until=None, last=None, limit=None, by_time=False",
     "replay": "alpha=None, rule=None, *, model=None, since=None, until=None, progress=None",
     "replay_forecasts": "model=None, *, since=None, until=None, last=None, warm_up=20, "
     "progress=None",
