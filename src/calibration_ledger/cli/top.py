@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from calibration_ledger.cli import zone
 from calibration_ledger.cli.options import examples, format_option
 from calibration_ledger.cli.output import (
     echo_lines,
@@ -160,10 +161,15 @@ def top(
     say(_title(found, where))
     if found.models:
         heading("models")
-        print_table(MODEL_COLUMNS, [_model_row(one, text.time) for one in found.models])
+        print_table(
+            zone.titled(MODEL_COLUMNS, "newest call"),
+            [_model_row(one, zone.shown) for one in found.models],
+        )
     if found.calls:
         heading("newest calls")
-        print_table(CALL_COLUMNS, [_call_row(one, text.time) for one in found.calls])
+        print_table(
+            zone.titled(CALL_COLUMNS, "when"), [_call_row(one, zone.shown) for one in found.calls]
+        )
 
 
 # -- one picture ----------------------------------------------------------------------------
@@ -217,7 +223,7 @@ def _title(found: Top, where: str) -> str:
     all_of = f"{len(found.models)} of " if found.models_in_all > len(found.models) else ""
     models = f"{all_of}{text.count(found.models_in_all, 'model')}"
     rate = f"{text.number(found.calls_per_minute)} calls a minute"
-    return f"{text.time(found.at)}  {models}  {rate}  {where}"
+    return f"{zone.told(found.at)}  {models}  {rate}  {where}"
 
 
 def _age(at: datetime, now: datetime) -> str:
@@ -226,7 +232,7 @@ def _age(at: datetime, now: datetime) -> str:
 
 def _clock(at: datetime, now: datetime) -> str:
     """The time of day, or of another day the date: nobody reads more at a glance."""
-    when, today = text.time(at), text.time(now)
+    when, today = zone.shown(at), zone.shown(now)
     return when[11:19] if when[:10] == today[:10] else when[:10]
 
 
