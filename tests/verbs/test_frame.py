@@ -129,6 +129,7 @@ def test_no_calls_make_an_empty_frame_of_the_same_types(ledger, library):
 def test_parts_are_joined_in_order(calibrator, library, monkeypatch):
     whole = rows_of(calibrator.frame(library=library))
     monkeypatch.setattr("calibration_ledger.verbs.frame.PART_ROWS", 7)
+    monkeypatch.setattr("calibration_ledger.verbs.frame.PAGE_ROWS", 5)
     done = []
     assert rows_of(calibrator.frame(library=library, progress=done.append)) == whole
     assert sum(done) == len(whole)

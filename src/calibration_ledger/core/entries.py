@@ -84,7 +84,7 @@ ALIAS_KIND = 2
 EVENT_KINDS = {"import": 1, "upgrade": 2}
 """The kind byte of each event."""
 
-_CALL_TYPES = (int, int, int, int, float, float, _TEXT, _TEXT, _TEXT)
+_CALL_TYPES: tuple[Any, ...] = (int, int, int, int, float, float, _TEXT, _TEXT, _TEXT)
 
 
 class Snapshot(NamedTuple):
@@ -247,6 +247,14 @@ def is_typed(row: Sequence[object], types: Sequence[Any]) -> bool:
 def is_call(row: CallRow) -> bool:
     """Whether each value of a call is of its column's type, and its outcome is one."""
     return is_typed(row, _CALL_TYPES) and row[6] in OUTCOMES
+
+
+def are_calls(columns: Sequence[Sequence[Any]]) -> bool:
+    """The same of many calls at once, column by column."""
+    return {*columns[6]} <= {*OUTCOMES} and all(
+        all(issubclass(one, types) for one in {*map(type, column)})
+        for column, types in zip(columns, _CALL_TYPES, strict=True)
+    )
 
 
 _CALL = struct.Struct(">Bqqqqdd")

@@ -9,7 +9,7 @@ from itertools import islice
 from operator import sub
 from typing import TYPE_CHECKING, Any
 
-from calibration_ledger.core.entries import is_call
+from calibration_ledger.core.entries import are_calls, is_call
 from calibration_ledger.core.records import fields_of_all, lines_of
 from calibration_ledger.core.replay import Window
 from calibration_ledger.core.validation import check_window
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from calibration_ledger.core.replay import Progress
     from calibration_ledger.formats.frame import FrameLibrary, Kind
     from calibration_ledger.storage.ledger import Ledger, ModelHistory
+
+PAGE_ROWS = 500
 
 CALLS: dict[str, Kind] = {
     "model": "text",
@@ -70,22 +72,32 @@ def _parts(
     progress: Progress | None,
 ) -> list[Any]:
     """The calls of a model, in frames of bounded length."""
-    rows = rows_of(history, window, last)
-    parts = []
-    while some := list(islice(rows, PART_ROWS)):
-        parts.append(frames.part(_columns(history, some)))
-        if progress is not None:
-            progress(len(some))
+    rows, parts = rows_of(history, window, last), []
+    columns: list[list[Any]] = [[] for _ in CALLS]
+    is_done = False
+    while not is_done:
+        # Page by page, so that rows, unlike numbers, are gone before the collector looks at them.
+        some = list(islice(rows, PAGE_ROWS))
+        is_done = len(some) < PAGE_ROWS
+        if some:
+            for column, values in zip(columns, _columns(history, some), strict=True):
+                column.extend(values)
+            if progress is not None:
+                progress(len(some))
+        if columns[0] and (is_done or len(columns[0]) >= PART_ROWS):
+            parts.append(frames.part(columns))
+            columns = [[] for _ in CALLS]
     return parts
 
 
 def _columns(history: ModelHistory, rows: Sequence[CallRow]) -> list[Sequence[Any]]:
     """Calls, column by column, in the order of `CALLS`."""
-    if not all(map(is_call, rows)):
+    stored: list[Sequence[Any]] = [*zip(*rows, strict=True)]
+    if not are_calls(stored):
         seq = next(row[0] for row in rows if not is_call(row))
         raise damaged(history.model, f"entry {seq} holds a value that no call has")
-    seqs, called_at, prompts, completions, actual, predicted, outcomes, request_ids, details = zip(
-        *rows, strict=True
+    seqs, called_at, prompts, completions, actual, predicted, outcomes, request_ids, details = (
+        stored
     )
     return [
         [history.model] * len(rows),
@@ -95,7 +107,7 @@ def _columns(history: ModelHistory, rows: Sequence[CallRow]) -> list[Sequence[An
         completions,
         actual,
         predicted,
-        list(map(sub, actual, predicted)),
+        [*map(sub, actual, predicted)],
         ["ok" if outcome is None else "timeout" for outcome in outcomes],
         [*map(history.is_voided, seqs)] if history.voided else [False] * len(rows),
         request_ids,
