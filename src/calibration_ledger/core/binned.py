@@ -11,14 +11,18 @@ from __future__ import annotations
 import math
 import struct
 from array import array
+from bisect import bisect_left
 from collections import Counter, defaultdict
+from itertools import accumulate, compress
 from sys import float_info
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from calibration_ledger.core.drift import ratio_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from calibration_ledger.core.replay import Window
 
 SECOND_US = 1_000_000
 _STEPS = (5, 3, 4, 5, 3, 4, 3, 2, 2, 2, 7)
@@ -51,6 +55,35 @@ class Calls:
         self.actual_ms = actual_ms
         self.predicted_ms = predicted_ms
 
+    @classmethod
+    def of(cls, columns: Sequence[Sequence[Any]]) -> Calls:
+        """These columns, in the order of the attributes."""
+        return Calls(*columns)
+
+    @classmethod
+    def joined(cls, some: Sequence[Calls]) -> Calls:
+        """All of these, one behind the other; there must be one."""
+        if len(some) == 1:
+            return some[0]
+        columns = zip(*(one.columns() for one in some), strict=True)
+        return Calls(*([value for part in parts for value in part] for parts in columns))
+
+    def where(self, held: Sequence[bool]) -> Calls:
+        """Those where this holds."""
+        return Calls(*([*compress(column, held)] for column in self.columns()))
+
+    def within(self, window: Window) -> Calls:
+        """Those in a window."""
+        return self.where(window.holds(self.called_at))
+
+    def earliest(self) -> int:
+        """When the earliest was made; there must be one."""
+        return min(self.called_at)
+
+    def latest(self) -> int:
+        """When the latest was made; there must be one."""
+        return max(self.called_at)
+
     def __len__(self) -> int:
         """How many there are."""
         return len(self.actual_ms)
@@ -63,14 +96,15 @@ class Calls:
         """Those with completion tokens and a time; `actual_ms` is their tokens in a second."""
         kept = [
             row
-            for row in zip(*self._columns(), strict=True)
+            for row in zip(*self.columns(), strict=True)
             if row[2] and row[3]  # completion tokens, actual ms
         ]
         speeds = [1000.0 * completion / actual for _, _, completion, actual, _ in kept]
-        columns = [*zip(*kept, strict=True)] or [()] * len(self._columns())
+        columns = [*zip(*kept, strict=True)] or [()] * len(self.columns())
         return Calls(columns[0], columns[1], columns[2], speeds, columns[4])
 
-    def _columns(self) -> tuple[Sequence[float], ...]:
+    def columns(self) -> tuple[Sequence[Any], ...]:
+        """The columns, in the order of the attributes."""
         return (
             self.called_at,
             self.prompt_tokens,
@@ -206,58 +240,105 @@ class Grid:
         columns: of each column, how many calls lie at each place.
     """
 
+    x: Places
+
     def __init__(self, x: Places, y: Places, columns_most: int, cells_most: int) -> None:
         """Start with no call, and bounds that hold for any number of calls."""
         self.x, self.y = x, y
-        self.columns: defaultdict[int, Counter[int]] = defaultdict(Counter)
-        self._columns_most, self._cells_most = columns_most, cells_most
+        self.columns: Columns = _columns()
+        self.columns_most, self._cells_most = columns_most, cells_most
 
     def add(self, calls: Calls) -> None:
         """Count some calls."""
         if not len(calls):
             return
+        self.make_room(calls)
         for (i, j), count in calls.count(self.x.of(calls), self.y.of(calls)):
             self.columns[i][j] += count
-        while len(self.columns) > self._columns_most:
+        while len(self.columns) > self.columns_most:
             self.widen_x()
         while sum(map(len, self.columns.values())) > self._cells_most:
             self._widen_y()
 
+    def make_room(self, calls: Calls) -> None:
+        """Make the columns as wide as it takes, as far as that can be told beforehand."""
+
     def widen_x(self) -> None:
         """Make each column wider."""
         step = self.x.widen()
-        before, self.columns = self.columns, defaultdict(Counter)
+        before, self.columns = self.columns, _columns()
         for i, counts in before.items():
-            self.columns[i // step].update(counts)
+            wider = self.columns[i // step]
+            for j, count in counts.items():
+                wider[j] += count
 
     def _widen_y(self) -> None:
         step = self.y.widen()
         for i, counts in self.columns.items():
-            wider: Counter[int] = Counter()
+            wider: defaultdict[int, int] = defaultdict(int)
+            self.columns[i] = wider
             for j, count in counts.items():
                 wider[j // step] += count
-            self.columns[i] = wider
 
     def total(self) -> int:
         """How many calls were counted."""
-        return sum(counts.total() for counts in self.columns.values())
+        return sum(self.count(i) for i in self.columns)
 
-    def whole(self) -> Counter[int]:
-        """The places of all columns together."""
-        found: Counter[int] = Counter()
+    def count(self, i: int) -> int:
+        """How many are in a column."""
+        return sum(self.columns[i].values())
+
+    def whole(self) -> Mapping[int, int]:
+        """How many calls lie at each place of y, in all columns together."""
+        found: defaultdict[int, int] = defaultdict(int)
         for counts in self.columns.values():
-            found.update(counts)
+            for j, count in counts.items():
+                found[j] += count
         return found
 
     def quantiles(self, counts: Mapping[int, int], levels: Sequence[float]) -> list[float]:
         """The values at these levels, in rising order, of calls at these places of y; by rank."""
-        total, seen, found = sum(counts.values()), 0, []
-        order = iter(sorted(counts))
-        place = next(order)
-        seen = counts[place]
-        for level in levels:
-            while seen < max(1, math.ceil(level * total)):
-                place = next(order)
-                seen += counts[place]
-            found.append(self.y.middle(place))
-        return found
+        places = sorted(counts)
+        ranks = [*accumulate(map(counts.__getitem__, places))]
+        wanted = (bisect_left(ranks, max(1, math.ceil(level * ranks[-1]))) for level in levels)
+        return [self.y.middle(places[at]) for at in wanted]
+
+
+Columns: TypeAlias = "defaultdict[int, defaultdict[int, int]]"
+
+
+def _columns() -> Columns:
+    return defaultdict(lambda: defaultdict(int))
+
+
+class TimeGrid(Grid):
+    """A grid whose columns are stretches of time, no more than there is room for from the first."""
+
+    x: Times
+
+    def __init__(
+        self, y: Places, columns_most: int, cells_most: int, width: int = SECOND_US
+    ) -> None:
+        """See `Grid`; the columns are of this width at first, in microseconds."""
+        super().__init__(Times(width), y, columns_most, cells_most)
+        self._ends: tuple[int, int] | None = None
+
+    def make_room(self, calls: Calls) -> None:
+        """See `Grid`."""
+        first, last = calls.earliest(), calls.latest()
+        if self._ends is not None:
+            first, last = min(first, self._ends[0]), max(last, self._ends[1])
+        self._ends = (first, last)
+        while last // self.x.width_us - first // self.x.width_us >= self.columns_most:
+            self.widen_x()
+
+    def align(self, other: TimeGrid) -> None:
+        """Give two grids columns of the same width."""
+        for one, wider in ((self, other), (other, self)):
+            while one.x.width_us < wider.x.width_us:
+                one.widen_x()
+
+    def middle(self, i: int) -> float:
+        """The middle of a column, in seconds, between the first and the last call."""
+        first, last = self._ends or (0, 0)
+        return min(max(self.x.middle(i), first / SECOND_US), last / SECOND_US)

@@ -11,7 +11,7 @@ from math import ceil, isfinite, sqrt
 from sys import float_info
 from typing import TYPE_CHECKING, NamedTuple
 
-from calibration_ledger.core.binned import DAY_US, SECOND_US, Grid, Logs, Times
+from calibration_ledger.core.binned import DAY_US, SECOND_US, Grid, Logs, TimeGrid
 from calibration_ledger.core.charts import Axis, Chart, ChartEvent, Panel, Series
 from calibration_ledger.core.coverage import MEDIAN
 from calibration_ledger.core.forecast import LEVELS
@@ -157,9 +157,9 @@ class Look:
 class ActualLook(Look):
     """Predicted against actual."""
 
-    def __init__(self) -> None:
-        """Start with no call."""
-        self._calls, self._timeouts = _Plane(), _Plane()
+    def __init__(self, off: TimeGrid) -> None:
+        """Start with no call; `off` counts the ratios of the same calls in time."""
+        self._calls, self._timeouts, self._off = _Plane(), _Plane(), off
 
     def add(self, calls: Calls) -> None:  # noqa: D102 - as in `Look`
         self._calls.add(calls)
@@ -180,7 +180,7 @@ class ActualLook(Look):
         if line[0] == line[1]:
             line = (line[0] / 2.0, finite(line[1] * 2.0))
         diagonal = Series("as predicted", "line", line, line)
-        text = f"{counted(n)}. {self._calls.text()}{timeouts_text(given_up)}"
+        text = f"{counted(n)}. {self._told()}{timeouts_text(given_up)}"
         panel = Panel(
             "Predicted against actual",
             Axis("predicted", "ms", "log"),
@@ -188,6 +188,15 @@ class ActualLook(Look):
             (*series, diagonal),
         )
         return subject.chart("actual", title, text, panel)
+
+    def _told(self) -> str:
+        if not self._calls.n:
+            return ""
+        low, middle, high = self._off.quantiles(self._off.whole(), (0.05, 0.5, 0.95))
+        return (
+            f"The median call took {percent(middle)} than predicted; 9 of 10 took from "
+            f"{number(low)} to {number(high)} times what was predicted."
+        )
 
 
 class _Plane:
@@ -197,12 +206,10 @@ class _Plane:
         self.n = 0
         self._points: list[tuple[int, float, float]] = []
         self._grid = Grid(Logs("predicted_ms", 5), Logs("actual_ms", 5), CELLS, CELLS)
-        self._ratios = Grid(Times(), Logs("ratio", 7, is_centred=True), 1, PLACES)
 
     def add(self, calls: Calls) -> None:
         self.n += len(calls)
         self._grid.add(calls)
-        self._ratios.add(calls)
         if self.n <= POINTS:
             rows = zip(calls.called_at, calls.predicted_ms, calls.actual_ms, strict=True)
             self._points += [(int(at), float(x), float(y)) for at, x, y in rows]
@@ -228,32 +235,19 @@ class _Plane:
             ]
         x, y, columns = self._grid.x, self._grid.y, self._grid.columns
         cells = sorted((i, j, count) for i, one in columns.items() for j, count in one.items())
+        lefts = {i: (drawn(x.low(i)), _end(x.high(i))) for i in columns}
+        lows = {j: (drawn(y.low(j)), _end(y.high(j))) for j in {j for _, j, _ in cells}}
         return [
             Series(
                 name,
                 "cells",
-                tuple(drawn(x.low(i)) for i, _, _ in cells),
-                tuple(drawn(y.low(j)) for _, j, _ in cells),
-                x_end=tuple(_end(x.high(i)) for i, _, _ in cells),
-                y_end=tuple(_end(y.high(j)) for _, j, _ in cells),
+                tuple(lefts[i][0] for i, _, _ in cells),
+                tuple(lows[j][0] for _, j, _ in cells),
+                x_end=tuple(lefts[i][1] for i, _, _ in cells),
+                y_end=tuple(lows[j][1] for _, j, _ in cells),
                 count=tuple(count for _, _, count in cells),
-                labels=tuple(
-                    f"{counted(count)}: predicted {number(x.low(i))} to {number(x.high(i))} ms, "
-                    f"took {number(y.low(j))} to {number(y.high(j))} ms"
-                    for i, j, count in cells
-                ),
             )
         ]
-
-    def text(self) -> str:
-        if not self.n:
-            return ""
-        counts = self._ratios.whole()
-        low, middle, high = self._ratios.quantiles(counts, (0.05, 0.5, 0.95))
-        return (
-            f"The median call took {percent(middle)} than predicted; 9 of 10 took from "
-            f"{number(low)} to {number(high)} times what was predicted."
-        )
 
 
 def _end(value: float) -> float:
@@ -267,12 +261,9 @@ def _end(value: float) -> float:
 class ErrorLook(Look):
     """How far calls were off, over time."""
 
-    def __init__(self) -> None:
-        """Start with no call."""
-        self._calls, self._timeouts = _off_in_time(), _off_in_time()
-
-    def add(self, calls: Calls) -> None:  # noqa: D102 - as in `Look`
-        self._calls.add(calls)
+    def __init__(self, off: TimeGrid) -> None:
+        """Start with no call; `off` counts the ratios of the calls in time."""
+        self._calls, self._timeouts = off, off_in_time()
 
     def add_timeouts(self, calls: Calls) -> None:  # noqa: D102 - as in `Look`
         self._timeouts.add(calls)
@@ -282,7 +273,7 @@ class ErrorLook(Look):
         n, given_up = self._calls.total(), self._timeouts.total()
         if not n + given_up:
             return subject.chart("error", title, NOTHING, *())
-        align(self._calls, self._timeouts)
+        self._calls.align(self._timeouts)
         series: list[Series] = []
         text = ""
         if n:
@@ -297,14 +288,14 @@ class ErrorLook(Look):
                 text += f" At first the median was {percent(first)}, at the end {percent(last)}."
         if given_up:
             off = [
-                (i, self._timeouts.quantiles(counts, (0.5,))[0], counts.total())
+                (i, self._timeouts.quantiles(counts, (0.5,))[0], self._timeouts.count(i))
                 for i, counts in sorted(self._timeouts.columns.items())
             ]
             series.append(
                 Series(
                     "given up (at least)",
                     "points",
-                    tuple(self._timeouts.x.middle(i) for i, _, _ in off),
+                    tuple(self._timeouts.middle(i) for i, _, _ in off),
                     tuple(finite(100.0 * (ratio - 1.0)) for _, ratio, _ in off),
                     count=tuple(count for _, _, count in off),
                     labels=tuple(
@@ -327,17 +318,9 @@ class ErrorLook(Look):
         return self._calls.quantiles(self._calls.columns[place], (0.5,))[0]
 
 
-def _off_in_time() -> Grid:
-    return Grid(Times(), Logs("ratio", 7, is_centred=True), STRETCHES, PLACES)
-
-
-def align(one: Grid, other: Grid) -> None:
-    """Give two grids over time columns of the same width."""
-    for narrow, wide in ((one, other), (other, one)):
-        assert isinstance(narrow.x, Times)  # noqa: S101 - as they were made
-        assert isinstance(wide.x, Times)  # noqa: S101 - likewise
-        while narrow.x.width_us < wide.x.width_us:
-            narrow.widen_x()
+def off_in_time() -> TimeGrid:
+    """A grid of how far calls were off, in stretches of time."""
+    return TimeGrid(Logs("ratio", 7, is_centred=True), STRETCHES, PLACES)
 
 
 def events_text(events: Sequence[ChartEvent]) -> str:
@@ -349,12 +332,12 @@ def events_text(events: Sequence[ChartEvent]) -> str:
     return f"{more} {' '.join(one.text for one in shown)}"
 
 
-def bands(grid: Grid, what: str, shown: Callable[[float], float]) -> list[Series]:
+def bands(grid: TimeGrid, what: str, shown: Callable[[float], float]) -> list[Series]:
     """Nine of ten, a half, and the median of each column."""
     places = sorted(grid.columns)
-    x = tuple(grid.x.middle(i) for i in places)
+    x = tuple(map(grid.middle, places))
     found = [[shown(v) for v in grid.quantiles(grid.columns[i], QUARTILES)] for i in places]
-    count = tuple(grid.columns[i].total() for i in places)
+    count = tuple(map(grid.count, places))
     lowest, low, middle, high, highest = (tuple(one) for one in zip(*found, strict=True))
     return [
         Series(f"9 of 10 {what}", "band", x, low=lowest, high=highest, count=count),
@@ -366,7 +349,7 @@ def bands(grid: Grid, what: str, shown: Callable[[float], float]) -> list[Series
 # -- coefficients over time -----------------------------------------------------------------
 
 SAMPLES = 200
-"""Moments at which the coefficients are noted; at the most, twice as many."""
+"""Calls after which the coefficients are noted; at the most, twice as many."""
 
 PARTS = (
     (2, "Base", "base", "ms"),
@@ -379,13 +362,12 @@ class Path:
     """The coefficients from call to call, of which not all are kept.
 
     Attributes:
-        stride: how many calls lie between two that are kept.
+        left: how many calls lie between the last that was kept and the next.
     """
 
-    def __init__(self) -> None:
-        """Start with no call."""
-        self.stride = 1
-        self.left = 1
+    def __init__(self, stride: int) -> None:
+        """Start with no call, and keep one of so many at first."""
+        self.left = self._stride = stride
         self._points: list[tuple[int, tuple[float, ...]]] = []
 
     def note(self, at: int, coefficients: Sequence[float]) -> None:
@@ -394,9 +376,9 @@ class Path:
             at = max(at, self._points[-1][0])
         self._points.append((at, tuple(coefficients[:3])))
         if len(self._points) > 2 * SAMPLES:
-            self._points = self._points[1::2]
-            self.stride *= 2
-        self.left = self.stride
+            self._points = [self._points[0], *self._points[1::2]]
+            self._stride *= 2
+        self.left = self._stride
 
     def chart(self, subject: Subject, setting: str) -> Chart:
         """The chart; `setting` names the rule and alpha."""
@@ -484,7 +466,7 @@ class TokensLook(Look):
 
 
 def _by(what: str) -> Grid:
-    return Grid(Logs(what, 3), Logs("actual_ms", 6, is_centred=True), LENGTHS, PLACES)
+    return Grid(Logs(what, 3), Logs("actual_ms", 5, is_centred=True), LENGTHS, PLACES)
 
 
 def length_at(grid: Grid, place: int) -> int:
@@ -500,7 +482,7 @@ def on_axis(tokens: int) -> float:
 
 def usual_tokens(grid: Grid) -> int:
     """The median length, as far as the columns tell."""
-    counts = {i: one.total() for i, one in grid.columns.items()}
+    counts = {i: grid.count(i) for i in grid.columns}
     total, seen = sum(counts.values()), 0
     for place in sorted(counts):
         seen += counts[place]
@@ -524,7 +506,7 @@ def by_length(grid: Grid, name: str = "median, and 9 of 10") -> list[Series]:
             middle,
             low=low,
             high=high,
-            count=tuple(grid.columns[i].total() for i in places),
+            count=tuple(map(grid.count, places)),
         )
     ]
 
@@ -543,7 +525,7 @@ class SpeedLook(Look):
 
     def __init__(self) -> None:
         """Start with no call."""
-        self._days = Grid(Times(DAY_US), Logs("actual_ms", 7, is_centred=True), DAYS, PLACES)
+        self._days = TimeGrid(Logs("actual_ms", 7, is_centred=True), DAYS, PLACES, DAY_US)
         self._silent = 0
 
     def add(self, calls: Calls) -> None:  # noqa: D102 - as in `Look`
@@ -556,7 +538,6 @@ class SpeedLook(Look):
         if not n:
             why = NOTHING if not self._silent else "No call tells its completion tokens and time."
             return subject.chart("speed", title, why)
-        assert isinstance(self._days.x, Times)  # noqa: S101 - as it was made
         width = self._days.x.width_us // DAY_US
         each = "day" if width == 1 else f"{width} days"
         low, middle, high = self._days.quantiles(self._days.whole(), (0.05, 0.5, 0.95))

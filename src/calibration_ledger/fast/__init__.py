@@ -8,14 +8,17 @@ the same in plain Python.
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+from calibration_ledger.core.binned import Calls
 from calibration_ledger.core.replay import Runs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from calibration_ledger.core.replay import Start
+    from calibration_ledger.core.state import State
+    from calibration_ledger.fast.compiler import Compiled
     from calibration_ledger.rules import Rule
 
 LONG = 1_000_000
@@ -35,6 +38,20 @@ Python learns 500 calls in that time. With compiled code throughout, a sweep of 
 calls took five times as long."""
 
 
+class Tools(NamedTuple):
+    """What reads a history for charts: plain, or of arrays and compiled.
+
+    Attributes:
+        start: what learns under many candidates.
+        calls: the kind of columns.
+        state: makes one state learn such columns.
+    """
+
+    start: Start
+    calls: type[Calls]
+    state: Callable[[State], State]
+
+
 def how_to_run(
     rules: Iterable[Rule], calls: int, candidates: int, in_all: int | None = None
 ) -> Start:
@@ -47,14 +64,35 @@ def how_to_run(
         in_all: how many calls all models have that are learnt one after the other; None: just
             this one.
     """
-    in_all = calls if in_all is None else in_all
+    found = _compiled_for(rules, calls, candidates, calls if in_all is None else in_all)
+    return Runs if found is None else _start(found)
+
+
+def how_to_look(rules: Iterable[Rule], calls: int, candidates: int, in_all: int) -> Tools:
+    """What reads a model for charts; takes what `how_to_run` takes."""
+    found = _compiled_for(rules, calls, candidates, in_all)
+    if found is None:
+        return Tools(Runs, Calls, _same)
+    from calibration_ledger.fast.arrays import ArrayCalls, ArrayState
+
+    return Tools(_start(found), ArrayCalls, partial(ArrayState.of, found))
+
+
+def _same(state: State) -> State:
+    return state
+
+
+def _compiled_for(
+    rules: Iterable[Rule], calls: int, candidates: int, in_all: int
+) -> Compiled | None:
     if calls < FEW + FEW_FOR_ONE / candidates or in_all * candidates < LONG or in_all >= MOST:
-        return Runs
+        return None
     from calibration_ledger.fast.compiler import compiled
 
-    found = compiled(rules)
-    if found is None:
-        return Runs
+    return compiled(rules)
+
+
+def _start(found: Compiled) -> Start:
     from calibration_ledger.fast.runs import CompiledRuns
 
     return partial(CompiledRuns, found)

@@ -7,18 +7,20 @@ the calls, and learnt under every candidate of the sweep, the live rule and alph
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import deque
 from collections.abc import Iterable
 from functools import partial
-from itertools import accumulate, compress, product
+from itertools import accumulate, chain, compress, product
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 from calibration_ledger.core.binned import SECOND_US, Calls
 from calibration_ledger.core.charts import Chart, ChartEvent, ChartKind
 from calibration_ledger.core.coverage import quantiles_of
 from calibration_ledger.core.entries import OUTCOMES
-from calibration_ledger.core.history import covers, setting, stretches, voids_ranges
+from calibration_ledger.core.history import covers, left_of, setting, stretches, voids_ranges
 from calibration_ledger.core.looks import (
     MODELS,
+    SAMPLES,
     ActualLook,
     ErrorLook,
     Look,
@@ -31,6 +33,7 @@ from calibration_ledger.core.looks import (
     models_chart,
     moment,
     number,
+    off_in_time,
     sweep_chart,
 )
 from calibration_ledger.core.replay import Columns, Window
@@ -46,7 +49,7 @@ from calibration_ledger.errors import (
     damaged,
     shown,
 )
-from calibration_ledger.fast import how_to_run
+from calibration_ledger.fast import how_to_look
 from calibration_ledger.rules import NEWEST_RULES, stored_rule
 from calibration_ledger.verbs.drift import drift_of_model
 from calibration_ledger.verbs.forecast import forecast_of
@@ -77,14 +80,18 @@ OF_ALL: tuple[ChartKind, ...] = ("models",)
 OF_ONE = tuple(kind for kind in KINDS if kind not in OF_ALL)
 """The charts of one model."""
 
-FORECASTS = 2_000
+FORECASTS = 1_000
 """The newest calls that are forecast again: each takes a third of a millisecond."""
 
-FORECASTS_LEAST, FORECASTS_IN_ALL = 80, 2_000
+FORECASTS_LEAST, FORECASTS_IN_ALL = 40, 2_000
 """Where a ledger has many models, each has its share of so many, and no fewer than the least."""
 
 EVENTS = 40
 """Events at the most; of more, those of one kind that are neighbours become one."""
+
+
+SHORTEST, LONGEST = 8_192, 65_536
+"""Calls that are looked at together; see `fast.runs`."""
 
 
 class _Plan(NamedTuple):
@@ -150,7 +157,7 @@ def check_kinds(kinds: object, model: str | None) -> tuple[ChartKind, ...]:
 
 def _of_model(ledger: Ledger, plan: _Plan, history: ModelHistory) -> list[Chart]:
     reading = _Reading(history, plan)
-    sweep = reading.sweep(plan)
+    sweep = reading.sweep()
     events = reading.events()
     subject = Subject(
         history.model, plan.window, history.archived, history.live.snapshot.numbers, events
@@ -164,11 +171,20 @@ def _of_model(ledger: Ledger, plan: _Plan, history: ModelHistory) -> list[Chart]
             named = f"{snapshot.rule} with alpha {snapshot.alpha:g}"
             found.append(reading.path.chart(subject, named))
         elif kind == "ranges":
-            found.append(_ranges(ledger, plan, history).chart(subject))
+            found.append(_ranges(ledger, plan, history, reading.before_ranges).chart(subject))
         else:
             assert sweep is not None  # noqa: S101 - it was asked for
             found.append(sweep_chart(subject, sweep))
     return found
+
+
+class _Held:
+    """Pages of calls that are shown together."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.learnt: list[Calls] = []
+        self.given_up: list[Calls] = []
 
 
 class _Reading:
@@ -177,63 +193,86 @@ class _Reading:
     Attributes:
         looks: what looks at the calls in the window, by kind.
         path: the coefficients under the live rule and alpha.
+        before_ranges: the live calibration before the first call whose forecast is looked at, as
+            it was then; None where this reading does not tell it.
     """
 
     def __init__(self, history: ModelHistory, plan: _Plan) -> None:
         """Nothing is read yet."""
         self.model = history.model
         self.adjustments: Sequence[Adjustment] = history.adjustments
-        self.path = Path()
+        self._off = off_in_time()
         every: dict[ChartKind, Look] = {
-            "actual": ActualLook(),
-            "error": ErrorLook(),
+            "actual": ActualLook(self._off),
+            "error": ErrorLook(self._off),
             "tokens": TokensLook(),
             "speed": SpeedLook(),
         }
         self.looks = {kind: look for kind, look in every.items() if kind in plan.kinds}
-        self._history, self._window, self._progress = history, plan.window, plan.progress
+        self._history, self._plan, self._window = history, plan, plan.window
         live = history.live
         self._through = live.last_seq
         if plan.window is not None:
             self._through = history.last_scored(plan.window)
-        self._rule, self._alpha = stored_rule(live.snapshot.rule), live.snapshot.alpha
+        self._own = Candidate(stored_rule(live.snapshot.rule), live.snapshot.alpha)
+        self._candidates = [Candidate(*one) for one in product(NEWEST_RULES, ALPHAS)]
+        self._tried = [*dict.fromkeys([*self._candidates, self._own])]
+        self._count = history.count_counting(self._through)
+        self.path = Path(1 if plan.window is not None else max(1, self._count // SAMPLES))
+        self._tools = how_to_look(
+            {one.rule for one in self._tried}, self._count, len(self._tried), plan.calls
+        )
         with damage_told(self.model):
             self._settings = setting(history.adjustments, history.voided)
+            self._mark = self._ranges_after() if "ranges" in plan.kinds else 0
+        self.before_ranges: State | None = None
         self._by_seq = {entry.seq: entry for entry in self._settings}
         self._state: State | None = None
-        self._reached = 0
+        self._reached, self._bunch = 0, SHORTEST
         self._newest_at = 0
         """The latest time of any call so far."""
-        self._due = [one for one in self.adjustments[1:] if _is_event(one, history.voided)]
+        self._due = deque(one for one in self.adjustments[1:] if _is_event(one, history.voided))
         self._events: list[ChartEvent] = []
 
-    def sweep(self, plan: _Plan) -> Any:
-        """Read all there is; gives the `Sweep`, or None where it is not asked for."""
-        history, found = self._history, None
-        own = Candidate(self._rule, self._alpha)
-        if "sweep" in plan.kinds:
-            candidates = [Candidate(*one) for one in product(NEWEST_RULES, ALPHAS)]
-            tried = candidates if own in candidates else [*candidates, own]
-            count = history.count_counting(self._through)
-            named = own.rule.version, own.alpha
-            if count > WARM_UP:
-                figures = sweep_history(
-                    self,
-                    tried,
-                    self._through,
-                    warm_up=WARM_UP,
-                    window=plan.window,
-                    start=how_to_run({one.rule for one in tried}, count, len(tried), plan.calls),
-                )
-                figures = [*figures[: len(candidates)], figures[tried.index(own)]]
-                found = ranked(self.model, candidates, figures, named, WARM_UP)
-            else:
-                found = Sweep(self.model, WARM_UP, (), score_of(*named, None))
-        if self.looks or "coefficients" in plan.kinds:
+    def _ranges_after(self) -> int:
+        """The entry behind which forecasts are looked at, if the state there is that of a replay.
+
+        It is where the rule was the live one, and no call is voided since it was set.
+        """
+        after, _ = ranges_ends(self._plan, self._history)
+        found = [entry for entry in self.adjustments if entry.seq <= after]
+        if not found or (found[-1].rule, found[-1].alpha) != (
+            self._own.rule.version,
+            self._own.alpha,
+        ):
+            return 0
+        is_same = [*left_of(self._history.voided, found[-1].seq, after)] == [(found[-1].seq, after)]
+        return after if is_same else 0
+
+    def sweep(self) -> Sweep | None:
+        """Read all there is; gives the sweep where it is asked for."""
+        found, named = None, (self._own.rule.version, self._own.alpha)
+        if "sweep" in self._plan.kinds and self._count > WARM_UP:
+            figures = sweep_history(
+                self,
+                self._tried,
+                self._through,
+                warm_up=WARM_UP,
+                window=self._window,
+                start=self._tools.start,
+            )
+            figures = [
+                *figures[: len(self._candidates)],
+                figures[self._tried.index(self._own)],
+            ]
+            found = ranked(self.model, self._candidates, figures, named, WARM_UP)
+        elif "sweep" in self._plan.kinds:
+            found = Sweep(self.model, WARM_UP, (), score_of(*named, None))
+        if self.looks or "coefficients" in self._plan.kinds:
             after = max(self._reached, self._settings[0].seq)
             due = [entry for entry in self._settings if entry.seq > after]
             for start, end, _ in stretches(due, after, self._through):
-                for _page in self.columns(start, end, history.voided):
+                for _page in self.columns(start, end, self._history.voided):
                     pass
         return found
 
@@ -242,51 +281,74 @@ class _Reading:
         entry = self._by_seq.get(after)
         if entry is not None:
             self._begin(entry)
-        for rows in self._history.rows(after, through, voided):
-            with damage_told(self.model):
-                columns = self._look(rows)
-            self._reached = rows[-1][0]
-            if self._progress is not None:
-                self._progress(len(rows))
-            if columns is not None:
-                yield columns
+        held = _Held()
+        for page in self._history.rows(after, through, voided):
+            for rows in self._cut(page):
+                with damage_told(self.model):
+                    self._part(rows, held)
+                is_mark = self._reached < self._mark <= rows[-1][0]
+                if held.count >= self._bunch or is_mark:
+                    yield from self._shown(held)
+                    held = _Held()
+                    self._bunch = min(3 * self._bunch // 2, LONGEST)
+                if is_mark and self._state is not None:
+                    self.before_ranges = self._state.copy()
+                self._reached = rows[-1][0]
+            if self._plan.progress is not None:
+                self._plan.progress(len(page))
+        yield from self._shown(held)
         self._reached = through
 
-    def _look(self, rows: Sequence[Any]) -> Columns | None:
-        """Show a page to everything; gives what a rule learns of it."""
-        seqs, called_at, *_, outcomes = zip(*rows, strict=True)
-        self._place_events(seqs, called_at)
-        self._newest_at = max(self._newest_at, *called_at)
-        if outcomes.count(None) == len(outcomes):
-            learnt = rows
-        else:
-            for seq, *_, outcome in rows:
-                if outcome not in OUTCOMES:
-                    raise damaged(self.model, f"entry {seq!r} ended as {outcome!r}")
-            learnt = [row for row in rows if row[-1] is None]
-            given_up = self._calls([row for row in rows if row[-1] is not None])
-            for look in self.looks.values():
-                look.add_timeouts(given_up)
-        if not learnt:
-            return None
-        calls = self._calls(learnt)
-        for look in self.looks.values():
-            look.add(calls)
-        _, *columns, _, _ = zip(*learnt, strict=True)
-        page = Columns(*columns)
-        self._learn(page)
-        return page
+    def _cut(self, rows: Sequence[Any]) -> list[Sequence[Any]]:
+        """A page in two, where the mark lies in it."""
+        if not rows[0][0] <= self._mark < rows[-1][0]:
+            return [rows]
+        place = bisect_right(rows, self._mark, key=lambda row: row[0])
+        return [rows[:place], rows[place:]]
 
-    def _calls(self, rows: Sequence[Any]) -> Calls:
-        """Those of the window."""
-        if self._window is not None:
-            rows = [*compress(rows, self._window.holds([row[1] for row in rows]))]
-        _, *columns, _ = [*zip(*rows, strict=True)] or [()] * 7
-        return Calls(*columns)
+    def _part(self, rows: Sequence[Any], held: _Held) -> None:
+        """Hold the calls of a page: those that a rule learns, and those that were given up."""
+        if self._due and self._due[0].seq <= rows[-1][0]:
+            self._place_events(rows)
+        _, *columns, outcomes = zip(*rows, strict=True)
+        calls = self._tools.calls.of(columns)
+        self._newest_at = max(self._newest_at, calls.latest())
+        held.count += len(calls)
+        if outcomes.count(None) == len(outcomes):
+            held.learnt.append(calls)
+            return
+        for seq, *_, outcome in rows:
+            if outcome not in OUTCOMES:
+                raise damaged(self.model, f"entry {seq!r} ended as {outcome!r}")
+        held.learnt.append(calls.where([outcome is None for outcome in outcomes]))
+        held.given_up.append(calls.where([outcome is not None for outcome in outcomes]))
+
+    def _shown(self, held: _Held) -> Iterator[Columns]:
+        """Show calls to all that look at them; gives what a rule learns of them."""
+        with damage_told(self.model):
+            if held.given_up:
+                given_up = self._within(self._tools.calls.joined(held.given_up))
+                for look in self.looks.values():
+                    look.add_timeouts(given_up)
+            calls = self._tools.calls.joined(held.learnt) if held.learnt else ()
+            if not calls:
+                return
+            page = Columns(*calls.columns()[:4])
+            self._learn(page)
+            within = self._within(calls)
+            if {"actual", "error"} & self.looks.keys():
+                self._off.add(within)
+            for look in self.looks.values():
+                look.add(within)
+        yield page
+
+    def _within(self, calls: Calls) -> Calls:
+        return calls if self._window is None else calls.within(self._window)
 
     def _begin(self, entry: Adjustment) -> None:
         with damage_told(self.model):
-            self._state = State.from_snapshot(entry.snapshot, self._rule, self._alpha)
+            state = State.from_snapshot(entry.snapshot, *self._own)
+        self._state = self._tools.state(state)
         self._note(self._newest_at or entry.recorded_at)
 
     def _note(self, at: int) -> None:
@@ -295,9 +357,10 @@ class _Reading:
 
     def _learn(self, page: Columns) -> None:
         """Learn a page under the live rule and alpha, and note the coefficients now and then."""
-        start, end = 0, len(page.actual_ms)
-        while self._state is not None and start < end:
-            stop = min(end, start + self.path.left)
+        start = 0
+        for stop in chain(self._stops(page), [len(page.actual_ms)]):
+            if self._state is None or start == stop:
+                return
             try:
                 self._state.learn(
                     page.called_at[start:stop],
@@ -308,21 +371,28 @@ class _Reading:
             except NotFiniteError:
                 self._state = None
                 return
-            self.path.left -= stop - start
             start = stop
-            if not self.path.left:
-                self.path.left = self.path.stride
-                self._note(page.called_at[stop - 1])
+
+    def _stops(self, page: Columns) -> Iterator[int]:
+        """Behind which calls of a page the coefficients are noted: some of those in the window."""
+        places: Sequence[int] = range(len(page.actual_ms))
+        if self._window is not None:
+            places = [*compress(places, self._window.holds(page.called_at))]
+        at = 0
+        while at + self.path.left <= len(places):
+            at += self.path.left
+            yield places[at - 1] + 1
+            self._note(int(page.called_at[places[at - 1]]))
+        self.path.left -= len(places) - at
 
     # -- what changed the calibration -------------------------------------------------------
 
-    def _place_events(self, seqs: Sequence[int], called_at: Sequence[int]) -> None:
+    def _place_events(self, rows: Sequence[Any]) -> None:
         """Place the adjustments that lie before the end of a page."""
-        if not self._due or self._due[0].seq > seqs[-1]:
-            return
+        seqs, called_at, *_ = zip(*rows, strict=True)
         newest = [*accumulate(called_at, max, initial=self._newest_at)]
         while self._due and self._due[0].seq <= seqs[-1]:
-            entry = self._due.pop(0)
+            entry = self._due.popleft()
             place = bisect_right(seqs, entry.seq)
             self._place(entry, newest[place], called_at[place])
 
@@ -339,7 +409,7 @@ class _Reading:
             for entry in self._due:
                 if self._window is None or self._window.until is None:
                     self._place(entry, self._newest_at, self._newest_at)
-        self._due = []
+        self._due.clear()
         found = [*self._events, *self._drift()]
         return joined(sorted(found, key=lambda one: one.x))
 
@@ -403,18 +473,28 @@ def joined(events: Sequence[ChartEvent]) -> tuple[ChartEvent, ...]:
 # -- the ranges of forecasts ----------------------------------------------------------------
 
 
-def _ranges(ledger: Ledger, plan: _Plan, history: ModelHistory) -> RangesLook:
-    """Forecast the newest calls again, each before it is learnt."""
-    look, window = RangesLook(), plan.window or Window(None, None)
+def ranges_ends(plan: _Plan, history: ModelHistory) -> tuple[int, int]:
+    """The entry before the first call whose forecast is looked at, and the last such call."""
+    window = plan.window or Window(None, None)
     last = min(FORECASTS, max(FORECASTS_LEAST, FORECASTS_IN_ALL // plan.models))
-    after = max(history.archived, history.nth_newest(last, window) - 1)
     through = history.live.last_seq
+    after = max(history.archived, history.nth_newest(last, window) - 1)
     if plan.window is not None:
         through = history.last_scored(window)
         after = max(after, min(through, history.first_scored(window) - 1))
+    return after, through
+
+
+def _ranges(ledger: Ledger, plan: _Plan, history: ModelHistory, before: State | None) -> RangesLook:
+    """Forecast the newest calls again, each before it is learnt.
+
+    `before` is the live calibration before the first of them, where it is known.
+    """
+    look, window = RangesLook(), plan.window or Window(None, None)
+    after, through = ranges_ends(plan, history)
     due = [entry for entry in history.adjustments if entry.seq > after]
     for start, end, _ in stretches(due, after, through):
-        moments = Moments(ledger, history)
+        moments = Moments(ledger, history, before if start == after else None)
         for rows in history.observed(start, end):
             with damage_told(history.model):
                 for row in rows:

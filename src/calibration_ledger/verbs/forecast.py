@@ -241,16 +241,29 @@ def kept_at(ledger: Ledger, history: ModelHistory, *, time: int, ttft: bool = Fa
 
 
 def kept_through(
-    ledger: Ledger, history: ModelHistory, through: int, *, ttft: bool = False
+    ledger: Ledger,
+    history: ModelHistory,
+    through: int,
+    *,
+    ttft: bool = False,
+    known: State | None = None,
 ) -> Kept:
-    """The same behind some entry of a model, as it was then."""
+    """The same behind some entry of a model, as it was then.
+
+    Args:
+        ledger: the ledger.
+        history: the model's.
+        through: the entry.
+        ttft: of the time to the first token.
+        known: the live calibration as it was there, for who has read the calls before it.
+    """
     with damage_told(history.model):
         found = [entry for entry in history.adjustments if entry.seq <= through]
         if not found:
             raise TypeError("no opening is left")
         entry = found[-1]
-        state = State.from_snapshot(entry.snapshot)
-        if state.rule.name == FOLD.name:  # else it is not asked for
+        state = State.from_snapshot(entry.snapshot) if known is None else known
+        if known is None and state.rule.name == FOLD.name:  # else it is not asked for
             for columns in history.columns(entry.seq, through):
                 state.learn(*columns)
         live = history.live._replace(snapshot=state.snapshot(), last_seq=through)

@@ -97,8 +97,15 @@ def _ends(plan: _Plan, history: ModelHistory) -> tuple[int, int]:
 class Moments:
     """What the forecasts of a model rested on, from call to call between two adjustments."""
 
-    def __init__(self, ledger: Ledger, history: ModelHistory) -> None:
-        """Begin behind an adjustment; nothing is read yet."""
+    def __init__(self, ledger: Ledger, history: ModelHistory, known: State | None = None) -> None:
+        """Begin behind an adjustment, or where a state is known; nothing is read yet.
+
+        Args:
+            ledger: the ledger.
+            history: the model's.
+            known: the live calibration as it was before the first call that is asked for or taken.
+        """
+        self._known = known
         self._ledger = ledger
         self._history = history
         self._kept: Kept | None = None
@@ -113,7 +120,8 @@ class Moments:
         """
         if self._kept is None:
             try:
-                self._kept = kept_through(self._ledger, self._history, seq - 1)
+                known, self._known = self._known, None
+                self._kept = kept_through(self._ledger, self._history, seq - 1, known=known)
             except HistoryArchivedError:
                 self._history.check_beginning()  # so that all of it begins anew
                 raise
@@ -123,7 +131,7 @@ class Moments:
 
     def take(self, row: Any) -> None:
         """Learn the call."""
-        kept, self._kept = self._kept, None
+        kept, self._kept, self._known = self._kept, None, None
         if kept is None:
             return  # and it is read when it is asked for
         seq, called_at, prompt, completion, actual, _, outcome = row
