@@ -362,33 +362,34 @@ class Path:
     """The coefficients from call to call, of which not all are kept.
 
     Attributes:
+        points: when, and the coefficients then.
         left: how many calls lie between the last that was kept and the next.
     """
 
     def __init__(self, stride: int) -> None:
         """Start with no call, and keep one of so many at first."""
         self.left = self._stride = stride
-        self._points: list[tuple[int, tuple[float, ...]]] = []
+        self.points: list[tuple[int, tuple[float, ...]]] = []
 
     def note(self, at: int, coefficients: Sequence[float]) -> None:
         """Keep them as they are at this time; times that go back do not."""
-        if self._points:
-            at = max(at, self._points[-1][0])
-        self._points.append((at, tuple(coefficients[:3])))
-        if len(self._points) > 2 * SAMPLES:
-            self._points = [self._points[0], *self._points[1::2]]
+        if self.points:
+            at = max(at, self.points[-1][0])
+        self.points.append((at, tuple(coefficients[:3])))
+        if len(self.points) > 2 * SAMPLES:
+            self.points = [self.points[0], *self.points[1::2]]
             self._stride *= 2
         self.left = self._stride
 
     def chart(self, subject: Subject, setting: str) -> Chart:
         """The chart; `setting` names the rule and alpha."""
         title = "learnt coefficients over time"
-        if not self._points:
+        if not self.points:
             return subject.chart("coefficients", title, NOTHING)
-        x = tuple(at / SECOND_US for at, _ in self._points)
+        x = tuple(at / SECOND_US for at, _ in self.points)
         panels, told = [], []
         for place, heading, name, unit in PARTS:
-            y = tuple(coefficients[place] for _, coefficients in self._points)
+            y = tuple(coefficients[place] for _, coefficients in self.points)
             told.append(f"{name} from {number(y[0])} to {number(y[-1])} {unit}")
             panels.append(
                 Panel(

@@ -231,6 +231,8 @@ class _Reading:
         self._reached, self._bunch = 0, SHORTEST
         self._newest_at = 0
         """The latest time of any call so far."""
+        self._noted_until = 0
+        """When the last call was made that the path does not end with; 0 where it does."""
         self._due = deque(one for one in self.adjustments[1:] if _is_event(one, history.voided))
         self._events: list[ChartEvent] = []
 
@@ -274,6 +276,8 @@ class _Reading:
             for start, end, _ in stretches(due, after, self._through):
                 for _page in self.columns(start, end, self._history.voided):
                     pass
+        if self._noted_until:
+            self._note(self._noted_until)
         return found
 
     def columns(self, after: int, through: int, voided: Ranges = ()) -> Iterator[Columns]:
@@ -349,7 +353,8 @@ class _Reading:
         with damage_told(self.model):
             state = State.from_snapshot(entry.snapshot, *self._own)
         self._state = self._tools.state(state)
-        self._note(self._newest_at or entry.recorded_at)
+        if self._newest_at:
+            self._note(self._newest_at)
 
     def _note(self, at: int) -> None:
         if self._state is not None and (self._window is None or all(self._window.holds([at]))):
@@ -358,6 +363,8 @@ class _Reading:
     def _learn(self, page: Columns) -> None:
         """Learn a page under the live rule and alpha, and note the coefficients now and then."""
         start = 0
+        if not self.path.points:  # what the model started from; it may be opened by a late import
+            self._note(int(page.called_at[0]))
         for stop in chain(self._stops(page), [len(page.actual_ms)]):
             if self._state is None or start == stop:
                 return
@@ -382,8 +389,11 @@ class _Reading:
         while at + self.path.left <= len(places):
             at += self.path.left
             yield places[at - 1] + 1
+            self._noted_until = 0
             self._note(int(page.called_at[places[at - 1]]))
         self.path.left -= len(places) - at
+        if len(places) > at:
+            self._noted_until = int(page.called_at[places[-1]])
 
     # -- what changed the calibration -------------------------------------------------------
 
