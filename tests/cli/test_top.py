@@ -1,10 +1,13 @@
 """`calib top`: the terminal kept fresh while others record, and one picture with --once."""
 
 import json
+import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 
 import pytest
 
@@ -168,6 +171,50 @@ def test_the_terminal_is_restored_when_the_program_is_told_to_end(filled):
         code, rest = terminal.end()
     assert code == 128 + signal.SIGTERM
     assert rest.index(SHOW) < rest.index(LEAVE)
+
+
+def test_ctrl_z_restores_the_terminal_until_the_program_goes_on(filled):
+    with Terminal(CALIB, "--ledger", filled, *EVERY) as terminal:
+        terminal.until("timmy:v0.1-q4")
+        terminal.send(signal.SIGTSTP)
+        told = terminal.until(LEAVE)
+        assert SHOW in told
+        assert os.WIFSTOPPED(os.waitpid(terminal.process.pid, os.WUNTRACED)[1])
+        terminal.send(signal.SIGCONT)
+        terminal.until(ENTER)
+        terminal.until("timmy:v0.1-q4")
+        terminal.send()
+        assert terminal.end()[0] == 0
+
+
+def test_a_ledger_that_somebody_holds_is_waited_for(filled):
+    with closing(sqlite3.connect(filled)) as other:
+        other.execute("PRAGMA locking_mode=EXCLUSIVE")
+        other.execute("BEGIN IMMEDIATE")
+        terminal = Terminal(CALIB, "--ledger", filled, *EVERY)
+        terminal.until("error: ")
+        other.execute("ROLLBACK")
+    with terminal:
+        terminal.until("2 models")
+        with AdaptiveCalibrator(filled) as calibrator:
+            calibrator.record("just:started", 7, 1234.5)
+        terminal.until("just:started")
+        terminal.send()
+        assert terminal.end()[0] == 0
+
+
+def test_another_ledger_in_its_place_is_shown(filled, tmp_path):
+    with AdaptiveCalibrator(tmp_path / "other.db") as other:
+        other.record("of:another", 7, 1234.5)
+    with Terminal(CALIB, "--ledger", filled, *EVERY) as terminal:
+        terminal.until("timmy:v0.1-q4")
+        for path in tmp_path.glob("calls.db-*"):
+            path.unlink()
+        (tmp_path / "other.db").replace(filled)
+        terminal.until("of:another")
+        terminal.until("1 model")
+        terminal.send()
+        assert terminal.end()[0] == 0
 
 
 def test_a_terminal_without_utf_8_and_without_colour_is_obeyed(filled):

@@ -6,9 +6,10 @@ import re
 import shutil
 import signal
 import sys
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from math import ceil, isfinite
+from textwrap import wrap
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,7 @@ from calibration_ledger.core import text
 from calibration_ledger.errors import (
     CalibrationLedgerError,
     InvalidInputError,
+    LedgerBusyError,
     LedgerClosedError,
 )
 
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from datetime import datetime
     from types import FrameType
+
+    from rich.live import Live
 
     from calibration_ledger.calibrator import AdaptiveCalibrator
     from calibration_ledger.cli.options import Form
@@ -72,6 +76,12 @@ LOOK_EVERY_S = 0.1
 
 LEAST_S, MOST_S = 0.1, 86_400.0
 """What `--every` may be: so often the ledger is read without anybody noticing; and a day."""
+
+PATIENCE_S = 2.0
+"""How long a look waits for a ledger that somebody holds: meanwhile the screen stands still."""
+
+ERROR_LINES = 4
+"""As much of an error as leaves room for what was seen before."""
 
 LOW = 12
 """Of a terminal with fewer lines, nothing would be left for the calls."""
@@ -144,14 +154,22 @@ def top(
     for cron and watch. With --json: what top() gives; CSV has the
     models, as the calls are those of `calib history`.
     """
+    from calibration_ledger.calibrator import AdaptiveCalibrator
+
     once = once or form != "table" or not is_terminal(sys.stdout)
 
     def look(calibrator: AdaptiveCalibrator) -> Top:
         return calibrator.top(models or None, limit=limit, by=by)
 
     if not once:
-        with suppress(KeyboardInterrupt), session.writing() as calibrator:
-            _watch(calibrator, look, every)
+        with suppress(KeyboardInterrupt), ExitStack() as stack:
+            _watch(
+                lambda: stack.enter_context(
+                    AdaptiveCalibrator(session.ledger, timeout_s=PATIENCE_S)
+                ),
+                look,
+                every,
+            )
         return
     with session.existing() as calibrator:
         found, where = look(calibrator), calibrator.ledger
@@ -192,7 +210,9 @@ class Picture:
     def lines(self, height: int) -> list[str]:
         """At most so many lines: models and calls get half each; of few, the models get all."""
         found = self._found
-        above = [] if self._error is None else [self._cut(f"error: {self._error}", fg="red")]
+        error = "" if self._error is None else text.escape(f"error: {self._error}")
+        told = wrap(error, self.width)[:ERROR_LINES]
+        above = [click.style(line, fg="red") for line in told]
         if found is None:
             return above[:height]
         above.insert(0, self._cut(_title(found, self._where), bold=True))
@@ -272,23 +292,29 @@ def _call_row(call: Call, told: Callable[[datetime], str]) -> list[str | Cell]:
 
 
 def _watch(
-    calibrator: AdaptiveCalibrator, look: Callable[[AdaptiveCalibrator], Top], every_s: float
+    begin: Callable[[], AdaptiveCalibrator],
+    look: Callable[[AdaptiveCalibrator], Top],
+    every_s: float,
 ) -> None:
     """Look again and again, and show it, until Ctrl-C."""
-    found: Top | None = None
+    calibrator, found = None, None
     with _screen() as show:
         while True:
             error = None
             try:
+                calibrator = calibrator or begin()
                 found = look(calibrator)
             except (InvalidInputError, LedgerClosedError):
                 raise
             except CalibrationLedgerError as met:  # busy, not there, upgraded: it may pass
+                if calibrator is None and not isinstance(met, LedgerBusyError):
+                    raise
                 error = str(met)
+            where = "" if calibrator is None else calibrator.ledger
             until, size = monotonic() + every_s, None
             while (left := until - monotonic()) > 0.0:
                 if size != (size := shutil.get_terminal_size()):
-                    show(Picture(found, calibrator.ledger, size.columns, error), size.lines)
+                    show(Picture(found, where, size.columns, error), size.lines)
                 sleep(min(left, LOOK_EVERY_S))
 
 
@@ -323,7 +349,7 @@ def _screen() -> Iterator[Callable[[Picture, int], None]]:
         shown = Text("\n", no_wrap=True, overflow="crop").join(map(Text.from_ansi, lines))
         live.update(shown, refresh=True)
 
-    with _ended_cleanly(), live:
+    with _ended_cleanly(live), live:
         yield show
 
 
@@ -332,16 +358,26 @@ def _print(picture: Picture, height: int) -> None:
 
 
 @contextmanager
-def _ended_cleanly() -> Iterator[None]:
-    """Let the terminal be restored where the program is told to end, or its terminal closes."""
+def _ended_cleanly(live: Live) -> Iterator[None]:
+    """Let the terminal be restored where the program is told to end, or its terminal closes.
+
+    And while it is stopped by Ctrl-Z.
+    """
 
     def end(number: int, _: FrameType | None) -> None:
         sys.exit(128 + number)
 
-    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    before = {one: signal.signal(one, end) for one in (getattr(signal, name) for name in names)}
+    def pause(number: int, _: FrameType | None) -> None:
+        live.stop()
+        signal.signal(number, signal.SIG_DFL)
+        signal.raise_signal(number)
+        signal.signal(number, pause)  # it goes on, in the foreground again
+        live.start(refresh=True)
+
+    wanted = {signal.SIGTERM: end, signal.SIGHUP: end, signal.SIGTSTP: pause}
+    before = {number: signal.signal(number, handler) for number, handler in wanted.items()}
     try:
         yield
     finally:
-        for one, handler in before.items():
-            signal.signal(one, handler)
+        for number, handler in before.items():
+            signal.signal(number, handler)

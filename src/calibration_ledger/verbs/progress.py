@@ -409,9 +409,10 @@ bars = Bars()
 
 def is_seen(stream: TextIO | None) -> bool:
     """Whether a person would see a bar there: on a terminal that knows control codes."""
-    with suppress(Exception):  # a stream that was closed, or of somebody's own
+    try:
         return stream is not None and stream.isatty() and os.environ.get("TERM") not in BLIND
-    return False
+    except Exception:  # noqa: BLE001 - a stream that was closed, or of somebody's own
+        return False
 
 
 class TimedProgress(Timed):
