@@ -205,8 +205,12 @@ def test_a_framework_is_imported_in_the_module_of_its_name_alone():
     assert offenders(lambda m: outside(m) & {*FRAMEWORKS.values()}) == homes
 
 
-def test_what_draws_in_a_terminal_is_imported_in_few_modules_and_only_when_it_is_used():
-    homes = {"rich": {"cli.top", "verbs.progress"}, "plotille": {"cli.chart"}}
+def test_what_draws_is_imported_in_few_modules_and_only_when_it_is_used():
+    homes = {
+        "rich": {"cli.top", "verbs.progress"},
+        "plotille": {"cli.chart"},
+        "vl_convert": {"report.drawing"},
+    }
     for library, modules in homes.items():
         assert offenders(lambda m, library=library: outside(m) & {library}).keys() == modules
         for module in modules:

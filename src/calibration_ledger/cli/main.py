@@ -59,6 +59,7 @@ COMMANDS = {
     "predict": ("predict:predict", "Predict how long a call will take."),
     "record": ("record:record", "Record an observed call and learn from it."),
     "stats": ("stats:stats", "Show what each model has learnt."),
+    "plot": ("plot:plot_", "Write one chart as a picture."),
     "top": ("top:top", "Watch the models in use and their newest calls."),
     "history": ("history:history", "List the calls as they were recorded."),
     "drift": ("drift:drift", "Tell which models have become slower or faster."),

@@ -1,1 +1,5 @@
 """What people look at: a page and pictures, made from the public API alone."""
+
+from calibration_ledger.report.pictures import plot
+
+__all__ = ["plot"]
