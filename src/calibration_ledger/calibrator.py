@@ -1228,7 +1228,7 @@ class AdaptiveCalibrator:
         """
         from calibration_ledger.verbs.charts import charts
 
-        return charts(
+        found = charts(
             self._ledger,
             self._forecasts,
             model,
@@ -1237,6 +1237,7 @@ class AdaptiveCalibrator:
             until=until,
             progress=progress,
         )
+        return Rows(found)
 
     def recalibrate(
         self,

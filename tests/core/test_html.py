@@ -109,6 +109,7 @@ ONES = {
     "drift": lambda c, model: c.drift(model)[0],
     "replay_forecasts": lambda c, model: c.replay_forecasts(model)[0],
     "stats": lambda c, model: c.stats(model)[0],
+    "charts": lambda c, model: c.charts(model, ["actual"]),
 }
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import sqlite3
 import stat
@@ -17,6 +18,7 @@ from click.testing import CliRunner
 
 from calibration_ledger import AdaptiveCalibrator, Call, InvalidInputError, ModelNotFoundError
 from calibration_ledger.cli.main import main
+from support.snippets import BLOCK
 
 prometheus_client = pytest.importorskip("prometheus_client", reason="needs the extra metrics")
 
@@ -166,6 +168,24 @@ def test_promtool_finds_nothing_to_complain_about(calibrator):
         check=False,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_the_rules_for_alerts_in_the_page_know_every_figure_and_promtool_reads_them(
+    calibrator, tmp_path
+):
+    page = (Path(__file__).parents[2] / "docs" / "look.md").read_text(encoding="utf-8")
+    (rules,) = [code for _, code in BLOCK.findall(page) if code.startswith("groups:")]
+    known = {f"calibration_ledger_{name}" for name in ("up", "unreadable_models", "model_info")}
+    known |= samples_of(metrics(calibrator)).keys()
+    assert {*re.findall(r"calibration_ledger_\w+\b(?!\.)", rules)} <= known
+    table = page.partition("| name, after `calibration_ledger_`")[2].partition("\n\n")[0]
+    told = re.findall(r"`([a-z_]+)`", "".join(re.findall(r"^\| (.*?) \|", table, re.MULTILINE)))
+    assert {f"calibration_ledger_{name}" for name in told} == known
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("promtool is not here: it comes with Prometheus")
+    (tmp_path / "rules.yml").write_text(rules, encoding="utf-8")
+    subprocess.run([promtool, "check", "rules", tmp_path / "rules.yml"], check=True)
 
 
 def test_only_some_models_may_be_asked_for_by_any_of_their_names(calibrator):

@@ -7,9 +7,13 @@ knowledge of ledgers, and whoever reads a history needs none of drawing.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
+from calibration_ledger.core.html import Column, Tabular, table
 from calibration_ledger.core.values import Value
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 ChartKind = Literal[
     "models", "actual", "error", "coefficients", "ranges", "sweep", "tokens", "speed"
@@ -106,7 +110,7 @@ class Panel(Value):
 
 
 @dataclass(frozen=True, slots=True)
-class Chart(Value):
+class Chart(Value, Tabular):
     """A chart.
 
     Attributes:
@@ -124,3 +128,12 @@ class Chart(Value):
     title: str
     text: str
     panels: tuple[Panel, ...]
+
+    @classmethod
+    def html_table(cls, values: Sequence[Chart]) -> str:
+        """What each says; `report` draws them."""
+        columns = [
+            Column("chart", lambda one: one.title, left=True),
+            Column("what it says", lambda one: one.text, left=True),
+        ]
+        return table("Charts", columns, values)
