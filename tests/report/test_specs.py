@@ -43,24 +43,25 @@ def test_every_kind_of_chart_becomes_plain_json_in_every_theme(chart, theme):
     found = spec(chart, theme=theme)
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     points = sum(len(series.x) for panel in chart.panels for series in panel.series)
-    rows = {id(one["data"]): one["data"] for one in layers_of(found) if one["data"]["values"]}
-    assert sum(len(data["values"]) for data in rows.values()) >= points
+    assert sum(map(len, found["datasets"].values())) == points + sum(
+        len(panel.events) for panel in chart.panels
+    )
+    drawn = {one["data"]["name"] for one in layers_of(found) if "name" in one["data"]}
+    assert drawn == found["datasets"].keys()
 
 
 @pytest.mark.parametrize("chart", ALL, ids=lambda chart: chart.kind)
 def test_series_and_events_differ_in_more_than_their_colour(chart):
     for panel in chart.panels:
-        keys = [one for one in layers_of(panel_spec(panel)) if not one["data"]["values"]]
+        keys = [one for one in layers_of(panel_spec(panel)) if "values" in one["data"]]
         told = len(panel.series) + len({event.kind for event in panel.events})
         if told < 2:
             assert keys == []
             continue
         [key] = keys
         scales = {name: one["scale"]["range"] for name, one in key["encoding"].items()}
-        looks = [
-            (shape, tuple(dash))
-            for shape, dash in zip(scales["shape"], scales["strokeDash"], strict=True)
-        ]
+        told_by = ("shape", "strokeDash")
+        looks = [str(look) for look in zip(*(scales[name] for name in told_by), strict=True)]
         assert len(looks) == told == len(set(looks))
 
 
@@ -86,17 +87,18 @@ def test_a_name_is_data_and_is_shown_with_what_steers_it_written_out():
 def test_times_are_told_in_the_zone_of_the_reader_or_in_utc():
     [chart] = [one for one in ALL if one.kind == "error"]
     for utc, scale in ((False, "time"), (True, "utc")):
-        found = layers_of(spec(chart, utc=utc))
+        whole = spec(chart, utc=utc)
+        found = layers_of(whole)
         assert {
             one["encoding"]["x"]["scale"]["type"] for one in found if "x" in one["encoding"]
         } == {scale}
-        assert found[0]["data"]["values"][0]["x"] == START_S * 1000
+        assert whole["datasets"]["0-s0"][0]["x"] == START_S * 1000
 
 
 def test_names_stand_beside_their_values():
-    found = layers_of(spec(models_chart(["b", "a"])))
-    assert {one["encoding"]["y"]["field"] for one in found} == {"x"}
-    assert [row["x"] for row in found[0]["data"]["values"]] == ["b", "a"]
+    found = spec(models_chart(["b", "a"]))
+    assert {one["encoding"]["y"]["field"] for one in layers_of(found)} == {"x"}
+    assert [row["x"] for row in found["datasets"]["0-s0"]] == ["b", "a"]
 
 
 def test_a_chart_without_panels_says_why_in_its_title():

@@ -62,6 +62,7 @@ COMMANDS = {
     "plot": ("plot:plot_", "Write one chart as a picture."),
     "top": ("top:top", "Watch the models in use and their newest calls."),
     "history": ("history:history", "List the calls as they were recorded."),
+    "report": ("report:report", "Write a page to look at: charts of every model."),
     "drift": ("drift:drift", "Tell which models have become slower or faster."),
     "metrics": ("metrics:metrics", "Print what Prometheus scrapes of the models."),
     "replay": ("replay:replay", "Ask how another alpha or rule would have predicted."),

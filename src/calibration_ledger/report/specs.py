@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import cycle
+from math import ceil, floor, log10
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any, Literal
 
 from calibration_ledger.core.text import escape
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from calibration_ledger.core.charts import Axis, Chart, ChartEvent, Panel, Series
 
@@ -77,6 +78,9 @@ FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, s
 DASHES: Sequence[list[int]] = ([1, 0], [7, 3], [2, 2], [9, 3, 2, 3])
 SHAPES = ("circle", "triangle-up", "diamond", "wedge")
 
+SHAPES_OF_RANGES = ("square", "diamond", "wedge")
+"""What stands for the bolder ranges in a legend; the first one is a line."""
+
 EVENT_DASHES: Mapping[str, list[int]] = {
     "reset": [1, 0],
     "recalibrated": [6, 3],
@@ -122,10 +126,15 @@ def spec(chart: Chart, *, width: int = 720, theme: Theme = "light", utc: bool = 
     inner = width - 24
     # Of several panels, Vega-Lite lays out what lies between the axes, not the whole.
     wide = inner if len(chart.panels) == 1 else inner - _AXIS_PX
-    panels = [_panel(one, colours, wide, utc=utc) for one in chart.panels]
+    datasets: dict[str, list[Spec]] = {}
+    panels = []
+    for at, one in enumerate(chart.panels):
+        view = _View(one, utc=utc, prefix=f"{at}-")
+        panels.append(_panel(view, colours, wide))
+        datasets |= view.datasets
     if len(panels) > 1:
-        for one, panel in zip(panels, chart.panels, strict=True):
-            one["title"] = {
+        for drawn, panel in zip(panels, chart.panels, strict=True):
+            drawn["title"] = {
                 "text": escape(panel.title),
                 "fontSize": 12,
                 "offset": 6,
@@ -140,37 +149,45 @@ def spec(chart: Chart, *, width: int = 720, theme: Theme = "light", utc: bool = 
         "description": escape(chart.text),
         "background": colours.paper,
         "padding": 12,
+        "datasets": datasets,
         **({"vconcat": panels, "spacing": 22} if len(panels) != 1 else panels[0]),
         "config": _config(colours),
     }
 
 
 def panel_spec(panel: Panel, *, theme: Theme = "page", utc: bool = False) -> Spec:
-    """One panel without its title, as wide as the element that it is drawn into."""
+    """One panel without its title, as wide as the element that it is drawn into.
+
+    Its `datasets` are `s0`, `s1` ... for its series, and one for each kind of event. Its `usermeta`
+    says how wide a column of its legend is, in pixels, so that the page can tell how many fit.
+    """
     colours = THEMES[theme]
+    view = _View(panel, utc=utc)
+    names = _key_names(panel)
     return {
         "$schema": SCHEMA,
         "background": colours.paper,
         "padding": {"left": 0, "right": 4, "top": 4, "bottom": 0},
-        **_panel(panel, colours, "container", utc=utc),
+        **_panel(view, colours, "container"),
+        "datasets": view.datasets,
+        "usermeta": {"legend_px": _legend_px(names) if names else 0},
         "config": _config(colours),
     }
 
 
-def _panel(panel: Panel, colours: Colours, width: int | Literal["container"], *, utc: bool) -> Spec:
-    lies = panel.x.scale == "names"  # names are read on the side, not head over heels
-    view = _View(panel, lies=lies, utc=utc)
+def _panel(view: _View, colours: Colours, width: int | Literal["container"]) -> Spec:
+    panel = view.panel
     layers: list[Spec] = []
-    looks = _looks(panel.series, colours)
-    for series, look in zip(panel.series, looks, strict=True):
-        layers += _LAYERS[series.mark](series, look, view) if series.x else []
+    looks = _looks(panel, colours)
+    for at, look in enumerate(looks):
+        layers += _LAYERS[panel.series[at].mark](at, look, view) if panel.series[at].x else []
     layers += _event_layers(panel.events, colours, view)
     if key := _key(panel, looks, colours, width):
         layers.append(key)
-    rows = max((len(set(series.x)) for series in panel.series), default=1) if lies else 0
+    rows = max((len(set(series.x)) for series in panel.series), default=1) if view.lies else 0
     return {
         "width": width,
-        "height": {"step": NAME_PX} if lies and rows else PANEL_PX,
+        "height": NAME_PX * rows or PANEL_PX,
         "autosize": {"type": "fit-x", "contains": "padding"},
         "layer": layers,
     }
@@ -178,40 +195,78 @@ def _panel(panel: Panel, colours: Colours, width: int | Literal["container"], *,
 
 @dataclass(frozen=True, slots=True)
 class _Look:
-    """How one series is told from the others."""
+    """How one series is told from the others.
+
+    Attributes:
+        colour: of all of it; of bands that lie in one another, the inner one is stronger.
+        dash: of its line.
+        shape: of its points, or what stands for it in the legend.
+        width: of its line, in pixels; of ranges on one line, the inner one is bolder.
+    """
 
     colour: str
     dash: list[int]
     shape: str
+    width: float = 2.0
 
 
-def _looks(many: Sequence[Series], colours: Colours) -> list[_Look]:
-    """A look for each series: lines differ by their dashes, points by their shapes."""
-    dashes, shapes = cycle(DASHES), cycle(SHAPES)
-    return [
-        _Look(
-            colour,
-            next(dashes) if series.mark in _KEY_LINES else DASHES[0],
-            next(shapes) if series.mark == "points" else _KEY_SHAPES[series.mark],
-        )
-        for series, colour in zip(many, cycle(colours.series), strict=False)
-    ]
+def _looks(panel: Panel, colours: Colours) -> list[_Look]:
+    """A look for each series: lines differ by their dashes, points by their shapes.
+
+    A middle line has the colour of the bands around it, and so have ranges of one another.
+    """
+    hues, dashes, shapes = cycle(colours.series), cycle(DASHES), cycle(SHAPES)
+    of_bands = next(hues) if any(one.mark == "band" for one in panel.series) else None
+    of_middle = of_bands
+    bands = 0
+    found = []
+    for at, series in enumerate(panel.series):
+        if series.mark == "band":
+            bands += 1
+            found.append(_Look(_thin(of_bands or "", 12 + 12 * bands), DASHES[0], "square"))
+        elif panel.x.scale == "names" and series.low:
+            shape = "stroke" if at == 0 else SHAPES_OF_RANGES[(at - 1) % len(SHAPES_OF_RANGES)]
+            found.append(_Look(colours.series[0], DASHES[0], shape, width=2.0 + 4.0 * at))
+        elif series.mark in _LINES:
+            found.append(_Look(of_middle or next(hues), next(dashes), "stroke"))
+            of_middle = None
+        elif series.mark == "points":
+            found.append(_Look(next(hues), DASHES[0], next(shapes)))
+        else:
+            found.append(_Look(next(hues), DASHES[0], "square"))
+    return found
 
 
-_KEY_LINES = {"line", "steps"}
-_KEY_SHAPES = {"line": "stroke", "steps": "stroke", "band": "square", "cells": "square"}
-"""What stands for a mark without shapes in the legend; `stroke` is a piece of the line."""
+def _thin(colour: str, percent: int) -> str:
+    """The colour, that much opaque."""
+    if colour.startswith("#"):
+        return f"{colour}{round(2.55 * percent):02x}"
+    return f"color-mix(in srgb, {colour} {percent}%, transparent)"
+
+
+_LINES = {"line", "steps"}
 
 
 class _View:
-    """The axes of a panel: where a number goes, and how it is told."""
+    """The axes of a panel: where a number goes, and how it is told.
 
-    def __init__(self, panel: Panel, *, lies: bool, utc: bool) -> None:
+    Attributes:
+        panel: whose they are.
+        lies: whether names stand on the side, where they are read, instead of head over heels.
+        across: the channel of x; the other one if it lies.
+        up: the channel of y.
+        datasets: the rows that layers draw, by name.
+    """
+
+    def __init__(self, panel: Panel, *, utc: bool, prefix: str = "") -> None:
         self.panel = panel
+        self.lies = lies = panel.x.scale == "names"
         self.across, self.up = ("y", "x") if lies else ("x", "y")
+        self.datasets: dict[str, list[Spec]] = {}
+        self._prefix = prefix
         self._utc = utc
-        self._x = _channel(panel.x, "x", utc=utc, lies=lies, zero=False)
-        self._y = _channel(panel.y, "y", utc=utc, lies=lies, zero=_from_zero(panel))
+        self._x = _channel(panel, "x", utc=utc, lies=lies)
+        self._y = _channel(panel, "y", utc=utc, lies=lies)
 
     def at(self, *, low: str = "y", high: str | None = None, x_end: str | None = None) -> Spec:
         """The encoding of positions: x, and y or a range of it."""
@@ -222,8 +277,14 @@ class _View:
             found[f"{self.across}2"] = {"field": x_end}
         return found
 
-    def rows(self, series: Series, *names: str) -> list[Spec]:
-        """The points as rows with these fields besides x."""
+    def keep(self, name: str, rows: list[Spec]) -> Spec:
+        """Keep rows for layers, which name them by what this gives."""
+        self.datasets[self._prefix + name] = rows
+        return {"name": self._prefix + name}
+
+    def rows(self, at: int, *names: str) -> Spec:
+        """Keep the points of a series, as rows with these fields besides x."""
+        series = self.panel.series[at]
         columns = {name: getattr(series, name) for name in names if getattr(series, name)}
         times = {
             name
@@ -235,12 +296,12 @@ class _View:
             if axis.scale == "time"
         }
         found = []
-        for at, x in enumerate(series.x):
+        for place, x in enumerate(series.x):
             row: Spec = {"x": escape(x) if isinstance(x, str) else x}
-            row |= {name: column[at] for name, column in columns.items()}
+            row |= {name: column[place] for name, column in columns.items()}
             row |= {name: row[name] * 1000 for name in times & row.keys()}
-            found.append(row | ({"text": escape(series.labels[at])} if series.labels else {}))
-        return found
+            found.append(row | ({"text": escape(series.labels[place])} if series.labels else {}))
+        return self.keep(f"s{at}", found)
 
     def tooltip(self, series: Series, *names: str) -> Spec:
         """What is told of a point under the pointer. The page's tables tell it to everybody."""
@@ -266,35 +327,80 @@ class _View:
         return {"tooltip": told}
 
 
-def _from_zero(panel: Panel) -> bool:
-    """Whether an axis of amounts may start at 0 without hiding what is to be seen."""
-    return panel.y.scale == "linear" and panel.y.unit != "%"
-
-
-def _channel(axis: Axis, name: str, *, utc: bool, lies: bool, zero: bool) -> Spec:
+def _channel(panel: Panel, name: Literal["x", "y"], *, utc: bool, lies: bool) -> Spec:
     """How a position on this axis is read from a row."""
+    axis: Axis = getattr(panel, name)
     plain = not axis.unit or axis.unit in _TICKS or axis.unit in axis.title.lower()
-    title = axis.title if plain else f"{axis.title} ({axis.unit})"
-    found: Spec = {"field": name, "title": title}
+    title: str | None = axis.title if plain else f"{axis.title} ({axis.unit})"
+    if plain and axis.title.lower() == panel.title.lower():
+        title = None  # it is told above
+    found: Spec = {"field": name, "title": title and title[:1].upper() + title[1:]}
     if axis.scale == "names":
         look = {"labelLimit": 170, "title": None, "grid": False, "domain": False, "ticks": False}
         return found | {"type": "nominal", "sort": None, "axis": look}
+    across = (name == "x") != lies
     if axis.scale == "time":
         return found | {
             "type": "temporal",
             "scale": {"type": "utc" if utc else "time"},
-            "axis": {"grid": False, "labelOverlap": True, "tickCount": {"signal": "width / 90"}},
+            "axis": {
+                "grid": False,
+                "labelOverlap": True,
+                "tickCount": {"signal": "max(2, floor(width / 90))"},
+                "format": _MOMENTS,
+                "title": None if axis.title in {"time", "day"} else found["title"],
+            },
         }
-    kind = {"type": "log"} if axis.scale == "log" else {"zero": zero, "nice": True}
-    across = (name == "x") != lies
-    count = {"signal": "max(3, min(8, width / 80))"} if across else 5
-    ticks = {"labelExpr": _TICKS.get(axis.unit, _AMOUNT)}
-    return found | {
-        "type": "quantitative",
-        "scale": kind,
-        "axis": {"tickCount": count, "labelOverlap": True, "grid": not across or lies, **ticks},
-    }
+    ticks: Spec = {"labelExpr": _TICKS.get(axis.unit, _AMOUNT), "labelOverlap": "greedy"}
+    ticks["grid"] = not across or lies
+    if axis.scale == "log":
+        low, high, values = _log_ticks(_values(panel, name))
+        scale: Spec = {"type": "log", "domain": [low, high], "nice": False}
+        ticks |= {"values": values}
+    else:
+        # An axis of amounts starts at 0, where that hides nothing of what is to be seen.
+        scale = {"zero": name == "y" and axis.unit != "%", "nice": True}
+        ticks |= {"tickCount": {"signal": "max(3, min(8, width / 80))"} if across else 5}
+    return found | {"type": "quantitative", "scale": scale, "axis": ticks}
 
+
+def _values(panel: Panel, name: Literal["x", "y"]) -> list[float]:
+    """All numbers on an axis that a logarithm can show."""
+    fields = ("x", "x_end") if name == "x" else ("y", "y_end", "low", "high")
+    every = (one for series in panel.series for field in fields for one in getattr(series, field))
+    return [one for one in every if isinstance(one, int | float) and one > 0] or [1.0, 10.0]
+
+
+def _log_ticks(values: Sequence[float]) -> tuple[float, float, list[float]]:
+    """Where an axis of logarithms begins and ends, and its ticks: 1, 2, 5, 10, 20 ... or fewer."""
+    low, high = min(values), max(values)
+    first, last = floor(log10(low)), ceil(log10(high))
+    for steps in ((1, 2, 5), (1, 3), (1,)):
+        every = [step * 10.0**power for power in range(first, last + 1) for step in steps]
+        start = max([one for one in every if one <= low], default=low)
+        end = min([one for one in every if one >= high], default=high)
+        ticks = [float(f"{one:.1g}") for one in every if start <= one <= end]
+        if len(ticks) <= _LOG_TICKS:
+            break
+    return ticks[0], max(ticks[-1], ticks[0] * 2), ticks
+
+
+_LOG_TICKS = 9
+"""Ticks on an axis of logarithms at the most."""
+
+_MOMENTS = {
+    "year": "%Y",
+    "quarter": "%b %Y",
+    "month": "%b %Y",
+    "week": "%d %b",
+    "date": "%d %b",
+    "day": "%d %b",
+    "hours": "%H:%M",
+    "minutes": "%H:%M",
+    "seconds": "%H:%M:%S",
+    "milliseconds": ":%S.%L",
+}
+"""How ticks of an axis of time are written, by what they are the beginning of."""
 
 _AMOUNT = "format(datum.value, abs(datum.value) < 10000 ? ',~g' : '~s')"
 _TICKS: Mapping[str, str] = {
@@ -317,20 +423,20 @@ def _told(axis: Axis, *, utc: bool) -> Spec:
     return {"type": "quantitative", "format": ",.4~g"}
 
 
-def _points(series: Series, look: _Look, view: _View) -> list[Spec]:
+def _points(at: int, look: _Look, view: _View) -> list[Spec]:
     """Points; with whiskers where there is a range."""
     layers: list[Spec] = []
-    rows = view.rows(series, "y", "low", "high", "count")
-    data = {"values": rows}
-    paint = {"color": look.colour}
+    series = view.panel.series[at]
+    data = view.rows(at, "y", "low", "high", "count")
     if series.low and series.high:
-        whisker = {"type": "rule", "strokeWidth": 2, "strokeCap": "round", **paint}
-        whisker |= {"opacity": 0.55, "aria": False}
-        encoding = view.at(low="low", high="high")
-        layers.append({"data": data, "mark": whisker, "encoding": encoding})
-    mark = {"type": "point", "filled": True, "shape": look.shape, "opacity": 0.75, **paint}
-    size: Spec = {"size": {"value": 28 if len(rows) > 60 else 52}}  # noqa: PLR2004 - a crowd
-    if series.count and len(set(series.count)) > 1:
+        whisker = {"type": "rule", "color": look.colour, "strokeWidth": look.width}
+        whisker |= {"opacity": 0.6, "aria": False}
+        layers.append({"data": data, "mark": whisker, "encoding": view.at(low="low", high="high")})
+    shape = "circle" if view.lies else look.shape
+    mark = {"type": "point", "filled": True, "shape": shape, "color": look.colour}
+    mark["opacity"] = 1 if view.lies else 0.75
+    size: Spec = {"size": {"value": 28 if len(series.x) > 60 else 52}}  # noqa: PLR2004 - a crowd
+    if series.count and len(set(series.count)) > 1 and not view.lies:
         size = {
             "size": {
                 "field": "count",
@@ -344,7 +450,7 @@ def _points(series: Series, look: _Look, view: _View) -> list[Spec]:
     return layers
 
 
-def _line(series: Series, look: _Look, view: _View, interpolate: str = "linear") -> list[Spec]:
+def _line(at: int, look: _Look, view: _View, interpolate: str = "linear") -> list[Spec]:
     mark = {
         "type": "line",
         "color": look.colour,
@@ -353,29 +459,34 @@ def _line(series: Series, look: _Look, view: _View, interpolate: str = "linear")
         "strokeJoin": "round",
         "interpolate": interpolate,
     }
-    data = {"values": view.rows(series, "y", "count")}
+    data = view.rows(at, "y", "count")
     order = {"order": {"value": None}}  # as they come: a curve may turn back
     layers: list[Spec] = [{"data": data, "mark": mark, "encoding": {**view.at(), **order}}]
-    # What the pointer meets is larger than the line.
-    meet = {"type": "point", "opacity": 0, "filled": True, "size": 120, "aria": False}
-    told = view.tooltip(series, "y")
+    # What the pointer meets is larger than the line; a line of one point is that.
+    alone = len(view.panel.series[at].x) == 1
+    meet = {"type": "point", "filled": True, "aria": False, "color": look.colour}
+    meet |= {"opacity": 1, "size": 60} if alone else {"opacity": 0, "size": 120}
+    told = view.tooltip(view.panel.series[at], "y")
     return [*layers, {"data": data, "mark": meet, "encoding": {**view.at(), **told}}]
 
 
-def _steps(series: Series, look: _Look, view: _View) -> list[Spec]:
-    return _line(series, look, view, "step-after")
+def _steps(at: int, look: _Look, view: _View) -> list[Spec]:
+    return _line(at, look, view, "step-after")
 
 
-def _band(series: Series, look: _Look, view: _View) -> list[Spec]:
-    mark = {"type": "area", "color": look.colour, "opacity": 0.22}
-    data = {"values": view.rows(series, "low", "high", "count")}
-    told = view.tooltip(series, "low", "high")
+def _band(at: int, look: _Look, view: _View) -> list[Spec]:
+    data = view.rows(at, "low", "high", "count")
+    mark: Spec = {"type": "area", "color": look.colour, "opacity": 1}
+    if len(view.panel.series[at].x) == 1:  # an area of one place has no width
+        mark |= {"type": "rule", "strokeWidth": 14}
+    told = view.tooltip(view.panel.series[at], "low", "high")
     return [{"data": data, "mark": mark, "encoding": {**view.at(low="low", high="high"), **told}}]
 
 
-def _cells(series: Series, look: _Look, view: _View) -> list[Spec]:
+def _cells(at: int, look: _Look, view: _View) -> list[Spec]:
     mark = {"type": "rect", "color": look.colour}
-    data = {"values": view.rows(series, "y", "x_end", "y_end", "count")}
+    series = view.panel.series[at]
+    data = view.rows(at, "y", "x_end", "y_end", "count")
     encoding = view.at(high="y_end", x_end="x_end")
     if series.count:
         encoding["fillOpacity"] = {
@@ -404,13 +515,14 @@ def _event_layers(events: Iterable[ChartEvent], colours: Colours, view: _View) -
         by_kind.setdefault(event.kind, []).append(event)
     factor = 1000 if view.panel.x.scale == "time" else 1
     for kind, found in by_kind.items():
-        data = {"values": [{"x": one.x * factor, "text": escape(one.text)} for one in found]}
+        rows = [{"x": one.x * factor, "text": escape(one.text)} for one in found]
+        data = view.keep(kind, rows)
         across = view.at()[view.across]
         told = {"tooltip": {"field": "text", "type": "nominal"}}
         rule = {"type": "rule", "color": colours.muted, "strokeWidth": 1.25}
         rule |= {"strokeDash": EVENT_DASHES.get(kind, [3, 3]), "aria": False}
         head = {"type": "point", "filled": True, "size": 70, "opacity": 1, "color": colours.ink}
-        head |= {"shape": EVENT_SHAPES.get(kind, "circle")}
+        head |= {"shape": _event_shape(kind)}
         yield {"data": data, "mark": rule, "encoding": {view.across: across, **told}}
         yield {
             "data": data,
@@ -424,29 +536,20 @@ def _key(
 ) -> Spec | None:
     """The legend: a layer that draws nothing else. None where there is nothing to tell apart."""
     kinds = list(dict.fromkeys(event.kind for event in panel.events))
-    names = [escape(series.name) for series in panel.series]
-    names += [EVENT_NAMES.get(kind, kind) for kind in kinds]
+    names = _key_names(panel)
     if len(names) < 2:  # noqa: PLR2004 - two to tell apart
         return None
-    paints = [*(look.colour for look in looks), *(colours.ink for _ in kinds)]
-    shapes = [*(look.shape for look in looks), *(EVENT_SHAPES.get(one, "circle") for one in kinds)]
-    dashes = [*(look.dash for look in looks), *(DASHES[0] for _ in kinds)]
+    looks = [*looks, *(_Look(colours.ink, DASHES[0], _event_shape(kind)) for kind in kinds)]
 
-    def scale(values: Sequence[Any]) -> Spec:
-        legend = {
-            "title": None,
-            "orient": "top",
-            "direction": "horizontal",
-            "columns": 2 if width == "container" and len(names) > 2 else len(names),  # noqa: PLR2004 - a phone
-            "symbolSize": 110,
-            "symbolStrokeWidth": 2,
-            "symbolOpacity": 1,
-            "labelLimit": 150,
-        }
+    legend: Spec = {"title": None, "orient": "top", "direction": "horizontal", "symbolSize": 110}
+    if width != "container":  # there, the page sets how many columns there is room for
+        legend["columns"] = max(1, min(len(names), (width - _AXIS_PX) // _legend_px(names)))
+
+    def scale(of: Callable[[_Look], Any]) -> Spec:
         return {
             "field": "name",
             "type": "nominal",
-            "scale": {"domain": names, "range": values},
+            "scale": {"domain": names, "range": [of(look) for look in looks]},
             "legend": legend,
         }
 
@@ -454,12 +557,28 @@ def _key(
         "data": {"values": []},
         "mark": {"type": "point", "aria": False},
         "encoding": {
-            "fill": scale(paints),
-            "stroke": scale(paints),
-            "shape": scale(shapes),
-            "strokeDash": scale(dashes),
+            "fill": scale(lambda look: look.colour),
+            "stroke": scale(lambda look: look.colour),
+            "shape": scale(lambda look: look.shape),
+            "strokeDash": scale(lambda look: look.dash),
         },
     }
+
+
+def _key_names(panel: Panel) -> list[str]:
+    """What there is to tell apart: series, and kinds of events."""
+    kinds = dict.fromkeys(event.kind for event in panel.events)
+    names = [escape(series.name) for series in panel.series]
+    return names + [EVENT_NAMES.get(kind, kind) for kind in kinds]
+
+
+def _legend_px(names: Sequence[str]) -> int:
+    """How wide a column of a legend with these names is."""
+    return 36 + round(_CHARACTER_PX * max(map(len, names)))
+
+
+def _event_shape(kind: str) -> str:
+    return EVENT_SHAPES.get(kind, "circle")
 
 
 def _config(colours: Colours) -> Spec:
@@ -481,7 +600,15 @@ def _config(colours: Colours) -> Spec:
             "tickSize": 4,
         },
         "axisY": {"domain": False, "ticks": False},
-        "legend": {**label, **title, "labelColor": colours.ink, "offset": 8, "columnPadding": 16},
+        "legend": {
+            **label,
+            "labelColor": colours.ink,
+            "labelLimit": 300,
+            "symbolOpacity": 1,
+            "symbolStrokeWidth": 2,
+            "offset": 8,
+            "columnPadding": 16,
+        },
         "title": {
             "anchor": "start",
             "frame": "bounds",

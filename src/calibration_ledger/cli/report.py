@@ -1,0 +1,76 @@
+"""`calib report`."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from calibration_ledger.cli.options import FilePath, examples, window_options
+from calibration_ledger.cli.output import note, progress
+from calibration_ledger.cli.session import Session, entries, pass_session
+from calibration_ledger.cli.terminal import is_terminal
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+
+@click.command(
+    epilog=examples(
+        "calib report",
+        "calib report llama3:8b phi3:mini -o report.html",
+        "calib report --since 2026-11-24 -o - > week.html",
+    )
+)
+@click.argument("models", metavar="[MODEL]...", nargs=-1)
+@click.option(
+    "-o",
+    "--output",
+    type=FilePath(readable=False, allow_dash=True),
+    metavar="FILE|-",
+    default="report.html",
+    show_default=True,
+    help="Where the page goes; - is stdout. A page of that name is replaced.",
+)
+@window_options
+@pass_session
+def report(
+    session: Session,
+    models: tuple[str, ...],
+    *,
+    output: str,
+    since: datetime | None,
+    until: datetime | None,
+) -> None:
+    """Write a page to look at: charts of every model.
+
+    One file of HTML that needs nothing else: open it in a browser, mail it, put it on a server. On
+    top, all models side by side on your own typical prompt. Of each model: predicted against
+    actual, the error over time with what changed the calibration, the learnt coefficients, the
+    forecast's ranges and how often they held, the latency by length, the error under each rule and
+    alpha, and the speed. Each chart has a text and tables of its numbers.
+
+    The page is at most 2 MB. Where the charts of all models do not fit, it has those of the models
+    with the most calls, and says which are left out.
+
+    Needs the extra `report`: pip install 'calibration-ledger[report]'.
+    """
+    from calibration_ledger.report import report as write
+
+    target: Any = output
+    if output == "-":
+        if is_terminal(sys.stdout):
+            raise click.UsageError(
+                "a page is nothing to read: name a FILE, or redirect the output."
+            )
+        target = sys.stdout
+    with (
+        session.existing() as calibrator,
+        progress("reading", entries(calibrator, models or None)) as done,
+    ):
+        path = write(calibrator, models, output=target, since=since, until=until, progress=done)
+    if path is not None:
+        note(f"written to {path}: open it in a browser.")
+    else:
+        sys.stdout.flush()  # here, where a full disk or a closed pipe can still be told
