@@ -85,13 +85,23 @@ def tree_of(module):
     return ast.parse(MODULES[module].read_text())
 
 
-def running(node):
+@cache
+def running(tree):
     """All nodes below, without those that only a type checker sees."""
-    for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING":
-            continue
-        yield child
-        yield from running(child)
+    found, todo = [], [tree]
+    while todo:
+        for child in ast.iter_child_nodes(todo.pop()):
+            if isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING":
+                continue
+            found.append(child)
+            todo.append(child)
+    return found
+
+
+@cache
+def calls_in(tree):
+    """All calls that run, each with the text of what it calls."""
+    return [(node, ast.unparse(node.func)) for node in running(tree) if isinstance(node, ast.Call)]
 
 
 def at_import(tree):
@@ -311,8 +321,7 @@ def test_no_text_of_sql_changes_or_removes_history():
 
 
 def test_no_statement_of_sqlalchemy_changes_or_removes_history():
-    def changes(call):
-        called = ast.unparse(call.func)
+    def changes(call, called):
         first = ast.unparse(call.args[0]) if call.args else ""
         return (
             (called in {"sa.update", "update"} and first != "calibrations")
@@ -322,9 +331,7 @@ def test_no_statement_of_sqlalchemy_changes_or_removes_history():
 
     found = offenders(
         lambda m: [
-            ast.unparse(node)
-            for node in running(tree_of(m))
-            if isinstance(node, ast.Call) and changes(node)
+            ast.unparse(node) for node, called in calls_in(tree_of(m)) if changes(node, called)
         ]
     )
     assert found == {}
@@ -351,12 +358,11 @@ def test_storage_never_opens_a_file_itself():
     calls = offenders(
         lambda m: {
             ast.unparse(node)
-            for node in running(tree_of(m))
+            for node, called in calls_in(tree_of(m))
             if is_in(m, {"storage"})
-            and isinstance(node, ast.Call)
-            and opening.fullmatch(ast.unparse(node.func))
+            and opening.fullmatch(called)
             # What the kernel tells in /proc is no file of ours.
-            and not ast.unparse(node.func).startswith("(PROC / ")
+            and not called.startswith("(PROC / ")
         }
     )
     assert calls == opened
@@ -367,9 +373,7 @@ def test_every_sqlite_connection_passes_the_gate_of_forks():
     opening = re.compile(r".*\bsqlite3\.(?:connect|Connection)|(?:.*\.)?create_engine")
     opened = offenders(
         lambda m: {
-            ast.unparse(node)
-            for node in running(tree_of(m))
-            if isinstance(node, ast.Call) and opening.fullmatch(ast.unparse(node.func))
+            ast.unparse(node) for node, called in calls_in(tree_of(m)) if opening.fullmatch(called)
         }
     )
     assert opened.keys() == {
@@ -389,8 +393,8 @@ def test_every_sqlite_connection_passes_the_gate_of_forks():
     private = {
         ast.unparse(node)
         for module in MODULES
-        for node in running(tree_of(module))
-        if isinstance(node, ast.Call) and ast.unparse(node.func) == "private"
+        for node, called in calls_in(tree_of(module))
+        if called == "private"
     }
     assert private == {"private()", "private(':memory:')"}, "a file is no private database"
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from contextlib import closing
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from calibration_ledger.storage.schema import VERSION_TABLE, readable_view
@@ -108,6 +108,7 @@ def read_parts(rows: Iterable[tuple[Any, ...]]) -> dict[str, Part]:
     return parts
 
 
+@lru_cache(maxsize=128)  # ledgers are made by the same few statements
 def _clauses(statement: str) -> tuple[str, ...]:
     words = [
         word[1:-1] if word.startswith('"') and len(word) > 1 else word
