@@ -1004,7 +1004,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=settings.default.max_examples)
 @given(VALUES)
 def test_whatever_it_is_given_it_answers_with_a_value(value):
     for holder in (value, json.dumps(value), [value, CHAT], objects(value)):
@@ -1035,7 +1035,7 @@ def test_real_answers_with_parts_replaced_give_numbers_that_can_be_learnt_or_a_r
     assert 200 < read < 1400
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=5 * settings.default.max_examples)
 @given(st.binary(max_size=60), st.integers(1, 9), st.sampled_from(sorted(STREAMS)), st.data())
 def test_bytes_of_any_kind_within_a_stream_never_raise(junk, size, name, data):
     stream = STREAMS[name][0]
@@ -1182,7 +1182,7 @@ def test_an_api_chat_of_the_program_itself_is_none_of_ollamas():
     assert read_request("/api/chat", b"no json") is not None
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=settings.default.max_examples)
 @given(
     st.sampled_from([*REQUESTS, "x", "/\ud800:generateContent"]), st.binary(max_size=20) | VALUES
 )

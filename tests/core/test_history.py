@@ -228,7 +228,7 @@ def lives(draw):
     return known
 
 
-@settings(max_examples=100)
+@settings(max_examples=5 * settings.default.max_examples)
 @given(lives())
 def test_a_tally_says_behind_each_voiding_what_the_adjustments_up_to_it_say(known):
     tally, calls, seen = Tally(known), set(), {}

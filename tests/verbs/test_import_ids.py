@@ -224,7 +224,7 @@ PLAIN = st.sampled_from([",", '"', ',"i":1', "{", "}", "", ":", 5, 0.1, -1e-7, T
 
 
 @given(st.dictionaries(KEYS, json_values | PLAIN, max_size=6))
-@settings(max_examples=500)
+@settings(max_examples=5 * settings.default.max_examples)
 def test_the_id_is_put_in_and_read_from_any_details(details):
     text = check_details(details)
     bearing = with_import_id(text, "0123456789ab")
