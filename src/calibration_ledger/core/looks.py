@@ -15,6 +15,7 @@ from calibration_ledger.core.binned import DAY_US, SECOND_US, Grid, Logs, TimeGr
 from calibration_ledger.core.charts import Axis, Chart, ChartEvent, Panel, Series
 from calibration_ledger.core.coverage import MEDIAN
 from calibration_ledger.core.forecast import LEVELS
+from calibration_ledger.core.text import duration
 from calibration_ledger.core.validation import time_from_us
 from calibration_ledger.rules.base import predict_ms
 
@@ -107,10 +108,12 @@ def counted(n: int, what: str = "call") -> str:
     return f"{n:,} {what}{'' if n == 1 else 's'}"
 
 
-def percent(ratio: float) -> str:
-    """How far a ratio is from 1: `12 % longer`."""
+def off_text(ratio: float) -> str:
+    """How far a ratio of actual over predicted is from 1: `12 % longer than predicted`."""
     off = 100.0 * (ratio - 1.0)
-    return f"{number(abs(off))} % {'longer' if off >= 0.0 else 'shorter'}"
+    if abs(off) < 0.05:  # noqa: PLR2004 - what would be 0.0
+        return "as long as predicted"
+    return f"{number(abs(off))} % {'longer' if off > 0.0 else 'less'} than predicted"
 
 
 def finite(value: float) -> float:
@@ -194,7 +197,7 @@ class ActualLook(Look):
             return ""
         low, middle, high = self._off.quantiles(self._off.whole(), (0.05, 0.5, 0.95))
         return (
-            f"The median call took {percent(middle)} than predicted; 9 of 10 took from "
+            f"The median call took {off_text(middle)}; 9 of 10 took from "
             f"{number(low)} to {number(high)} times what was predicted."
         )
 
@@ -228,7 +231,7 @@ class _Plane:
                     tuple(drawn(y) for _, _, y in self._points),
                     count=(1,) * self.n,
                     labels=tuple(
-                        f"{moment(at)}: predicted {number(x)} ms, took {number(y)} ms"
+                        f"{moment(at)}: predicted {duration(x)}, took {duration(y)}"
                         for at, x, y in self._points
                     ),
                 )
@@ -280,12 +283,12 @@ class ErrorLook(Look):
             series += bands(self._calls, "calls", lambda ratio: finite(100.0 * (ratio - 1.0)))
             every = self._calls.quantiles(self._calls.whole(), QUARTILES)
             text = (
-                f"{counted(n)}. The median took {percent(every[2])} than predicted; half of them "
+                f"{counted(n)}. The median call took {off_text(every[2])}; half of them "
                 f"from {number(every[1])} to {number(every[3])} times what was predicted."
             )
             first, last = (self._median(which(self._calls.columns)) for which in (min, max))
             if len(self._calls.columns) > 1:
-                text += f" At first the median was {percent(first)}, at the end {percent(last)}."
+                text += f" At first the median took {off_text(first)}, at the end {off_text(last)}."
         if given_up:
             off = [
                 (i, self._timeouts.quantiles(counts, (0.5,))[0], self._timeouts.count(i))
@@ -704,7 +707,7 @@ def sweep_chart(subject: Subject, sweep: Sweep) -> Chart:
         return subject.chart("sweep", title, text)
     text = (
         f"{counted(winner.n)} scored. Least error: {winner.rule} with alpha {winner.alpha:g}, "
-        f"{number(_error(winner))} ms a call in the mean."
+        f"{duration(_error(winner))} a call in the mean."
     )
     text += "" if live.alpha is None else f" {_live_text(live)}"
     clearly = "clearly" if sweep.better is not None else "not clearly"
@@ -752,7 +755,7 @@ def sweep_panel(sweep: Sweep) -> Panel:
 
 def _live_text(live: Score) -> str:
     told = f"The live setting is {live.rule} with alpha {live.alpha:g}"
-    return told + (f": {number(_error(live))} ms." if isfinite(_error(live)) else ".")
+    return told + (f": {duration(_error(live))}." if isfinite(_error(live)) else ".")
 
 
 def _error(score: Score) -> float:
@@ -785,10 +788,10 @@ def models_chart(
     text = (
         f"A prompt of {counted(prompt_tokens, 'token')}, the median of the newest calls, as it is "
         f"forecast for {counted(len(forecasts), 'model')}, each with completions as long as its "
-        f"own. Soonest: {first.model}, with a median of {number(first.median_ms)} ms."
+        f"own. Soonest: {first.model}, with a median of {duration(first.median_ms)}."
     )
     if len(forecasts) > 1:
-        text += f" Latest: {last.model}, {number(last.median_ms)} ms."
+        text += f" Latest: {last.model}, {duration(last.median_ms)}."
     if left_out:
         text += f" {counted(left_out, 'model')} with fewer calls left out."
     panel = Panel(title, Axis("model", "", "names"), Axis("latency", "ms", "log"), tuple(series))

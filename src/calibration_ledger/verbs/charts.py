@@ -537,19 +537,25 @@ def _models_chart(
 ) -> Chart:
     """Every model's forecast for the prompt that the newest calls have."""
     lives = sorted(ledger.models(), key=lambda live: -live.snapshot.sample_count)
-    bases, unread = [], 0
+    bases, unread, silent = [], 0, 0
     for live in lives[:MODELS]:
         try:
             basis = forecasts.basis(live.model, as_of=until)
         except (HistoryArchivedError, NotFiniteError):
             unread += 1
             continue
-        if basis.count and (since is None or (basis.newest_at and basis.newest_at >= since)):
+        if basis.newest_at is None or (since is not None and basis.newest_at < since):
+            silent += 1
+        else:
             bases.append(basis)
     prompts = sorted(call.prompt_tokens for basis in bases for call in basis.calls)
     prompt = prompts[len(prompts) // 2] if prompts else 0
     found = sorted(
         (forecast_of(basis, prompt, None, None) for basis in bases), key=lambda one: one.median_ms
     )
-    notes = f"{counted(unread, 'model')} cannot be forecast." if unread else ""
-    return models_chart(found, prompt, max(0, len(lives) - MODELS), notes)
+    notes = [
+        f"{counted(n, 'model')} {why}."
+        for n, why in ((silent, "without calls to go by"), (unread, "that cannot be forecast"))
+        if n
+    ]
+    return models_chart(found, prompt, max(0, len(lives) - MODELS), " ".join(notes))
