@@ -204,6 +204,14 @@ def test_what_compiles_is_imported_in_one_folder_and_only_when_it_is_used():
     assert early == set()
 
 
+def test_what_makes_data_frames_is_imported_in_one_module_and_only_when_it_is_used():
+    frames = {"pandas", "polars"}
+    found = offenders(lambda m: outside(m) & frames)
+    assert found == {"formats.frame": frames}
+    early = imported_by(ast.Module(at_import(tree_of("formats.frame")), []))
+    assert not {name.split(".")[0] for name in early} & frames
+
+
 def test_what_counts_tokens_is_imported_in_one_module_and_only_when_it_is_used():
     assert offenders(lambda m: m != "core.tokens" and outside(m) & {"tiktoken"}) == {}
     early = imported_by(ast.Module(at_import(tree_of("core.tokens")), []))

@@ -130,7 +130,7 @@ class Chart(Value, Tabular):
     panels: tuple[Panel, ...]
 
     @classmethod
-    def html_table(cls, values: Sequence[Chart]) -> str:
+    def _html_table(cls, values: Sequence[Chart]) -> str:
         """What each says; `report` draws them."""
         columns = [
             Column("chart", lambda one: one.title, left=True),

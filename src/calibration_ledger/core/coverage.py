@@ -111,7 +111,7 @@ class ForecastReplay(Value, Tabular):
     unknown: ForecastScore
 
     @classmethod
-    def html_table(cls, values: Sequence[ForecastReplay]) -> str:
+    def _html_table(cls, values: Sequence[ForecastReplay]) -> str:
         """How often the ranges held, where the completion length was told and where it was not."""
         rows = [
             row

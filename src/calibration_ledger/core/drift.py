@@ -93,7 +93,7 @@ class ModelDrift(Value, Tabular):
         return self.calls >= LEAST_CALLS
 
     @classmethod
-    def html_table(cls, values: Sequence[ModelDrift]) -> str:
+    def _html_table(cls, values: Sequence[ModelDrift]) -> str:
         """Which have drifted, since when, and by how much."""
         columns = [
             MODEL,

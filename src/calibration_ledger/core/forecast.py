@@ -640,7 +640,7 @@ class Forecast(Latencies, Tabular):
         }
 
     @classmethod
-    def html_table(cls, values: Sequence[Forecast]) -> str:
+    def _html_table(cls, values: Sequence[Forecast]) -> str:
         """How long the call may take; several beside each other."""
         if len(values) == 1:
             one = values[0]
@@ -709,7 +709,7 @@ class Remaining(Latencies, Tabular):
         return {"model": self.model, "elapsed_ms": self.elapsed_ms, **self._figures()}
 
     @classmethod
-    def html_table(cls, values: Sequence[Remaining]) -> str:
+    def _html_table(cls, values: Sequence[Remaining]) -> str:
         """How long each may still take."""
         rows = [
             row

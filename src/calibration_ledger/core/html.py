@@ -73,12 +73,12 @@ class Tabular:
     __slots__ = ()
 
     @classmethod
-    def html_table(cls, values: Sequence[Any]) -> str:
+    def _html_table(cls, values: Sequence[Any]) -> str:
         """What a notebook shows of several."""
         raise NotImplementedError
 
     def _repr_html_(self) -> str:
-        return self.html_table([self])
+        return self._html_table([self])
 
 
 Item = TypeVar("Item")
@@ -89,4 +89,4 @@ class Rows(list[Item]):
 
     def _repr_html_(self) -> str | None:
         first = self[0] if self else None
-        return first.html_table(self) if isinstance(first, Tabular) else None
+        return first._html_table(self) if isinstance(first, Tabular) else None  # noqa: SLF001 - ours

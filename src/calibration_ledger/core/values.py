@@ -259,7 +259,7 @@ class Figures(dict[str, Any], Tabular):
     """The figures of a model: a dict, which a notebook shows as a table."""
 
     @classmethod
-    def html_table(cls, values: Sequence[ModelStats]) -> str:
+    def _html_table(cls, values: Sequence[ModelStats]) -> str:
         """What each model has learnt."""
         columns = [
             Column("model", lambda one: one["model"], left=True),
@@ -318,7 +318,7 @@ class PeriodStats(Value, Tabular):
     median_ratio: float
 
     @classmethod
-    def html_table(cls, values: Sequence[PeriodStats]) -> str:
+    def _html_table(cls, values: Sequence[PeriodStats]) -> str:
         """The calls of each model and day."""
         columns = [
             MODEL,
@@ -902,7 +902,7 @@ class Replay(Value, Tabular):
         return _over(self.mean_absolute_error_ms, self.mean_actual_ms)
 
     @classmethod
-    def html_table(cls, values: Sequence[Replay]) -> str:
+    def _html_table(cls, values: Sequence[Replay]) -> str:
         """How well each would have predicted, and where it ended."""
         learnt = (
             ("ms/prompt tok", "ms_per_prompt_token", 4),
@@ -1028,7 +1028,7 @@ class Sweep(Value, Tabular):
         return "too close to tell" if self.is_close else "no better than live"
 
     @classmethod
-    def html_table(cls, values: Sequence[Sweep]) -> str:
+    def _html_table(cls, values: Sequence[Sweep]) -> str:
         """The ranking of one; of several, what each says of its winner."""
         if len(values) == 1:
             return _ranking(values[0])
