@@ -60,6 +60,7 @@ from calibration_ledger.verbs.doubt import (
     warn_of_similar,
 )
 from calibration_ledger.verbs.forecast import Forecasts
+from calibration_ledger.verbs.progress import TimedProgress
 from calibration_ledger.verbs.record import (
     Start,
     Writer,
@@ -638,10 +639,8 @@ class AdaptiveCalibrator:
         Raises:
             InvalidInputError: an argument is not what it must be. The block has not run yet.
         """
-        from calibration_ledger.verbs.progress import TimedProgress
-
-        given = (model, prompt_tokens, on_error)
-        return TimedProgress(self._timed_calls, *given, self.forecast, max_tokens)
+        calls, forecast = self._timed_calls, self._forecasts.forecast
+        return TimedProgress(calls, model, prompt_tokens, on_error, forecast, max_tokens)
 
     @property
     def skipped(self) -> Mapping[str, int]:

@@ -36,7 +36,7 @@ def test_once_prints_models_and_the_newest_calls_with_predicted_beside_measured(
 
 
 def test_json_has_what_the_library_gives(calib, filled):
-    told = json.loads(calib("top", "tiny", "--json", "--limit", "1").stdout)
+    told = json.loads(calib("top", "-m", "tiny", "--json", "-n", "1").stdout)
     with AdaptiveCalibrator(filled) as calibrator:
         found = calibrator.top("tiny", limit=1).to_dict()
     assert {**told, "at": None} == {**found, "at": None}

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from calibration_ledger.cli import zone
-from calibration_ledger.cli.options import examples, format_option
+from calibration_ledger.cli.options import examples, format_option, models_argument
 from calibration_ledger.cli.output import (
     echo_lines,
     encodable,
@@ -109,12 +109,13 @@ def seconds_of(value: str) -> float:
         "calib top --by rate",
     )
 )
-@click.argument("models", nargs=-1, metavar="[MODEL]...")
+@models_argument
 @click.option(
     "--every", type=seconds_of, default="2s", show_default=True, help="How often to look again."
 )
 @click.option("--once", is_flag=True, help="Print what there is now, and end.")
 @click.option(
+    "-n",
     "--limit",
     type=click.INT,
     metavar="N",

@@ -17,7 +17,6 @@ import time
 import warnings
 from contextlib import contextmanager, suppress
 from functools import partial
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from calibration_ledger.core import text
@@ -442,10 +441,13 @@ class TimedProgress(Timed):
         if not is_seen(sys.stderr):
             return
         with suppress(Exception):
+            from importlib.util import find_spec
+
             if find_spec("rich") is None:
                 _tell_of_extra()
                 return
-            forecast = partial(self._forecast, max_tokens=self._max_tokens)
+            wishes = {"max_tokens": self._max_tokens, "as_of": None}
+            forecast = partial(self._forecast, completion_tokens=None, **wishes)
             bar = Bar(block, forecast, self._calls.tokens_per_event)
             block.on_end = bar.end
             bars.add(bar)
