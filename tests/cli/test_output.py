@@ -11,6 +11,7 @@ import pytest
 
 from calibration_ledger import AdaptiveCalibrator
 from calibration_ledger.cli import output
+from calibration_ledger.cli.table import width_of
 
 from . import conftest
 from .conftest import PROGRAM, at, run_in_terminal, run_process, some_calls
@@ -32,34 +33,65 @@ def test_no_color_is_honoured(filled):
     assert BOLD in run_in_terminal("--ledger", filled, "stats", NO_COLOR="").out
 
 
-def test_a_narrow_terminal_keeps_the_models_apart_and_a_pipe_gets_all(run, ledger_path):
-    names = [f"random-llama:{size}-f32" for size in ("15m", "42m", "110m")]
+@pytest.fixture
+def long_names(ledger_path):
+    """A ledger with models whose names are long and much alike."""
+    names = [f"registry.example/random-llama:{size}-f32" for size in ("15m", "42m", "110m")]
     with AdaptiveCalibrator(ledger_path) as calibrator:
         for name in names:
-            calibrator.record_many(some_calls(name, 2))
-    for verb in (["stats"], ["replay", "--alpha", "0.05"], ["history"]):
-        shown = run_in_terminal("--ledger", ledger_path, *verb, NO_COLOR="1", COLUMNS="80")
-        *lines, note = shown.out.splitlines()
-        assert all(len(line) <= 80 for line in lines)
-        assert all(any(name in line.split() for line in lines) for name in names)
-        assert note.startswith("(the terminal is too narrow for: ")
-        left_out = note.removesuffix(")").partition(": ")[2].split(", ")
-        piped = run("--ledger", ledger_path, *verb)
+            calibrator.record_many(some_calls(name, 45))
+    return ledger_path, names
+
+
+@pytest.mark.parametrize("width", [40, 80])
+@pytest.mark.parametrize(
+    "words",
+    [
+        *(("stats",), ("stats", "--by-day"), ("history",), ("drift",), ("compare", "-p", "9")),
+        *(("replay", "--alpha", "0.05"), ("replay", "--forecast"), ("sweep",), ("log",)),
+        ("recalibrate", "--alpha", "0.1", "--dry-run"),
+        *(("formats",), ("audit",), ("rule",), ("db", "check")),
+    ],
+    ids=" ".join,
+)
+def test_no_line_is_wider_than_the_terminal(long_names, words, width):
+    path, _ = long_names
+    at = {"CALIBRATION_LEDGER": str(path), "TZ": "UTC"}
+    shown = run_in_terminal(*words, NO_COLOR="1", COLUMNS=str(width), **at)
+    assert shown.code == 0
+    assert [line for line in shown.out.splitlines() if width_of(line) > width] == []
+
+
+def test_a_narrow_terminal_keeps_models_and_seq_and_a_pipe_gets_all(run, long_names):
+    path, names = long_names
+    for verb in (["stats"], ["replay", "--alpha", "0.05"], ["history", "--last", "2"]):
+        shown = run_in_terminal("--ledger", path, *verb, NO_COLOR="1", COLUMNS="50").out
+        table, _, note = shown.partition("(the terminal is too narrow for: ")
+        cuts = {word for word in table.split() if "…" in word}
+        assert len(cuts) == len(names)
+        for one in cuts:
+            head, tail = one.split("…")
+            assert any(name.startswith(head) and name.endswith(tail) for name in names)
+        left_out = " ".join(note.partition(")")[0].split()).split(", ")
+        assert "seq" not in left_out
+        piped = run("--ledger", path, *verb)
         assert all(title in piped.stdout.splitlines()[0] for title in left_out)
-        assert piped.stderr == ""
+        assert all(name in piped.stdout for name in names)
+        assert "too narrow" not in piped.stderr
+    assert "seq" in table
 
 
-def test_a_name_wider_than_the_terminal_is_cut_inside(run, ledger_path):
-    name = "registry.example/organisation/a-model-with-a-long-name:v0.1-q4"
-    with AdaptiveCalibrator(ledger_path) as calibrator:
-        calibrator.record_many(some_calls(name, 2))
-    shown = run_in_terminal("--ledger", ledger_path, "history", NO_COLOR="1", COLUMNS="80")
-    lines = shown.out.splitlines()[:-1]
-    assert max(map(len, lines)) == 80
-    head, tail = lines[-1].split()[1].split("…")
-    assert name.startswith(head)
-    assert name.endswith(tail)
-    assert name in run("--ledger", ledger_path, "history").stdout
+def test_notes_and_errors_are_broken_at_words_and_commands_stay_whole(filled):
+    at = {"CALIBRATION_LEDGER": str(filled), "COLUMNS": "30"}
+    shown = run_in_terminal("history", "tini", **at)
+    assert shown.code == 1
+    assert shown.out.startswith("Error: ")
+    assert all(len(line) <= 30 for line in shown.out.splitlines() if str(filled) not in line)
+    shown = run_in_terminal("stats", "--format", "xyzzy", **at)
+    assert shown.code == 2
+    assert all(len(line) <= 30 for line in shown.out.splitlines() if "Try" not in line)
+    shown = run_in_terminal("void", "tiny", "--last", **at)
+    assert "calib void --seq 5 -- tiny" in shown.out.splitlines()
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
@@ -143,7 +175,7 @@ def test_long_work_shows_its_progress_to_a_terminal_only(run, filled, monkeypatc
         assert "\r" not in run("--ledger", filled, *words).stderr
     file = filled.with_name("calls.csv")
     run("--ledger", filled, "export", "csv", file)
-    shown = run_in_terminal("--ledger", filled, "import", "csv", file)
+    shown = run_in_terminal("--ledger", filled, "import", "csv", file, COLUMNS="200")
     for steps in ("28 lines read", "28 calls checked", "28 calls recorded"):
         assert f"\rimporting: {steps}" in shown.out
     assert f"\r{file}: 28 calls recorded; 2 models\n" in shown.out

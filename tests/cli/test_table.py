@@ -145,11 +145,11 @@ def test_titles_break_then_texts_lose_their_ends_then_columns_are_left_out():
     assert left_out == []
     assert "(prior only)" in broken[2]
     ended, left_out = shown(80)
-    assert ended[-1].endswith("2026-11-24T03:09:13Z  uncalibrated…")
+    assert ended[-1].endswith("2026-11-24T03:09:13Z  uncalibrated (prio…")
     assert left_out == []
     fewer, left_out = shown(60)
     assert left_out == ["last updated"]
-    assert fewer[-1].endswith("333.3  uncalibrated…")
+    assert fewer[-1].endswith("333.3  uncalibrated (prior …")
 
 
 def test_only_as_many_columns_are_left_out_as_must_be():

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from calibration_ledger.core.values import Alias, AliasReport
 
 COLUMNS = (
-    Column("alias", left=True),
+    Column("alias", left=True, names=True),
     MODEL,
-    Column("since", left=True),
-    Column("merged entries", left=True),
+    Column("since", left=True, times=True, spare=2),
+    Column("merged entries", left=True, spare=1),
 )
 
 

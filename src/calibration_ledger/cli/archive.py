@@ -15,7 +15,7 @@ from calibration_ledger.cli.options import (
 )
 from calibration_ledger.cli.output import confirm, note, print_data, print_table, progress
 from calibration_ledger.cli.session import Session, pass_session
-from calibration_ledger.cli.table import Cell, Column
+from calibration_ledger.cli.table import MODEL, Cell, Column
 from calibration_ledger.core import text
 
 if TYPE_CHECKING:
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from calibration_ledger.core.values import ArchivedModel, ArchiveReport, Obstacle
 
 COLUMNS = (
-    Column("model", left=True),
+    MODEL,
     Column("calls"),
-    Column("adjustments"),
+    Column("adjustments", spare=1),
     Column("through seq"),
 )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from typing import TYPE_CHECKING
 
 import click
@@ -10,7 +9,14 @@ import click
 from calibration_ledger.cli import zone
 from calibration_ledger.cli.main import EXIT_FAILED
 from calibration_ledger.cli.options import examples, format_option
-from calibration_ledger.cli.output import heading, print_data, say
+from calibration_ledger.cli.output import (
+    blank_line,
+    heading,
+    print_data,
+    print_facts,
+    print_item,
+    say,
+)
 from calibration_ledger.cli.session import Session, pass_session
 from calibration_ledger.core import text
 
@@ -52,10 +58,7 @@ def doctor(session: Session, ctx: click.Context, *, form: Form) -> None:
 
 
 def _show(diagnosis: Diagnosis) -> None:
-    facts = [(name, value) for name, value in _lines(diagnosis.facts) if value]
-    width = max(len(name) for name, _ in facts)
-    for name, value in facts:
-        say(f"{name:<{width}}  {value}")
+    print_facts((name, value) for name, value in _lines(diagnosis.facts) if value)
     urgent = [advice for advice in diagnosis.advice if advice.needs_action]
     if urgent:
         heading("Needs action")
@@ -65,24 +68,14 @@ def _show(diagnosis: Diagnosis) -> None:
         heading("Good to know")
         _show_advice(others)
     if not urgent:
-        click.echo()
         cannot = "; but this user cannot record here" if diagnosis.facts.is_read_only else ""
+        blank_line()
         say(f"ok: nothing needs action{cannot}.")
 
 
 def _show_advice(some: Iterable[Advice]) -> None:
     for advice in some:
-        for line in textwrap.wrap(
-            advice.text,
-            WIDTH,
-            initial_indent="- ",
-            subsequent_indent="  ",
-            break_long_words=False,
-            break_on_hyphens=False,
-        ):
-            say(line)
-        for command in advice.commands:
-            say(f"    {command}")
+        print_item(advice.text, advice.commands, WIDTH)
 
 
 def _lines(facts: Facts) -> Iterator[tuple[str, str]]:

@@ -25,7 +25,7 @@ COLUMNS = (
     Column("calls looked at", spare=1),
     Column("drift"),
     Column("calls since"),
-    Column("from", left=True),
+    Column("from", left=True, times=True),
 )
 
 

@@ -264,15 +264,15 @@ def _tell_known_by_file(report: ImportReport) -> None:
 PREVIEW_COLUMNS = (
     MODEL,
     Column("calls"),
-    Column("first", left=True),
-    Column("last", left=True, spare=1),
+    Column("first", left=True, times=True, spare=4),
+    Column("last", left=True, times=True, spare=1),
     Column("prompt tok", spare=3),
     Column("compl tok", spare=2),
     Column("median ms"),
 )
 CALL_COLUMNS = (
     MODEL,
-    Column("called at", left=True),
+    Column("called at", left=True, times=True, spare=3),
     Column("prompt tok"),
     Column("compl tok"),
     Column("ms"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -15,7 +14,7 @@ from calibration_ledger.cli.options import (
     format_option,
     model_argument,
 )
-from calibration_ledger.cli.output import print_data, say
+from calibration_ledger.cli.output import print_data, print_facts, say
 from calibration_ledger.cli.prediction import expectation, note_unknown, standing
 from calibration_ledger.cli.prompt import prompt_of
 from calibration_ledger.cli.session import Session, pass_session
@@ -129,18 +128,7 @@ def check_options(
 def show(found: Forecast, left: Remaining | None, as_of: datetime | None) -> None:
     """Print a forecast for people: what to expect first, then what it rests on."""
     say(f"{found.model}: {headline(found, left)}")
-    rows = list(_rows(found, left, as_of))
-    width = max(len(name) for name, _ in rows)
-    for name, value in rows:
-        for line in textwrap.wrap(
-            text.escape(value),  # first, for a line break in a name is none to wrap at
-            WIDTH,
-            initial_indent=f"{name:<{width}}  ",
-            subsequent_indent=" " * (width + 2),
-            break_long_words=False,
-            break_on_hyphens=False,
-        ):
-            say(line)
+    print_facts(_rows(found, left, as_of), WIDTH)
 
 
 def headline(found: Forecast, left: Remaining | None) -> str:

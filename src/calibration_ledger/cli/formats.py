@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 COLUMNS = (
     Column("format", left=True, names=True),
     Column("kind", left=True, spare=1),
-    Column("reads", left=True, cut_to=40),
+    Column("reads", left=True, cut_to=20),
 )
 
 

@@ -39,14 +39,14 @@ LAST_DRAWN = 60
 """How many a chart of 80 columns has room for, a column each."""
 
 COLUMNS = (
-    Column("when", left=True, cut_to=20),
+    Column("when", left=True, times=True, spare=5),
     MODEL,
-    Column("seq", spare=1),
-    Column("prompt"),
-    Column("compl"),
+    Column("seq"),
+    Column("prompt", spare=2),
+    Column("compl", spare=3),
     Column("actual ms"),
-    Column("predicted ms", spare=2),
-    Column("error ms"),
+    Column("predicted ms", spare=1),
+    Column("error ms", spare=4),
     Column("", left=True),
 )
 

@@ -10,7 +10,7 @@ from calibration_ledger.cli import zone
 from calibration_ledger.cli.options import examples, format_option_of_lines, model_argument
 from calibration_ledger.cli.output import note, print_result
 from calibration_ledger.cli.session import Session, pass_session
-from calibration_ledger.cli.table import Cell, Column
+from calibration_ledger.cli.table import MODEL, Cell, Column
 from calibration_ledger.core import text
 
 if TYPE_CHECKING:
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from calibration_ledger.core.values import LogEntry
 
 COLUMNS = (
-    Column("when", left=True, cut_to=20),
+    Column("when", left=True, times=True),
     Column("what", left=True),
-    Column("model", left=True, cut_to=16),
-    Column("details", left=True, cut_to=24),
+    MODEL,
+    Column("details", left=True, cut_to=20, spare=2),
     Column("to take it back", left=True, spare=1),
 )
 

@@ -18,7 +18,7 @@ import click
 
 from calibration_ledger import __version__
 from calibration_ledger.cli.options import COMMON
-from calibration_ledger.cli.terminal import colour
+from calibration_ledger.cli.terminal import colour, width_of_terminal
 from calibration_ledger.core.text import escape
 from calibration_ledger.errors import (
     CalibrationLedgerError,
@@ -44,6 +44,15 @@ class Failure(click.ClickException):
     def __init__(self, message: str) -> None:
         """Take the sentence; a name in it may hold control characters."""
         super().__init__(escape(message))
+
+    def show(self, file: Any = None) -> None:
+        """Tell it on stderr, in lines of the terminal."""
+        if file is not None:
+            super().show(file)
+            return
+        from calibration_ledger.cli.output import note
+
+        note(f"Error: {self.message}")
 
 
 class WrongInput(Failure):
@@ -157,8 +166,11 @@ class Calib(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; an error of the library is told, never shown as a traceback."""
-        with errors_told():
-            return super().invoke(ctx)
+        try:
+            with errors_told():
+                return super().invoke(ctx)
+        except click.UsageError as error:
+            raise _on_lines(error) from error
 
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
         """Read the options; those that print, such as --help, may meet a full disk, too."""
@@ -175,6 +187,15 @@ class Calib(click.Group):
             return super().main(*args, **extra)
         except OSError:
             sys.exit(EXIT_FAILED)
+
+
+def _on_lines(error: click.UsageError) -> click.UsageError:
+    """The same, with its sentence on lines of the terminal."""
+    from calibration_ledger.cli.words import wrap
+
+    begin = "Error: "
+    lines = wrap(begin + error.format_message(), width_of_terminal(sys.stderr))
+    return click.UsageError("\n".join(lines).removeprefix(begin), error.ctx)
 
 
 @contextmanager

@@ -15,8 +15,9 @@ import click
 
 from calibration_ledger.cli.markdown import markdown, markdown_head, markdown_line
 from calibration_ledger.cli.options import FORM
-from calibration_ledger.cli.table import Table
+from calibration_ledger.cli.table import Column, Table, width_of
 from calibration_ledger.cli.terminal import is_lively, is_terminal, width_of_terminal
+from calibration_ledger.cli.words import wrap
 from calibration_ledger.core.records import (
     Lines,
     fields_of_all,
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from calibration_ledger.cli.options import Form
-    from calibration_ledger.cli.table import Cell, Column
+    from calibration_ledger.cli.table import Cell
 
 
 ROWS_MEASURED = 200
@@ -186,7 +187,7 @@ def say(text: str) -> None:
     if _is_markdown():
         _print_block(markdown(text))
     else:
-        click.echo(_seen(text, sys.stdout))
+        echo_lines(wrap(escape(text), width_of_terminal(sys.stdout)))
 
 
 def heading(text: str) -> None:
@@ -195,6 +196,12 @@ def heading(text: str) -> None:
         _print_block(f"## {markdown(text)}")
     else:
         click.echo("\n" + encodable(click.style(escape(text), bold=True), sys.stdout))
+
+
+def blank_line() -> None:
+    """Print an empty line; between blocks of Markdown there is one anyway."""
+    if not _is_markdown():
+        click.echo()
 
 
 def _is_markdown() -> bool:
@@ -214,8 +221,28 @@ def note(text: str) -> None:
 
     What is done is done, even if a full disk behind stderr keeps it from being told.
     """
+    lines = wrap(escape(text), width_of_terminal(sys.stderr))
     with suppress(OSError):
-        click.echo(_seen(text, sys.stderr), err=True)
+        click.echo(encodable("\n".join(lines), sys.stderr), err=True)
+
+
+def print_facts(facts: Iterable[tuple[str, str]], width: int | None = None) -> None:
+    """Print names and values below each other; of Markdown, a table.
+
+    Args:
+        facts: the names and values.
+        width: where values are wrapped in a file or a pipe; None: nowhere.
+    """
+    facts = list(facts)
+    if _is_markdown():
+        print_table((Column("name", left=True), Column("value", left=True)), facts)
+        return
+    wide = width_of_terminal(sys.stdout) or width
+    names = max(width_of(name) for name, _ in facts)
+    for name, value in facts:
+        room = None if wide is None else max(1, wide - names - 2)
+        first, *others = wrap(escape(value), room) or [""]
+        echo_lines([f"{name:<{names}}  {first}", *(" " * (names + 2) + one for one in others)])
 
 
 class Shown:
@@ -242,6 +269,23 @@ class Shown:
     def flush(self) -> None:
         """Let the last lines be seen."""
         sys.stdout.flush()
+
+
+def print_item(text: str, commands: Iterable[str], width: int) -> None:
+    """Print an item of a list and the commands below it, which stay whole.
+
+    Args:
+        text: the item.
+        commands: the commands.
+        width: where the text is wrapped in a file or a pipe, and in a terminal at the latest.
+    """
+    if _is_markdown():
+        _print_block("\n".join([f"- {markdown(text)}", *(f"  - `{one}`" for one in commands)]))
+        return
+    wide = min(width, width_of_terminal(sys.stdout) or width)
+    echo_lines(
+        [*wrap(f"- {escape(text)}", wide, "  "), *(f"    {escape(one)}" for one in commands)]
+    )
 
 
 def print_table(columns: Sequence[Column], rows: Iterable[Sequence[str | Cell]]) -> None:

@@ -16,7 +16,7 @@ COLUMNS = (
     Column("mean"),
     Column("half within", spare=2),
     Column("9 of 10", left=True),
-    Column("95 % within"),
+    Column("95 % within", spare=6),
     Column("tokens/s", spare=4),
     Column("completion", spare=1),
     Column("calls", spare=5),

@@ -31,7 +31,7 @@ COLUMNS = (
     MODEL,
     Column("calls", spare=3),
     Column("rule before", left=True, spare=1),
-    Column("alpha before"),
+    Column("alpha before", spare=4),
     Column("error before ms"),
     Column("rule", left=True, spare=2),
     Column("alpha"),

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 COLUMNS = (
     MODEL,
     Column("rule", left=True, spare=1),
-    Column("alpha"),
+    Column("alpha", spare=7),
     Column("calls", spare=6),
     Column("mean error ms"),
     Column("of latency", spare=2),

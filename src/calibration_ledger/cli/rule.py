@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 COLUMNS = (
     Column("setting"),
-    Column("since", left=True),
+    Column("since", left=True, times=True),
     Column("rule", left=True),
     Column("alpha"),
 )

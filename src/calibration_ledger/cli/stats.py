@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 COLUMNS = (
     MODEL,
-    Column("calls"),
+    Column("calls", spare=13),
     Column("rule", left=True, spare=5),
     Column("alpha", spare=6),
     Column("confidence", spare=2),
@@ -37,21 +37,21 @@ COLUMNS = (
     Column("ms/compl tok", spare=8),
     Column("base ms", spare=3),
     Column("mean error ms", spare=4),
-    Column("mean ms"),
+    Column("mean ms", spare=9),
     Column("typically within"),
-    Column("newest errors", left=True, spare=9),
-    Column("last updated", left=True, spare=1),
-    Column("status", left=True, cut_to=13),
+    Column("newest errors", left=True, spare=10),
+    Column("last updated", left=True, times=True, spare=1),
+    Column("status", left=True, cut_to=10),
 )
-DAY = (Column("day (UTC)", left=True),)
-TIMEOUTS = (Column("time-outs"),)
-DRIFT_COLUMNS = (Column("drift"), Column("calls since", spare=10))
+DAY = (Column("day (UTC)", left=True, times=True),)
+TIMEOUTS = (Column("time-outs", spare=12),)
+DRIFT_COLUMNS = (Column("drift"), Column("calls since", spare=11))
 PERIOD_COLUMNS = (
-    Column("calls"),
+    Column("calls", spare=4),
     Column("median ms"),
     Column("mean ms", spare=1),
     Column("mean error ms", spare=2),
-    Column("typically within"),
+    Column("typically within", spare=3),
     Column("to now"),
 )
 

@@ -37,12 +37,12 @@ COLUMNS = (
     Column("rank"),
     Column("rule", left=True),
     Column("alpha"),
-    Column("calls"),
+    Column("calls", spare=5),
     Column("mean error ms"),
-    Column("of latency"),
-    Column("median error"),
-    Column("bias ms"),
-    Column("90 % below ms"),
+    Column("of latency", spare=2),
+    Column("median error", spare=4),
+    Column("bias ms", spare=3),
+    Column("90 % below ms", spare=1),
     Column("to live"),
 )
 

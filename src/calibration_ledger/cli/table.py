@@ -6,6 +6,7 @@ and click takes it away again where nobody sees it.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,7 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
 GAP = "  "
-NAME_WIDTH_MIN = 12
+NAME_WIDTH = 16
+"""Names are cut to this before a column is left out for them."""
+
+NAME_WIDTH_MIN = 10
 """A name of fewer columns is beyond recognition."""
 
 NAME_ENDS = (0.5, 0.7, 0.3)
@@ -44,14 +48,16 @@ class Column(NamedTuple):
     Attributes:
         title: its heading.
         left: whether it holds texts (on the left) or numbers (on the right).
-        names: whether its texts tell the rows apart: cut last, and never so that two look alike.
-        cut_to: where its texts lose their ends first when the terminal is narrow; 0: they do not.
+        names: whether its texts tell the rows apart: cut inside, never so that two look alike.
+        times: whether its texts are times, which lose their smallest parts, and then the year.
+        cut_to: where its texts lose their ends when the terminal is narrow; 0: they do not.
         spare: its place among those left out when it is too narrow, from 1; 0: it stays.
     """
 
     title: str
     left: bool = False
     names: bool = False
+    times: bool = False
     cut_to: int = 0
     spare: int = 0
 
@@ -106,8 +112,6 @@ def _within(text: str, width: int) -> str:
 
 def cut_names(names: Collection[str], width: int) -> dict[str, str] | None:
     """The names in so many columns, no two alike; None where that cannot be."""
-    if width < NAME_WIDTH_MIN:
-        return None
     for part in NAME_ENDS:
         cuts = {name: cut_inside(name, width, round(width * part)) for name in names}
         if len(set(cuts.values())) == len(cuts):
@@ -115,12 +119,40 @@ def cut_names(names: Collection[str], width: int) -> dict[str, str] | None:
     return None
 
 
+_TIME = re.compile(r"(\d{4})-(\d\d-\d\d)(?:([ T])(\d\d:\d\d)(:\d\d)?(\.\d+)?(Z?))?")
+
+
+def shorter_time(text: str, form: int, year: str) -> str:
+    """A time without its smallest parts.
+
+    Args:
+        text: the time, or anything else, which stays as it is.
+        form: what goes: 0 nothing, 1 parts of seconds, 2 seconds, 3 the year, too; of a time in
+            another year than this column's, its hours go instead.
+        year: this column's.
+    """
+    found = _TIME.fullmatch(text)
+    if found is None or form == 0:
+        return text
+    its_year, day, between, minutes, seconds, _, zone = found.groups()
+    if form == TIME_FORMS - 1:
+        return f"{day} {minutes or ''}".rstrip() if its_year == year else f"{its_year}-{day}"
+    if minutes is None:
+        return text
+    return f"{its_year}-{day}{between}{minutes}{(seconds or '') * (form == 1)}{zone}"
+
+
+TIME_FORMS = 4
+"""How many forms `shorter_time` knows."""
+
+
 class Table:
     """Columns whose widths are fixed by the first rows, so that long tables can be streamed.
 
-    Where the terminal is too narrow, titles are broken into lines, then texts lose their ends,
-    then columns are left out, and at last names are cut inside. Where even that is not enough, all
-    of it would be in vain: the table stays as it is, and the terminal breaks its lines.
+    Where the terminal is too narrow, titles are broken into lines, then names are cut inside, times
+    get shorter and texts lose their ends, then columns are left out. What room that leaves is given
+    back to names and times. Where even that is not enough, all of it would be in vain: the table
+    stays as it is, and the terminal breaks its lines.
 
     Attributes:
         left_out: the titles of the columns that are not shown.
@@ -140,43 +172,87 @@ class Table:
             width: the terminal's; None where the table may be of any width.
         """
         self._columns = columns
-        contents = [
-            max((width_of(_text(row[index])) for row in first), default=0)
-            for index in range(len(columns))
+        self._texts = [
+            list(dict.fromkeys(_text(row[index]) for row in first)) for index in range(len(columns))
         ]
+        contents = [max(map(width_of, texts), default=0) for texts in self._texts]
         titles = [width_of(column.title) for column in columns]
         self._widths = [max(pair) for pair in zip(contents, titles, strict=True)]
         self._shown = list(range(len(columns)))
         self._is_narrow = False
-        self._names: dict[str, str] = {}
+        self._names: dict[int, dict[str, str]] = {}
+        self._times: dict[int, tuple[int, str]] = {}
         if width is not None and _total(self._widths) > width:
-            self._fit(contents, first, width)
+            self._fit(contents, width)
         self.left_out = [
             column.title for index, column in enumerate(columns) if index not in self._shown
         ]
 
-    def _fit(
-        self, contents: Sequence[int], first: Sequence[Sequence[str | Cell]], width: int
-    ) -> None:
+    def _fit(self, contents: Sequence[int], width: int) -> None:
         """Make the table as narrow as the terminal, or leave it as it is."""
         words = [max(map(width_of, column.title.split()), default=0) for column in self._columns]
-        widths = [max(pair) for pair in zip(words, contents, strict=True)]
-        if _total(widths) > width:
-            for index, column in enumerate(self._columns):
-                if column.cut_to:
-                    widths[index] = max(words[index], min(contents[index], column.cut_to))
-        shown = _chosen(self._columns, widths, width)
-        excess = _total([widths[index] for index in shown]) - width
-        if excess > 0:
-            for index, column in enumerate(self._columns):
-                if column.names:
-                    widths[index] -= excess
-                    names = {_text(row[index]) for row in first}
-                    self._names = cut_names(names, widths[index]) or {}
-            if not self._names:
-                return
-        _ease(self._columns, widths, shown, -excess)
+        whole = [max(pair) for pair in zip(words, contents, strict=True)]
+        for name_width in (None, NAME_WIDTH, NAME_WIDTH_MIN):
+            least = whole
+            if name_width is not None:
+                floors = [self._least(index, name_width) for index in range(len(words))]
+                least = [max(pair) for pair in zip(words, floors, strict=True)]
+            shown = list(range(len(words)))
+            if name_width is not None:
+                shown = _chosen(self._columns, least, width)
+            room = width - _total([least[index] for index in shown])
+            if room >= 0:
+                break
+        else:
+            return
+        widths = list(least)
+        room = self._give_back(widths, whole, shown, room)
+        _ease(self._columns, widths, shown, room)
         self._widths, self._shown, self._is_narrow = widths, shown, True
+
+    def _least(self, index: int, name_width: int) -> int:
+        """The narrowest that a column's texts can be."""
+        column, texts = self._columns[index], self._texts[index]
+        widest = max(map(width_of, texts), default=0)
+        if column.names:
+            widths = range(min(name_width, widest), widest)
+            return next((some for some in widths if cut_names(texts, some)), widest)
+        if column.times:
+            return self._width_of_times(index, TIME_FORMS - 1)
+        return min(widest, column.cut_to) if column.cut_to else widest
+
+    def _width_of_times(self, index: int, form: int) -> int:
+        texts = self._texts[index]
+        year = self._year(index)
+        return max((width_of(shorter_time(text, form, year)) for text in texts), default=0)
+
+    def _year(self, index: int) -> str:
+        """The newest year of a column's times."""
+        return max((text[:4] for text in self._texts[index] if _TIME.fullmatch(text)), default="")
+
+    def _give_back(
+        self, widths: list[int], whole: Sequence[int], shown: Sequence[int], room: int
+    ) -> int:
+        """Give names, then texts and times, what is left of the terminal; what is left then."""
+        for index in sorted(shown, key=lambda index: not self._columns[index].names):
+            column, least = self._columns[index], widths[index]
+            most = min(whole[index], least + room)
+            if column.names:
+                texts = self._texts[index]
+                found = ((some, cut_names(texts, some)) for some in range(most, least - 1, -1))
+                widths[index], names = next(
+                    ((some, cuts) for some, cuts in found if cuts), (whole[index], {})
+                )
+                self._names[index] = names or {}
+            elif column.times:
+                forms = range(TIME_FORMS)
+                form = next(one for one in forms if self._width_of_times(index, one) <= most)
+                widths[index] = max(least, self._width_of_times(index, form))
+                self._times[index] = form, self._year(index)
+            elif column.cut_to:
+                widths[index] = most
+            room -= widths[index] - least
+        return room
 
     def header(self) -> str:
         """The titles, on as many lines as they take."""
@@ -196,8 +272,10 @@ class Table:
         for index in self._shown:
             column, cell, width = self._columns[index], row[index], self._widths[index]
             text = _text(cell)
-            if column.names:
-                text = self._names.get(text, text)
+            if index in self._names:
+                text = self._names[index].get(text, text)
+            elif index in self._times:
+                text = shorter_time(text, *self._times[index])
             elif column.cut_to and self._is_narrow:
                 text = cut(text, width)
             padding = " " * (width - width_of(text))

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 COLUMNS = (
     MODEL,
-    Column("voided", left=True, cut_to=20),
+    Column("voided", left=True, cut_to=12),
     Column("calls voided", spare=1),
-    Column("calls before"),
-    Column("calls now"),
+    Column("calls before", spare=5),
+    Column("calls now", spare=6),
     Column("error before ms", spare=2),
     Column("mean error ms"),
     Column("rule", left=True, spare=3),
