@@ -132,7 +132,7 @@ def test_drift_is_told_with_its_size(calib, learnt):
     assert status.startswith("drifting: the newest 10 calls took 2.0")
     assert status.endswith(" times as long as those before, for the same tokens")
     outlook = calib("predict", "worse", "-p", 512).stdout.splitlines()[1]
-    assert outlook.endswith(f" tokens ({status})")
+    assert outlook.endswith(f" s ({status})")
 
 
 def test_a_model_without_history_is_a_guess_and_the_name_that_was_meant_is_told(calib, learnt):

@@ -5,13 +5,15 @@ import os
 import re
 import subprocess
 import sys
+from operator import eq
 from pathlib import Path
 
 import pytest
 
-from calibration_ledger import AdaptiveCalibrator
+from calibration_ledger import AdaptiveCalibrator, Call
 from calibration_ledger.cli import output
 from calibration_ledger.cli.table import width_of
+from calibration_ledger.rules import find_rule
 
 from . import conftest
 from .conftest import PROGRAM, at, run_in_terminal, run_process, some_calls
@@ -89,7 +91,11 @@ def test_notes_and_errors_are_broken_at_words_and_commands_stay_whole(filled):
     assert all(len(line) <= 30 for line in shown.out.splitlines() if str(filled) not in line)
     shown = run_in_terminal("stats", "--format", "xyzzy", **at)
     assert shown.code == 2
-    assert all(len(line) <= 30 for line in shown.out.splitlines() if "Try" not in line)
+    assert all(
+        len(line) <= 30
+        for line in shown.out.splitlines()
+        if "Try" not in line and "Usage" not in line
+    )
     shown = run_in_terminal("void", "tiny", "--last", **at)
     assert "calib void --seq 5 -- tiny" in shown.out.splitlines()
 
@@ -241,3 +247,81 @@ def test_every_time_in_json_is_in_the_same_iso_form(calib, filled, command):
     assert times
     for time in times:
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", str(time)), time
+
+
+# -- colours --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("forced", ["FORCE_COLOR", "CLICOLOR_FORCE"])
+def test_colours_are_forced_into_a_pipe_unless_something_forbids_them(filled, forced):
+    def printed(*words, **env):
+        plain = {name: value for name, value in os.environ.items() if "COLOR" not in name}
+        return run_process("--ledger", filled, *words, env=plain | env).out
+
+    assert BOLD in printed("stats", **{forced: "1"})
+    assert "\x1b" not in printed("stats", **{forced: "0"})
+    assert "\x1b" not in printed("stats", **{forced: "1", "NO_COLOR": "1"})
+    assert "\x1b" not in printed("stats", **{forced: "1", "TERM": "dumb"})
+    assert "\x1b" not in printed("stats", "--format", "markdown", **{forced: "1"})
+    assert "\x1b" not in printed("stats", "--json", **{forced: "1"})
+
+
+def test_a_dumb_terminal_gets_no_control_codes(filled, monkeypatch):
+    script = (
+        "from calibration_ledger.cli import output\n"
+        "output.PROGRESS_FROM, output.SHOWN_EVERY_S = 1, 0\n"
+        "from calibration_ledger.cli.main import main\n"
+        "main(prog_name='calib')\n"
+    )
+    monkeypatch.setattr(conftest, "PROGRAM", (sys.executable, "-c", script))
+    for words in (("stats",), ("sweep",), ("reset", "--all")):
+        shown = run_in_terminal("--ledger", filled, *words, typed="n\n", TERM="dumb")
+        assert "\x1b" not in shown.out
+        assert "\r" not in shown.out
+
+
+# -- coefficients ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rule", ["ema", "kalman"])
+def test_a_coefficient_on_its_floor_is_about_zero_for_people_alone(run, ledger_path, rule):
+    with AdaptiveCalibrator(ledger_path, rule=rule) as calibrator:
+        calibrator.record_many([Call("m", 100, 100, 0.5)] * 60)
+        floors = find_rule(rule).floors
+        now = calibrator.calibration("m")
+        coefficients = (
+            now.ms_per_prompt_token,
+            now.ms_per_completion_token,
+            now.base_overhead_ms,
+        )
+        assert any(map(eq, coefficients, floors))
+    assert "≈ 0" in run("--ledger", ledger_path, "stats").stdout
+    assert "≈" not in run("--ledger", ledger_path, "stats", "--format", "csv").stdout
+    done = subprocess.run(
+        [*PROGRAM, "--ledger", str(ledger_path), "stats"],
+        capture_output=True,
+        env=os.environ | {"PYTHONIOENCODING": "ascii"},
+        timeout=60,
+        check=True,
+    )
+    assert b"~ 0" in done.stdout
+
+
+def test_the_package_runs_as_a_program(filled):
+    done = subprocess.run(
+        [sys.executable, "-m", "calibration_ledger", "--ledger", str(filled), "stats", "--json"],
+        capture_output=True,
+        timeout=60,
+        check=True,
+    )
+    assert json.loads(done.stdout) == json.loads(
+        run_process("--ledger", filled, "stats", "--json").out
+    )
+    told = subprocess.run(
+        [sys.executable, "-m", "calibration_ledger", "stats", "--help"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert told.stdout.startswith("Usage: python -m calibration_ledger stats [OPTIONS]")

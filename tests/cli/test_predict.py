@@ -17,7 +17,7 @@ def test_a_learnt_model_is_predicted_with_its_confidence(calib, ledger_path):
     result = calib("predict", "timmy", "--prompt-tokens", 512, "--completion-tokens", 128)
     assert f"{predicted_ms:.1f}" == "1989.5"
     assert result.stdout == (
-        "timmy: 2.0 s (1989.5 ms) for 512 prompt tokens and 128 completion tokens\n"
+        "timmy: 1989.5 ms for 512 prompt tokens and 128 completion tokens\n"
         f"9 of 10 such calls take {low / 1000:.1f} to {high / 1000:.1f} s (few calls: 1 so far)\n"
         "confidence 0.10 from 1 call: warming up\n"
     )
@@ -27,7 +27,7 @@ def test_a_learnt_model_is_predicted_with_its_confidence(calib, ledger_path):
 def test_a_model_never_seen_is_predicted_from_its_prior_and_says_so(calib, filled):
     result = calib("predict", "llama3-8b-8192", "-p", 1, "-c", 1)
     assert result.stdout == (
-        "llama3-8b-8192: 150 ms (150.4 ms) for 1 prompt token and 1 completion token\n"
+        "llama3-8b-8192: 150.4 ms for 1 prompt token and 1 completion token\n"
         "9 of 10 such calls take 117 to 192 ms (no history: a guess)\n"
         "confidence 0.00: no call of this model was learnt yet, this is its prior\n"
     )
@@ -66,7 +66,7 @@ def test_a_model_imported_without_calls_is_predicted_from_what_came_in(calib, le
     calib("import", "state", "-", input=json.dumps(state))
     result = calib("predict", "old", "--prompt-tokens", 40, "--completion-tokens", 0)
     assert result.stdout == (
-        "old: 20 ms (20.0 ms) for 40 prompt tokens and 0 completion tokens\n"
+        "old: 20.0 ms for 40 prompt tokens and 0 completion tokens\n"
         "9 of 10 such calls take 16 to 26 ms (no history: a guess)\n"
         "confidence 0.00: no call was learnt since this state was imported\n"
     )
@@ -115,9 +115,9 @@ def test_without_a_completion_it_says_what_it_assumed(calib, filled):
     first, second, _ = calib("predict", "timmy:v0.1-q4", "-p", 512).stdout.splitlines()
     assert forecast.completion_tokens.median == 199
     assert first.endswith("for 512 prompt tokens and an assumed 199 completion tokens")
-    assert f"({expected.predicted_ms:.1f} ms)" in first
+    assert f" {expected.predicted_ms:.1f} ms for" in first
     assert re.fullmatch(
-        r"9 of 10 such calls take \d\.\d to \d\.\d s; typical completion 199 tokens "
+        r"9 of 10 such calls take \d\.\d to \d\.\d s "
         r"\(few calls: 25 so far\)",
         second,
     )

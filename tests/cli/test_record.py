@@ -14,7 +14,7 @@ def test_the_first_record_makes_the_ledger_and_tells_what_was_learnt(calib, ledg
     result = calib("record", "timmy", *CALL)
     assert result.stdout == (
         "timmy: error +1820.0 ms (3400.0 measured, 1580.0 predicted), entry 2\n"
-        "now predicts 2.0 s (1989.5 ms) for 512 prompt tokens and 128 completion tokens\n"
+        "now predicts 1989.5 ms for 512 prompt tokens and 128 completion tokens\n"
         "confidence 0.10 from 1 call: warming up\n"
     )
     assert result.stderr == ""
@@ -59,7 +59,7 @@ def test_a_time_out_is_told_and_not_learnt(calib, ledger_path):
     result = calib("record", "timmy", *given_up)
     assert result.stdout == (
         "timmy: given up after 30000.0 ms (910.9 predicted), kept and not learnt, entry 3\n"
-        "now predicts 911 ms (910.9 ms) for 512 prompt tokens and 0 completion tokens\n"
+        "now predicts 910.9 ms for 512 prompt tokens and 0 completion tokens\n"
         "confidence 0.10 from 1 call: warming up\n"
     )
     told = json.loads(calib("record", "timmy", *given_up, "--json").stdout)
@@ -83,7 +83,7 @@ def test_the_same_request_id_again_adds_nothing_and_gives_the_first_error(calib,
         "(3400.0 measured, 1580.0 predicted), entry 2"
     )
     assert shown[1:] == [
-        "now predicts 2.0 s (1989.5 ms) for 512 prompt tokens and 128 completion tokens",
+        "now predicts 1989.5 ms for 512 prompt tokens and 128 completion tokens",
         "confidence 0.10 from 1 call: warming up",
     ]
     calib("reset", "timmy")

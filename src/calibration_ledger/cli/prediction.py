@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 def describe(prediction: CostPrediction, *, is_assumed: bool = False) -> str:
     """The predicted time and what it is for."""
     return (
-        f"{text.duration(prediction.predicted_ms)} ({text.number(prediction.predicted_ms)} ms) "
-        f"for {text.count(prediction.prompt_tokens, 'prompt token')} and "
+        f"{text.exact(prediction.predicted_ms)} for "
+        f"{text.count(prediction.prompt_tokens, 'prompt token')} and "
         f"{'an assumed ' * is_assumed}"
         f"{text.count(prediction.completion_tokens, 'completion token')}"
     )
@@ -67,13 +67,9 @@ def expectation(forecast: Forecast) -> str:
 
 
 def outlook(forecast: Forecast) -> str:
-    """The same, and what it assumes, on one line."""
-    tokens = text.count(forecast.completion_tokens.median, "token")
-    typical = "" if forecast.completion_tokens.is_given else f"; typical completion {tokens}"
-    told = f"{expectation(forecast)}{typical}"
-    if forecast.status == "ok":
-        return told
-    return f"{told} ({standing(forecast)})"
+    """The same, and how far to trust it, on one line."""
+    told = expectation(forecast)
+    return told if forecast.status == "ok" else f"{told} ({standing(forecast)})"
 
 
 def standing(forecast: Forecast) -> str:

@@ -167,6 +167,8 @@ def _row(replay: Replay) -> list[str | Cell]:
 def _beside(replay: Replay, live: Replay | None) -> list[str | Cell]:
     if live is None:  # the model was opened between the two replays
         return ["-", "-", "-"]
+    if (replay.rule, replay.alpha) == (live.rule, live.alpha):
+        return ["", "", Cell("is live", "dim")]
     mine, its = replay.mean_absolute_error_ms, live.mean_absolute_error_ms
     return [f"{live.alpha:g}", text.number(its), change(mine, its)]
 

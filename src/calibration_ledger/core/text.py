@@ -40,6 +40,20 @@ def number(value: float | None, digits: int = 1) -> str:
     return shown.removeprefix("-") if float(shown) == 0.0 else shown  # nobody says minus zero
 
 
+def coefficient(value: float | None, floor: float | None, digits: int, about: str = "≈") -> str:
+    """A coefficient; `≈ 0` where it is as small as its rule lets it be.
+
+    Args:
+        value: the coefficient; None: there is none.
+        floor: what it is at least; None: it is not learnt yet.
+        digits: how many decimals others have.
+        about: the sign, `~` where "≈" cannot be shown.
+    """
+    if value is not None and floor is not None and value <= floor:
+        return f"{about} 0"
+    return number(value, digits)
+
+
 def signed(value: float | None, digits: int = 1) -> str:
     """The same, always with its sign."""
     text = number(value, digits)
@@ -87,6 +101,13 @@ def duration(milliseconds: float) -> str:  # noqa: PLR0911 - one for each unit
         return f"{seconds // 60} min {seconds % 60} s"
     minutes = round(seconds / 60)
     return f"{minutes // 60} h {minutes % 60} min"
+
+
+def exact(milliseconds: float) -> str:
+    """A duration that is compared with others: `1989.5 ms`; from 10 s on, `12.3 s`."""
+    if milliseconds < 9_999.95:  # noqa: PLR2004 - what would round to 10 s
+        return f"{number(milliseconds)} ms"
+    return duration(milliseconds)
 
 
 def span(low_ms: float, high_ms: float) -> str:

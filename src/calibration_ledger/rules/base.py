@@ -45,6 +45,8 @@ class Rule:
         quick_alphas: the few that are tried where a quick look must do, from slow to fast.
         extra_numbers: the names of its further state, which follows `COMMON_NUMBERS`.
         extra_start: that further state for a model that starts from these three coefficients.
+        floors: what the three coefficients are at least, once a call was learnt: a coefficient
+            there is as good as 0, and says that the calls show no such cost.
         fold: `fold(state, alpha, prompt_tokens, completion_tokens, actual_ms, predicted_ms)`
             learns a column of calls in order. It changes `state` in place, and writes the
             prediction made *before* each call was learnt into `predicted_ms`. Its contract: a
@@ -58,6 +60,7 @@ class Rule:
     quick_alphas: tuple[float, ...]
     extra_numbers: tuple[str, ...]
     extra_start: Callable[[Sequence[float]], list[float]]
+    floors: tuple[float, float, float]
     fold: Fold
 
 

@@ -73,5 +73,6 @@ EMA = Rule(
     quick_alphas=(0.01, 0.05, 0.15, 0.4),
     extra_numbers=(),
     extra_start=_no_further_state,
+    floors=(0.001, 0.001, 0.0),
     fold=fold_ema,
 )

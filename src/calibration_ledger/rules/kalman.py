@@ -137,5 +137,6 @@ KALMAN = Rule(
     quick_alphas=KALMAN_1.quick_alphas,
     extra_numbers=KALMAN_1.extra_numbers,
     extra_start=KALMAN_1.extra_start,
+    floors=KALMAN_1.floors,
     fold=fold_kalman,
 )

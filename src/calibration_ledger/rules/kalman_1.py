@@ -140,5 +140,6 @@ KALMAN_1 = Rule(
         "run_of_cut_errors",
     ),
     extra_start=start_kalman,
+    floors=(0.0, 0.0, 0.0),
     fold=fold_kalman,
 )
