@@ -50,6 +50,7 @@ ROOMS = [
     {"calibrator"},
     {"live", "report"},
     {"cli"},
+    {"__main__"},
 ]
 """The rooms of the house, from the ground up: each may import those below it and no others."""
 
