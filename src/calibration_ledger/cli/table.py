@@ -119,7 +119,7 @@ def cut_names(names: Collection[str], width: int) -> dict[str, str] | None:
     return None
 
 
-_TIME = re.compile(r"(\d{4})-(\d\d-\d\d)(?:([ T])(\d\d:\d\d)(:\d\d)?(\.\d+)?(Z?))?")
+_TIME = re.compile(r"(\d{4})-(\d\d-\d\d)(?:([ T])(\d\d:\d\d)(:\d\d)?(\.\d+)?(Z|[+-]\d\d:\d\d)?)?")
 
 
 def shorter_time(text: str, form: int, year: str) -> str:
@@ -136,10 +136,11 @@ def shorter_time(text: str, form: int, year: str) -> str:
         return text
     its_year, day, between, minutes, seconds, _, zone = found.groups()
     if form == TIME_FORMS - 1:
-        return f"{day} {minutes or ''}".rstrip() if its_year == year else f"{its_year}-{day}"
+        hours = "" if minutes is None else f" {minutes}{zone or ''}"
+        return f"{day}{hours}" if its_year == year else f"{its_year}-{day}"
     if minutes is None:
         return text
-    return f"{its_year}-{day}{between}{minutes}{(seconds or '') * (form == 1)}{zone}"
+    return f"{its_year}-{day}{between}{minutes}{(seconds or '') * (form == 1)}{zone or ''}"
 
 
 TIME_FORMS = 4
