@@ -19,6 +19,7 @@ from click.testing import CliRunner
 from calibration_ledger import AdaptiveCalibrator, Call, InvalidInputError, ModelNotFoundError
 from calibration_ledger.cli.main import main
 from support.snippets import BLOCK
+from support.terminal import Terminal
 
 prometheus_client = pytest.importorskip("prometheus_client", reason="needs the extra metrics")
 
@@ -294,6 +295,18 @@ def test_the_command_prints_what_the_library_gives(calibrator):
     assert (done.exit_code, done.stdout, done.stderr) == (0, metrics(calibrator), "")
     one = run("--ledger", calibrator.ledger, "metrics", "slow", "--openmetrics")
     assert one.stdout == metrics(calibrator, ["slow"], openmetrics=True)
+
+
+def test_on_a_terminal_what_nobody_sees_is_written_out(calibrator):
+    name = "phi\u2800mini"  # the Braille pattern without dots
+    calibrator.record(name, 1, 2.0)
+    script = "from calibration_ledger.cli.main import main; main()"
+    with Terminal(script, "--ledger", calibrator.ledger, "metrics", name) as terminal:
+        shown = terminal.until("calibration_ledger_calls_total{")
+        shown += terminal.until("\n")
+    assert "phi\\u2800mini" in shown
+    assert name not in shown
+    assert name in run("--ledger", calibrator.ledger, "metrics", name).stdout
 
 
 def test_other_formats_list_the_same_samples(calibrator):

@@ -24,6 +24,7 @@ from typing import (
 from calibration_ledger.core import text
 from calibration_ledger.core.comparison import CHANCE_MOST
 from calibration_ledger.core.html import Column, Tabular, table
+from calibration_ledger.core.spark import spark
 from calibration_ledger.core.validation import (
     TIME_LIMIT_US,
     check_alpha,
@@ -276,6 +277,7 @@ class Figures(dict[str, Any], Tabular):
                 "typically within",
                 lambda one: text.within(one.get("median_absolute_percentage_error")),
             ),
+            Column("newest errors", lambda one: spark(one.get("newest_errors_ms") or ())),
             Column("time-outs", lambda one: str(one.get("timeouts") or 0)),
             Column("drift", lambda one: "-" if (found := one.get("drift")) is None else str(found)),
             Column("last updated", lambda one: text.time_of(one.get("last_updated")), left=True),
