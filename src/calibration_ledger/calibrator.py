@@ -1333,7 +1333,14 @@ class AdaptiveCalibrator:
             progress=progress,
         )
 
-    def log(self, model: str | None = None, *, last: int | None = None) -> list[LogEntry]:
+    def log(
+        self,
+        model: str | None = None,
+        *,
+        last: int | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> list[LogEntry]:
         """What happened to the ledger, other than calls, the newest last.
 
         Imports, resets, recalibrations, voidings with their notes, aliases, settings of the rule of
@@ -1343,15 +1350,17 @@ class AdaptiveCalibrator:
         Args:
             model: only what concerns this model.
             last: only so many of the newest, 1 or more; None: all.
+            since: only what happened at this time or later.
+            until: only what happened before this time.
 
         Raises:
-            InvalidInputError: `last` is not what it must be, or `model` no name.
+            InvalidInputError: an argument is not what it must be.
             ModelNotFoundError: the ledger has no entry of the model.
             LedgerCorruptError: the settings, the events or an adjustment were damaged.
         """
         from calibration_ledger.verbs.log import log
 
-        return log(self._ledger, model, last=last)
+        return log(self._ledger, model, last=last, since=since, until=until)
 
     def heads(self) -> list[Head]:
         """The running digest of every model as it is now, to save and to audit against later.

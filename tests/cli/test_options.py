@@ -1,11 +1,13 @@
 """Options that every command has, or that mean the same wherever they are given."""
 
 import json
+from time import process_time
 
 import pytest
 
-from calibration_ledger import AdaptiveCalibrator
+from calibration_ledger import AdaptiveCalibrator, Call
 from calibration_ledger.core.command import quoted
+from calibration_ledger.errors import ModelNotFoundError
 
 from .test_help import ALL, LEAVES
 
@@ -99,3 +101,102 @@ def test_a_model_that_is_needed_is_asked_for(run, command):
     assert result.exit_code == 2
     assert "Missing argument 'MODEL'" in result.stderr
     assert " MODEL\n" in run(command, "--help").stdout.partition("\n\n")[0] + "\n"
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("Tiny", "did you mean 'tiny', which differs only in upper and lower case? "),
+        (
+            "ti\u200bny",
+            "did you mean 'tiny', which differs only in blanks or in what is not shown? ",
+        ),
+        ("tiny ", "did you mean 'tiny', which differs only in blanks or in what is not shown? "),
+        ("tinny", "did you mean 'tiny'? "),
+        ("nik", "did you mean 'nick'? "),
+        ("timmy", "did you mean 'timmy:v0.1-q4'? "),
+        ("xyzzy", "of a model 'xyzzy': `calib"),
+    ],
+)
+def test_a_model_that_is_not_there_is_told_with_the_one_that_was_meant(calib, filled, typed, said):
+    with AdaptiveCalibrator(filled) as calibrator:
+        calibrator.alias("nick", "tiny")
+        with pytest.raises(ModelNotFoundError) as caught:
+            calibrator.calls(typed)
+        assert said in str(caught.value)
+    for command in ("stats", "history", "audit", "replay", "sweep", "log"):
+        assert said in calib(command, typed, exit_code=1).stderr
+
+
+def test_among_thousands_of_models_the_one_that_was_meant_is_found_soon(ledger_path):
+    with AdaptiveCalibrator(ledger_path, durability="normal") as calibrator:
+        calibrator.record_many(Call(f"vendor/model-{n}:8b", 1, 1, 5.0) for n in range(2000))
+        began = process_time()
+        with pytest.raises(ModelNotFoundError, match="did you mean 'vendor/model-1234:8b'"):
+            calibrator.calls("vendor/model-1234-8b")
+        assert process_time() - began < 2.0
+        assert calibrator.audit() == []
+
+
+def test_a_rule_that_is_not_there_is_told_with_the_one_that_was_meant(calib, filled):
+    assert "Did you mean 'kalman'? " in calib("rule", "kalmann", exit_code=2).stderr
+    assert "Did you mean 'ema.1'? " in calib("replay", "--rule", "ema1", exit_code=2).stderr
+    assert "id you mean" not in calib("rule", "xyzzy", exit_code=2).stderr
+
+
+def test_the_log_has_a_window_as_the_history_has(calib, filled):
+    calib("reset", "tiny")
+    assert "reset" in calib("log", "--since", "1h").stdout
+    assert calib("log", "--until", "1h").stdout == ""
+    assert "swap them" in calib("log", "--since", "1h", "--until", "2h", exit_code=2).stderr
+
+
+def test_short_options_are_the_usual_ones(calib, filled, tmp_path):
+    for number in (1, 2):
+        calib("export", "csv", "-o", tmp_path / f"{number}.csv", *["-m", "tiny"][: number * 2])
+    assert (tmp_path / "1.csv").read_text().count("tiny") == 3
+    result = calib("export", "csv", tmp_path / "a", "-o", tmp_path / "b", exit_code=2)
+    assert "two files are named" in result.stderr
+    assert len(calib("history", "-n", 2, "-m", "tiny").stdout.splitlines()) == 3
+    calib("reset", "--all", "-y")
+    assert len(calib("log", "-n", 1).stdout.splitlines()) == 2
+
+
+SHORT = {
+    "-c": "completion_tokens",
+    "-f": "follow",
+    "-h": "help",
+    "-m": "option model models",
+    "-n": "limit last top",
+    "-o": "output",
+    "-p": "prompt_tokens",
+    "-y": "yes",
+}
+
+
+def test_a_short_option_means_the_same_in_all_commands():
+    for path, command in ALL.items():
+        for parameter in command.params:
+            for name in parameter.opts:
+                if len(name) == 2 and name.startswith("-"):
+                    assert parameter.name in SHORT[name].split(), (path, name)
+
+
+def test_what_is_asked_in_many_commands_is_asked_alike_in_all():
+    """Whoever takes tokens, a model, a file to write or a yes, takes the short option, too."""
+    asked = {
+        "--prompt-tokens": "-p",
+        "--completion-tokens": "-c",
+        "--model": "-m",
+        "--output": "-o",
+        "--yes": "-y",
+        "--follow": "-f",
+    }
+    for path, command in ALL.items():
+        for parameter in command.params:
+            for name in parameter.opts:
+                assert name not in asked or asked[name] in parameter.opts, (path, name)
+        names = {name for parameter in command.params for name in parameter.opts}
+        if {parameter.name for parameter in command.params} & {"model", "models"}:
+            assert {"-m", "--model"} <= names, path
+        assert ("--since" in names) == ("--until" in names), path

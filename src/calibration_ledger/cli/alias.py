@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from calibration_ledger.cli import zone
-from calibration_ledger.cli.options import examples, format_option, model_argument
+from calibration_ledger.cli.options import complete, examples, format_option, model_argument
 from calibration_ledger.cli.output import note, print_data, print_result, progress, say
 from calibration_ledger.cli.session import Session, entries, pass_session
 from calibration_ledger.cli.table import MODEL, Cell, Column
@@ -33,7 +33,7 @@ COLUMNS = (
         "calib alias gpt-5-mini-2025-08-07 --remove",
     )
 )
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=complete("models"))
 @model_argument()
 @click.option("--merge", is_flag=True, help="Take the calls of NAME into MODEL.")
 @click.option("--remove", is_flag=True, help="Let NAME be its own again, and undo its merge.")

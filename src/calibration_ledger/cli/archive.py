@@ -47,7 +47,7 @@ COLUMNS = (
     required=True,
     help="Archive what was made before then: 2026-01-01 (its first moment), or a time.",
 )
-@click.option("--yes", is_flag=True, help="Do not ask before taking entries out.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask before taking entries out.")
 @format_option
 @pass_session
 def archive(

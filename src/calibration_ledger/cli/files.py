@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from calibration_ledger.cli import zone
-from calibration_ledger.cli.options import FilePath, examples, format_option
+from calibration_ledger.cli.options import FilePath, complete, examples, format_option
 from calibration_ledger.cli.output import (
     TABULAR,
     Shown,
@@ -88,8 +88,15 @@ _WITH_ITEMS = ("--map", "--where")
     metavar="[FORMAT] [FILE]...",
     nargs=-1,
     type=FilePath(readable=False, allow_dash=True),
+    shell_complete=complete("formats_and_files"),
 )
-@click.option("-m", "--model", metavar="MODEL", help="The model of calls that name none.")
+@click.option(
+    "-m",
+    "--model",
+    metavar="MODEL",
+    help="The model of calls that name none.",
+    shell_complete=complete("models"),
+)
 @click.option(
     "--map",
     multiple=True,
@@ -389,7 +396,20 @@ def _told_of_settings(
 )
 @click.argument("kind", type=click.Choice(["jsonl", "csv", "parquet"]))
 @click.argument("file", default="-", type=FilePath(readable=False, allow_dash=True))
-@click.option("-m", "--model", metavar="MODEL", help="Only this model.")
+@click.option(
+    "-m",
+    "--model",
+    metavar="MODEL",
+    help="Only this model.",
+    shell_complete=complete("models"),
+)
+@click.option(
+    "-o",
+    "--output",
+    type=FilePath(readable=False, allow_dash=True),
+    metavar="FILE",
+    help="The same as FILE.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace FILE if it exists.")
 @click.option("--salvage", is_flag=True, help="Of a damaged ledger: the calls that can be read.")
 @format_option
@@ -400,6 +420,7 @@ def export(
     file: str,
     model: str | None,
     *,
+    output: str | None,
     overwrite: bool,
     salvage: bool,
     form: Form,
@@ -418,6 +439,9 @@ def export(
     --salvage is for a damaged ledger: it writes the calls that can still be read, for
     `calib import jsonl` or `csv`, and says which entries are lost.
     """  # noqa: D301 - click's marker for a paragraph that is not wrapped
+    if output not in {None, file} and file != "-":
+        raise click.UsageError(f"two files are named, {file!r} and {output!r}: leave one out.")
+    file = output or file
     to_stdout = file == "-"
     target: Any = file
     if to_stdout:

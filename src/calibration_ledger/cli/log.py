@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING
 import click
 
 from calibration_ledger.cli import zone
-from calibration_ledger.cli.options import examples, format_option_of_lines, model_argument
+from calibration_ledger.cli.options import (
+    examples,
+    format_option_of_lines,
+    model_argument,
+    window_options,
+)
 from calibration_ledger.cli.output import note, print_result
 from calibration_ledger.cli.session import Session, pass_session
 from calibration_ledger.cli.table import MODEL, Cell, Column
@@ -15,6 +20,7 @@ from calibration_ledger.core import text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
     from calibration_ledger.cli.options import Form
     from calibration_ledger.core.values import LogEntry
@@ -35,15 +41,25 @@ NOTED_SINCE = "0007"
     epilog=examples(
         "calib log",
         "calib log --last 10",
+        "calib log --since yesterday",
         "calib log --model llama3:8b",
         "calib log --json > log.jsonl",
     )
 )
 @model_argument()
-@click.option("--last", type=click.INT, metavar="N", help="Only the newest N.")
+@click.option("-n", "--last", type=click.INT, metavar="N", help="Only the newest N.")
+@window_options
 @format_option_of_lines
 @pass_session
-def log(session: Session, model: str | None, last: int | None, *, form: Form) -> None:
+def log(
+    session: Session,
+    model: str | None,
+    last: int | None,
+    since: datetime | None,
+    until: datetime | None,
+    *,
+    form: Form,
+) -> None:
     """List what happened to the ledger, other than calls.
 
     Imports, resets, recalibrations, voidings with their notes, other names of models, the rule of
@@ -51,7 +67,7 @@ def log(session: Session, model: str | None, last: int | None, *, form: Form) ->
     it back, where there is one. With --json: JSON lines, one object an entry.
     """
     with session.existing() as calibrator:
-        entries = calibrator.log(model, last=last)
+        entries = calibrator.log(model, last=last, since=since, until=until)
     names = _names(entries)
     columns = zone.titled(COLUMNS, "when")
     print_result(form, entries, columns, lambda entry: _row(entry, session, names))

@@ -70,7 +70,7 @@ COMMANDS = {
     "stats": ("stats:stats", "Show what each model has learnt."),
     "plot": ("plot:plot_", "Write one chart as a picture."),
     "top": ("top:top", "Watch the models in use and their newest calls."),
-    "history": ("history:history", "List the calls as they were recorded."),
+    "history": ("history:history", "List the calls, the newest last."),
     "report": ("report:report", "Write a page to look at: charts of every model."),
     "drift": ("drift:drift", "Tell which models have become slower or faster."),
     "metrics": ("metrics:metrics", "Print what Prometheus scrapes of the models."),
@@ -93,6 +93,9 @@ COMMANDS = {
 }
 """From a command's name to its home in this folder and its line in the help."""
 
+
+COMPLETE = "_CALIB_COMPLETE"
+"""The variable by which click's shell functions ask what may follow."""
 
 CHANGING = {
     *(
@@ -183,6 +186,10 @@ class Calib(click.Group):
         """Run, and end with an exit code of ours even if stderr takes no sentence."""
         if sys.stdout is None:
             sys.stdout = ClosedStdout()
+        if COMPLETE in os.environ:
+            from importlib import import_module
+
+            import_module("calibration_ledger.cli.completion")  # which knows bash better
         try:
             return super().main(*args, **extra)
         except OSError:

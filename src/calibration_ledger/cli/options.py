@@ -88,6 +88,17 @@ def details_of(
     return dict(pairs) or None
 
 
+def complete(what: str) -> Callable[..., Any]:
+    """The function of this name in `completion`, which is imported when TAB is pressed."""
+
+    def completed(*given: Any) -> Any:
+        from calibration_ledger.cli import completion
+
+        return getattr(completion, what)(*given)
+
+    return completed
+
+
 def examples(*lines: str) -> str:
     """The end of a command's help."""
     return "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines)])
@@ -161,11 +172,11 @@ def window_options(command: Command) -> Command:
         "--since",
         type=zone.since,
         metavar="TIME",
-        help="Only calls made then or later: 1h, 90m, 2d or 1w ago, today, yesterday, 2026-11-24, "
+        help="Only what was then or later: 1h, 90m, 2d or 1w ago, today, yesterday, 2026-11-24, "
         "or '2026-11-24 08:30'.",
     )
     until = click.option(
-        "--until", type=zone.time_of, metavar="TIME", help="Only calls made before then."
+        "--until", type=zone.time_of, metavar="TIME", help="Only what was before then."
     )
     return since(until(command))
 
@@ -175,7 +186,12 @@ def rule_options(command: Command) -> Command:
     alpha = click.option(
         "--alpha", type=click.FLOAT, help="The speed of adaptation, above 0 and at most 1."
     )
-    rule = click.option("--rule", metavar="NAME", help="The learning rule, such as ema or kalman.")
+    rule = click.option(
+        "--rule",
+        metavar="NAME",
+        help="The learning rule, such as ema or kalman.",
+        shell_complete=complete("rules"),
+    )
     return alpha(rule(command))
 
 
@@ -265,7 +281,10 @@ def model_argument(*, required: bool = False) -> Callable[[Command], Command]:
             return command(*given, model=_either(model, option, required=required), **others)
 
         argument = click.argument(
-            "model", required=False, metavar="MODEL" if required else "[MODEL]"
+            "model",
+            required=False,
+            metavar="MODEL" if required else "[MODEL]",
+            shell_complete=complete("models"),
         )
         return argument(_model_option("The same as MODEL.")(named))
 
@@ -280,12 +299,20 @@ def models_argument(command: Command) -> Command:
         return command(*given, models=(*models, *option), **others)
 
     option = _model_option("The same as MODEL; may be given again.", multiple=True)
-    return click.argument("models", nargs=-1, metavar="[MODEL]...")(option(named))
+    return click.argument(
+        "models", nargs=-1, metavar="[MODEL]...", shell_complete=complete("models")
+    )(option(named))
 
 
 def _model_option(help_text: str, *, multiple: bool = False) -> Callable[[Command], Command]:
     return click.option(
-        "-m", "--model", "option", metavar="MODEL", multiple=multiple, help=help_text
+        "-m",
+        "--model",
+        "option",
+        metavar="MODEL",
+        multiple=multiple,
+        help=help_text,
+        shell_complete=complete("models"),
     )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, get_args
 
 import click
 
-from calibration_ledger.cli.options import FilePath, examples, window_options
+from calibration_ledger.cli.options import FilePath, complete, examples, window_options
 from calibration_ledger.cli.output import note, progress
 from calibration_ledger.cli.session import Session, entries, pass_session
 from calibration_ledger.cli.zone import zone
@@ -45,8 +45,19 @@ TOLD: dict[ChartKind, str] = {
         "calib plot models -o models.svg",
     ),
 )
-@click.argument("words", metavar="[MODEL] KIND", nargs=-1)
-@click.option("-m", "--model", metavar="MODEL", help="The same as MODEL.")
+@click.argument(
+    "words",
+    metavar="[MODEL] KIND",
+    nargs=-1,
+    shell_complete=complete("models_and_charts"),
+)
+@click.option(
+    "-m",
+    "--model",
+    metavar="MODEL",
+    help="The same as MODEL.",
+    shell_complete=complete("models"),
+)
 @click.option(
     "-o",
     "--output",

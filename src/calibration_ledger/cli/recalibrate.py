@@ -52,7 +52,7 @@ COLUMNS = (
     "--best", is_flag=True, help="Adopt what `calib sweep` ranks first, where clearly better."
 )
 @click.option("--dry-run", is_flag=True, help="Show what would change, and change nothing.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @format_option
 @pass_session
 def recalibrate(

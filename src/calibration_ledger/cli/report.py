@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from calibration_ledger.cli.options import FilePath, examples, window_options
+from calibration_ledger.cli.options import FilePath, examples, models_argument, window_options
 from calibration_ledger.cli.output import note, progress
 from calibration_ledger.cli.session import Session, entries, pass_session
 from calibration_ledger.cli.terminal import is_terminal
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         "calib report --since 2026-11-24 -o - > week.html",
     )
 )
-@click.argument("models", metavar="[MODEL]...", nargs=-1)
+@models_argument
 @click.option(
     "-o",
     "--output",

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 )
 @model_argument()
 @click.option("--all", "everything", is_flag=True, help="All models, after asking.")
-@click.option("--yes", is_flag=True, help="Do not ask before resetting all models.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask before resetting all models.")
 @rule_options
 @format_option
 @pass_session

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from calibration_ledger.cli import zone
-from calibration_ledger.cli.options import examples, format_option
+from calibration_ledger.cli.options import complete, examples, format_option
 from calibration_ledger.cli.output import note, print_data, print_table, say
 from calibration_ledger.cli.session import Session, pass_session
 from calibration_ledger.cli.table import Column
@@ -27,7 +27,7 @@ COLUMNS = (
 
 
 @click.command(epilog=examples("calib rule", "calib rule kalman", "calib rule ema --alpha 0.05"))
-@click.argument("rule", required=False)
+@click.argument("rule", required=False, shell_complete=complete("rules"))
 @click.option("--alpha", type=click.FLOAT, help="The speed of adaptation. Default: the rule's own.")
 @format_option
 @pass_session

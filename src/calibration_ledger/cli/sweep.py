@@ -11,6 +11,7 @@ import click
 from calibration_ledger.cli.chart import check_chart, print_chart
 from calibration_ledger.cli.options import (
     chart_option,
+    complete,
     examples,
     format_option,
     model_argument,
@@ -91,7 +92,14 @@ def spaced(alpha_from: float, alpha_to: float, steps: int) -> list[float]:
     type=click.IntRange(2, 1000),
     help=f"How many alphas the range has, in equal ratios (default: {STEPS}).",
 )
-@click.option("--rule", "rules", multiple=True, metavar="NAME", help="A rule; may be repeated.")
+@click.option(
+    "--rule",
+    "rules",
+    multiple=True,
+    metavar="NAME",
+    help="A rule; may be repeated.",
+    shell_complete=complete("rules"),
+)
 @click.option(
     "--warm-up",
     type=click.IntRange(0, 1_000_000),
@@ -100,7 +108,9 @@ def spaced(alpha_from: float, alpha_to: float, steps: int) -> list[float]:
     metavar="N",
     help="Calls of each model that are learnt, but left out of the figures.",
 )
-@click.option("--top", type=click.IntRange(1), default=TOP, show_default=True, help="Rows a model.")
+@click.option(
+    "-n", "--top", type=click.IntRange(1), default=TOP, show_default=True, help="Rows a model."
+)
 @window_options
 @chart_option
 @format_option

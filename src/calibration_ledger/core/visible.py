@@ -46,6 +46,12 @@ def is_visible(text: str) -> bool:
     return text.isprintable() and (text.isascii() or _INVISIBLE.isdisjoint(text))
 
 
+def bare(text: str) -> str:
+    """What a person sees of a text, in lower case: names alike in it are easily mixed up."""
+    seen = (one for one in unicodedata.normalize("NFKC", text) if is_visible(one))
+    return "".join(one for one in seen if not one.isspace()).casefold()
+
+
 def edge_blank(text: str) -> str | None:
     """The first or last character of a text if it is blank; None if neither is."""
     for character in (text[0], text[-1]):

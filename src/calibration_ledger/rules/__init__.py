@@ -7,7 +7,7 @@ never changes: every old ledger would fail its audit. A change is a new version.
 
 from __future__ import annotations
 
-from calibration_ledger.errors import NoSuchRuleError, StoredRuleError, shown
+from calibration_ledger.errors import NoSuchRuleError, StoredRuleError, did_you_mean, shown
 from calibration_ledger.rules.base import Rule, RuleName, predict_ms
 from calibration_ledger.rules.ema import EMA
 from calibration_ledger.rules.kalman import KALMAN
@@ -49,9 +49,11 @@ def find_rule(rule: object) -> Rule:
     """
     found = KNOWN_RULES.get(rule) or _BY_NAME.get(rule) if isinstance(rule, str) else None
     if found is None:
+        meant = did_you_mean(rule, [*_BY_NAME, *KNOWN_RULES]) if isinstance(rule, str) else ""
+        meant = meant[:1].upper() + meant[1:]
         raise NoSuchRuleError(
-            f"this program does not know the rule {shown(rule)}; it knows {_KNOWN}. If a newer "
-            f"version of calibration-ledger has it, upgrade this one."
+            f"this program does not know the rule {shown(rule)}; it knows {_KNOWN}. {meant}If a "
+            f"newer version of calibration-ledger has it, upgrade this one."
         )
     return found
 

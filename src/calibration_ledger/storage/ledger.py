@@ -25,6 +25,7 @@ from calibration_ledger.core.events import Events
 from calibration_ledger.core.history import Page, covers, end_of, left_of, start_of, voided_ranges
 from calibration_ledger.core.settings import Settings
 from calibration_ledger.core.validation import TIME_LIMIT_US, check_model, request_key
+from calibration_ledger.core.visible import bare
 from calibration_ledger.errors import (
     HistoryArchivedError,
     LedgerError,
@@ -216,8 +217,20 @@ class Ledger:
             self.check_exists()
         raise ModelNotFoundError(
             f"the ledger {self.shown} has no entry of a model {model!r}: "
-            f"{did_you_mean(model, self.names())}`{self.command('stats')}` lists those it has."
+            f"{self._meant(model)}`{self.command('stats')}` lists those it has."
         )
+
+    def _meant(self, model: str) -> str:
+        """The question whether another model or alias was meant, with a blank behind it."""
+        names = [*self.names(), *self.aliases()]
+        seen = bare(model)
+        alike = next((name for name in names if bare(name) == seen), None)
+        if alike is None:
+            return did_you_mean(model, names)
+        differs = "in upper and lower case"
+        if alike.casefold() != model.casefold():
+            differs = "in blanks or in what is not shown"
+        return f"did you mean {alike!r}, which differs only {differs}? "
 
     def names(self) -> list[str]:
         """The names of all models, as far as they can be read."""

@@ -353,7 +353,7 @@ def read_url(text: str) -> tuple[sa.URL, str]:
         url = url.set(drivername=url.drivername.lower())
     if url is None or (url.get_backend_name() != "sqlite" and _is_ambiguous(text, url)):
         raise unreadable_url()
-    if url.drivername == "postgresql":
+    if url.drivername in {"postgresql", "postgres"}:  # both are libpq's own
         url = url.set(drivername="postgresql+psycopg")
     kept = {name: value for name, value in url.query.items() if _is_harmless(name, value)}
     return url, url.set(query=kept).render_as_string(hide_password=True)

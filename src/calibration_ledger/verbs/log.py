@@ -12,21 +12,30 @@ from typing import TYPE_CHECKING, cast
 from calibration_ledger.core.entries import Setting, ended
 from calibration_ledger.core.events import models_of
 from calibration_ledger.core.history import covers, voided_ranges
-from calibration_ledger.core.validation import time_from_us
+from calibration_ledger.core.validation import check_window, time_from_us
 from calibration_ledger.core.values import LogEntry
 from calibration_ledger.errors import damage_told
 from calibration_ledger.verbs.calls import check_last
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from datetime import datetime
 
     from calibration_ledger.core.entries import Adjustment, AliasEntry, Event
     from calibration_ledger.core.values import LogKind
     from calibration_ledger.storage.ledger import Ledger
 
 
-def log(ledger: Ledger, model: str | None, *, last: int | None) -> list[LogEntry]:
+def log(
+    ledger: Ledger,
+    model: str | None,
+    *,
+    last: int | None,
+    since: datetime | None = None,
+    until: datetime | None = None,
+) -> list[LogEntry]:
     """See `AdaptiveCalibrator.log`."""
+    check_window(since, until)
     newest = check_last(last)
     live = None if model is None else ledger.models(model, must_exist=True)[0]
     settings, events = ledger.settings(), ledger.events()
@@ -44,6 +53,11 @@ def log(ledger: Ledger, model: str | None, *, last: int | None) -> list[LogEntry
             found += _of_adjustments(name, entries, states)
     if live is not None:
         found = [entry for entry in found if _is_of(entry, live.model)]
+    found = [
+        entry
+        for entry in found
+        if (since is None or entry.at >= since) and (until is None or entry.at < until)
+    ]
     found.sort(key=lambda entry: entry.at)
     return found if newest is None else found[-newest:]
 

@@ -149,6 +149,8 @@ def test_a_failing_statement_shows_no_password(postgres, database, role, run):
     ("url", "shown"),
     [
         ("postgresql://u:{0}@h/d", "postgresql+psycopg://u:***@h/d"),
+        ("postgres://u:{0}@h/d", "postgresql+psycopg://u:***@h/d"),
+        ("POSTGRES://u:{0}@h/d", "postgresql+psycopg://u:***@h/d"),
         ("postgresql://u:{0}@h:5/d?sslmode=require", "postgresql+psycopg://u:***@h:5/d?sslmode="),
         ("postgresql://h/d?user=u&password={0}", "postgresql+psycopg://h/d?user=u"),
         ("postgresql://u@h/d?sslpassword={0}&password={0}", "postgresql+psycopg://u@h/d"),
