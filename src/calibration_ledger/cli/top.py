@@ -52,14 +52,14 @@ if TYPE_CHECKING:
 MODEL_COLUMNS = (
     MODEL,
     Column("calls"),
-    Column("a minute"),
+    Column("a minute", spare=4),
     Column("typically within"),
     Column("drift", spare=3),
     Column("usual call", left=True, spare=2),
     Column("newest call", left=True, spare=1),
 )
 CALL_COLUMNS = (
-    Column("when", left=True),
+    Column("when", left=True, spare=4),
     MODEL,
     Column("seq"),
     Column("prompt", spare=2),
@@ -67,7 +67,7 @@ CALL_COLUMNS = (
     Column("predicted ms"),
     Column("actual ms"),
     Column("error ms", spare=1),
-    Column("error"),
+    Column("error", spare=5),
     Column("", left=True),
 )
 

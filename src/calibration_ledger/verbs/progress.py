@@ -263,14 +263,16 @@ class Screen:
         longest = max(len(view.label) for view in views)
         names = max(1, min(longest, max(LABEL_LEAST, width // 3), width - words - 1))
         shorten: Any = "crop" if console.options.ascii_only else "ellipsis"
-        room = min(BAR_MAX, width - words - names - 2)
+        rooms = [width - names - len(view.words) - 2 for view in views]
+        # Bars are of one length; beside long words there is none.
+        room = min([BAR_MAX, *(one for one in rooms if one >= BAR_LEAST)])
         spinner = SPINNER[int(time.monotonic() / EVERY_S) % len(SPINNER)]
         lines = []
-        for view in views:
+        for view, own_room in zip(views, rooms, strict=True):
             grid = Table.grid(padding=(0, 1, 0, 0))
             parts: list[Any] = [Text(view.label, no_wrap=True, overflow=shorten)]
             grid.add_column(width=names, no_wrap=True)
-            if room >= BAR_LEAST:
+            if own_room >= BAR_LEAST:
                 is_known = view.share is not None
                 bar = ProgressBar(1.0, view.share, width=room) if is_known else Text(spinner)
                 parts.append(bar)
