@@ -1016,7 +1016,8 @@ class AdaptiveCalibrator:
         `voided`, `request_id` and `details`, which are JSON.
 
         Of values, such as those of `stats`, `replay`, `drift` or `heads`, each is a row, and of a
-        `Sweep` each of its scores; the columns are those of `--format csv`.
+        `Sweep` each of its scores; the columns are those of `--format csv`. Of a `Chart`, each of
+        its points is a row.
 
         Args:
             what: `"calls"`, or values that another method gave.

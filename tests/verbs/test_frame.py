@@ -185,6 +185,20 @@ def test_a_sweep_makes_a_row_of_each_score(calibrator, library):
     assert rows[0]["live.mean_absolute_error_ms"] == sweeps[0].live.mean_absolute_error_ms
 
 
+def test_a_chart_makes_a_row_of_each_of_its_points(calibrator, library):
+    charts = [*calibrator.charts(), *calibrator.charts("phi3:mini")]
+    rows = rows_of(calibrator.frame(charts, library=library))
+    series = [
+        (chart, one) for chart in charts for panel in chart.panels for one in panel.series
+    ]  # fmt: skip
+    assert len(rows) == sum(len(one.x) for _, one in series)
+    assert {row["kind"] for row in rows} == {chart.kind for chart, one in series if one.x}
+    by_name = [row for row in rows if row["kind"] == "models"]
+    assert {row["x_name"] for row in by_name} >= {"phi3:mini", "groq/llama"}
+    of_time = [row for row in rows if row["kind"] == "coefficients"]
+    assert {row["x_unit"] for row in of_time} == {"s"}
+
+
 def test_every_list_that_a_calibrator_gives_can_be_a_frame(calibrator, library):
     for values in (
         calibrator.drift(),
@@ -192,7 +206,6 @@ def test_every_list_that_a_calibrator_gives_can_be_a_frame(calibrator, library):
         calibrator.log(),
         calibrator.rank(100),
         calibrator.calls(),
-        calibrator.charts("phi3:mini"),
         [calibrator.calibration("phi3:mini"), calibrator.predict("phi3:mini", 5)],
     ):
         kept = list(values)

@@ -9,6 +9,7 @@ from itertools import islice
 from operator import sub
 from typing import TYPE_CHECKING, Any
 
+from calibration_ledger.core.charts import Chart
 from calibration_ledger.core.entries import are_calls, is_call
 from calibration_ledger.core.records import fields_of_all, lines_of
 from calibration_ledger.core.replay import Window
@@ -18,7 +19,7 @@ from calibration_ledger.formats.frame import PART_ROWS, Frames, find_library
 from calibration_ledger.verbs.calls import check_last, rows_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from calibration_ledger.core.entries import CallRow
     from calibration_ledger.core.replay import Progress
@@ -119,7 +120,9 @@ def _columns(history: ModelHistory, rows: Sequence[CallRow]) -> list[Sequence[An
 
 
 def frame_of_values(values: Iterable[object], library: FrameLibrary | None) -> Any:
-    """Values as a frame with the names of `--format csv`: a row for each; for each of its scores.
+    """Values as a frame, with the names of `--format csv`.
+
+    There is a row for each, for each score of a sweep, and for each point of a chart.
 
     Raises:
         InvalidInputError: one is neither a value of this library nor a dict.
@@ -139,8 +142,13 @@ def frame_of_values(values: Iterable[object], library: FrameLibrary | None) -> A
 _ROWS = {"Sweep": "scores"}
 """The list of a value that makes the rows, where there is one."""
 
+_OF_POINTS = ("y", "low", "high", "x_end", "y_end", "count", "labels")
+"""What a series has of its points, besides where they are."""
+
 
 def _records(value: object) -> list[dict[str, Any]]:
+    if isinstance(value, Chart):
+        return [*_points(value)]
     if not isinstance(value, Mapping) and not hasattr(value, "to_dict"):
         raise InvalidInputError(
             f'a frame is made of "calls", or of values that a calibrator gave, not of '
@@ -148,6 +156,25 @@ def _records(value: object) -> list[dict[str, Any]]:
         )
     records = lines_of(value, _ROWS.get(type(value).__name__))
     return [{name: _typed(value, name, one) for name, one in r.items()} for r in records]
+
+
+def _points(chart: Chart) -> Iterator[dict[str, Any]]:
+    """The points of a chart, one by one; times are seconds since 1970."""
+    for panel in chart.panels:
+        of = {"kind": chart.kind, "model": chart.model, "panel": panel.title}
+        units = {"x_unit": "s" if panel.x.scale == "time" else panel.x.unit, "y_unit": panel.y.unit}
+        for series in panel.series:
+            columns = {name: getattr(series, name) for name in _OF_POINTS}
+            for place, x in enumerate(series.x):
+                named = isinstance(x, str)
+                yield {
+                    **of,
+                    "series": series.name,
+                    "x_name": x if named else None,
+                    "x": None if named else x,
+                    **{name: found[place] if found else None for name, found in columns.items()},
+                    **units,
+                }
 
 
 def _typed(value: object, name: str, told: Any) -> Any:
