@@ -1020,7 +1020,7 @@ class Sweep(Value, Tabular):
 
     @property
     def verdict(self) -> str:
-        """What the ranking says, in a few words: `clearly better`, say."""
+        """What the ranking says in a few words, such as `clearly better`."""
         if self.winner is None:
             return "nothing was scored"
         if not self.is_enough:
