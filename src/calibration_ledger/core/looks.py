@@ -275,7 +275,7 @@ class ErrorLook(Look):
         title = "error over time"
         n, given_up = self._calls.total(), self._timeouts.total()
         if not n + given_up:
-            return subject.chart("error", title, NOTHING, *())
+            return subject.chart("error", title, NOTHING)
         self._calls.align(self._timeouts)
         series: list[Series] = []
         text = ""

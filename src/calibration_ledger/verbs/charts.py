@@ -224,6 +224,8 @@ class _Reading:
         )
         with damage_told(self.model):
             self._settings = setting(history.adjustments, history.voided)
+            if not self._settings:
+                raise TypeError("no opening is left")
             self._mark = self._ranges_after() if "ranges" in plan.kinds else 0
         self.before_ranges: State | None = None
         self._by_seq = {entry.seq: entry for entry in self._settings}
@@ -291,13 +293,13 @@ class _Reading:
                 with damage_told(self.model):
                     self._part(rows, held)
                 is_mark = self._reached < self._mark <= rows[-1][0]
+                self._reached = rows[-1][0]
                 if held.count >= self._bunch or is_mark:
                     yield from self._shown(held)
                     held = _Held()
                     self._bunch = min(3 * self._bunch // 2, LONGEST)
                 if is_mark and self._state is not None:
                     self.before_ranges = self._state.copy()
-                self._reached = rows[-1][0]
             if self._plan.progress is not None:
                 self._plan.progress(len(page))
         yield from self._shown(held)
