@@ -526,10 +526,18 @@ def test_what_names_no_calls_changes_nothing(poisoned, arguments, error, says):
 # -- all of it at once --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("size", [3, PAGE])
-@settings(max_examples=20)
 @given(data=st.data())
-def test_whatever_is_voided_the_rest_is_as_if_it_were_alone(size, data):
+def test_whatever_is_voided_the_rest_is_as_if_it_were_alone(data):
+    check_voidings(3, data)
+
+
+@settings(max_examples=settings.default.max_examples // 4)
+@given(data=st.data())
+def test_whatever_is_voided_of_many_pages_the_rest_is_as_if_it_were_alone(data):
+    check_voidings(PAGE, data)
+
+
+def check_voidings(size, data):
     """Voidings and voidings of voidings, against a ledger of only the calls that count."""
 
     def call(i):
