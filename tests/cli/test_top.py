@@ -235,7 +235,7 @@ def test_without_the_extra_once_works_and_the_screen_says_what_to_install(filled
     with Terminal(WITHOUT_RICH, "--ledger", filled, *EVERY) as terminal:
         code, told = terminal.end()
     assert code == 2
-    assert "pip install 'calibration-ledger[terminal]'" in " ".join(told.split())
+    assert "pip install rich" in " ".join(told.split())
     assert "Traceback" not in told
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT_RICH, "--ledger", filled, "top", "--once"],

@@ -504,7 +504,7 @@ for _ in range(2):
     with Terminal(script, path, size=(300, 24)) as terminal:
         shown = terminal.until("all is over")
         assert terminal.end()[0] == 0
-    assert shown.count("pip install 'calibration-ledger[terminal]'") == 1
+    assert shown.count("pip install rich") == 1
     assert shown.startswith("<string>:")  # the line of the program's own
     assert count_of(path) == 62
 

@@ -332,7 +332,7 @@ def _screen() -> Iterator[Callable[[Picture, int], None]]:
     except ImportError as error:
         raise InvalidInputError(
             "to keep the terminal fresh takes rich, which is not installed: pip install "
-            "'calibration-ledger[terminal]'. What there is now, `--once` prints without it."
+            "rich. What there is now, `--once` prints without it."
         ) from error
     console = Console(file=sys.stdout, no_color=colour() is False)
     live = Live(

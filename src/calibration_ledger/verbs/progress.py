@@ -464,7 +464,7 @@ def _tell_of_extra() -> None:
         _told.append(True)
         warnings.warn(
             "progress() shows no bar, for rich is not installed: pip install "
-            "'calibration-ledger[terminal]'. Calls are recorded as by timed().",
+            "rich. Calls are recorded as by timed().",
             UserWarning,
             stacklevel=level_outside(),
         )
