@@ -161,6 +161,14 @@ def test_numbers_are_those_that_commands_print(calibrator):
     assert shown["rule"] == "ema.1"
 
 
+def test_a_coefficient_on_its_floor_is_about_0(ledger_path):
+    with AdaptiveCalibrator(ledger_path, rule="kalman") as calibrator:
+        calibrator.record_many(Call("m", 0, 10, 10.0) for _ in range(40))
+        for found in (calibrator.get_stats("m"), calibrator.replay()[0]):
+            header, row = Read(found._repr_html_()).rows
+            assert dict(zip(header, row, strict=True))["base ms"] == "≈ 0"
+
+
 def test_a_sweep_ranks_and_says_what_comes_of_it(calibrator):
     found = calibrator.sweep(alphas=[0.1, 0.2], rules="ema", model=HOSTILE[0])
     read = Read(found._repr_html_())

@@ -35,6 +35,7 @@ from calibration_ledger.core.validation import (
     iso_from_us,
 )
 from calibration_ledger.errors import InvalidInputError, NotFiniteError, shown
+from calibration_ledger.rules import KNOWN_RULES
 from calibration_ledger.rules.base import predict_ms
 
 if TYPE_CHECKING:
@@ -256,6 +257,27 @@ MODEL = Column("model", lambda one: one.model, left=True)
 _TYPICAL = Column("typically within", lambda one: text.within(one.median_absolute_percentage_error))
 
 
+_COEFFICIENTS = (
+    ("ms/prompt tok", "ms_per_prompt_token", 4),
+    ("ms/compl tok", "ms_per_completion_token", 4),
+    ("base ms", "base_overhead_ms", 1),
+)
+
+
+def _coefficients(read: Callable[[Any, str], Any]) -> list[Column]:
+    """The three coefficients of what has the figures of a calibration."""
+
+    def column(place: int, title: str, name: str, digits: int) -> Column:
+        def shown_of(one: Any) -> str:
+            rule = KNOWN_RULES.get(read(one, "rule")) if read(one, "sample_count") else None
+            floor = None if rule is None else rule.floors[place]
+            return text.coefficient(read(one, name), floor, digits)
+
+        return Column(title, shown_of)
+
+    return [column(place, *one) for place, one in enumerate(_COEFFICIENTS)]
+
+
 class Figures(dict[str, Any], Tabular):
     """The figures of a model: a dict, which a notebook shows as a table."""
 
@@ -268,9 +290,7 @@ class Figures(dict[str, Any], Tabular):
             Column("rule", lambda one: one.get("rule", "-"), left=True),
             Column("alpha", lambda one: f"{one['alpha']:g}" if "alpha" in one else "-"),
             Column("confidence", lambda one: f"{one['confidence']:.2f}"),
-            Column("ms/prompt tok", lambda one: text.number(one.get("ms_per_prompt_token"), 4)),
-            Column("ms/compl tok", lambda one: text.number(one.get("ms_per_completion_token"), 4)),
-            Column("base ms", lambda one: text.number(one.get("base_overhead_ms"))),
+            *_coefficients(dict.get),
             Column("mean error ms", lambda one: text.number(one.get("mean_absolute_error_ms"))),
             Column("mean ms", lambda one: text.number(one.get("mean_actual_ms"))),
             Column(
@@ -906,12 +926,8 @@ class Replay(Value, Tabular):
     @classmethod
     def _html_table(cls, values: Sequence[Replay]) -> str:
         """How well each would have predicted, and where it ended."""
-        learnt = (
-            ("ms/prompt tok", "ms_per_prompt_token", 4),
-            ("ms/compl tok", "ms_per_completion_token", 4),
-            ("base ms", "base_overhead_ms", 1),
-        )
-        columns = [MODEL, *_OF_SCORE, *(_learnt(*one) for one in learnt)]
+        of_end = _coefficients(lambda one, name: getattr(one.calibration, name))
+        columns = [MODEL, *_OF_SCORE, *of_end]
         caption = (
             "Replays: each call predicted before it was learnt, and the coefficients at the end"
         )
@@ -920,10 +936,6 @@ class Replay(Value, Tabular):
 
 def _over(error_ms: float, latency_ms: float) -> float:
     return error_ms / latency_ms if latency_ms else math.nan
-
-
-def _learnt(title: str, name: str, digits: int) -> Column:
-    return Column(title, lambda one: text.number(getattr(one.calibration, name), digits))
 
 
 _OF_SCORE = (
