@@ -1,12 +1,14 @@
 """Make the pictures of the pages from the packaged sample: `python docs/pictures.py [FOLDER]`.
 
 Run it again when what they show has changed, look at each, and commit them. Without a FOLDER they
-go where the pages look for them. The extras `report` and `terminal` are all that they need.
+go where the pages look for them. They need the extras `report` and `terminal`; the page of `calib
+report` is pictured by Chromium, where there is one.
 """
 
 import argparse
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -18,7 +20,7 @@ from rich.console import Console
 from rich.text import Text
 
 from calibration_ledger import AdaptiveCalibrator
-from calibration_ledger.report import plot
+from calibration_ledger.report import plot, report
 
 SAMPLE = files("calibration_ledger") / "data" / "sample_calls.csv"
 MODEL = "random-llama:42m-f32"
@@ -39,6 +41,10 @@ SCREENS = {
 }
 
 
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
+SCREENSHOTS = {"report.png": (1120, 1640)}
+
+
 def main() -> None:
     """Make all of them, or those that are named."""
     parser = argparse.ArgumentParser(description=__doc__.partition(":")[0])
@@ -47,7 +53,11 @@ def main() -> None:
     parser.add_argument("--only", metavar="NAME", action="append", help="Make this one alone.")
     wishes = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
-        make(wishes.folder, Path(place) / "sample.db", wishes.only or [*PLOTS, *SCREENS])
+        make(
+            wishes.folder,
+            Path(place) / "sample.db",
+            wishes.only or [*PLOTS, *SCREENS, *SCREENSHOTS],
+        )
 
 
 def make(folder: Path, ledger: Path, names: list[str]) -> None:
@@ -62,6 +72,11 @@ def make(folder: Path, ledger: Path, names: list[str]) -> None:
         columns, words = SCREENS[name]
         shown = in_terminal(ledger, columns, words).replace(str(ledger.parent), "~")
         (folder / name).write_text(screen(shown, columns, words), encoding="utf-8")
+    for name in SCREENSHOTS.keys() & names:
+        page = ledger.with_name("report.html")
+        with AdaptiveCalibrator(ledger) as calibrator:
+            report(calibrator, output=page, utc=True)
+        screenshot(page, folder / name, SCREENSHOTS[name])
 
 
 def in_terminal(ledger: Path, columns: int, words: tuple[str, ...]) -> str:
@@ -95,6 +110,26 @@ def screen(shown: str, columns: int, words: tuple[str, ...]) -> str:
     # It would fetch fonts from the network: the reader's own will do.
     drawn = re.sub(r"@font-face \{.*?\}\s*", "", drawn, flags=re.DOTALL)
     return drawn.replace("Fira Code, monospace", "ui-monospace, Menlo, Consolas, monospace")
+
+
+def screenshot(page: Path, target: Path, size: tuple[int, int]) -> None:
+    """What a browser shows of a page."""
+    browser = next(filter(None, map(shutil.which, CHROMIUM)), None)
+    if browser is None:
+        sys.stderr.write(f"{target.name} is not made: there is no Chromium here.\n")
+        return
+    width, height = size
+    subprocess.run(
+        [
+            *(browser, "--headless", "--no-sandbox", "--hide-scrollbars", "--disable-gpu"),
+            # The page draws its charts one after the other: no event says that all are there.
+            *(f"--window-size={width},{height}", "--virtual-time-budget=60000", "--timeout=20000"),
+            *(f"--screenshot={target}", page.as_uri()),
+        ],
+        check=True,
+        capture_output=True,
+        timeout=120,
+    )
 
 
 if __name__ == "__main__":

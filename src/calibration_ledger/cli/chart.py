@@ -219,11 +219,17 @@ class _Field:
 
     def column(self, x: float) -> int:
         """The column of a value."""
-        return round(self._at_x.share(x) * (self.columns - 1))
+        return round(self._across(x))
 
     def row(self, y: float) -> int:
         """The row of a value, from below."""
-        return round(self._at_y.share(y) * (ROWS - 1))
+        return round(self._up(y))
+
+    def _across(self, x: float) -> float:
+        return self._at_x.share(x) * (self.columns - 1)
+
+    def _up(self, y: float) -> float:
+        return self._at_y.share(y) * (ROWS - 1)
 
     def event(self, x: float) -> None:
         """Draw a line across."""
@@ -232,11 +238,12 @@ class _Field:
 
     def lines(self, series: Series, colour: str) -> None:
         """Draw the whiskers of a series, and the line through it."""
-        x = list(map(float, series.x))
+        x = [self._across(float(one)) for one in series.x]
         for at, low, high in zip(x, series.low, series.high, strict=False):
-            self._line((at, low), (at, high), colour)
+            # In the very column of its marker, on whichever side of it the value is.
+            self._line((round(at), self._up(low)), (round(at), self._up(high)), colour)
         if series.mark == "line":
-            for one, other in pairwise(zip(x, series.y, strict=True)):
+            for one, other in pairwise(zip(x, map(self._up, series.y), strict=True)):
                 self._line(one, other, colour)
 
     def points(self, series: Series, marker: str, colour: str) -> None:
@@ -251,10 +258,7 @@ class _Field:
         self._canvas.point(cell[0] + 0.5, cell[1] + 0.5, color=colour, marker=marker)
 
     def _line(self, one: tuple[float, float], other: tuple[float, float], colour: str) -> None:
-        (x0, y0), (x1, y1) = (
-            (self._at_x.share(x) * (self.columns - 1), self._at_y.share(y) * (ROWS - 1))
-            for x, y in (one, other)
-        )
+        (x0, y0), (x1, y1) = one, other
         if not self._strokes.dot:
             self._canvas.line(x0 + 0.5, y0 + 0.5, x1 + 0.5, y1 + 0.5, color=colour)
             return

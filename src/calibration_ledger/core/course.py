@@ -23,6 +23,9 @@ TAIL = 0.1
 """Of calls that share a place, the tenth part at either end is left out of the range."""
 
 
+FEW = 9.95
+"""Below, one decimal is told of calls in a column."""
+
 AXIS = 8
 """About how many columns the axis of latencies takes."""
 
@@ -100,7 +103,7 @@ class Course:
 def _title(calls: int, places: int) -> str:
     if calls == places:
         return f"{calls} call{'s' * (calls != 1)}"
-    each = f"{calls // places}" if calls % places == 0 else f"{calls / places:.1f}"
+    each = f"{calls / places:.{1 if calls / places < FEW else 0}f}"
     return (
         f"{calls} calls, some {each} in each column: their medians, and lines from the 10th to the "
         f"90th percentile of what was measured"
