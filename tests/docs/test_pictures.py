@@ -1,5 +1,6 @@
 """The pictures of the pages: `docs/pictures.py` makes them."""
 
+import os
 import re
 import runpy
 import sys
@@ -69,7 +70,10 @@ def make(folder, monkeypatch, *names):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a terminal to picture is of POSIX")
-def test_the_script_runs(tmp_path, monkeypatch):
+def test_the_script_runs_and_its_pictures_are_of_today(tmp_path, monkeypatch):
+    """`UPDATE_DOCS=1` makes all of them anew; then look at them."""
+    if os.environ.get("UPDATE_DOCS"):
+        make(FOLDER, monkeypatch)
     found = make(tmp_path, monkeypatch, "terminal-stats.svg")
     assert found.keys() == {"terminal-stats.svg"}
     words = words_of(found["terminal-stats.svg"])

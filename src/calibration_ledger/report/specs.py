@@ -150,9 +150,17 @@ def spec(chart: Chart, *, width: int = 720, theme: Theme = "light", utc: bool = 
         "background": colours.paper,
         "padding": 12,
         "datasets": datasets,
-        **({"vconcat": panels, "spacing": 22} if len(panels) != 1 else panels[0]),
+        **({"vconcat": panels, "spacing": 22, **_OWN_LEGENDS} if len(panels) != 1 else panels[0]),
         "config": _config(colours),
     }
+
+
+_OWN_LEGENDS: Spec = {
+    "resolve": {
+        "scale": dict.fromkeys(("fill", "stroke", "shape", "strokeDash"), "independent"),
+    }
+}
+"""Else Vega-Lite makes one legend of those of all panels, with the wrong symbols."""
 
 
 def panel_spec(panel: Panel, *, theme: Theme = "page", utc: bool = False) -> Spec:
