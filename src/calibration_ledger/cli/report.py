@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,6 +12,7 @@ from calibration_ledger.cli.options import FilePath, examples, models_argument, 
 from calibration_ledger.cli.output import note, progress
 from calibration_ledger.cli.session import Session, entries, pass_session
 from calibration_ledger.cli.terminal import is_terminal
+from calibration_ledger.cli.zone import zone
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     epilog=examples(
         "calib report",
         "calib report llama3:8b phi3:mini -o report.html",
-        "calib report --since 2026-11-24 -o - > week.html",
+        "calib report --since 1w -o - > week.html",
     )
 )
 @models_argument
@@ -69,7 +71,15 @@ def report(
         session.existing() as calibrator,
         progress("reading", entries(calibrator, models or None)) as done,
     ):
-        path = write(calibrator, models, output=target, since=since, until=until, progress=done)
+        path = write(
+            calibrator,
+            models,
+            output=target,
+            since=since,
+            until=until,
+            utc=zone() is UTC,
+            progress=done,
+        )
     if path is not None:
         note(f"written to {path}: open it in a browser.")
     else:

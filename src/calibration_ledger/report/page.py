@@ -424,7 +424,7 @@ def _section(at: int, stats: ModelStats, figures: _Figures, content: Content) ->
     """Everything about one model."""
     name = _e(stats["model"])
     within = text.within(stats.get("median_absolute_percentage_error"))
-    calls = text.count(stats["sample_count"], "call")
+    calls = f"{stats['sample_count']:,} {'call' if stats['sample_count'] == 1 else 'calls'}"
     opened = " open" if len(content.stats) <= OPEN_MODELS or at == 0 else ""
     tiles = "".join(f"<div><dt>{term}</dt><dd>{told}</dd></div>" for term, told in _tiles(stats))
     rows = "".join(
