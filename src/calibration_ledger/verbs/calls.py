@@ -149,7 +149,7 @@ def _follow(
 ) -> Iterator[Call]:
     if window.since is not None or last is not None or limit is not None:
         yield from _iterate_by_time(ledger, lives, window, last, limit, by_time=True)
-    seqs = {live.model_id: live.last_seq for live in lives}
+    seqs = {live.model: live.last_seq for live in lives}
     seen: object = None
     while True:
         # Whatever keeps a look from its end, the next one goes on where it stopped: a ledger that
@@ -157,23 +157,24 @@ def _follow(
         with suppress(LedgerBusyError, HistoryArchivedError):
             state = ledger.all_seqs()
             if state != seen:
-                for call, model_id in _news(ledger, model, seqs):
+                for call in _news(ledger, model, seqs):
+                    seqs[call.model] = max(seqs[call.model], call.seq or 0)
                     yield call
-                    seqs[model_id] = max(seqs[model_id], call.seq or 0)
                 seen = state
         sleep(LOOK_EVERY_S)
 
 
-def _news(ledger: Ledger, model: str | None, seqs: dict[int, int]) -> Iterator[tuple[Call, int]]:
+def _news(ledger: Ledger, model: str | None, seqs: dict[str, int]) -> Iterator[Call]:
     """The calls behind these entries, each model's by seq, among each other by time."""
     reader = _Reader(ledger, Window(None, None))
-    lives = ledger.models(model)
-    found = [
-        ((call, live.model_id) for call in reader.calls(Stretch(0, live, after + 1, live.last_seq)))
-        for live in lives
-        if (after := seqs.setdefault(live.model_id, 0)) < live.last_seq
-    ]
-    yield from merge(*found, key=lambda one: _place(one[0]))
+    return merge(
+        *(
+            reader.calls(Stretch(0, live, after + 1, live.last_seq))
+            for live in ledger.models(model)
+            if (after := seqs.setdefault(live.model, 0)) < live.last_seq
+        ),
+        key=_place,
+    )
 
 
 def _stretches(
