@@ -86,8 +86,8 @@ def test_a_wrong_kind_is_refused(calibrator):
         calibrator.charts(None, ["error"])
 
 
-def test_without_a_ledger_there_is_an_error_not_an_empty_chart(calibrator):
-    with pytest.raises(LedgerNotFoundError):
+def test_without_a_ledger_there_is_an_error_not_an_empty_chart(ledger_path):
+    with AdaptiveCalibrator(ledger_path) as calibrator, pytest.raises(LedgerNotFoundError):
         calibrator.charts()
 
 
@@ -184,6 +184,8 @@ def test_the_coefficients_end_where_the_live_ones_are(calibrator):
         live.ms_per_completion_token,
     ]
     assert len(chart.panels[0].series[0].x) <= 401
+    # However late the model was opened, the path begins with its first call.
+    assert chart.panels[0].series[0].x[0] == START.timestamp()
 
 
 def test_the_sweep_is_that_of_sweep_with_the_live_alpha_marked(calibrator):
@@ -334,6 +336,15 @@ def test_models_are_compared_on_the_prompt_of_their_newest_calls(calibrator):
     assert "A prompt of 100 tokens" in chart.text
     [old] = calibrator.charts(since=START + timedelta(days=1))
     assert not old.panels
+
+
+def test_of_many_models_those_with_the_most_calls_are_shown(calibrator, monkeypatch):
+    recorded(calibrator, usual(3), "few")
+    recorded(calibrator, usual(9), "many")
+    monkeypatch.setattr(charts_verb, "MODELS", 1)
+    [chart] = calibrator.charts()
+    assert chart.panels[0].series[0].x == ("many",)
+    assert "1 model with fewer calls left out" in chart.text
 
 
 def test_progress_is_told_of_each_call_once(calibrator):
