@@ -56,7 +56,7 @@ def report(
     The page is at most 2 MB. Where the charts of all models do not fit, it has those of the models
     with the most calls, and says which are left out.
 
-    Needs the extra `report`: pip install 'calibration-ledger[report]'.
+    Needs the extra `report`, or vl-convert-python alone: pip install vl-convert-python.
     """
     from calibration_ledger.report import report as write
 
