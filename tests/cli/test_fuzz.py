@@ -41,13 +41,13 @@ FITTING = {
     "actual_ms": ["0", "-0.0", "3.5", "1e-300", "1.7e308"],
     "alpha": ["0.3", "1", "5e-324"],
     "rule": ["ema", "ema.1"],
-    "since": TIMES,
-    "until": TIMES,
+    "since": [*TIMES, "1h", "90m", "yesterday", "2026-01-02", "2026-01-02 03:04"],
+    "until": [*TIMES, "30s", "1w", "today", "20260102"],
     "called_at": TIMES,
     "request_id": ["r", "ü"],
     "details": ["a=1", "b=x", "c=1e300", "d=true"],
     "every": ["100ms", "2s", "1h"],
-    "limit": ["0", "3", "1000"],
+    "limit": ["0", "3", "1000", str(2**62)],
     "last": ["1", "3", str(2**62)],
     "noted": ["heads.jsonl", "-"],
     "save_heads": ["heads.jsonl", "new.jsonl"],
@@ -121,7 +121,8 @@ def one(parameter):
 def arguments(draw):
     """A command with some of its parameters; now and then twice, or another command's."""
     words = draw(st.sampled_from(sorted(COMMANDS)))
-    parameters = COMMANDS[words].params
+    # What follows has no end; tests/cli/test_history.py tries it in processes of their own.
+    parameters = [one for one in COMMANDS[words].params if one.name != "follow"]
     used = [p for p in parameters if p.required or draw(st.integers(0, 2)) == 0]
     if draw(st.integers(0, 4)) == 0:
         used.append(draw(st.sampled_from([*parameters, *COMMANDS["record",].params])))
