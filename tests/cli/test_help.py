@@ -11,7 +11,7 @@ from calibration_ledger.calibrator import EXPORT_KINDS
 from calibration_ledger.cli.main import COMMANDS, main
 from calibration_ledger.formats.row import OPTIONAL
 
-from .conftest import run_process
+from .conftest import run_in_terminal, run_process
 
 
 def walk(command, path=()):
@@ -157,3 +157,8 @@ def test_what_the_command_line_repeats_of_the_library_agrees_with_it():
 
 def test_the_program_starts_in_a_process_of_its_own():
     assert run_process("--version").out == f"calib, version {__version__}\n"
+
+
+def test_help_fits_a_terminal_of_40_columns_but_for_what_is_copied():
+    shown = run_in_terminal("stats", "--help", COLUMNS="40").out.partition("Examples:")[0]
+    assert [line for line in shown.splitlines() if len(line) > 40] == []

@@ -35,6 +35,9 @@ EXIT_FAILED = 1
 EXIT_WRONG_INPUT = 2
 EXIT_FINDINGS = 3
 
+NARROW = 52
+"""In a terminal with fewer columns, click would write wider lines of help than it has."""
+
 
 class Failure(click.ClickException):
     """A sentence on stderr, and exit code 1."""
@@ -177,6 +180,9 @@ class Calib(click.Group):
 
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
         """Read the options; those that print, such as --help, may meet a full disk, too."""
+        columns = width_of_terminal(sys.stdout)
+        if columns is not None and columns < NARROW:
+            extra.setdefault("terminal_width", columns - 2)
         try:
             return super().make_context(*args, **extra)
         except OSError as error:
