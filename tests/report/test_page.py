@@ -195,6 +195,13 @@ def test_a_model_without_figures_gives_dashes():
     assert "<dt>Mean latency</dt><dd>-</dd>" in page
 
 
+def test_a_coefficient_on_its_floor_is_about_0():
+    stats = stats_of("m") | {"rule": "ema.1", "ms_per_prompt_token": 0.001}
+    page = page_of([], stats=[stats])
+    assert "<dt>For a prompt token</dt><dd>≈ 0 ms</dd>" in page
+    assert '<th scope="row">ms for each prompt token</th><td>≈ 0</td>' in page
+
+
 @pytest.mark.parametrize("utc", [True, False])
 def test_times_name_their_zone(utc):
     page = page_of(["x"], utc=utc, since=MADE_AT - timedelta(days=1))

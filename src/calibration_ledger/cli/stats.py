@@ -16,9 +16,8 @@ from calibration_ledger.cli.table import MODEL, Cell, Column
 from calibration_ledger.cli.terminal import can_show
 from calibration_ledger.core import text
 from calibration_ledger.core.spark import ASCII, BLOCKS, spark
-from calibration_ledger.core.values import iso_from_seconds, standing_of
+from calibration_ledger.core.values import coefficients, iso_from_seconds, standing_of
 from calibration_ledger.errors import CalibrationLedgerError, named
-from calibration_ledger.rules import KNOWN_RULES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -218,30 +217,20 @@ def _print(rows: Sequence[ModelStats], *, has_drifts: bool) -> None:
 
 def _row(figures: ModelStats, heights: str) -> list[str | Cell]:
     status, alpha = standing_of(figures), figures.get("alpha")
+    about = "≈" if can_show("≈", sys.stdout) else "~"
     return [
         figures["model"],
         str(figures["sample_count"]),
         figures.get("rule", "-"),
         "-" if alpha is None else f"{alpha:g}",
         f"{figures['confidence']:.2f}",
-        *_coefficients(figures),
+        *coefficients(figures.get, about),
         text.number(figures.get("mean_absolute_error_ms")),
         text.number(figures.get("mean_actual_ms")),
         text.within(figures.get("median_absolute_percentage_error")),
         spark(figures.get("newest_errors_ms") or (), heights),
         zone.shown_s(figures.get("last_updated")),
         Cell(status, "good" if status == "calibrated" else "dim"),
-    ]
-
-
-def _coefficients(figures: ModelStats) -> list[str]:
-    rule = KNOWN_RULES.get(figures.get("rule", "")) if figures["sample_count"] else None
-    floors = (None, None, None) if rule is None else rule.floors
-    names = ("ms_per_prompt_token", "ms_per_completion_token", "base_overhead_ms")
-    about = "≈" if can_show("≈", sys.stdout) else "~"
-    return [
-        text.coefficient(figures.get(name), floor, digits, about)  # type: ignore[arg-type]  # all three are floats
-        for name, floor, digits in zip(names, floors, (4, 4, 1), strict=True)
     ]
 
 

@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
+from functools import partial
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -262,20 +263,31 @@ _COEFFICIENTS = (
     ("ms/compl tok", "ms_per_completion_token", 4),
     ("base ms", "base_overhead_ms", 1),
 )
+"""Title, name and decimals of each coefficient, as people read it."""
 
 
-def _coefficients(read: Callable[[Any, str], Any]) -> list[Column]:
-    """The three coefficients of what has the figures of a calibration."""
+def coefficients(read: Callable[[str], Any], about: str = "≈") -> list[str]:
+    """The three coefficients as people read them; `≈ 0` where one is on the floor of its rule.
 
-    def column(place: int, title: str, name: str, digits: int) -> Column:
-        def shown_of(one: Any) -> str:
-            rule = KNOWN_RULES.get(read(one, "rule")) if read(one, "sample_count") else None
-            floor = None if rule is None else rule.floors[place]
-            return text.coefficient(read(one, name), floor, digits)
+    Args:
+        read: gives a figure of a calibration by its name; None where it has none.
+        about: see `text.coefficient`.
+    """
+    rule = KNOWN_RULES.get(read("rule")) if read("sample_count") else None
+    floors = (None, None, None) if rule is None else rule.floors
+    return [
+        text.coefficient(read(name), floor, digits, about)
+        for (_, name, digits), floor in zip(_COEFFICIENTS, floors, strict=True)
+    ]
 
-        return Column(title, shown_of)
 
-    return [column(place, *one) for place, one in enumerate(_COEFFICIENTS)]
+def _coefficient_columns(reader: Callable[[Any], Callable[[str], Any]]) -> list[Column]:
+    """A column for each coefficient; `reader` gives what `coefficients` takes of a value."""
+
+    def column(place: int, title: str) -> Column:
+        return Column(title, lambda one: coefficients(reader(one))[place])
+
+    return [column(place, title) for place, (title, _, _) in enumerate(_COEFFICIENTS)]
 
 
 class Figures(dict[str, Any], Tabular):
@@ -290,7 +302,7 @@ class Figures(dict[str, Any], Tabular):
             Column("rule", lambda one: one.get("rule", "-"), left=True),
             Column("alpha", lambda one: f"{one['alpha']:g}" if "alpha" in one else "-"),
             Column("confidence", lambda one: f"{one['confidence']:.2f}"),
-            *_coefficients(dict.get),
+            *_coefficient_columns(lambda one: one.get),
             Column("mean error ms", lambda one: text.number(one.get("mean_absolute_error_ms"))),
             Column("mean ms", lambda one: text.number(one.get("mean_actual_ms"))),
             Column(
@@ -926,7 +938,7 @@ class Replay(Value, Tabular):
     @classmethod
     def _html_table(cls, values: Sequence[Replay]) -> str:
         """How well each would have predicted, and where it ended."""
-        of_end = _coefficients(lambda one, name: getattr(one.calibration, name))
+        of_end = _coefficient_columns(lambda one: partial(getattr, one.calibration))
         columns = [MODEL, *_OF_SCORE, *of_end]
         caption = (
             "Replays: each call predicted before it was learnt, and the coefficients at the end"

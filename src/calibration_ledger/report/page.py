@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from calibration_ledger.core import text
 from calibration_ledger.core.validation import check_model
-from calibration_ledger.core.values import standing_of
+from calibration_ledger.core.values import coefficients, standing_of
 from calibration_ledger.errors import InvalidInputError, shown
 from calibration_ledger.formats.target import check_target, open_target
 from calibration_ledger.report.drawing import bundle, check_drawing
@@ -447,17 +447,13 @@ def _tiles(stats: ModelStats) -> Iterator[tuple[str, str]]:
     yield "Calls", f"{stats['sample_count']:,}"
     yield "Typically within", text.within(stats.get("median_absolute_percentage_error"))
     yield "Mean latency", _duration(stats.get("mean_actual_ms"))
-    yield "For a prompt token", _coefficient(stats.get("ms_per_prompt_token"))
-    yield "For a completion token", _coefficient(stats.get("ms_per_completion_token"))
-    yield "For a call besides", _coefficient(stats.get("base_overhead_ms"))
+    terms = "For a prompt token", "For a completion token", "For a call besides"
+    for term, told in zip(terms, coefficients(stats.get), strict=True):
+        yield term, told if told == "-" else f"{told} ms"
     drift = stats.get("drift")
     if drift is not None:
         since = f" <small>since {text.count(drift.since, 'call')}</small>"
         yield "Drift", f"{text.times(drift.factor)}{since}"
-
-
-def _coefficient(ms: float | None) -> str:
-    return "-" if ms is None else f"{ms:,.3g} ms"
 
 
 def _figures_of(stats: ModelStats, content: Content) -> Iterator[tuple[str, str]]:
@@ -468,12 +464,8 @@ def _figures_of(stats: ModelStats, content: Content) -> Iterator[tuple[str, str]
     yield "status", _e(standing_of(stats))
     yield "confidence", f"{stats['confidence']:.3f}"
     yield "rule", _rule(stats)
-    for term, key in (
-        ("ms for each prompt token", "ms_per_prompt_token"),
-        ("ms for each completion token", "ms_per_completion_token"),
-    ):
-        yield term, text.number(stats.get(key), 4)  # type: ignore[arg-type]  # of these, floats
-    yield "base, ms", text.number(stats.get("base_overhead_ms"))
+    terms = "ms for each prompt token", "ms for each completion token", "base, ms"
+    yield from zip(terms, coefficients(stats.get), strict=True)
     yield "mean error, ms", text.number(stats.get("mean_absolute_error_ms"))
     yield "mean latency of the newest calls, ms", text.number(stats.get("mean_actual_ms"))
     within = stats.get("median_absolute_percentage_error")

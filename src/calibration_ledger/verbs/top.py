@@ -118,8 +118,7 @@ class Tops:
             return Known(live, wanted, calls, one)
         error = newest_calls(history).median_absolute_percentage_error
         basis = self._forecasts.basis(live.model)
-        prompts = sorted(call.prompt_tokens for call in basis.calls[-basis.n :])
-        usual = prompts[len(prompts) // 2] if prompts else 0
+        usual = basis.middle_prompt or 0
         forecast = forecast_of(basis, usual, None, None)
         one = TopModel(
             live.model,
