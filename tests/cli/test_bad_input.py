@@ -41,7 +41,7 @@ WRONG = [
     (("compare", "", "-p", 1), "model must not be empty"),
     (("forecast", "tiny", "-p", 1, "--elapsed", "nan"), "elapsed_ms must be finite"),
     (("forecast", "tiny", "-p", 1, "--elapsed", -1), "elapsed_ms must be finite"),
-    (("forecast", "tiny", "-p", 1, "--as-of", "yesterday"), "'yesterday' is no time"),
+    (("forecast", "tiny", "-p", 1, "--as-of", "next week"), "'next week' is no time"),
     *[
         (("forecast", "tiny", "-p", 1, *alone), "go together, and with --elapsed")
         for alone in (
@@ -100,8 +100,11 @@ WRONG = [
     ((*RECORD, "--called-at", "2026-11-24"), "write 2026-11-24T00:00:00Z for UTC"),
     ((*RECORD, "--called-at", "20261124"), "no time of day"),
     (("history", "--until", "2026-11-31"), "is no time"),
-    (("replay", "--until", "2026-11-24T08:30"), "has no time zone: write 2026-11-24T08:30:00Z"),
-    (("replay", "--since", "yesterday"), "'yesterday' is no time"),
+    (
+        ("replay", "--until", "2026-11-24T25:30"),
+        "such as '2026-11-24 08:30' or 2026-11-24T08:30:00Z",
+    ),
+    (("replay", "--since", "last tuesday"), "'last tuesday' is no time"),
     (("history", "--since", "2026-13-01T00:00:00Z"), "is no time"),
     (("history", "--since", ""), "'' is no time"),
     ((*RECORD, "--called-at", "2026-11-24 08:30:00"), "has no time zone"),
