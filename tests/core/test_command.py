@@ -47,6 +47,7 @@ TOLD = {
     "calib --ledger FILE export jsonl": "it names the one that is to be exported",
     "calib sweep": "a help text, which knows no ledger",
     "calib export jsonl": "it wrote the file that is read",
+    "calib audit": "a help text of a metric, which must be the same in every scrape",
     "calib audit --save-heads FILE": "it wrote the file that is read",
     "calib db backup": "it made the file that is looked at",
     "calib import state FILE": "no ledger was named, but the file of the older calibrator",
