@@ -4,6 +4,7 @@ from calibration_ledger.core.charts import Axis, Chart, ChartEvent, Panel, Serie
 
 TIME, MS = Axis("Time", scale="time"), Axis("Error", "ms")
 START_S = 1_795_000_000
+EVENTS = ("reset", "recalibrated", "voided", "imported", "archived", "drift")
 TIMES = tuple(START_S + 36_000.0 * at for at in range(60))
 WAVE = tuple(40.0 * ((at * 7) % 11) - 200.0 for at in range(60))
 
@@ -59,7 +60,7 @@ def charts_of(model):
                     ),
                     tuple(
                         ChartEvent(TIMES[5 + 10 * at], kind, f"{kind} of {model}")
-                        for at, kind in enumerate(("reset", "recalibrated", "voided", "drift"))
+                        for at, kind in enumerate(EVENTS)
                     ),
                 ),
             ),

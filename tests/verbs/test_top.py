@@ -87,6 +87,21 @@ def test_what_has_not_changed_is_not_read_again(calibrator, monkeypatch):
     assert 1 < len(asked) < 8
 
 
+def test_more_calls_are_read_where_more_are_asked_for(calibrator):
+    calibrator.record_many(calls_of("a", 130))
+    assert len(calibrator.top(limit=5).calls) == 5
+    assert len(calibrator.top(limit=120).calls) == 120
+
+
+def test_of_many_models_those_that_were_called_last_are_shown(calibrator, monkeypatch):
+    monkeypatch.setattr("calibration_ledger.verbs.top.MODELS", 2)
+    for model in ("a", "c", "b"):
+        calibrator.record(model, 1, 2.0)
+    found = calibrator.top()
+    assert [one.model for one in found.models] == ["b", "c"]
+    assert found.models_in_all == 3
+
+
 def test_another_calibrator_sees_what_this_one_records(calibrator, ledger_path):
     calibrator.record("m", 1, 2.0)
     with AdaptiveCalibrator(ledger_path) as other:

@@ -88,8 +88,8 @@ class ChartEvent(Value):
 
     Attributes:
         x: where on the panel's axis of x.
-        kind: what it was: `reset`, `recalibrated`, `voided`, `imported` (a state) or `drift`; or
-            `live`, where the live setting is.
+        kind: what it was: `reset`, `recalibrated`, `voided`, `imported` (a state), `archived` or
+            `drift`; or `live`, where the live setting is.
         text: a sentence about it.
     """
 

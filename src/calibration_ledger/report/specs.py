@@ -85,6 +85,8 @@ EVENT_DASHES: Mapping[str, list[int]] = {
     "reset": [1, 0],
     "recalibrated": [6, 3],
     "voided": [1, 3],
+    "imported": [3, 3],
+    "archived": [6, 3, 1, 3, 1, 3],
     "drift": [9, 3, 2, 3],
     "live": [4, 2],
 }
@@ -92,6 +94,8 @@ EVENT_SHAPES: Mapping[str, str] = {
     "reset": "triangle-right",
     "recalibrated": "triangle-down",
     "voided": "cross",
+    "imported": "triangle-left",
+    "archived": "M-0.8,-0.8L0.8,-0.8L-0.8,0.8L0.8,0.8Z",  # an hourglass
     "drift": "arrow",
     "live": "triangle-down",
 }
@@ -528,9 +532,9 @@ def _event_layers(events: Iterable[ChartEvent], colours: Colours, view: _View) -
         across = view.at()[view.across]
         told = {"tooltip": {"field": "text", "type": "nominal"}}
         rule = {"type": "rule", "color": colours.muted, "strokeWidth": 1.25}
-        rule |= {"strokeDash": EVENT_DASHES.get(kind, [3, 3]), "aria": False}
+        rule |= {"strokeDash": EVENT_DASHES[kind], "aria": False}
         head = {"type": "point", "filled": True, "size": 70, "opacity": 1, "color": colours.ink}
-        head |= {"shape": _event_shape(kind)}
+        head |= {"shape": EVENT_SHAPES[kind]}
         yield {"data": data, "mark": rule, "encoding": {view.across: across, **told}}
         yield {
             "data": data,
@@ -547,7 +551,7 @@ def _key(
     names = _key_names(panel)
     if len(names) < 2:  # noqa: PLR2004 - two to tell apart
         return None
-    looks = [*looks, *(_Look(colours.ink, DASHES[0], _event_shape(kind)) for kind in kinds)]
+    looks = [*looks, *(_Look(colours.ink, DASHES[0], EVENT_SHAPES[kind]) for kind in kinds)]
 
     legend: Spec = {"title": None, "orient": "top", "direction": "horizontal", "symbolSize": 110}
     if width != "container":  # there, the page sets how many columns there is room for
@@ -583,10 +587,6 @@ def _key_names(panel: Panel) -> list[str]:
 def _legend_px(names: Sequence[str]) -> int:
     """How wide a column of a legend with these names is."""
     return 36 + round(_CHARACTER_PX * max(map(len, names)))
-
-
-def _event_shape(kind: str) -> str:
-    return EVENT_SHAPES.get(kind, "circle")
 
 
 def _config(colours: Colours) -> Spec:
