@@ -67,7 +67,8 @@ IS_UPDATE = bool(os.environ.get("UPDATE_DOCS"))
 # In bash these mean more than themselves; a command without them can run in this process.
 PLAIN = re.compile(r"calib ([^|<>;&$`*?~\\\n]*)(?: > ([\w.]+))?")
 BLOTS = [
-    (re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)?"), "<time>"),
+    # Its form stays, which says for whom it is: `2026-11-24 03:09:13Z` for people.
+    (re.compile(r"\d{4}-\d\d-\d\d([T ])\d\d:\d\d:\d\d(?:\.\d+)?(Z|\+00:00)?"), r"<time\1\2>"),
     (re.compile(r"\b[0-9a-f]{64}\b"), "<digest>"),
     (re.compile(r"[ \t]+"), " "),
 ]

@@ -36,6 +36,7 @@ def test_each_model_has_the_figures_that_the_other_verbs_give(calibrator):
         error = stats["median_absolute_percentage_error"]
         assert one.median_absolute_percentage_error == error
         assert one.drift == stats["drift"]
+        assert one.prompt_tokens == calibrator.forecast(one.model, 0).basis.middle_prompt
         forecast = calibrator.forecast(one.model, one.prompt_tokens)
         assert (one.median_ms, one.interval_ms) == (forecast.median_ms, forecast.interval(0.9))
         assert one.status == forecast.status
