@@ -58,6 +58,7 @@ def test_signs_percentages_and_counts():
     assert text.percent(12.34) == "12.3 %"
     assert text.percent(1234.5) == "1234 %"
     assert text.percent(None) == "-"
+    assert (text.within(12.34), text.within(math.inf)) == ("± 12 %", "-")
     assert text.signed_percent(-5.0) == "-5.0 %"
     assert text.signed_percent(5.0) == "+5.0 %"
     assert text.count(1, "entry", "entries") == "1 entry"

@@ -4,6 +4,7 @@ import base64
 import gzip
 import json
 import re
+import time
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
@@ -210,3 +211,15 @@ def test_times_name_their_zone(utc):
     assert re.search(
         rf"calls from <time [^>]+>2026-11-2\d \d\d:\d\d {re.escape(zone)}</time>", page
     )
+
+
+@pytest.mark.parametrize("zone", ["Asia/Tokyo", "<rubbish>+25"])
+def test_times_without_a_local_form_are_told_in_utc(zone, monkeypatch):
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        page = page_of(["x"], utc=False, until=datetime.max.replace(tzinfo=UTC))
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert '<time datetime="9999-12-31T23:59:59Z">9999-12-31 23:59 UTC</time>' in page

@@ -1,6 +1,7 @@
 """Specifications of charts: data and looks, from charts made by hand."""
 
 import json
+import math
 from itertools import chain
 
 import pytest
@@ -110,3 +111,12 @@ def test_a_chart_without_panels_says_why_in_its_title():
 def test_an_empty_series_draws_nothing():
     panel = Panel("", Axis("x"), Axis("y"), (Series("none", "line", ()),))
     assert layers_of(panel_spec(panel)) == []
+
+
+@pytest.mark.parametrize("values", [(5e-324, 1e-300), (0.001, 1.7e308), (1e308,), (3.0, 3.0)])
+def test_an_axis_of_logarithms_has_room_for_every_number(values):
+    panel = Panel("", Axis("x"), Axis("y", "ms", "log"), (Series("a", "points", values, values),))
+    y = layers_of(panel_spec(panel))[0]["encoding"]["y"]
+    low, high = y["scale"]["domain"]
+    assert 0.0 < low <= y["axis"]["values"][0] <= y["axis"]["values"][-1] <= high < math.inf
+    assert low < high

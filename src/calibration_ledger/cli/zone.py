@@ -81,8 +81,8 @@ def titled(columns: Sequence[Column], *titles: str) -> tuple[Column, ...]:
     if zone() is UTC:
         return tuple(columns)
     year = datetime.now(UTC).year
-    seasons = (datetime(year, month, 1, tzinfo=UTC).astimezone() for month in (1, 7))
-    names = "/".join(dict.fromkeys(one.tzname() or "" for one in seasons))
+    seasons = (here(datetime(year, month, 1, tzinfo=UTC)) for month in (1, 7))
+    names = "/".join(dict.fromkeys(one.tzname() or f"{one:%z}" for one in seasons))
     return tuple(
         column._replace(title=f"{column.title} ({names})") if column.title in titles else column
         for column in columns

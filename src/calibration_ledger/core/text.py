@@ -67,7 +67,8 @@ def percent(value: float | None) -> str:
 
 
 def within(value: float | None) -> str:
-    """How far from a prediction, in percent: `± 12 %`."""
+    """How far from a prediction, in percent: `± 12 %`; `-` where that has no end."""
+    value = None if value == math.inf else value  # 1e300 ms predicted, and 0.001 ms taken
     text = number(value, 1 if value is not None and value < 9.95 else 0)  # noqa: PLR2004 - percent
     return text if text == "-" else f"± {text} %"
 

@@ -316,7 +316,10 @@ def _window(content: Content) -> str:
 
 def _time(at: datetime, *, utc: bool) -> str:
     """A time for people, in the writer's zone or in UTC, which is named."""
-    local = at.astimezone(UTC if utc else None)
+    try:
+        local = at.astimezone(UTC if utc else None)
+    except (OverflowError, ValueError):  # at the end of all years there is no other zone
+        local = at.astimezone(UTC)
     zone = local.tzname() or f"{local:%z}"
     machine = f"{at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
     return f'<time datetime="{machine}">{local:%Y-%m-%d %H:%M} {_e(zone)}</time>'

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import cycle
 from math import ceil, floor, log10
+from sys import float_info
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -386,15 +387,17 @@ def _values(panel: Panel, name: Literal["x", "y"]) -> list[float]:
 def _log_ticks(values: Sequence[float]) -> tuple[float, float, list[float]]:
     """Where an axis of logarithms begins and ends, and its ticks: 1, 2, 5, 10, 20 ... or fewer."""
     low, high = min(values), max(values)
-    first, last = floor(log10(low)), ceil(log10(high))
+    first, last = floor(log10(low)), min(ceil(log10(high)), float_info.max_10_exp)
     for steps in ((1, 2, 5), (1, 3), (1,)):
-        every = [step * 10.0**power for power in range(first, last + 1) for step in steps]
+        powers = [10.0**power for power in range(first, last + 1)]
+        every = [power * step for power in powers for step in steps]
+        every = [one for one in every if 0.0 < one <= float_info.max]
         start = max([one for one in every if one <= low], default=low)
         end = min([one for one in every if one >= high], default=high)
         ticks = [float(f"{one:.1g}") for one in every if start <= one <= end]
         if len(ticks) <= _LOG_TICKS:
             break
-    return ticks[0], max(ticks[-1], ticks[0] * 2), ticks
+    return ticks[0], min(max(ticks[-1], ticks[0] * 2), float_info.max), ticks
 
 
 _LOG_TICKS = 9
