@@ -199,7 +199,7 @@ def test_a_model_without_figures_gives_dashes():
 def test_a_coefficient_on_its_floor_is_about_0():
     stats = stats_of("m") | {"rule": "ema.1", "ms_per_prompt_token": 0.001}
     page = page_of([], stats=[stats])
-    assert "<dt>For a prompt token</dt><dd>≈ 0 ms</dd>" in page
+    assert "<dt>Per prompt token</dt><dd>≈ 0 ms</dd>" in page
     assert '<th scope="row">ms for each prompt token</th><td>≈ 0</td>' in page
 
 

@@ -120,3 +120,36 @@ def test_an_axis_of_logarithms_has_room_for_every_number(values):
     low, high = y["scale"]["domain"]
     assert 0.0 < low <= y["axis"]["values"][0] <= y["axis"]["values"][-1] <= high < math.inf
     assert low < high
+
+
+def axis_of_time(title, *seconds):
+    """The axis of x that is drawn where calls were made at these times."""
+    series = Series("calls", "points", seconds, (1.0,) * len(seconds))
+    found = panel_spec(Panel("", Axis(title, scale="time"), Axis("Error", "ms"), (series,)))
+    return layers_of(found)[0]["encoding"]["x"]["axis"]
+
+
+def test_a_few_days_have_a_tick_each_that_names_the_day():
+    days = [START_S, START_S + 86_400]
+    found = axis_of_time("day", *days)
+    assert found["values"] == [1000 * at for at in days]
+    assert found["format"] == "%Y-%m-%d"
+
+
+def test_a_single_moment_is_told_as_a_whole():
+    found = axis_of_time("time", START_S, START_S)
+    assert found["values"] == [1000 * START_S]
+    assert found["format"] == "%Y-%m-%d %H:%M:%S"
+
+
+@pytest.mark.parametrize(
+    ("hours", "told"), [(1, "'%Y-%m-%d'"), (24 * 30, "'%Y'")], ids=["the day", "the year"]
+)
+def test_an_axis_of_time_tells_what_its_ticks_leave_out(hours, told):
+    assert told in axis_of_time("time", START_S, START_S + 3600 * hours)["labelExpr"]
+
+
+def test_a_name_with_hyphens_is_not_broken_in_a_title():
+    name = "-".join(["random"] * 10)
+    chart = Chart("models", None, "All models", f"{'word ' * 20}{name}", ())
+    assert name in spec(chart)["title"]["subtitle"]

@@ -149,6 +149,15 @@ def test_few_calls_are_points_and_many_are_cells(calibrator):
         assert diagonal.x[0] <= min(one.panels[0].series[0].x)
 
 
+def test_cells_are_as_wide_as_high_however_many_there_are(calibrator):
+    recorded(calibrator, [(i * 37 % 900, i * 41 % 700, 10.0 * 1.01**i) for i in range(1200)])
+    [chart] = calibrator.charts("m", ["actual"])
+    cells = chart.panels[0].series[0]
+    wide = max(end / start for start, end in zip(cells.x, cells.x_end, strict=True))
+    high = max(end / start for start, end in zip(cells.y, cells.y_end, strict=True))
+    assert 0.5 < (wide - 1.0) / (high - 1.0) < 2.5
+
+
 def test_calls_that_were_given_up_stand_for_themselves(calibrator):
     recorded(calibrator, usual(40))
     for i in range(3):
@@ -306,6 +315,13 @@ def test_another_name_leads_to_the_charts_of_its_model(calibrator):
     assert calibrator.charts()[0].panels[0].series[0].x == ("m",)
 
 
+def test_that_all_calls_have_one_time_is_told(calibrator):
+    one_time = {"model": "m", "prompt_tokens": 10, "completion_tokens": 5, "called_at": START}
+    calibrator.record_many([one_time | {"actual_ms": 100.0 + i} for i in range(30)])
+    [chart] = calibrator.charts("m", "error")
+    assert "All of them have one time" in chart.text
+
+
 def test_what_is_archived_is_told(calibrator, tmp_path):
     recorded(calibrator, usual(100))
     calibrator.archive(START + timedelta(minutes=50), tmp_path / "old.jsonl")
@@ -334,6 +350,8 @@ def test_models_are_compared_on_the_prompt_of_their_newest_calls(calibrator):
         calibrator.forecast(model, 100).median_ms for model in ("quick", "slow")
     )
     assert "A prompt of 100 tokens" in chart.text
+    assert "Soonest: quick" in chart.text
+    assert "Slowest: slow" in chart.text
     [old] = calibrator.charts(since=START + timedelta(days=1))
     assert not old.panels
 

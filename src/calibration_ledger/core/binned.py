@@ -258,7 +258,7 @@ class Grid:
         while len(self.columns) > self.columns_most:
             self.widen_x()
         while sum(map(len, self.columns.values())) > self._cells_most:
-            self._widen_y()
+            self.widen_cells()
 
     def make_room(self, calls: Calls) -> None:
         """Make the columns as wide as it takes, as far as that can be told beforehand."""
@@ -272,7 +272,8 @@ class Grid:
             for j, count in counts.items():
                 wider[j] += count
 
-    def _widen_y(self) -> None:
+    def widen_cells(self) -> None:
+        """Make each cell wider: the columns stay, for quantiles of each."""
         step = self.y.widen()
         for i, counts in self.columns.items():
             wider: defaultdict[int, int] = defaultdict(int)
@@ -304,6 +305,20 @@ class Grid:
         return [self.y.middle(places[at]) for at in wanted]
 
 
+class Plane(Grid):
+    """A grid of cells to be seen, which are as wide as high."""
+
+    x: Logs
+    y: Logs
+
+    def widen_cells(self) -> None:
+        """See `Grid`: the finer of the two sides first."""
+        if self.x.shift <= self.y.shift:
+            self.widen_x()
+        else:
+            super().widen_cells()
+
+
 Columns: TypeAlias = "defaultdict[int, defaultdict[int, int]]"
 
 
@@ -331,6 +346,10 @@ class TimeGrid(Grid):
         self._ends = (first, last)
         while last // self.x.width_us - first // self.x.width_us >= self.columns_most:
             self.widen_x()
+
+    def is_moment(self) -> bool:
+        """Whether all calls have one time."""
+        return self._ends is not None and self._ends[0] == self._ends[1]
 
     def align(self, other: TimeGrid) -> None:
         """Give two grids columns of the same width."""

@@ -11,7 +11,7 @@ from math import ceil, isfinite, sqrt
 from sys import float_info
 from typing import TYPE_CHECKING, NamedTuple
 
-from calibration_ledger.core.binned import DAY_US, SECOND_US, Grid, Logs, TimeGrid
+from calibration_ledger.core.binned import DAY_US, SECOND_US, Grid, Logs, Plane, TimeGrid
 from calibration_ledger.core.charts import Axis, Chart, ChartEvent, Panel, Series
 from calibration_ledger.core.coverage import MEDIAN
 from calibration_ledger.core.forecast import LEVELS
@@ -208,7 +208,7 @@ class _Plane:
     def __init__(self) -> None:
         self.n = 0
         self._points: list[tuple[int, float, float]] = []
-        self._grid = Grid(Logs("predicted_ms", 5), Logs("actual_ms", 5), CELLS, CELLS)
+        self._grid = Plane(Logs("predicted_ms", 5), Logs("actual_ms", 5), CELLS, CELLS)
 
     def add(self, calls: Calls) -> None:
         self.n += len(calls)
@@ -289,6 +289,8 @@ class ErrorLook(Look):
             first, last = (self._median(which(self._calls.columns)) for which in (min, max))
             if len(self._calls.columns) > 1:
                 text += f" At first the median took {off_text(first)}, at the end {off_text(last)}."
+            elif n > 1 and self._calls.is_moment():
+                text += " All of them have one time, as after an import of calls without times."
         if given_up:
             off = [
                 (i, self._timeouts.quantiles(counts, (0.5,))[0], self._timeouts.count(i))
@@ -791,7 +793,7 @@ def models_chart(
         f"own. Soonest: {first.model}, with a median of {duration(first.median_ms)}."
     )
     if len(forecasts) > 1:
-        text += f" Latest: {last.model}, {duration(last.median_ms)}."
+        text += f" Slowest: {last.model}, {duration(last.median_ms)}."
     if left_out:
         text += f" {counted(left_out, 'model')} with fewer calls left out."
     panel = Panel(title, Axis("model", "", "names"), Axis("latency", "ms", "log"), tuple(series))

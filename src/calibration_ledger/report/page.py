@@ -450,7 +450,7 @@ def _tiles(stats: ModelStats) -> Iterator[tuple[str, str]]:
     yield "Calls", f"{stats['sample_count']:,}"
     yield "Typically within", text.within(stats.get("median_absolute_percentage_error"))
     yield "Mean latency", _duration(stats.get("mean_actual_ms"))
-    terms = "For a prompt token", "For a completion token", "For a call besides"
+    terms = "Per prompt token", "Per completion token", "Base"
     for term, told in zip(terms, coefficients(stats.get), strict=True):
         yield term, told if told == "-" else f"{told} ms"
     drift = stats.get("drift")

@@ -148,8 +148,8 @@ def spec(chart: Chart, *, width: int = 720, theme: Theme = "light", utc: bool = 
     return {
         "$schema": SCHEMA,
         "title": {
-            "text": wrap(escape(chart.title), int(inner / _CHARACTER_PX / 1.3)) or "",
-            "subtitle": wrap(escape(chart.text), int(inner / _CHARACTER_PX)),
+            "text": _wrapped(chart.title, inner / _CHARACTER_PX / 1.3) or "",
+            "subtitle": _wrapped(chart.text, inner / _CHARACTER_PX),
         },
         "description": escape(chart.text),
         "background": colours.paper,
@@ -158,6 +158,11 @@ def spec(chart: Chart, *, width: int = 720, theme: Theme = "light", utc: bool = 
         **({"vconcat": panels, "spacing": 22, **_OWN_LEGENDS} if len(panels) != 1 else panels[0]),
         "config": _config(colours),
     }
+
+
+def _wrapped(words: str, width: float) -> list[str]:
+    """Lines of a title; a name with hyphens stays in one piece."""
+    return wrap(escape(words), int(width), break_on_hyphens=False)
 
 
 _OWN_LEGENDS: Spec = {
@@ -353,16 +358,12 @@ def _channel(panel: Panel, name: Literal["x", "y"], *, utc: bool, lies: bool) ->
         return found | {"type": "nominal", "sort": None, "axis": look}
     across = (name == "x") != lies
     if axis.scale == "time":
+        look = {"grid": False, "labelOverlap": True, **_time_ticks(panel, name, utc=utc)}
+        look["title"] = None if axis.title in {"time", "day"} else found["title"]
         return found | {
             "type": "temporal",
             "scale": {"type": "utc" if utc else "time"},
-            "axis": {
-                "grid": False,
-                "labelOverlap": True,
-                "tickCount": {"signal": "max(2, floor(width / 90))"},
-                "format": _MOMENTS,
-                "title": None if axis.title in {"time", "day"} else found["title"],
-            },
+            "axis": look,
         }
     ticks: Spec = {"labelExpr": _TICKS.get(axis.unit, _AMOUNT), "labelOverlap": "greedy"}
     ticks["grid"] = not across or lies
@@ -375,6 +376,34 @@ def _channel(panel: Panel, name: Literal["x", "y"], *, utc: bool, lies: bool) ->
         scale = {"zero": name == "y" and axis.unit != "%", "nice": True}
         ticks |= {"tickCount": {"signal": "max(3, min(8, width / 80))"} if across else 5}
     return found | {"type": "quantitative", "scale": scale, "axis": ticks}
+
+
+def _time_ticks(panel: Panel, name: Literal["x", "y"], *, utc: bool) -> Spec:
+    """Where an axis of time has ticks, and how they are written.
+
+    A few days, or one moment, have their own: ticks that are made for times lie between them. The
+    first of the others has the day or the year below it, which the others leave out.
+    """
+    axis: Axis = getattr(panel, name)
+    places = sorted(set(_values(panel, name)))
+    if len(places) <= (_DAY_TICKS if axis.title == "day" else 1):
+        form = "%Y-%m-%d" if axis.title == "day" else "%Y-%m-%d %H:%M:%S"
+        return {"values": [1000 * at for at in places], "format": form}
+    day_or_year = "%Y-%m-%d" if places[-1] - places[0] < _FEW_DAYS_S else "%Y"
+    told = f"{'utc' if utc else 'time'}Format(datum.value, '{day_or_year}')"
+    below = f"datum.index == 0 && datum.label != {told} ? {told} : ''"
+    return {
+        "tickCount": {"signal": "max(2, floor(width / 90))"},
+        "format": _MOMENTS,
+        "labelExpr": f"[datum.label, {below}]",
+    }
+
+
+_DAY_TICKS = 5
+"""Days that have a tick each, at the most."""
+
+_FEW_DAYS_S = 2 * 86_400
+"""A stretch of time within which ticks are times of a day."""
 
 
 def _values(panel: Panel, name: Literal["x", "y"]) -> list[float]:
@@ -413,7 +442,7 @@ _MOMENTS = {
     "hours": "%H:%M",
     "minutes": "%H:%M",
     "seconds": "%H:%M:%S",
-    "milliseconds": ":%S.%L",
+    "milliseconds": "%H:%M:%S.%L",
 }
 """How ticks of an axis of time are written, by what they are the beginning of."""
 
