@@ -30,7 +30,8 @@ def test_what_happened_is_a_table_with_the_command_that_takes_each_back(calib, f
     back = voided[voided.index("calib ") :].split()[3:]
     calib(*back)
     assert "voided (voided)" in lines(calib("log"))[-2]
-    assert len(lines(calib("log", "--last", "2"))) == 2
+    for newest in ("--last", "--limit", "-n"):
+        assert len(lines(calib("log", newest, "2"))) == 2
     assert len(lines(calib("log", "--model", "other"))) == 4
 
 

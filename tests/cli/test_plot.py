@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 pytest.importorskip("vl_convert")
@@ -17,6 +19,18 @@ def test_a_dash_writes_an_svg_to_stdout(calib, filled):
     assert shown.stderr == ""
 
 
+def test_what_was_written_is_told_to_programs_on_stdout(calib, filled, tmp_path):
+    path = tmp_path / "speed.png"
+    shown = calib("plot", "tiny", "speed", "-o", path, "--format", "json")
+    assert json.loads(shown.stdout) == {
+        "model": "tiny",
+        "kind": "speed",
+        "target": str(path),
+        "size_bytes": path.stat().st_size,
+    }
+    assert shown.stderr == ""
+
+
 WRONG = {
     "nothing": ((), "name one model and one kind of chart: calib plot MODEL KIND."),
     "two models": (("tiny", "tiny", "error"), "name one model and one kind"),
@@ -26,6 +40,7 @@ WRONG = {
     "nearly a kind": (("tiny", "coeficients"), "Did you mean 'coefficients'?"),
     "in capitals": (("tiny", "Sweep"), "Did you mean 'sweep'?"),
     "all, of one": (("tiny", "models"), "the chart 'models' is of all models: leave the model out"),
+    "two results": (("tiny", "error", "-o", "-", "--json"), "stdout gets the picture: name a FILE"),
     "a wrong name": (("tiny", "error", "-o", "error.jpg"), "end in .png or .svg"),
 }
 

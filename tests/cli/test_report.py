@@ -1,5 +1,7 @@
 """`calib report`: it parses, and says what it wrote; tests/report looks at the page."""
 
+import json
+
 import pytest
 
 from calibration_ledger import AdaptiveCalibrator
@@ -21,6 +23,15 @@ def test_a_page_is_written_to_a_file_and_stdout_stays_empty(calib, filled, tmp_p
     assert done.stderr.splitlines()[-1].endswith("page.html: open it in a browser.")
     page = (tmp_path / "page.html").read_text()
     assert page.count('<section id="model-') == 2
+
+
+def test_what_was_written_is_told_to_programs_on_stdout(calib, filled, tmp_path):
+    path = tmp_path / "page.html"
+    done = calib("report", "-o", path, "--json")
+    assert json.loads(done.stdout) == {"target": str(path), "size_bytes": path.stat().st_size}
+    assert done.stderr == ""
+    done = calib("report", "-o", "-", "--json", exit_code=2)
+    assert "stdout gets the page: name a FILE, or leave --format out." in done.stderr
 
 
 def test_a_page_of_some_models_goes_to_stdout(calib, filled):

@@ -49,6 +49,7 @@ def test_the_winner_comes_with_the_command_that_adopts_it(calib, swept):
 
 def test_all_models_end_with_all_of_them_together(calib, swept):
     lines = calib("sweep", "--top", "1").stdout.splitlines()
+    assert calib("sweep", "--limit", "1").stdout.splitlines() == lines
     assert [line for line in lines if line in {"a", "b", "all models together"}] == [
         "a",
         "all models together",

@@ -47,7 +47,9 @@ NOTED_SINCE = "0007"
     )
 )
 @model_argument()
-@click.option("-n", "--last", type=click.INT, metavar="N", help="Only the newest N.")
+@click.option(
+    "-n", "--limit", "--last", "last", type=click.INT, metavar="N", help="Only the newest N."
+)
 @window_options
 @format_option_of_lines
 @pass_session

@@ -60,6 +60,16 @@ def is_for_people(form: Form) -> bool:
     return form in {"table", "markdown"}
 
 
+def check_only_result(form: Form, what: str) -> None:
+    """Check that no format for programs was chosen where stdout gets something else.
+
+    Raises:
+        click.UsageError: one was.
+    """
+    if not is_for_people(form):
+        raise click.UsageError(f"stdout gets the {what}: name a FILE, or leave --format out.")
+
+
 def print_data(
     form: Form,
     result: object,

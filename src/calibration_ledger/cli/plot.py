@@ -8,8 +8,14 @@ from typing import TYPE_CHECKING, get_args
 
 import click
 
-from calibration_ledger.cli.options import FilePath, complete, examples, window_options
-from calibration_ledger.cli.output import note, progress
+from calibration_ledger.cli.options import (
+    FilePath,
+    complete,
+    examples,
+    format_option,
+    window_options,
+)
+from calibration_ledger.cli.output import check_only_result, note, print_data, progress
 from calibration_ledger.cli.session import Session, entries, pass_session
 from calibration_ledger.cli.zone import zone
 from calibration_ledger.core.charts import ChartKind
@@ -18,6 +24,8 @@ from calibration_ledger.report.pictures import WIDTH, plot
 
 if TYPE_CHECKING:
     from datetime import datetime
+
+    from calibration_ledger.cli.options import Form
 
 KINDS: tuple[ChartKind, ...] = get_args(ChartKind)
 OF_ALL: ChartKind = "models"
@@ -76,6 +84,7 @@ TOLD: dict[ChartKind, str] = {
 )
 @click.option("--dark", is_flag=True, help="Draw on a dark ground.")
 @window_options
+@format_option
 @pass_session
 def plot_(
     session: Session,
@@ -87,6 +96,7 @@ def plot_(
     dark: bool,
     since: datetime | None,
     until: datetime | None,
+    form: Form,
 ) -> None:
     """Write one chart as a picture.
 
@@ -94,10 +104,13 @@ def plot_(
     report`.
 
     The picture has the chart's title and text in it; an SVG tells them to screen readers, too. A
-    file that is there is replaced.
+    file that is there is replaced. What was written is told on stderr; with --json and other
+    formats for programs, on stdout.
     """
     model, kind = _chosen(words, model)
     is_stream = output == "-"
+    if is_stream:
+        check_only_result(form, "picture")
     with (
         session.existing() as calibrator,
         progress("reading", entries(calibrator, model), times=20) as done,
@@ -114,7 +127,10 @@ def plot_(
             utc=zone() is UTC,
             progress=done,
         )
-    if path is not None:
+    if path is None:
+        return
+    written = {"model": model, "kind": kind, "target": str(path), "size_bytes": path.stat().st_size}
+    if not print_data(form, written):
         note(f"{path}: the chart {kind}{'' if model is None else f' of {model}'}.")
 
 

@@ -8,14 +8,22 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from calibration_ledger.cli.options import FilePath, examples, models_argument, window_options
-from calibration_ledger.cli.output import note, progress
+from calibration_ledger.cli.options import (
+    FilePath,
+    examples,
+    format_option,
+    models_argument,
+    window_options,
+)
+from calibration_ledger.cli.output import check_only_result, note, print_data, progress
 from calibration_ledger.cli.session import Session, entries, pass_session
 from calibration_ledger.cli.terminal import is_terminal
 from calibration_ledger.cli.zone import zone
 
 if TYPE_CHECKING:
     from datetime import datetime
+
+    from calibration_ledger.cli.options import Form
 
 
 @click.command(
@@ -36,6 +44,7 @@ if TYPE_CHECKING:
     help="Where the page goes; - is stdout. A page of that name is replaced.",
 )
 @window_options
+@format_option
 @pass_session
 def report(
     session: Session,
@@ -44,6 +53,7 @@ def report(
     output: str,
     since: datetime | None,
     until: datetime | None,
+    form: Form,
 ) -> None:
     """Write a page to look at: charts of every model.
 
@@ -56,6 +66,8 @@ def report(
     The page is at most 2 MB. Where the charts of all models do not fit, it has those of the models
     with the most calls, and says which are left out.
 
+    What was written is told on stderr; with --json and other formats for programs, on stdout.
+
     Needs the extra `report`, or vl-convert-python alone: pip install vl-convert-python.
     """
     from calibration_ledger.report import report as write
@@ -66,6 +78,7 @@ def report(
             raise click.UsageError(
                 "a page is nothing to read: name a FILE, or redirect the output."
             )
+        check_only_result(form, "page")
         target = sys.stdout
     with (
         session.existing() as calibrator,
@@ -80,7 +93,7 @@ def report(
             utc=zone() is UTC,
             progress=done,
         )
-    if path is not None:
-        note(f"written to {path}: open it in a browser.")
-    else:
+    if path is None:
         sys.stdout.flush()  # here, where a full disk or a closed pipe can still be told
+    elif not print_data(form, {"target": str(path), "size_bytes": path.stat().st_size}):
+        note(f"written to {path}: open it in a browser.")

@@ -109,7 +109,15 @@ def spaced(alpha_from: float, alpha_to: float, steps: int) -> list[float]:
     help="Calls of each model that are learnt, but left out of the figures.",
 )
 @click.option(
-    "-n", "--top", type=click.IntRange(1), default=TOP, show_default=True, help="Rows a model."
+    "-n",
+    "--limit",
+    "--top",
+    "top",
+    type=click.IntRange(1),
+    metavar="N",
+    default=TOP,
+    show_default=True,
+    help="Rows a model.",
 )
 @window_options
 @chart_option
