@@ -11,6 +11,7 @@ from html.parser import HTMLParser
 
 import pytest
 
+from calibration_ledger import PeriodStats
 from calibration_ledger.report.page import BYTES, ROWS, Content, compose
 from calibration_ledger.report.specs import THEMES
 from support.hand_made import NASTY, charts_of, models_chart
@@ -201,6 +202,38 @@ def test_a_coefficient_on_its_floor_is_about_0():
     page = page_of([], stats=[stats])
     assert "<dt>Per prompt token</dt><dd>≈ 0 ms</dd>" in page
     assert '<th scope="row">ms for each prompt token</th><td>≈ 0</td>' in page
+
+
+@pytest.mark.parametrize("count", [6, 7])
+def test_few_models_are_open_and_of_more_the_first_alone(count):
+    page = page_of([f"m{at}" for at in range(count)], charts=lambda _: [])
+    assert page.count('<details class="model" open>') == (count if count == 6 else 1)
+    assert page.count('<details class="model"') == count
+
+
+def test_a_page_of_a_time_has_the_figures_of_that_time():
+    period = PeriodStats(
+        model="m",
+        day=None,
+        calls=1234,
+        timeouts=5,
+        mean_actual_ms=71.0,
+        median_actual_ms=72.0,
+        mean_absolute_error_ms=73.0,
+        median_absolute_percentage_error=7.4,
+        median_ratio=1.0,
+    )
+    page = page_of([], stats=[stats_of("m")], periods={"m": period}, since=MADE_AT)
+    for term, told in (
+        ("calls in this time", "1,234"),
+        ("time-outs in this time", "5"),
+        ("median latency in this time, ms", "72.0"),
+        ("mean latency in this time, ms", "71.0"),
+        ("mean error in this time, ms", "73.0"),
+        ("typically within, in this time", "± 7.4 %"),
+    ):
+        assert f'<th scope="row">{term}</th><td>{told}</td>' in page
+    assert "<td>1,234</td><td>72 ms</td>" in page
 
 
 @pytest.mark.parametrize("utc", [True, False])
