@@ -13,6 +13,7 @@ from calibration_ledger.core.history import (
     Page,
     Tally,
     covers,
+    covers_any,
     end_of,
     left_of,
     merged,
@@ -85,6 +86,13 @@ def test_any_other_text_names_no_entries(text):
 def test_covered_is_what_is_in_a_range(seqs, seq):
     assert covers(ranges_of(seqs), seq) == (seq in seqs)
     assert not covers((), seq)
+
+
+@given(SEQS, st.integers(0, 70), st.integers(0, 70))
+def test_a_stretch_is_touched_where_one_of_its_entries_is_in_a_range(seqs, first, more):
+    stretch = range(first, first + more + 1)
+    assert covers_any(ranges_of(seqs), first, first + more) == any(seq in seqs for seq in stretch)
+    assert not covers_any((), first, first + more)
 
 
 @given(SEQS, st.integers(0, 61))

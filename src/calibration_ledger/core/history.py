@@ -138,8 +138,13 @@ def _pair(text: str) -> tuple[int, int]:
 
 def covers(ranges: Ranges, seq: int) -> bool:
     """Whether an entry is in these ranges."""
-    place = bisect_right(ranges, (seq, _BEHIND)) if ranges else 0
-    return place > 0 and seq <= ranges[place - 1][1]
+    return covers_any(ranges, seq, seq)
+
+
+def covers_any(ranges: Ranges, first: int, last: int) -> bool:
+    """Whether any entry from the first to the last is in these ranges."""
+    place = bisect_right(ranges, (last, _BEHIND)) if ranges else 0
+    return place > 0 and first <= ranges[place - 1][1]
 
 
 def end_of(ranges: Ranges, seq: int) -> int:

@@ -22,7 +22,15 @@ from calibration_ledger.core.entries import (
     is_typed,
 )
 from calibration_ledger.core.events import Events
-from calibration_ledger.core.history import Page, covers, end_of, left_of, start_of, voided_ranges
+from calibration_ledger.core.history import (
+    Page,
+    covers,
+    covers_any,
+    end_of,
+    left_of,
+    start_of,
+    voided_ranges,
+)
 from calibration_ledger.core.settings import Settings
 from calibration_ledger.core.validation import TIME_LIMIT_US, check_model, request_key
 from calibration_ledger.core.visible import bare
@@ -610,9 +618,10 @@ class ModelHistory:
         while after < through:
             rows = self._page(text, after, through)
             counted = rows
-            if voided:
+            if voided and rows:
                 with damage_told(self.model):
-                    counted = [row for row in rows if not covers(voided, row[0])]
+                    if covers_any(voided, rows[0][0], rows[-1][0]):
+                        counted = [row for row in rows if not covers(voided, row[0])]
             if counted:
                 yield counted
             if len(rows) < PAGE:
