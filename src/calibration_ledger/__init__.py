@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from calibration_ledger.core.answers import from_answer
     from calibration_ledger.core.charts import Axis, Chart, ChartEvent, ChartKind, Panel, Series
     from calibration_ledger.core.coverage import ForecastReplay, ForecastScore
-    from calibration_ledger.core.drift import Drift, ModelDrift
+    from calibration_ledger.core.drift import ModelDrift
     from calibration_ledger.core.facts import (
         Advice,
         Diagnosis,
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         CostPrediction,
         DefaultRule,
         Distribution,
+        Drift,
         ExportKind,
         ExportReport,
         Finding,
@@ -254,7 +255,6 @@ _HOMES = {
     "ChartKind": "core.charts",
     "Panel": "core.charts",
     "Series": "core.charts",
-    "Drift": "core.drift",
     "ModelDrift": "core.drift",
     "Completion": "core.forecast",
     "Forecast": "core.forecast",

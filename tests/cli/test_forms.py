@@ -237,3 +237,39 @@ def test_a_person_sees_no_control_character_of_csv(ledger_path):
     shown = run_in_terminal("--ledger", ledger_path, "history", "--format", "csv")
     assert r"\x1b[2J\nx" in shown.out
     assert "\x1b" not in shown.out
+
+
+LISTS = [
+    *(("stats",), ("stats", "--by-day"), ("history",), ("drift",), ("replay",), ("sweep",)),
+    *(("replay", "--alpha", "0.05"), ("replay", "--forecast"), ("log",), ("rule",), ("alias",)),
+    *(("compare", "-p", "3"), ("audit",), ("db", "check"), ("metrics",), ("top",)),
+    *(("recalibrate", "--alpha", "0.1", "--dry-run"), ("forecast", "tiny", "-p", "3")),
+    *(("void", "tiny", "--last", "--dry-run"), ("reset", "--all", "--yes")),
+]
+"""Commands that print a list, and one whose record may have an object in it."""
+
+
+@pytest.fixture
+def empty(run, tmp_path):
+    run("--ledger", tmp_path / "empty.db", "db", "upgrade")
+    return tmp_path / "empty.db"
+
+
+@pytest.mark.parametrize("words", LISTS, ids=" ".join)
+def test_the_columns_of_a_list_are_the_same_whatever_is_in_it(run, calib, filled, empty, words):
+    def header_of(result):
+        assert result.stdout, result.stderr
+        return result.stdout.splitlines()[0].split("\t")
+
+    document = json.loads(calib(*words, "--format", "json").stdout)
+    if words[0] == "top":
+        document = document["models"]
+    records = document if isinstance(document, list) else [document]
+    columns = header_of(calib(*words, "--format", "tsv"))
+    assert len(set(columns)) == len(columns)
+    told = {key for one in records for key, value in flat(one, columns).items() if value}
+    objects = {name[:at] for name in columns for at, char in enumerate(name) if char == "."}
+    assert told <= {*columns, *objects}
+    assert "drift" not in columns
+    if "tiny" not in words:
+        assert header_of(run("--ledger", empty, *words, "--format", "tsv")) == columns

@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from calibration_ledger.core.drift import Drift
 from calibration_ledger.core.top import TOP_BY, Top, TopModel, rate_of, sorted_by
+from calibration_ledger.core.values import Drift
 
 NOW = 1_800_000_000.0
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from calibration_ledger import AdaptiveCalibrator, Call, InvalidInputError, ModelNotFoundError
-from calibration_ledger.core.drift import Drift
+from calibration_ledger.core.values import Drift
 from support.by_hand import edited
 
 

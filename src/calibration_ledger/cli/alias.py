@@ -12,10 +12,10 @@ from calibration_ledger.cli.output import note, print_data, print_result, progre
 from calibration_ledger.cli.session import Session, entries, pass_session
 from calibration_ledger.cli.table import MODEL, Cell, Column
 from calibration_ledger.core import text
+from calibration_ledger.core.values import Alias, AliasReport
 
 if TYPE_CHECKING:
     from calibration_ledger.cli.options import Form
-    from calibration_ledger.core.values import Alias, AliasReport
 
 COLUMNS = (
     Column("alias", left=True, names=True),
@@ -72,14 +72,14 @@ def alias(
         progress("merging", entries(calibrator, {name, model or name}) if merge else 0) as tell,
     ):
         done = calibrator.alias(name, model, merge=merge, dry_run=dry_run, progress=tell)
-    if not print_data(form, done):
+    if not print_data(form, done, of=AliasReport):
         _tell(done, session, dry_run=dry_run)
 
 
 def _list(session: Session, form: Form) -> None:
     with session.existing() as calibrator:
         found = calibrator.aliases()
-    print_result(form, found, zone.titled(COLUMNS, "since"), _row)
+    print_result(form, found, zone.titled(COLUMNS, "since"), _row, of=Alias)
     if not found:
         note("no name stands for another model.")
 

@@ -17,12 +17,13 @@ from calibration_ledger.cli.output import confirm, note, print_data, print_table
 from calibration_ledger.cli.session import Session, pass_session
 from calibration_ledger.cli.table import MODEL, Cell, Column
 from calibration_ledger.core import text
+from calibration_ledger.core.values import ArchiveReport
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from calibration_ledger.cli.options import Form
-    from calibration_ledger.core.values import ArchivedModel, ArchiveReport, Obstacle
+    from calibration_ledger.core.values import ArchivedModel, Obstacle
 
 COLUMNS = (
     MODEL,
@@ -71,7 +72,7 @@ def archive(
             confirm(what, yes=yes, stays=False)
         with progress("archiving", 2 * found.calls) as done:
             report = calibrator.archive(before, dest, model=model, progress=done)
-    if not print_data(form, report, lines="models"):
+    if not print_data(form, report, lines="models", of=ArchiveReport):
         print_table(COLUMNS, map(_row, report.models))
     for one in report.obstacles:
         note(_in_the_way(session, one))

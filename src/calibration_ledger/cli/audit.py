@@ -14,6 +14,7 @@ from calibration_ledger.cli.output import note, print_data, progress, say
 from calibration_ledger.cli.session import Session, entries, pass_session
 from calibration_ledger.core import text
 from calibration_ledger.core.validation import iso_from_us
+from calibration_ledger.core.values import Finding
 from calibration_ledger.formats.heads import check_replaceable, read_heads, write_heads
 
 if TYPE_CHECKING:
@@ -102,7 +103,8 @@ def audit(
         "heads": now,
         "findings": findings,
     }
-    if not print_data(form, report, lines="findings"):
+    kinds = {**dict.fromkeys(report), "findings": list[Finding]}
+    if not print_data(form, report, lines="findings", of=kinds):
         for finding in findings:
             say(str(finding))
         if not findings:

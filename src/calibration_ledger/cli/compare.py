@@ -12,6 +12,8 @@ from calibration_ledger.cli.prediction import note_unknown
 from calibration_ledger.cli.prompt import prompt_of
 from calibration_ledger.cli.ranking import COLUMNS, row
 from calibration_ledger.cli.session import Session, pass_session
+from calibration_ledger.core.forecast import Forecast
+from calibration_ledger.core.values import json_types
 
 if TYPE_CHECKING:
     from calibration_ledger.cli.options import Form
@@ -82,7 +84,7 @@ def compare(
             note_unknown(calibrator, model)
         where = calibrator.ledger
     records = [{**one.to_dict(), "counted_by": prompt.counted_by} for one in found]
-    if print_data(form, records):
+    if print_data(form, records, of={**json_types(Forecast), "counted_by": str}):
         return
     print_table(COLUMNS, map(row, found))
     if not found:

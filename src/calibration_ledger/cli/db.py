@@ -14,11 +14,11 @@ from calibration_ledger.cli.session import Session, pass_session
 from calibration_ledger.core import text
 from calibration_ledger.core.command import calib
 from calibration_ledger.core.files import full_path
+from calibration_ledger.core.values import Distribution
 from calibration_ledger.errors import InvalidInputError, LedgerNotFoundError
 
 if TYPE_CHECKING:
     from calibration_ledger.cli.options import Form
-    from calibration_ledger.core.values import Distribution
     from calibration_ledger.storage.place import File, Server
 
 TIMEOUT_S = 30.0
@@ -115,7 +115,12 @@ def check(session: Session, ctx: click.Context, *, form: Form) -> None:
         "differences": differences,
         "distribution": where,
     }
-    is_printed = print_data(form, report, lines="differences")
+    is_printed = print_data(
+        form,
+        report,
+        lines="differences",
+        of={**dict.fromkeys(report), "differences": list[str], "distribution": Distribution | None},
+    )
     if not is_printed and differences:
         for difference in differences:
             say(difference)

@@ -27,7 +27,7 @@ from calibration_ledger.core import text
 from calibration_ledger.core.command import calib, quoted
 from calibration_ledger.core.files import full_path
 from calibration_ledger.core.priors import default_prior
-from calibration_ledger.core.values import fields_of
+from calibration_ledger.core.values import ImportReport, fields_of
 from calibration_ledger.errors import InvalidInputError
 from calibration_ledger.rules import predict_ms
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from calibration_ledger.cli.options import Form
     from calibration_ledger.core.coverage import ForecastReplay
     from calibration_ledger.core.forecast import Forecast
-    from calibration_ledger.core.values import Call, Finding, ImportReport, Replay, Sweep
+    from calibration_ledger.core.values import Call, Finding, Replay, Sweep
 
     Command = Callable[..., str]
     """`calib` with the program and perhaps the ledger filled in."""
@@ -178,7 +178,8 @@ def demo(session: Session, ctx: click.Context, at: Path | None, *, form: Form) -
     with Session(str(path)).writing() as calibrator:
         tour = take_tour(calibrator)
     document = _dict(tour, partial(calib, ledger=str(path), program=program()))
-    if not print_data(form, document, lines="models"):
+    of = {**dict.fromkeys(document), "import": ImportReport, "models": list[ModelTour]}
+    if not print_data(form, document, lines="models", of=of):
         _show(tour)
     if tour.findings:
         ctx.exit(EXIT_FINDINGS)

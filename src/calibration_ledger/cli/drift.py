@@ -15,10 +15,10 @@ from calibration_ledger.cli.prediction import drift_cell, drift_hint
 from calibration_ledger.cli.session import Session, pass_session
 from calibration_ledger.cli.table import MODEL, Cell, Column
 from calibration_ledger.core import text
+from calibration_ledger.core.drift import ModelDrift
 
 if TYPE_CHECKING:
     from calibration_ledger.cli.options import Form
-    from calibration_ledger.core.drift import ModelDrift
 
 COLUMNS = (
     MODEL,
@@ -93,7 +93,7 @@ def drift(
     """
     with session.existing() as calibrator:
         found = calibrator.drift(models or None)
-    print_result(form, found, zone.titled(COLUMNS, "from"), _row)
+    print_result(form, found, zone.titled(COLUMNS, "from"), _row, of=ModelDrift)
     if not found:
         note("no models to look at yet.")
     told = {one.model: one.drift for one in found if one.drift is not None}

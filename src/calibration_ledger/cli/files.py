@@ -26,6 +26,7 @@ from calibration_ledger.cli.terminal import is_terminal
 from calibration_ledger.core import text
 from calibration_ledger.core.command import calib
 from calibration_ledger.core.records import json_text
+from calibration_ledger.core.values import ImportReport
 from calibration_ledger.errors import CalibrationLedgerError, InvalidInputError
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from calibration_ledger.calibrator import AdaptiveCalibrator
     from calibration_ledger.cli.options import Form
     from calibration_ledger.core.facts import LostRange
-    from calibration_ledger.core.values import ExportKind, ImportPreview, ImportReport
+    from calibration_ledger.core.values import ExportKind, ImportPreview
     from calibration_ledger.verbs.export import SalvageReport
 
 
@@ -170,7 +171,7 @@ def import_(
         raise
     finally:
         if form in TABULAR:
-            print_data(form, reports)
+            print_data(form, reports, of=ImportReport)
 
 
 def _import(

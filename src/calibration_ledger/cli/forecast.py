@@ -19,6 +19,7 @@ from calibration_ledger.cli.prediction import expectation, note_unknown, standin
 from calibration_ledger.cli.prompt import prompt_of
 from calibration_ledger.cli.session import Session, pass_session
 from calibration_ledger.core import text
+from calibration_ledger.core.values import json_types
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -97,7 +98,9 @@ def forecast(
         left = None if elapsed is None else found.remaining(elapsed, tokens_so_far, ttft_ms)
         note_unknown(calibrator, model)
     more = {"counted_by": prompt.counted_by, "as_of": as_of, "remaining": left}
-    if not print_data(form, {**found.to_dict(), **more}):
+    if not print_data(
+        form, {**found.to_dict(), **more}, of={**json_types(type(found)), **dict.fromkeys(more)}
+    ):
         show(found, left, as_of)
 
 

@@ -24,13 +24,14 @@ from calibration_ledger.cli.table import MODEL, Cell, Column
 from calibration_ledger.core import text
 from calibration_ledger.core.course import Course
 from calibration_ledger.core.validation import EPOCH
+from calibration_ledger.core.values import Call
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from datetime import datetime
 
     from calibration_ledger.cli.options import Form
-    from calibration_ledger.core.values import Call, Head
+    from calibration_ledger.core.values import Head
 
 NEWEST = 20
 """How many calls are shown by default: of all, or of each model with `--by-model`."""
@@ -49,12 +50,6 @@ COLUMNS = (
     Column("error ms", spare=4),
     Column("", left=True),
 )
-
-FIELDS = (
-    *("model", "seq", "called_at", "prompt_tokens", "completion_tokens", "actual_ms"),
-    *("predicted_ms", "error_ms", "outcome", "request_id", "details", "voided"),
-)
-"""What a call may have as JSON: the columns of CSV and TSV."""
 
 
 @click.command(
@@ -130,7 +125,7 @@ def history(
         if chart:
             _draw(found)
         else:
-            print_result(form, found, zone.titled(COLUMNS, "when"), _row, fields=FIELDS)
+            print_result(form, found, zone.titled(COLUMNS, "when"), _row, of=Call)
         archived = [head for head in calibrator.archived() if model in {None, head.model}]
     if archived:
         note(_archived(archived, session))
@@ -194,7 +189,7 @@ def _follow(session: Session, model: str | None, form: Form, first: dict[str, An
         calls = calibrator.follow(model, **first)
         measured = calibrator.calls(model, limit=NEWEST, by_time=True)
         columns = zone.titled(COLUMNS, "when")
-        print_live(form, calls, columns, _row, measured=measured, fields=FIELDS)
+        print_live(form, calls, columns, _row, measured=measured, of=Call)
 
 
 def _archived(heads: Sequence[Head], session: Session) -> str:

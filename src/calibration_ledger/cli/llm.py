@@ -112,7 +112,9 @@ def eta(*, prompt: str | None, models: tuple[str, ...], ledger: str | None, form
     from calibration_ledger.cli.prompt import counted
     from calibration_ledger.cli.ranking import COLUMNS, row
     from calibration_ledger.cli.session import Session
+    from calibration_ledger.core.forecast import Forecast
     from calibration_ledger.core.rank import with_history
+    from calibration_ledger.core.values import json_types
     from calibration_ledger.errors import LedgerNotFoundError, NoHistoryError
 
     with errors_told(), Session(ledger).writing() as calibrator:
@@ -126,7 +128,7 @@ def eta(*, prompt: str | None, models: tuple[str, ...], ledger: str | None, form
             error.advice = "`llm calib sync` takes in the calls that llm has logged"
             raise
     records = [{**one.to_dict(), "counted_by": tokens.counted_by} for one in found]
-    if not print_data(form, records):
+    if not print_data(form, records, of={**json_types(Forecast), "counted_by": str}):
         print_table(COLUMNS, map(row, found))
 
 

@@ -17,13 +17,13 @@ from calibration_ledger.cli.output import note, print_result
 from calibration_ledger.cli.session import Session, pass_session
 from calibration_ledger.cli.table import MODEL, Cell, Column
 from calibration_ledger.core import text
+from calibration_ledger.core.values import LogEntry
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
     from calibration_ledger.cli.options import Form
-    from calibration_ledger.core.values import LogEntry
 
 COLUMNS = (
     Column("when", left=True, times=True),
@@ -72,7 +72,7 @@ def log(
         entries = calibrator.log(model, last=last, since=since, until=until)
     names = _names(entries)
     columns = zone.titled(COLUMNS, "when")
-    print_result(form, entries, columns, lambda entry: _row(entry, session, names))
+    print_result(form, entries, columns, lambda entry: _row(entry, session, names), of=LogEntry)
     if not entries:
         note(f"nothing to show: of calls, `{session.command('history')}` tells.")
     older = [

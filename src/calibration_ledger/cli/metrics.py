@@ -26,6 +26,9 @@ COLUMNS = (
     Column("value"),
 )
 
+SAMPLE = dict.fromkeys(("metric", "model", "rule", "alpha", "level", "value"))
+"""The columns of CSV and TSV: the labels that there are, each empty where it does not apply."""
+
 
 @click.command(
     epilog=examples(
@@ -77,7 +80,7 @@ def metrics(
         if output is not None:
             prometheus.write_metrics(calibrator, output, chosen, openmetrics=openmetrics)
         elif form != "table":
-            print_result(form, prometheus.samples(calibrator, chosen), COLUMNS, _row)
+            print_result(form, prometheus.samples(calibrator, chosen), COLUMNS, _row, of=SAMPLE)
         else:
             _print(prometheus.metrics(calibrator, chosen, openmetrics=openmetrics))
 

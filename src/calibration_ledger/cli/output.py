@@ -20,20 +20,20 @@ from calibration_ledger.cli.terminal import is_lively, is_terminal, width_of_ter
 from calibration_ledger.cli.words import wrap
 from calibration_ledger.core.records import (
     Lines,
+    columns_of,
     fields_of_all,
-    flat,
     json_text,
     lines_of,
     without_delete,
 )
 from calibration_ledger.core.text import escape
-from calibration_ledger.core.values import as_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from calibration_ledger.cli.options import Form
     from calibration_ledger.cli.table import Cell
+    from calibration_ledger.core.records import Record
 
 
 ROWS_MEASURED = 200
@@ -75,7 +75,7 @@ def print_data(
     result: object,
     *,
     lines: str | None = None,
-    fields: Sequence[str] = (),
+    of: Record | None = None,
     err: bool = False,
 ) -> bool:
     """Print a result in a format for programs; False if people read it: the command goes on.
@@ -84,7 +84,8 @@ def print_data(
         form: the format that the user chose.
         result: a document, a list of them, or an iterator, which is printed as it goes.
         lines: of a document, the list whose items are the lines of CSV and TSV.
-        fields: of an iterator, the columns of CSV and TSV.
+        of: what each record is, which decides the columns of CSV and TSV; None: a document decides
+            them itself.
         err: whether it goes to stderr, for something else goes to stdout.
     """
     if is_for_people(form):
@@ -97,11 +98,14 @@ def print_data(
         _print_json_array(some, err=err)
     elif form == "json":
         click.echo(json_text(result, indent=2), err=err)
-    elif is_stream:
-        _print_lines(form, map(flat, map(as_json, some)), fields, err=err)
     else:
-        records = [record for one in some for record in lines_of(one, lines)]
-        _print_lines(form, records, fields_of_all(records), err=err)
+        columns = [] if of is None else columns_of(of, lines)
+        records: Iterable[dict[str, Any]]
+        records = (record for one in some for record in lines_of(one, lines, columns))
+        if of is None:
+            records = [*records]
+            columns = fields_of_all(records)
+        _print_lines(form, records, columns, err=err)
     return True
 
 
@@ -111,10 +115,10 @@ def print_result(
     columns: Sequence[Column],
     row: Callable[[Any], Sequence[str | Cell]],
     *,
-    fields: Sequence[str] = (),
+    of: Record,
 ) -> None:
     """Print records in any format; for people, a table whose rows `row` makes of them."""
-    if not print_data(form, records, fields=fields):
+    if not print_data(form, records, of=of):
         print_table(columns, map(row, records))
 
 
@@ -125,14 +129,16 @@ def print_live(
     row: Callable[[Any], Sequence[str | Cell]],
     *,
     measured: Iterable[Any],
-    fields: Sequence[str],
+    of: Record,
 ) -> None:
     """Print records that come now and then, each at once; others decide the widths of a table."""
     if form == "jsonl":
         for record in records:
             click.echo(json_text(record))
     elif not is_for_people(form):
-        _print_lines(form, map(flat, map(as_json, records)), fields, at_once=1)
+        columns_of_data = columns_of(of)
+        lines = (line for one in records for line in lines_of(one, None, columns_of_data))
+        _print_lines(form, lines, columns_of_data, at_once=1)
     elif form == "markdown":
         _print_block("\n".join(markdown_head(columns)))
         for record in records:

@@ -16,9 +16,8 @@ if TYPE_CHECKING:
 
     from calibration_ledger.calibrator import AdaptiveCalibrator
     from calibration_ledger.cli.session import Session
-    from calibration_ledger.core.drift import Drift
     from calibration_ledger.core.forecast import Forecast
-    from calibration_ledger.core.values import CostPrediction
+    from calibration_ledger.core.values import CostPrediction, Drift
 
 
 def describe(prediction: CostPrediction, *, is_assumed: bool = False) -> str:

@@ -18,13 +18,14 @@ from calibration_ledger.cli.output import (
 from calibration_ledger.cli.session import Session, entries, pass_session
 from calibration_ledger.cli.table import MODEL, Cell, Column
 from calibration_ledger.core import text
+from calibration_ledger.core.values import ModelCalibration, Replay, json_types
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from calibration_ledger.calibrator import AdaptiveCalibrator
     from calibration_ledger.cli.options import Form
-    from calibration_ledger.core.values import ModelCalibration, Replay, Sweep
+    from calibration_ledger.core.values import Sweep
     from calibration_ledger.rules import RuleName
 
 COLUMNS = (
@@ -90,7 +91,8 @@ def recalibrate(
             results = calibrator.recalibrate(
                 alpha, rule, model=model, best=best and found, dry_run=dry_run, progress=done
             )
-    if print_data(form, [_dict(one, before.get(one.model)) for one in results]):
+    of = {**json_types(Replay), "before": ModelCalibration}
+    if print_data(form, [_dict(one, before.get(one.model)) for one in results], of=of):
         pass
     elif results:
         print_table(COLUMNS, [_row(one, before.get(one.model)) for one in results])

@@ -18,6 +18,8 @@ from calibration_ledger.cli.output import note, print_data, print_table, progres
 from calibration_ledger.cli.session import Session, entries, pass_session
 from calibration_ledger.cli.table import MODEL, Cell, Column, change
 from calibration_ledger.core import text
+from calibration_ledger.core.coverage import ForecastReplay
+from calibration_ledger.core.values import Replay, json_types
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,8 +27,7 @@ if TYPE_CHECKING:
 
     from calibration_ledger.calibrator import AdaptiveCalibrator
     from calibration_ledger.cli.options import Form
-    from calibration_ledger.core.coverage import ForecastReplay, ForecastScore
-    from calibration_ledger.core.values import Replay
+    from calibration_ledger.core.coverage import ForecastScore
     from calibration_ledger.rules import RuleName
 
 COLUMNS = (
@@ -134,7 +135,8 @@ def replay(
             if compare:
                 live = calibrator.replay(model=model, since=since, until=until, progress=done)
     of_model = {one.model: one for one in live}
-    if print_data(form, [_dict(one, of_model.get(one.model)) for one in replays]):
+    of = {**json_types(Replay), **({"live": Replay} if compare else {})}
+    if print_data(form, [_dict(one, of_model.get(one.model)) for one in replays], of=of):
         return
     if not replays:
         note("no models to replay yet.")
@@ -185,7 +187,7 @@ def _forecasts(
 
 
 def _print_forecasts(found: list[ForecastReplay], form: Form) -> None:
-    if print_data(form, found):
+    if print_data(form, found, of=ForecastReplay):
         return
     if not found:
         note("no models to replay yet.")

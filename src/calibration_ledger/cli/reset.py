@@ -10,6 +10,7 @@ from calibration_ledger.cli.options import examples, format_option, model_argume
 from calibration_ledger.cli.output import confirm, note, print_data, say
 from calibration_ledger.cli.session import Session, pass_session
 from calibration_ledger.core import text
+from calibration_ledger.core.values import ModelCalibration
 
 if TYPE_CHECKING:
     from calibration_ledger.cli.options import Form
@@ -55,7 +56,7 @@ def reset(
             names = [model]
         calibrator.reset(model)
         calibrations = [calibrator.calibration(name) for name in names]
-    if print_data(form, calibrations):
+    if print_data(form, calibrations, of=ModelCalibration):
         return
     if not calibrations:
         note("no models to reset yet.")

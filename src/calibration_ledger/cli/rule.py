@@ -12,10 +12,10 @@ from calibration_ledger.cli.output import note, print_data, print_table, say
 from calibration_ledger.cli.session import Session, pass_session
 from calibration_ledger.cli.table import Column
 from calibration_ledger.core import text
+from calibration_ledger.core.values import DefaultRule
 
 if TYPE_CHECKING:
     from calibration_ledger.cli.options import Form
-    from calibration_ledger.core.values import DefaultRule
     from calibration_ledger.rules import RuleName
 
 COLUMNS = (
@@ -41,7 +41,7 @@ def rule(session: Session, rule: RuleName | None, *, alpha: float | None, form: 
     if rule is None and alpha is None:
         with session.existing() as calibrator:
             found = calibrator.default_rule()
-        if print_data(form, found, lines="history"):
+        if print_data(form, found, lines="history", of=DefaultRule):
             return
         say(f"new models learn by {text.rule(found, zone.told)}")
         rows = [_row(found, at) for at in range(len(found.history))]
@@ -50,7 +50,7 @@ def rule(session: Session, rule: RuleName | None, *, alpha: float | None, form: 
     with session.writing() as calibrator:
         before = calibrator.default_rule()
         found = calibrator.set_default_rule(rule, alpha)
-    if print_data(form, found, lines="history"):
+    if print_data(form, found, lines="history", of=DefaultRule):
         return
     say(f"new models learn by {text.rule(found, zone.told)}")
     if found == before:

@@ -16,7 +16,13 @@ from calibration_ledger.cli.table import MODEL, Cell, Column
 from calibration_ledger.cli.terminal import can_show
 from calibration_ledger.core import text
 from calibration_ledger.core.spark import ASCII, BLOCKS, spark
-from calibration_ledger.core.values import coefficients, iso_from_seconds, standing_of
+from calibration_ledger.core.values import (
+    ModelStats,
+    PeriodStats,
+    coefficients,
+    iso_from_seconds,
+    standing_of,
+)
 from calibration_ledger.errors import CalibrationLedgerError, named
 
 if TYPE_CHECKING:
@@ -25,7 +31,7 @@ if TYPE_CHECKING:
 
     from calibration_ledger.calibrator import AdaptiveCalibrator
     from calibration_ledger.cli.options import Form
-    from calibration_ledger.core.values import ModelStats, PeriodStats, Suggestion
+    from calibration_ledger.core.values import Suggestion
 
 COLUMNS = (
     MODEL,
@@ -115,7 +121,7 @@ def stats(
             advice_of(session, calibrator, model) if has_calls and is_for_people(form) else None
         )
     told = list(map(_dict, rows))
-    if print_data(form, told if model is None else told[0]):
+    if print_data(form, told if model is None else told[0], of=ModelStats):
         return
     if rows:
         drifts = {one["model"]: drift for one in rows if (drift := one.get("drift")) is not None}
@@ -253,7 +259,7 @@ def _show_periods(
         progress("reading", entries(calibrator, model)) as done,
     ):
         found = calibrator.stats(model, since=since, until=until, by_day=by_day, progress=done)
-    if print_data(form, found):
+    if print_data(form, found, of=PeriodStats):
         return
     if found:
         has_timeouts = any(one.timeouts for one in found)

@@ -23,12 +23,13 @@ from calibration_ledger.cli.table import Cell, Column, change
 from calibration_ledger.core import text
 from calibration_ledger.core.comparison import SCORED_LEAST
 from calibration_ledger.core.looks import sweep_panel
+from calibration_ledger.core.values import Sweep
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from calibration_ledger.cli.options import Form
-    from calibration_ledger.core.values import Score, Sweep
+    from calibration_ledger.core.values import Score
     from calibration_ledger.rules import RuleName
 
 TOP = 5
@@ -160,7 +161,7 @@ def sweep(
         found = calibrator.sweep(
             chosen, rules or None, model, since=since, until=until, warm_up=warm_up, progress=done
         )
-    if print_data(form, found, lines="scores"):
+    if print_data(form, found, lines="scores", of=Sweep):
         return
     if not found:
         note("no models to sweep yet.")

@@ -30,6 +30,7 @@ from calibration_ledger.cli.session import Session, pass_session
 from calibration_ledger.cli.table import MODEL, Cell, Column, Table, cut
 from calibration_ledger.cli.terminal import colour, is_lively, is_terminal
 from calibration_ledger.core import text
+from calibration_ledger.core.top import TopModel
 from calibration_ledger.errors import (
     CalibrationLedgerError,
     InvalidInputError,
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
 
     from calibration_ledger.calibrator import AdaptiveCalibrator
     from calibration_ledger.cli.options import Form
-    from calibration_ledger.core.top import Top, TopBy, TopModel
+    from calibration_ledger.core.top import Top, TopBy
     from calibration_ledger.core.values import Call
 
 MODEL_COLUMNS = (
@@ -175,7 +176,7 @@ def top(
     with session.existing() as calibrator:
         found, where = look(calibrator), calibrator.ledger
     is_lines = form in {"csv", "tsv"}
-    if print_data(form, [*found.models] if is_lines else found):
+    if print_data(form, [*found.models] if is_lines else found, of=TopModel):
         return
     say(_title(found, where))
     if found.models:

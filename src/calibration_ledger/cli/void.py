@@ -12,12 +12,12 @@ from calibration_ledger.cli.output import note, print_data, print_table, progres
 from calibration_ledger.cli.session import Session, entries, pass_session
 from calibration_ledger.cli.table import MODEL, Cell, Column
 from calibration_ledger.core import text
+from calibration_ledger.core.values import Voiding
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from calibration_ledger.cli.options import Form
-    from calibration_ledger.core.values import Voiding
 
 COLUMNS = (
     MODEL,
@@ -147,7 +147,7 @@ def void(
             dry_run=dry_run,
             progress=tell,
         )
-    if print_data(form, done):
+    if print_data(form, done, of=Voiding):
         return
     print_table(COLUMNS, map(_row, done))
     for one in done:

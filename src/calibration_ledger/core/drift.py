@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from calibration_ledger.core import text
 from calibration_ledger.core.html import Column, Tabular, table
-from calibration_ledger.core.values import MODEL, Value
+from calibration_ledger.core.values import MODEL, Drift, Value
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,26 +46,6 @@ LEAST_MS = 1.0
 
 LEAST_FACTOR = 1.15
 """A smaller change is none to act on."""
-
-
-@dataclass(frozen=True, slots=True)
-class Drift(Value):
-    """A change of late.
-
-    Attributes:
-        since: how many of the newest calls came after it.
-        factor: how many times as long they take as those before, of what is predicted.
-    """
-
-    since: int
-    factor: float
-
-    def __str__(self) -> str:
-        """The change, for people."""
-        return (
-            f"the newest {self.since} calls took {self.factor:.2f} times as long as those before, "
-            f"for the same tokens"
-        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import cached_property
 from itertools import accumulate
 from math import nextafter
@@ -23,7 +24,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from calibration_ledger.core import text
-from calibration_ledger.core.drift import LEAST_MS, Drift, drift_of, ratio_of
+from calibration_ledger.core.drift import LEAST_MS, drift_of, ratio_of
 from calibration_ledger.core.html import Column, Tabular, table
 from calibration_ledger.core.validation import (
     TOKENS_LIMIT,
@@ -31,13 +32,12 @@ from calibration_ledger.core.validation import (
     check_milliseconds,
     check_tokens,
 )
-from calibration_ledger.core.values import MODEL, Value, as_json
+from calibration_ledger.core.values import MODEL, Drift, Value, as_json
 from calibration_ledger.errors import InvalidInputError
 from calibration_ledger.rules.base import predict_ms
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
-    from datetime import datetime
 
 WINDOW = 150
 """The newest calls that a forecast looks at. The newest weighs 1, each before it 1/150 less."""
@@ -70,6 +70,9 @@ HIGHEST = nextafter(1.0, 0.0)
 
 LEVELS = (0.5, 0.8, 0.9, 0.95)
 """The ranges that are shown."""
+
+TIMEOUT_CHANCES = (0.95, 0.99)
+"""The chances of keeping them, of the timeouts that are shown."""
 
 
 class Observed(NamedTuple):
@@ -404,7 +407,16 @@ class Latencies(Value):
             "median_ms": self.median_ms,
             "mean_ms": self.mean_ms,
             "intervals_ms": {f"{share:g}": [*self.interval(share)] for share in LEVELS},
-            "timeout_ms": {f"{chance:g}": self.timeout_ms(chance) for chance in (0.95, 0.99)},
+            "timeout_ms": {f"{chance:g}": self.timeout_ms(chance) for chance in TIMEOUT_CHANCES},
+        }
+
+    @classmethod
+    def _types_of_figures(cls) -> dict[str, Any]:
+        return {
+            "median_ms": float,
+            "mean_ms": float,
+            "intervals_ms": {f"{share:g}": list[float] for share in LEVELS},
+            "timeout_ms": {f"{chance:g}": float for chance in TIMEOUT_CHANCES},
         }
 
 
@@ -452,6 +464,10 @@ class Completion(Value):
         """The fields and the range of 9 in 10, as `--json` prints them."""
         interval = None if self.is_given else [*self.interval()]
         return {"is_given": self.is_given, "median": self.median, "interval_0.9": interval}
+
+    @classmethod
+    def _json_types(cls) -> dict[str, Any]:
+        return {"is_given": bool, "median": int, "interval_0.9": list[float] | None}
 
 
 @dataclass(frozen=True, repr=False)
@@ -640,6 +656,24 @@ class Forecast(Latencies, Tabular):
         }
 
     @classmethod
+    def _json_types(cls) -> dict[str, Any]:
+        return {
+            "model": str,
+            "is_ttft": bool,
+            "prompt_tokens": int,
+            "completion_tokens": Completion,
+            "max_tokens": int | None,
+            **cls._types_of_figures(),
+            "tokens_per_second": float,
+            "n": int,
+            "newest": datetime | None,
+            "status": str,
+            "drift": Drift | None,
+            "rule": str,
+            "explanation": str,
+        }
+
+    @classmethod
     def _html_table(cls, values: Sequence[Forecast]) -> str:
         """How long the call may take; several beside each other."""
         if len(values) == 1:
@@ -709,6 +743,10 @@ class Remaining(Latencies, Tabular):
         return {"model": self.model, "elapsed_ms": self.elapsed_ms, **self._figures()}
 
     @classmethod
+    def _json_types(cls) -> dict[str, Any]:
+        return {"model": str, "elapsed_ms": float, **cls._types_of_figures()}
+
+    @classmethod
     def _html_table(cls, values: Sequence[Remaining]) -> str:
         """How long each may still take."""
         rows = [
@@ -744,7 +782,7 @@ def _spread_rows(of: Latencies) -> Iterator[tuple[str, str]]:
     yield "half within", text.duration(of.median_ms)
     for share in LEVELS[1:]:
         yield f"{share:.0%} in".replace("%", " %"), text.span(*of.interval(share))
-    for chance in (0.95, 0.99):
+    for chance in TIMEOUT_CHANCES:
         yield f"{chance:.0%} within".replace("%", " %"), text.duration(of.timeout_ms(chance))
     yield "mean", text.duration(of.mean_ms)
 

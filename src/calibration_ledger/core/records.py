@@ -5,12 +5,17 @@ from __future__ import annotations
 import csv
 import io
 import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from types import UnionType
+from typing import TYPE_CHECKING, Any, TypeAlias, get_args
 
-from calibration_ledger.core.values import as_json
+from calibration_ledger.core.values import as_json, json_types
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
+
+Record: TypeAlias = "type[Any] | Mapping[str, Any]"
+"""What records are: their class, or their names with the type of each; None for any other."""
 
 WHOLE = frozenset({"details"})
 """Objects whose names are anybody's: no columns come of them, and they stay JSON."""
@@ -26,20 +31,48 @@ def without_delete(text: str) -> str:
     return text.replace("\x7f", "\\u007f")
 
 
-def lines_of(value: object, lines: str | None = None) -> list[dict[str, Any]]:
+def columns_of(record: Record, lines: str | None = None) -> list[str]:
+    """The columns of such records, whatever is in them: `{"drift": Drift}` gives `drift.factor`.
+
+    The fields of a class within become columns of their own, also where there may be none of it.
+    Everything else is one column: a list, and an object of which anybody chose the names.
+
+    Args:
+        record: what each is.
+        lines: the list whose items are the lines.
+    """
+    found = []
+    types = record if isinstance(record, Mapping) else json_types(record)
+    for name, kind in types.items():
+        inner = _record_in(get_args(kind)[0] if name == lines else kind)
+        found += [name] if inner is None else [f"{name}.{one}" for one in columns_of(inner)]
+    return found
+
+
+def _record_in(kind: Any) -> Record | None:
+    """What a type is of, or `X | None`, where that has fields."""
+    for one in get_args(kind) if isinstance(kind, UnionType) else (kind,):
+        if isinstance(one, Mapping) or (isinstance(one, type) and json_types(one)):
+            return one
+    return None
+
+
+def lines_of(
+    value: object, lines: str | None = None, columns: Collection[str] = ()
+) -> list[dict[str, Any]]:
     """The flat records of a document: one for each item of its list `lines`.
 
     What else the document says stands in each of them; where the list is empty, in the only one.
-    Without a name, the document is one record.
+    Without a name, the document is one record. What is in `columns` is flat enough.
     """
     document = as_json(value)
     if lines is None:
-        return [flat(document)]
+        return [flat(document, columns)]
     items = document.pop(lines)
-    return [flat({**document, lines: item}) for item in items or [None]]
+    return [flat({**document, lines: item}, columns) for item in items or [None]]
 
 
-def flat(record: dict[str, Any], before: str = "") -> dict[str, Any]:
+def flat(record: dict[str, Any], columns: Collection[str] = (), before: str = "") -> dict[str, Any]:
     """A record without objects in it: `{"live": {"n": 5}}` is `{"live.n": 5}`.
 
     A list is a text of JSON, and so is an object of which anybody chose the names.
@@ -47,8 +80,8 @@ def flat(record: dict[str, Any], before: str = "") -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in record.items():
         name = before + key
-        if isinstance(value, dict) and value and key not in WHOLE:
-            found.update(flat(value, f"{name}."))
+        if isinstance(value, dict) and value and key not in WHOLE and name not in columns:
+            found.update(flat(value, columns, f"{name}."))
         elif isinstance(value, dict | list):
             found[name] = json_text(value)
         else:

@@ -12,8 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from calibration_ledger.core.drift import Drift
-    from calibration_ledger.core.values import Call
+    from calibration_ledger.core.values import Call, Drift
 
 TopBy = Literal["newest", "model", "calls", "rate", "error", "drift", "forecast"]
 """What models are sorted by: the newest call first, the name, or the largest figure first."""

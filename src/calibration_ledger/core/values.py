@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from functools import partial
 from typing import (
     TYPE_CHECKING,
@@ -20,6 +20,7 @@ from typing import (
     TypeAlias,
     TypedDict,
     cast,
+    get_type_hints,
 )
 
 from calibration_ledger.core import text
@@ -41,9 +42,7 @@ from calibration_ledger.rules.base import predict_ms
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from datetime import date
 
-    from calibration_ledger.core.drift import Drift
     from calibration_ledger.rules.base import RuleName
 
 
@@ -55,6 +54,32 @@ class Value:
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON can hold them: what `--json` prints."""
         return fields_of(self)
+
+    @classmethod
+    def _json_types(cls) -> dict[str, Any]:
+        """The names in `to_dict()`, and the type of each."""
+        return fields_and_types(cls)
+
+
+def fields_and_types(kind: Any) -> dict[str, Any]:
+    """The fields of a dataclass, and the type of each."""
+    hints = hints_of(kind)
+    return {one.name: hints[one.name] for one in fields(kind)}
+
+
+def hints_of(kind: type) -> dict[str, Any]:
+    """The types that a class says its fields have."""
+    # Some modules import these names for the type checker alone.
+    unseen = {"Drift": Drift, "RuleName": str, "date": date, "datetime": datetime}
+    return get_type_hints(kind, localns=unseen)
+
+
+def json_types(kind: type) -> dict[str, Any]:
+    """The names in what JSON tells of such a value, and their types; none for a mere value."""
+    if issubclass(kind, Value | Figures):
+        return kind._json_types()  # noqa: SLF001 - a method for this function
+    is_record = hasattr(kind, "__required_keys__") or hasattr(kind, "_fields")
+    return hints_of(kind) if is_record else {}
 
 
 def fields_of(value: Any) -> dict[str, Any]:
@@ -165,6 +190,26 @@ class NewestCalls:
             errors = self.newest_errors_ms
             figures["newest_errors_ms"] = [round(ms, 1) if rounded else ms for ms in errors]
         return figures
+
+
+@dataclass(frozen=True, slots=True)
+class Drift(Value):
+    """A change of late.
+
+    Attributes:
+        since: how many of the newest calls came after it.
+        factor: how many times as long they take as those before, of what is predicted.
+    """
+
+    since: int
+    factor: float
+
+    def __str__(self) -> str:
+        """The change, for people."""
+        return (
+            f"the newest {self.since} calls took {self.factor:.2f} times as long as those before, "
+            f"for the same tokens"
+        )
 
 
 class ModelStats(TypedDict):
@@ -292,6 +337,10 @@ def _coefficient_columns(reader: Callable[[Any], Callable[[str], Any]]) -> list[
 
 class Figures(dict[str, Any], Tabular):
     """The figures of a model: a dict, which a notebook shows as a table."""
+
+    @classmethod
+    def _json_types(cls) -> dict[str, Any]:
+        return hints_of(ModelStats)
 
     @classmethod
     def _html_table(cls, values: Sequence[ModelStats]) -> str:
@@ -707,6 +756,15 @@ class Call(Value):
         }
         return {name: value for name, value in fields.items() if value is not None}
 
+    @classmethod
+    def _json_types(cls) -> dict[str, Any]:
+        types = {**hints_of(cls), "error_ms": float | None}
+        names = (
+            *("model", "seq", "called_at", "prompt_tokens", "completion_tokens", "actual_ms"),
+            *("predicted_ms", "error_ms", "outcome", "request_id", "details", "voided"),
+        )
+        return {name: types[name] for name in names}
+
 
 @dataclass(frozen=True, slots=True)
 class RecordedCall(Value):
@@ -930,6 +988,12 @@ class Replay(Value, Tabular):
         calibration = fields.pop("calibration")
         return {**fields, "calibration": calibration}
 
+    @classmethod
+    def _json_types(cls) -> dict[str, Any]:
+        types = fields_and_types(cls)
+        calibration = types.pop("calibration")
+        return {**types, "calibration": calibration}
+
     @property
     def relative_error(self) -> float:
         """The mean absolute error over the mean latency; NaN where that is 0."""
@@ -1041,6 +1105,11 @@ class Sweep(Value, Tabular):
         """The fields, the winner, and whether it is clearly better, as JSON can hold them."""
         winner = as_json(self.winner)
         return {**fields_of(self), "winner": winner, "is_clearly_better": self.better is not None}
+
+    @classmethod
+    def _json_types(cls) -> dict[str, Any]:
+        types = fields_and_types(cls)
+        return {**types, "winner": Score | None, "is_clearly_better": bool}
 
     @property
     def verdict(self) -> str:
@@ -1270,6 +1339,10 @@ class ImportReport(Value):
         }
         return {"kind": self.kind, "format": self.format, **fields_of(self), **reasons}
 
+    @classmethod
+    def _json_types(cls) -> dict[str, Any]:
+        return {"kind": str, "format": str, **fields_and_types(cls)}
+
 
 @dataclass(frozen=True, slots=True)
 class ExportReport(Value):
@@ -1379,6 +1452,10 @@ class ArchiveReport(Value):
     def to_dict(self) -> dict[str, Any]:
         """The fields, and the totals, as JSON can hold them."""
         return {**fields_of(self), "calls": self.calls, "adjustments": self.adjustments}
+
+    @classmethod
+    def _json_types(cls) -> dict[str, Any]:
+        return {**fields_and_types(cls), "calls": int, "adjustments": int}
 
 
 # -- details that cannot be changed ---------------------------------------------------------

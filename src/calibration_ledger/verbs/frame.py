@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from calibration_ledger.core.charts import Chart
 from calibration_ledger.core.entries import are_calls, is_call
-from calibration_ledger.core.records import fields_of_all, lines_of
+from calibration_ledger.core.records import columns_of, fields_of_all, lines_of
 from calibration_ledger.core.replay import Window
 from calibration_ledger.core.validation import check_window
 from calibration_ledger.errors import InvalidInputError, damaged, shown
@@ -128,8 +128,10 @@ def frame_of_values(values: Iterable[object], library: FrameLibrary | None) -> A
         InvalidInputError: one is neither a value of this library nor a dict.
     """
     found = find_library(library)
+    values = [*values]
     records = [record for value in values for record in _records(value)]
-    names = fields_of_all(records)
+    columns_of_kinds = [_columns_of(kind) for kind in dict.fromkeys(map(type, values))]
+    names = fields_of_all([*map(dict.fromkeys, columns_of_kinds), *records])
     columns = [[record.get(name) for record in records] for name in names]
     kinds = {name: _kind_of(column) for name, column in zip(names, columns, strict=True)}
     numbers = [
@@ -154,8 +156,14 @@ def _records(value: object) -> list[dict[str, Any]]:
             f'a frame is made of "calls", or of values that a calibrator gave, not of '
             f"{shown(value)}."
         )
-    records = lines_of(value, _ROWS.get(type(value).__name__))
+    kind = type(value)
+    records = lines_of(value, _ROWS.get(kind.__name__), _columns_of(kind))
     return [{name: _typed(value, name, one) for name, one in r.items()} for r in records]
+
+
+def _columns_of(kind: type) -> list[str]:
+    """The columns of CSV; none where each value has its own."""
+    return [] if kind is Chart else columns_of(kind, _ROWS.get(kind.__name__))
 
 
 def _points(chart: Chart) -> Iterator[dict[str, Any]]:

@@ -16,12 +16,12 @@ from operator import add
 from statistics import median
 from typing import TYPE_CHECKING, cast
 
-from calibration_ledger.core.drift import LEAST_CALLS, Drift
+from calibration_ledger.core.drift import LEAST_CALLS
 from calibration_ledger.core.history import last_beginning, newest_claim
 from calibration_ledger.core.periods import Periods
 from calibration_ledger.core.replay import Window
 from calibration_ledger.core.state import calibration_of
-from calibration_ledger.core.values import NewestCalls
+from calibration_ledger.core.values import Drift, NewestCalls
 from calibration_ledger.errors import LedgerCorruptError, NotFiniteError, damage_told
 from calibration_ledger.rules.base import predict_ms
 
