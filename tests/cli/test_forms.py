@@ -7,10 +7,12 @@ from dataclasses import replace
 
 import pytest
 
+import calibration_ledger
 from calibration_ledger import AdaptiveCalibrator, Call
 from calibration_ledger.cli.markdown import markdown, markdown_head, markdown_line
 from calibration_ledger.cli.table import MODEL, Cell, Column
-from calibration_ledger.core.records import Lines, fields_of_all, flat, lines_of
+from calibration_ledger.core.records import Lines, columns_of, fields_of_all, flat, lines_of
+from calibration_ledger.core.values import Value
 
 from .conftest import at, run_in_terminal
 
@@ -273,3 +275,10 @@ def test_the_columns_of_a_list_are_the_same_whatever_is_in_it(run, calib, filled
     assert "drift" not in columns
     if "tiny" not in words:
         assert header_of(run("--ledger", empty, *words, "--format", "tsv")) == columns
+
+
+def test_every_public_value_has_columns():
+    for name in calibration_ledger.__all__:
+        kind = getattr(calibration_ledger, name)
+        if isinstance(kind, type) and issubclass(kind, Value):
+            assert columns_of(kind), name

@@ -439,3 +439,11 @@ def test_of_any_history_the_counts_add_up_and_all_can_be_drawn(steps, bounds):
         for _, x in [*events(charts["error"]), *events(charts["coefficients"])]:
             assert ends is None or ends[0] <= x < ends[1]
         assert calibrator.audit() == []
+
+
+def test_a_coefficient_on_its_floor_is_told_as_about_zero(calibrator):
+    for _ in range(200):
+        calibrator.record("m", prompt_tokens=100, completion_tokens=0, actual_ms=0.01)
+    [coefficients] = calibrator.charts("m", "coefficients")
+    assert "to ≈ 0 ms" in coefficients.text
+    assert " 0.001 ms" not in coefficients.text

@@ -15,7 +15,7 @@ from calibration_ledger.core.binned import DAY_US, SECOND_US, Grid, Logs, Plane,
 from calibration_ledger.core.charts import Axis, Chart, ChartEvent, Panel, Series
 from calibration_ledger.core.coverage import MEDIAN
 from calibration_ledger.core.forecast import LEVELS
-from calibration_ledger.core.text import duration
+from calibration_ledger.core.text import coefficient, duration
 from calibration_ledger.core.validation import time_from_us
 from calibration_ledger.rules.base import predict_ms
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from calibration_ledger.core.forecast import Forecast
     from calibration_ledger.core.replay import Window
     from calibration_ledger.core.values import Score, Sweep
+    from calibration_ledger.rules.base import Rule
 
 POINTS = 300
 """So many calls are drawn as points of their own; of more, cells are."""
@@ -357,10 +358,11 @@ SAMPLES = 200
 """Calls after which the coefficients are noted; at the most, twice as many."""
 
 PARTS = (
-    (2, "Base", "base", "ms"),
-    (0, "Per prompt token", "per prompt token", "ms"),
-    (1, "Per completion token", "per completion token", "ms"),
+    (2, "Base", "base", "ms", 1),
+    (0, "Per prompt token", "per prompt token", "ms", 4),
+    (1, "Per completion token", "per completion token", "ms", 4),
 )
+"""Its place, the title of its panel, its name, unit and decimals, of each coefficient."""
 
 
 class Path:
@@ -386,16 +388,17 @@ class Path:
             self._stride *= 2
         self.left = self._stride
 
-    def chart(self, subject: Subject, setting: str) -> Chart:
-        """The chart; `setting` names the rule and alpha."""
+    def chart(self, subject: Subject, rule: Rule, alpha: float) -> Chart:
+        """The chart, of what this rule and alpha learn."""
         title = "learnt coefficients over time"
         if not self.points:
             return subject.chart("coefficients", title, NOTHING)
         x = tuple(at / SECOND_US for at, _ in self.points)
         panels, told = [], []
-        for place, heading, name, unit in PARTS:
+        for place, heading, name, unit, digits in PARTS:
             y = tuple(coefficients[place] for _, coefficients in self.points)
-            told.append(f"{name} from {number(y[0])} to {number(y[-1])} {unit}")
+            first, last = (coefficient(y[at], rule.floors[place], digits) for at in (0, -1))
+            told.append(f"{name} from {first} to {last} {unit}")
             panels.append(
                 Panel(
                     heading,
@@ -405,6 +408,7 @@ class Path:
                     subject.events,
                 )
             )
+        setting = f"{rule.version} with alpha {alpha:g}"
         text = f"As {setting} learns them in a replay of the history: {', '.join(told)}."
         return subject.chart("coefficients", title, text + events_text(subject.events), *panels)
 

@@ -69,9 +69,9 @@ def fields_and_types(kind: Any) -> dict[str, Any]:
 
 def hints_of(kind: type) -> dict[str, Any]:
     """The types that a class says its fields have."""
-    # Some modules import these names for the type checker alone.
-    unseen = {"Drift": Drift, "RuleName": str, "date": date, "datetime": datetime}
-    return get_type_hints(kind, localns=unseen)
+    # What modules import for the type checker alone; what of it has fields stands in this one.
+    others = dict.fromkeys(("LostRange", "ModelDrift", "Reason", "RuleName"), Any)
+    return get_type_hints(kind, localns={**globals(), **others})
 
 
 def json_types(kind: type) -> dict[str, Any]:

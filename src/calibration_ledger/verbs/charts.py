@@ -168,8 +168,8 @@ def _of_model(ledger: Ledger, plan: _Plan, history: ModelHistory) -> list[Chart]
             found.append(reading.looks[kind].chart(subject))
         elif kind == "coefficients":
             snapshot = history.live.snapshot
-            named = f"{snapshot.rule} with alpha {snapshot.alpha:g}"
-            found.append(reading.path.chart(subject, named))
+            rule = stored_rule(snapshot.rule)
+            found.append(reading.path.chart(subject, rule, snapshot.alpha))
         elif kind == "ranges":
             found.append(_ranges(ledger, plan, history, reading.before_ranges).chart(subject))
         else:
