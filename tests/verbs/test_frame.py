@@ -178,6 +178,14 @@ def test_stats_keep_what_a_model_lacks_as_missing(calibrator, library):
     assert missing is None or math.isnan(missing)
 
 
+def test_stats_of_a_call_at_the_end_of_time_are_a_frame_too(ledger, library):
+    with AdaptiveCalibrator(ledger) as calibrator:
+        calibrator.record("m", 1, 2.0, called_at=datetime.max.replace(tzinfo=UTC))
+        found = calibrator.frame(calibrator.all_stats(), library=library)
+    [row] = rows_of(found)
+    assert row["last_updated"].year == 9999
+
+
 def test_a_sweep_makes_a_row_of_each_score(calibrator, library):
     sweeps = calibrator.sweep(alphas=[0.1, 0.2], rules="ema", model="phi3:mini", warm_up=2)
     rows = rows_of(calibrator.frame(sweeps, library=library))

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import click
 
 from calibration_ledger.cli.session import Session
+from calibration_ledger.core.text import moment_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,13 +63,7 @@ def shown(at: datetime) -> str:
 
 def shown_s(seconds: float | None) -> str:
     """The same of seconds since the epoch; `-` where there is none."""
-    if seconds is None:
-        return "-"
-    # A float of seconds rounds the last microseconds of the year 9999 up to one that has no date.
-    return shown(datetime.fromtimestamp(min(seconds, _LAST_S), UTC))
-
-
-_LAST_S = datetime.max.replace(microsecond=0, tzinfo=UTC).timestamp()
+    return "-" if seconds is None else shown(moment_of(seconds))
 
 
 def told(at: datetime) -> str:

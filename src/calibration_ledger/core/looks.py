@@ -92,11 +92,6 @@ def moment(us: int) -> str:
     return f"{time_from_us(us):%Y-%m-%d %H:%M} UTC"
 
 
-def day(us: int) -> str:
-    """A day for people, in UTC."""
-    return f"{time_from_us(us):%Y-%m-%d}"
-
-
 def number(value: float) -> str:
     """A number for people, with three digits or more."""
     if 100.0 <= abs(value) < 1e9:  # noqa: PLR2004 - beyond, an exponent is easier to read

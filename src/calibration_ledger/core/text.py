@@ -147,11 +147,16 @@ def time_of(seconds: float | None) -> str:
     """A time in seconds since the epoch, to the second; `-` where there is none."""
     if seconds is None:
         return "-"
+    return f"{moment_of(seconds):%Y-%m-%dT%H:%M:%S}Z"
+
+
+def moment_of(seconds: float) -> datetime:
+    """A time in seconds since the epoch, in UTC."""
     # A float of seconds rounds the last microseconds of the year 9999 up to one that has no date.
-    return f"{datetime.fromtimestamp(min(seconds, _LAST_S), UTC):%Y-%m-%dT%H:%M:%S}Z"
+    return datetime.fromtimestamp(min(seconds, _LAST_S), UTC)
 
 
-def rule(found: DefaultRule, told: Callable[[datetime], str] = time) -> str:
+def rule(found: DefaultRule, told: Callable[[datetime], str]) -> str:
     """What new models learn by, and since when; `told` says a time."""
     since = "no other was ever set" if found.since is None else f"since {told(found.since)}"
     return f"{found.rule}, alpha {found.alpha:g} ({since})"

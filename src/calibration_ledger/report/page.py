@@ -418,7 +418,7 @@ def _last(stats: ModelStats, *, utc: bool) -> str:
     if seconds is None or not stats["sample_count"]:
         return "-"
     try:
-        return _time(datetime.fromtimestamp(seconds, UTC), utc=utc)
+        return _time(text.moment_of(seconds), utc=utc)
     except (OverflowError, ValueError):  # at the end of all years there is no other zone
         return text.time_of(seconds)
 

@@ -13,6 +13,7 @@ from calibration_ledger.core.charts import Chart
 from calibration_ledger.core.entries import are_calls, is_call
 from calibration_ledger.core.records import columns_of, fields_of_all, lines_of
 from calibration_ledger.core.replay import Window
+from calibration_ledger.core.text import moment_of
 from calibration_ledger.core.validation import check_window
 from calibration_ledger.errors import InvalidInputError, damaged, shown
 from calibration_ledger.formats.frame import PART_ROWS, Frames, find_library
@@ -191,7 +192,7 @@ def _typed(value: object, name: str, told: Any) -> Any:
     for part in name.split("."):
         found = found.get(part) if isinstance(found, Mapping) else getattr(found, part, None)
     if part == "last_updated" and found is not None:
-        return datetime.fromtimestamp(found, UTC)
+        return moment_of(found)
     return found if isinstance(found, date) else told
 
 
