@@ -257,3 +257,10 @@ def test_a_model_that_mixes_clocks_is_warned_of(calib, filled):
         "attempt": 3,
         "client+start": 2,
     }
+
+
+def test_a_share_is_rounded_once(calib, filled):
+    with AdaptiveCalibrator(filled) as calibrator:
+        predicted = calibrator.predict("m", 50, 10).predicted_ms
+        calibrator.record("m", 50, predicted / (1.0 - 0.11497), completion_tokens=10)
+    assert "± 11 %" in calib("stats", "m").stdout  # 11.497 %, which is not 11.5 %

@@ -111,10 +111,10 @@ def stats(
         return
     with session.existing() as calibrator:
         if model is None:
-            rows = calibrator.all_stats(uncalibrated=True, rounded=is_for_people(form))
+            rows = calibrator.all_stats(uncalibrated=True, rounded=False)
         else:
             calibrator.check_exists(model)
-            rows = [calibrator.get_stats(model, rounded=is_for_people(form))]
+            rows = [calibrator.get_stats(model, rounded=False)]
         where = calibrator.ledger
         has_calls = any(row["sample_count"] for row in rows)
         advice = (
