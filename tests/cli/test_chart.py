@@ -100,6 +100,8 @@ def test_a_chart_is_as_wide_as_the_terminal(learnt, verb, columns):
     drawn = [line for line in lines if "│" in line or "└" in line]
     assert max(map(len, drawn)) == columns
     assert len(drawn) == ROWS + 1
+    below = lines[lines.index(drawn[-1]) :][:5]  # the labels, the axis's title and the legend
+    assert max(map(len, below)) == columns
 
 
 @pytest.mark.parametrize("verb", [HISTORY, SWEEP])

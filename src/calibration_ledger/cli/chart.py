@@ -189,7 +189,7 @@ def chart_lines(
         *wrap(panel.y.title, width),
         *map(str.__add__, reversed(sides), field.rows()),
         *_floor(field.columns, gutter, below, strokes),
-        f"{panel.x.title:^{field.columns + gutter + 2}}".rstrip(),
+        *(f"{line:^{width}}".rstrip() for line in wrap(panel.x.title, width)),
         *_legend(legend, width),
     ]
 
