@@ -1,14 +1,17 @@
 import json
 import signal
+import sqlite3
 import subprocess
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
-from time import monotonic
+from time import monotonic, sleep
 
 import pytest
 
 from calibration_ledger import AdaptiveCalibrator, Call
 from calibration_ledger.cli.history import NEWEST
 from calibration_ledger.core.command import quoted
+from calibration_ledger.verbs.calls import LOOK_EVERY_S
 
 from .conftest import HEAR_INTERRUPTS, PROGRAM, TIMEOUT_S, at, some_calls
 
@@ -244,6 +247,34 @@ def test_a_follow_whose_reader_has_gone_ends_quietly(filled):
     assert process.stderr.read() == ""
     process.stderr.close()
     assert process.wait(timeout=TIMEOUT_S) == 1
+
+
+def test_a_follow_whose_reader_has_gone_ends_without_another_call(filled):
+    process = following(filled, "-n", 1, "--json")
+    assert json.loads(process.stdout.readline())
+    process.stdout.close()
+    assert process.wait(timeout=TIMEOUT_S) == 1
+    assert process.stderr.read() == ""
+    process.stderr.close()
+
+
+def test_a_follow_goes_on_after_others_held_the_ledger(filled):
+    process = following(filled, "-n", 1, "--json")
+    assert json.loads(process.stdout.readline())
+    with closing(sqlite3.connect(filled, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        sleep(2 * LOOK_EVERY_S)
+        other.execute("ROLLBACK")
+    with AdaptiveCalibrator(filled) as calibrator:
+        calibrator.record("tiny", 4711, 5.0)
+    assert json.loads(process.stdout.readline())["prompt_tokens"] == 4711
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=TIMEOUT_S) == ("", "")
+    assert process.returncode == 0
+
+
+def test_follow_looks_more_often_than_once_a_second():
+    assert LOOK_EVERY_S <= 0.5
 
 
 def test_follow_of_one_model_tells_of_no_other(filled):

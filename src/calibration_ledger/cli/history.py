@@ -18,7 +18,7 @@ from calibration_ledger.cli.options import (
     model_argument,
     window_options,
 )
-from calibration_ledger.cli.output import heading, note, print_live, print_result
+from calibration_ledger.cli.output import heading, note, print_live, print_result, reader_watched
 from calibration_ledger.cli.session import Session, pass_session
 from calibration_ledger.cli.table import MODEL, Cell, Column
 from calibration_ledger.core import text
@@ -185,7 +185,7 @@ def _check_follow(form: Form, *, until: datetime | None, by_model: bool) -> None
 
 def _follow(session: Session, model: str | None, form: Form, first: dict[str, Any]) -> None:
     """Print calls as they come; Ctrl-C is how that ends well."""
-    with session.existing() as calibrator, suppress(KeyboardInterrupt):
+    with session.existing() as calibrator, suppress(KeyboardInterrupt), reader_watched():
         calls = calibrator.follow(model, **first)
         measured = calibrator.calls(model, limit=NEWEST, by_time=True)
         columns = zone.titled(COLUMNS, "when")

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
+import os
+import select
+import signal
 import sys
+import threading
 from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import chain, islice
@@ -148,6 +153,37 @@ def print_live(
         echo_lines([table.header()])
         for record in records:
             echo_lines([table.line(row(record))])
+
+
+@contextmanager
+def reader_watched() -> Iterator[None]:
+    """End what waits for news as soon as nobody reads stdout any more, not at the next news.
+
+    Raises:
+        BrokenPipeError: the reader has gone.
+    """
+    try:
+        fileno = sys.stdout.fileno()
+    except (AttributeError, OSError):  # closed, or no file at all
+        yield
+        return
+    main = threading.get_ident()
+
+    def wait() -> None:
+        poll = select.poll()
+        poll.register(fileno, 0)  # errors and a hang-up come unasked
+        poll.poll()
+        signal.pthread_kill(main, signal.SIGPIPE)
+
+    def end(*_: object) -> None:
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+    before = signal.signal(signal.SIGPIPE, end)
+    threading.Thread(target=wait, daemon=True).start()
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGPIPE, before)
 
 
 def _print_json_lines(values: Iterable[object], *, err: bool) -> None:
