@@ -1,7 +1,6 @@
 """`calib top`: the terminal kept fresh while others record, and one picture with --once."""
 
 import json
-import os
 import shutil
 import signal
 import sqlite3
@@ -179,7 +178,7 @@ def test_ctrl_z_restores_the_terminal_until_the_program_goes_on(filled):
         terminal.send(signal.SIGTSTP)
         told = terminal.until(LEAVE)
         assert SHOW in told
-        assert os.WIFSTOPPED(os.waitpid(terminal.process.pid, os.WUNTRACED)[1])
+        assert terminal.is_stopped()
         terminal.send(signal.SIGCONT)
         terminal.until(ENTER)
         terminal.until("timmy:v0.1-q4")

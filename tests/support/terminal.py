@@ -36,8 +36,13 @@ class Terminal:
         env = {name: value for name, value in os.environ.items() if name not in SIZES}
         env |= {"TERM": "xterm", **options.pop("env", {})}
         streams = dict.fromkeys(("stdin", "stdout", "stderr"), self._its) | options
+        # In a group of its own: one whose parents have gone, as that of a suite in the background of
+        # a shell that ended, is never stopped by Ctrl-Z.
         self.process = subprocess.Popen(
-            [sys.executable, "-c", HEAR_INTERRUPTS + script, *map(str, args)], env=env, **streams
+            [sys.executable, "-c", HEAR_INTERRUPTS + script, *map(str, args)],
+            env=env,
+            process_group=0,
+            **streams,
         )
         self.shown = ""
 
@@ -66,6 +71,16 @@ class Terminal:
     def send(self, number: int = signal.SIGINT) -> None:
         """Send a signal; without a number, that of Ctrl-C."""
         self.process.send_signal(number)
+
+    def is_stopped(self) -> bool:
+        """Whether it stops, as by Ctrl-Z."""
+        deadline = monotonic() + WAIT_S
+        while monotonic() < deadline:
+            self._read(0.02)
+            pid, status = os.waitpid(self.process.pid, os.WUNTRACED | os.WNOHANG)
+            if pid:
+                return os.WIFSTOPPED(status)
+        return False
 
     def end(self) -> tuple[int, str]:
         """Wait for its end; gives the exit code and what was shown since it was last asked."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
 from math import isfinite
 from typing import get_args
@@ -19,8 +19,8 @@ from calibration_ledger import (
     fast,
 )
 from calibration_ledger.verbs import charts as charts_verb
-from conftest import START
 
+START = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 KINDS = get_args(ChartKind)
 OF_ONE = tuple(kind for kind in KINDS if kind != "models")
 
