@@ -36,8 +36,8 @@ class Terminal:
         env = {name: value for name, value in os.environ.items() if name not in SIZES}
         env |= {"TERM": "xterm", **options.pop("env", {})}
         streams = dict.fromkeys(("stdin", "stdout", "stderr"), self._its) | options
-        # In a group of its own: one whose parents have gone, as that of a suite in the background of
-        # a shell that ended, is never stopped by Ctrl-Z.
+        # In a group of its own: one whose parents have gone, as that of a suite in the background
+        # of a shell that ended, is never stopped by Ctrl-Z.
         self.process = subprocess.Popen(
             [sys.executable, "-c", HEAR_INTERRUPTS + script, *map(str, args)],
             env=env,
