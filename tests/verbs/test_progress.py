@@ -1,11 +1,16 @@
 """progress(): `timed` with a bar that shows how much longer the running call takes."""
 
 import asyncio
+import fcntl
+import os
 import re
+import struct
 import subprocess
 import sys
+import termios
 import threading
 import time
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -532,3 +537,81 @@ asyncio.run(program())
         (newest,) = calibrator.calls("m", last=1)
     assert newest.completion_tokens == 30
     assert newest.details["streamed"] is True
+
+
+# -- in this very process, on a real terminal ------------------------------------------------
+
+
+@contextmanager
+def own_terminal():
+    """A pseudo terminal on stdout and stderr of this process; gives what it was sent so far.
+
+    No fixture: pytest sets its own streams anew before each test.
+    """
+    ours, its = os.openpty()
+    fcntl.ioctl(ours, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    sent = []
+
+    def read():
+        while True:
+            try:
+                sent.append(os.read(ours, 65536))
+            except OSError:  # closed on the other side
+                return
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        open(its, "w", encoding="utf-8") as stdout,  # noqa: PTH123 - descriptors
+        open(os.dup(its), "w", encoding="utf-8") as stderr,  # noqa: PTH123
+    ):
+        patch.setenv("TERM", "xterm")
+        patch.setattr(sys, "stdout", stdout)
+        patch.setattr(sys, "stderr", stderr)
+        yield lambda: b"".join(sent).decode(errors="replace")
+        patch.undo()
+    reader.join(10)
+    os.close(ours)
+
+
+def wait_for(shown, text):
+    deadline = time.monotonic() + 30.0
+    while text not in shown():
+        assert time.monotonic() < deadline, shown()
+        time.sleep(0.02)
+
+
+def test_the_bar_of_this_process_moves_steps_aside_and_is_gone_at_the_end(learnt):
+    before = threading.active_count()
+    with own_terminal() as terminal:
+        with learnt.progress("m", prompt_tokens=50) as call:
+            wait_for(terminal, " s left")
+            call.tokens(3)
+            print("a line of the program", flush=True)
+            with learnt.progress("never:seen", prompt_tokens=5) as inner:
+                wait_for(terminal, "never:seen")
+                inner.completion_tokens = 1
+            call.completion_tokens = 4
+        wait_for(terminal, "a line of the program\r\n")
+        assert "write" not in vars(sys.stderr)
+    end = terminal()
+    assert end.rindex("\x1b[2K") > end.rindex(" s left")  # the last bar was wiped away
+    assert threading.active_count() == before
+    assert [one.completion_tokens for one in learnt.calls("m", last=1)] == [4]
+
+
+def test_a_line_that_the_program_has_begun_is_left_alone(learnt):
+    with own_terminal() as terminal:
+        with learnt.progress("m", prompt_tokens=50) as call:
+            wait_for(terminal, " s left")
+            print("begun", end="", flush=True)
+            wait_for(terminal, "begun")
+            time.sleep(0.3)  # one that was being drawn
+            seen = terminal().count(" s left")
+            time.sleep(0.5)
+            assert terminal().count(" s left") == seen
+            print(" and ended", flush=True)
+            wait_for(lambda: terminal().partition(" and ended")[2], " s left")
+            call.completion_tokens = 4
+        assert "begun and ended\r\n" in terminal()
