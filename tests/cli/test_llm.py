@@ -179,4 +179,11 @@ def test_llm_starts_without_what_only_calib_needs():
         "calibration_ledger.cli",
         "calibration_ledger.cli.llm",
         "calibration_ledger.cli.options",
+        "calibration_ledger.cli.session",
+        "calibration_ledger.cli.zone",
+        "calibration_ledger.core",
+        "calibration_ledger.core.command",
+        "calibration_ledger.core.text",
+        "calibration_ledger.core.visible",
+        "calibration_ledger.errors",
     ]

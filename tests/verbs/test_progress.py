@@ -455,6 +455,8 @@ with calibrator.progress("m", 50) as call:
 
 def test_a_fork_shows_nothing_and_can_record(path):
     script = f"""{BEGIN}
+import warnings
+warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns of a fork beside threads
 with calibrator.progress("m", 50) as call:
     time.sleep(0.5)
     child = os.fork()

@@ -1,7 +1,7 @@
 """The plugin of `llm` (the extra `llm`): `llm calib sync` and `llm calib eta`.
 
-`llm` loads it whenever it starts, so that this module imports click alone, which is there already;
-what a command needs, it imports when it runs.
+`llm` loads it whenever it starts, so that this module imports little besides click, which is there
+already; what a command needs, it imports when it runs.
 """
 
 from __future__ import annotations
