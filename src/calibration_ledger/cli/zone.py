@@ -131,9 +131,10 @@ def _placed(at: datetime) -> datetime:
     """A time without a zone, in the zone where people are; of one that comes twice, the first."""
     if zone() is UTC:
         return at.replace(tzinfo=UTC)
-    found = at.astimezone()
-    # One that never came, for the clocks were set forward, is as much later as they were set.
-    return found if found.replace(tzinfo=None) == at else at.replace(fold=1).astimezone()
+    found, other = at.astimezone(), at.replace(fold=1).astimezone()
+    # One that never came, for the clocks were set forward, is as much later as they were set. Which
+    # of the two that is differs between versions of Python.
+    return found if found.replace(tzinfo=None) == at else max(found, other)
 
 
 def since(text: str) -> datetime:
