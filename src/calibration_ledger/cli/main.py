@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from calibration_ledger import __version__
-from calibration_ledger.cli.options import COMMON
+from calibration_ledger.cli.options import COMMON, question
 from calibration_ledger.cli.terminal import colour, width_of_terminal
 from calibration_ledger.core.text import escape
 from calibration_ledger.errors import (
@@ -163,11 +163,7 @@ class Calib(click.Group):
         if isinstance(sys.stdout, ClosedStdout) and CHANGING & named:
             sys.stdout = None
         if args[0] not in COMMANDS and args[0][:1].isalpha() and not ctx.resilient_parsing:
-            from difflib import get_close_matches
-
-            close = get_close_matches(args[0], COMMANDS)
-            meant = f" Did you mean {close[0]!r}?" if close else ""
-            ctx.fail(f"No such command {args[0]!r}.{meant}")
+            ctx.fail(f"No such command {args[0]!r}.{question(args[0], COMMANDS)}")
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:

@@ -11,11 +11,11 @@ import click
 
 from calibration_ledger.cli import zone
 from calibration_ledger.cli.session import Session
-from calibration_ledger.errors import shown
+from calibration_ledger.errors import did_you_mean, shown
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     Command = Callable[..., Any]
 
@@ -104,17 +104,20 @@ def examples(*lines: str) -> str:
     return "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines)])
 
 
+def question(word: str, words: Iterable[str]) -> str:
+    """The question which word was meant, behind the end of a sentence; empty for no idea."""
+    meant = did_you_mean(word, words).rstrip()
+    return f" {meant[0].upper()}{meant[1:]}" if meant else ""
+
+
 class FormName(click.Choice[str]):
     """The name of a form of output; a wrong one is told with the one that was meant."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """See `click.Choice`."""
         if value not in FORMS:
-            from difflib import get_close_matches
-
-            close = get_close_matches(str(value).lower(), FORMS, cutoff=0.5)
-            meant = f" Did you mean {close[0]!r}?" if close else ""
             names = f"{', '.join(FORMS[:-1])} or {FORMS[-1]}"
+            meant = question(str(value), FORMS)
             self.fail(f"{value!r} is no format of output: give {names}.{meant}", param, ctx)
         return str(value)
 

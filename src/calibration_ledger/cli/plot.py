@@ -13,6 +13,7 @@ from calibration_ledger.cli.options import (
     complete,
     examples,
     format_option,
+    question,
     window_options,
 )
 from calibration_ledger.cli.output import check_only_result, note, print_data, progress
@@ -145,11 +146,8 @@ def _chosen(words: tuple[str, ...], model: str | None) -> tuple[str | None, Char
     if kind is None or len(names) > 1:
         raise click.UsageError("name one model and one kind of chart: calib plot MODEL KIND.")
     if kind not in KINDS:
-        from difflib import get_close_matches
-
-        close = get_close_matches(kind.lower(), KINDS, cutoff=0.5)
-        meant = f" Did you mean {close[0]!r}?" if close else ""
         kinds = f"{', '.join(KINDS[:-1])} or {KINDS[-1]}"
+        meant = question(kind, KINDS)
         raise click.UsageError(f"{shown(kind)} is no kind of chart: give {kinds}.{meant}")
     if kind == OF_ALL and names:
         raise click.UsageError("the chart 'models' is of all models: leave the model out.")
