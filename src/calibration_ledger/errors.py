@@ -400,6 +400,27 @@ def did_you_mean(name: str, names: Iterable[str]) -> str:
     return f"did you mean {by_spelling[close[0]]!r}? " if close else ""
 
 
+@contextmanager
+def needing(whose: str, package: str, install: str | None = None) -> Iterator[None]:
+    """Import inside what an extra brings; where it is not there, say how to get it.
+
+    Args:
+        whose: the beginning of the sentence: "an export to parquet needs".
+        package: what is needed.
+        install: what pip is told, if that is not the package's name alone.
+
+    Raises:
+        InvalidInputError: it is not installed.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise InvalidInputError(
+            f"{whose} {package}, which is not installed ({error}): "
+            f"pip install {install or package}."
+        ) from None
+
+
 # -- damage: rows that this program cannot have written -------------------------------------
 # The audit reports them as findings; everything else that meets them raises a typed error.
 

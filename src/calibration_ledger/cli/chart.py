@@ -20,7 +20,7 @@ from calibration_ledger.cli.output import echo_lines
 from calibration_ledger.cli.table import width_of
 from calibration_ledger.cli.terminal import can_show, width_of_terminal
 from calibration_ledger.core import text
-from calibration_ledger.errors import InvalidInputError
+from calibration_ledger.errors import needing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -124,12 +124,8 @@ def check_chart(form: Form) -> None:
         raise click.UsageError(
             "--chart draws for people, in a terminal: leave it out, or --format and --json."
         )
-    try:
+    with needing("--chart needs", "plotille"):
         import plotille  # noqa: F401 - only to see whether it is there
-    except ImportError as error:
-        raise InvalidInputError(
-            f"--chart needs plotille, which is not installed ({error}): pip install plotille."
-        ) from None
 
 
 def print_chart(panel: Panel, labels: Sequence[str] = ()) -> None:

@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from calibration_ledger.cli import zone
-from calibration_ledger.cli.options import FilePath, complete, examples, format_option
+from calibration_ledger.cli.options import (
+    FilePath,
+    complete,
+    examples,
+    format_option,
+    model_option,
+)
 from calibration_ledger.cli.output import (
     TABULAR,
     Shown,
@@ -91,13 +97,7 @@ _WITH_ITEMS = ("--map", "--where")
     type=FilePath(readable=False, allow_dash=True),
     shell_complete=complete("formats_and_files"),
 )
-@click.option(
-    "-m",
-    "--model",
-    metavar="MODEL",
-    help="The model of calls that name none.",
-    shell_complete=complete("models"),
-)
+@model_option("The model of calls that name none.")
 @click.option(
     "--map",
     multiple=True,
@@ -397,13 +397,7 @@ def _told_of_settings(
 )
 @click.argument("kind", type=click.Choice(["jsonl", "csv", "parquet"]))
 @click.argument("file", default="-", type=FilePath(readable=False, allow_dash=True))
-@click.option(
-    "-m",
-    "--model",
-    metavar="MODEL",
-    help="Only this model.",
-    shell_complete=complete("models"),
-)
+@model_option("Only this model.")
 @click.option(
     "-o",
     "--output",

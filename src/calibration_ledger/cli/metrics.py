@@ -13,7 +13,7 @@ from calibration_ledger.cli.session import Session, pass_session
 from calibration_ledger.cli.table import Cell, Column
 from calibration_ledger.cli.terminal import is_terminal
 from calibration_ledger.core import text
-from calibration_ledger.errors import InvalidInputError
+from calibration_ledger.errors import needing
 
 if TYPE_CHECKING:
     import os
@@ -66,13 +66,8 @@ def metrics(
 
     For a program's own metrics there is `calibration_ledger.live.prometheus.LedgerCollector`.
     """
-    try:
+    with needing("metrics need", "prometheus-client"):
         from calibration_ledger.live import prometheus
-    except ModuleNotFoundError as error:
-        raise InvalidInputError(
-            f"metrics need prometheus-client, which is not installed ({error}): "
-            f"pip install prometheus-client."
-        ) from None
     if form != "table" and (openmetrics or output is not None):
         raise click.UsageError("--format is for what is printed, instead of the text to scrape.")
     chosen = models or None

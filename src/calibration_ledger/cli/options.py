@@ -289,7 +289,7 @@ def model_argument(*, required: bool = False) -> Callable[[Command], Command]:
             metavar="MODEL" if required else "[MODEL]",
             shell_complete=complete("models"),
         )
-        return argument(_model_option("The same as MODEL.")(named))
+        return argument(model_option("The same as MODEL.", "option")(named))
 
     return with_model
 
@@ -301,17 +301,20 @@ def models_argument(command: Command) -> Command:
     def named(*given: Any, models: tuple[str, ...], option: tuple[str, ...], **others: Any) -> Any:
         return command(*given, models=(*models, *option), **others)
 
-    option = _model_option("The same as MODEL; may be given again.", multiple=True)
+    option = model_option("The same as MODEL; may be given again.", "option", multiple=True)
     return click.argument(
         "models", nargs=-1, metavar="[MODEL]...", shell_complete=complete("models")
     )(option(named))
 
 
-def _model_option(help_text: str, *, multiple: bool = False) -> Callable[[Command], Command]:
+def model_option(
+    help_text: str, name: str = "model", *, multiple: bool = False
+) -> Callable[[Command], Command]:
+    """`-m`; the command takes it by this name."""
     return click.option(
         "-m",
         "--model",
-        "option",
+        name,
         metavar="MODEL",
         multiple=multiple,
         help=help_text,

@@ -13,6 +13,7 @@ from calibration_ledger.cli.options import (
     complete,
     examples,
     format_option,
+    model_option,
     question,
     window_options,
 )
@@ -60,13 +61,7 @@ TOLD: dict[ChartKind, str] = {
     nargs=-1,
     shell_complete=complete("models_and_charts"),
 )
-@click.option(
-    "-m",
-    "--model",
-    metavar="MODEL",
-    help="The same as MODEL.",
-    shell_complete=complete("models"),
-)
+@model_option("The same as MODEL.")
 @click.option(
     "-o",
     "--output",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from calibration_ledger.errors import InvalidInputError
+from calibration_ledger.errors import needing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -26,13 +26,8 @@ def check_pyarrow() -> None:
     Raises:
         InvalidInputError: it is not installed.
     """
-    try:
+    with needing("an export to parquet needs", "pyarrow"):
         import pyarrow.parquet  # noqa: F401 - only to see whether it is there
-    except ModuleNotFoundError as error:
-        raise InvalidInputError(
-            f"an export to parquet needs pyarrow, which is not installed ({error}): "
-            f"pip install pyarrow."
-        ) from None
 
 
 class ParquetWriter:

@@ -17,7 +17,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from calibration_ledger.core.text import escape as visible
-from calibration_ledger.errors import InvalidInputError
+from calibration_ledger.errors import needing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,13 +33,8 @@ def check_drawing() -> None:
     Raises:
         InvalidInputError: vl-convert-python is not installed.
     """
-    try:
+    with needing("charts need", "vl-convert-python"):
         import vl_convert  # noqa: F401 - only to see whether it is there
-    except ModuleNotFoundError as error:
-        raise InvalidInputError(
-            f"charts need vl-convert-python, which is not installed ({error}): "
-            f"pip install vl-convert-python."
-        ) from None
 
 
 # -- as a picture ---------------------------------------------------------------------------

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from calibration_ledger.core.command import calib
-from calibration_ledger.errors import InvalidInputError
+from calibration_ledger.errors import InvalidInputError, needing
 from calibration_ledger.storage.contents import count_rows, find_last_entry
 from calibration_ledger.storage.latest import with_drifts
 from calibration_ledger.storage.ledger import Ledger
@@ -17,13 +16,13 @@ from calibration_ledger.storage.sqlite.file import SQLiteBackend
 from calibration_ledger.storage.sqlite.memory import MemoryBackend
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from calibration_ledger.core.facts import Facts
     from calibration_ledger.core.values import Distribution
     from calibration_ledger.storage.backend import Backend
     from calibration_ledger.storage.latest import DriftsOf
     from calibration_ledger.storage.place import Place
+
+_PSYCOPG = ("a ledger in PostgreSQL needs", "psycopg", "'psycopg[binary]'")
 
 
 def open_ledger(place: Place, durability: str, timeout_s: float) -> Ledger:
@@ -36,7 +35,7 @@ def open_ledger(place: Place, durability: str, timeout_s: float) -> Ledger:
         return Ledger(SQLiteBackend(place, durability, timeout_s))
     if isinstance(place, Memory):
         return Ledger(MemoryBackend(place, timeout_s))
-    with _needs_psycopg():
+    with needing(*_PSYCOPG):
         from calibration_ledger.storage.postgres.server import PostgresBackend
     return Ledger(PostgresBackend(place, durability, timeout_s))
 
@@ -73,7 +72,7 @@ def examine(place: Place, ledger: Ledger | None, drifts_of: DriftsOf) -> Facts:
         backend = None if ledger is None else ledger.backend
         facts = _examine_memory(place, backend)
         return facts if backend is None else with_drifts(facts, backend, drifts_of)
-    with _needs_psycopg():
+    with needing(*_PSYCOPG):
         from calibration_ledger.storage.postgres.examine import examine_server
     return examine_server(place, durability, drifts_of)
 
@@ -86,7 +85,7 @@ def distribute(place: Place, timeout_s: float) -> Distribution:
             f"PostgreSQL first, with `{calib('export', 'jsonl', 'FILE', ledger=place.shown)}` and "
             f"`{calib('import', 'ledger', 'FILE', ledger='URL')}`."
         )
-    with _needs_psycopg():
+    with needing(*_PSYCOPG):
         from calibration_ledger.storage.postgres.distribute import distribute
     return distribute(place, timeout_s)
 
@@ -108,14 +107,3 @@ def _examine_memory(place: Memory, backend: Backend | None) -> Facts:
         last_entry=find_last_entry(backend.read),
         damage=tuple(backend.check_engine()),
     )
-
-
-@contextmanager
-def _needs_psycopg() -> Iterator[None]:
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        raise InvalidInputError(
-            f"a ledger in PostgreSQL needs psycopg, which is not installed ({error}): "
-            f"pip install 'psycopg[binary]'."
-        ) from None
