@@ -1483,6 +1483,8 @@ class AdaptiveCalibrator:
         target: str | os.PathLike[str] | TextIO | BinaryIO,
         *,
         model: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
         overwrite: bool = False,
         salvage: bool = False,
         progress: Progress | None = None,
@@ -1495,6 +1497,8 @@ class AdaptiveCalibrator:
             target: a path, or an open file: of text, for `parquet` of bytes. The path exists only
                 once the file is complete.
             model: only this one.
+            since: only calls made then or later; of `csv` and `parquet`.
+            until: only calls made before then.
             overwrite: replace a file that is at the path already, instead of refusing.
             salvage: of a damaged ledger, write the calls that can still be read (with `jsonl`
                 too: for `import_calls("jsonl", ...)`); the report, a `SalvageReport`, has
@@ -1505,7 +1509,8 @@ class AdaptiveCalibrator:
             ModelNotFoundError: the ledger has no entry of this model.
             LedgerNotFoundError: there is no ledger yet.
             InvalidInputError: there is something at the path already, or it cannot be written to;
-                pyarrow is not installed.
+                pyarrow is not installed; calls of a time are asked for as `jsonl`, or of what is
+                to be salvaged.
         """
         from calibration_ledger.verbs import export
 
@@ -1513,6 +1518,10 @@ class AdaptiveCalibrator:
             kinds = ", ".join(EXPORT_KINDS)
             raise InvalidInputError(f"kind must be one of {kinds}, not {shown(kind)}.")
         if salvage:
+            if since is not None or until is not None:
+                raise InvalidInputError(
+                    "what can still be read is salvaged whole: leave out since and until."
+                )
             return export.salvage(
                 self._ledger.place,
                 kind,
@@ -1522,7 +1531,14 @@ class AdaptiveCalibrator:
                 progress=progress,
             )
         return export.export(
-            self._ledger, kind, target, model=model, overwrite=overwrite, progress=progress
+            self._ledger,
+            kind,
+            target,
+            model=model,
+            since=since,
+            until=until,
+            overwrite=overwrite,
+            progress=progress,
         )
 
     def doctor(self) -> Diagnosis:

@@ -129,6 +129,16 @@ def test_csv_holds_the_calls_of_one_model(calib, filled):
     assert [line.split(",")[0] for line in lines] == ["tiny"] * 3
 
 
+def test_csv_holds_the_calls_of_a_time(calib, filled):
+    calib("record", "tiny", "-p", 1, "--actual-ms", 2, "--request-id", "just now")
+    result = calib("export", "csv", "--since", "1h")
+    assert result.stderr == "1 call of 1 model written to <stdout>\n"
+    assert "just now" in result.stdout
+    assert "whole history" in calib("export", "jsonl", "--since", "1h", exit_code=2).stderr
+    salvaged = calib("export", "csv", "--since", "1h", "--salvage", exit_code=2)
+    assert "leave out --since" in salvaged.stderr
+
+
 def test_a_file_is_written_and_not_overwritten(calib, filled, tmp_path):
     file = tmp_path / "out.csv"
     assert json.loads(calib("export", "csv", file, "--json").stdout) == {

@@ -147,6 +147,9 @@ def test_one_model_alone_and_one_without_calls(calibrator, calls, read, tmp_path
     path = tmp_path / "one.parquet"
     assert calibrator.export_ledger("parquet", path, model="a").calls == 2
     assert set(read(path)["model"].to_pylist()) == {"a"}
+    since = read(path)["called_at"].to_pylist()[-1]
+    calibrator.export_ledger("parquet", path, model="a", since=since, overwrite=True)
+    assert read(path)["called_at"].to_pylist() == [since]
     with AdaptiveCalibrator(tmp_path / "empty.db") as empty:
         empty.set_default_rule("kalman")
         assert empty.export_ledger("parquet", tmp_path / "none.parquet").calls == 0

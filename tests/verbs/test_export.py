@@ -231,3 +231,26 @@ def test_an_open_file_of_bytes_gets_the_bytes_of_a_path(kind, calibrator, tmp_pa
     calibrator.export_ledger(kind, tmp_path / "x")
     calibrator.export_ledger(kind, to_bytes := io.BytesIO())
     assert to_bytes.getvalue() == (tmp_path / "x").read_bytes()
+
+
+@pytest.mark.both
+def test_the_calls_of_a_time_are_exported_alone(calibrator):
+    out = io.StringIO(newline="")
+    report = calibrator.export_ledger("csv", out, since=soon(1), until=soon(2))
+    assert report.calls == 1
+    rows = list(csv.DictReader(io.StringIO(out.getvalue())))
+    assert [(row["model"], row["request_id"]) for row in rows] == [("größe", "r,1")]
+    out = io.StringIO(newline="")
+    assert calibrator.export_ledger("csv", out, since=soon(9)).calls == 0
+    assert out.getvalue().count("\n") == 1  # the header
+
+
+def test_a_part_of_a_history_is_no_whole_one(calibrator, tmp_path):
+    path = tmp_path / "ledger.jsonl"
+    with pytest.raises(InvalidInputError, match="the calls of a time go to csv or parquet"):
+        calibrator.export_ledger("jsonl", path, since=soon(1))
+    with pytest.raises(InvalidInputError, match="leave out since and until"):
+        calibrator.export_ledger("csv", path, until=soon(1), salvage=True)
+    with pytest.raises(InvalidInputError, match="since"):
+        calibrator.export_ledger("csv", path, since=soon(2), until=soon(1))
+    assert not path.exists()

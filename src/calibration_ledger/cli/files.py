@@ -15,6 +15,7 @@ from calibration_ledger.cli.options import (
     examples,
     format_option,
     model_option,
+    window_options,
 )
 from calibration_ledger.cli.output import (
     TABULAR,
@@ -390,6 +391,7 @@ def _told_of_settings(
     epilog=examples(
         "calib export jsonl ledger.jsonl",
         "calib export csv --model llama3:8b | head",
+        "calib export csv week.csv --since 1w",
         "calib export jsonl | gzip > ledger.jsonl.gz",
         "calib export parquet calls.parquet",
         "calib export jsonl salvaged.jsonl --salvage",
@@ -407,6 +409,7 @@ def _told_of_settings(
 )
 @click.option("--overwrite", is_flag=True, help="Replace FILE if it exists.")
 @click.option("--salvage", is_flag=True, help="Of a damaged ledger: the calls that can be read.")
+@window_options
 @format_option
 @pass_session
 def export(
@@ -418,6 +421,8 @@ def export(
     output: str | None,
     overwrite: bool,
     salvage: bool,
+    since: datetime | None,
+    until: datetime | None,
     form: Form,
 ) -> None:
     """Write the ledger or its calls to a file.
@@ -431,6 +436,8 @@ def export(
     Without FILE, or with -, the export goes to stdout. The report goes to stderr; with --json and
     other formats for programs, to stdout if FILE is a file.
 
+    With --since or --until: the calls of that time, as csv or parquet.
+
     --salvage is for a damaged ledger: it writes the calls that can still be read, for
     `calib import jsonl` or `csv`, and says which entries are lost.
     """  # noqa: D301 - click's marker for a paragraph that is not wrapped
@@ -441,6 +448,10 @@ def export(
     target: Any = file
     if to_stdout:
         target = _stdout(kind)
+    if salvage and (since or until):
+        raise click.UsageError(
+            "what can still be read is salvaged whole: leave out --since and --until."
+        )
     if salvage:
         export_what_is_left(session, kind, target, model, form, overwrite=overwrite)
         return
@@ -449,7 +460,13 @@ def export(
         progress("exporting", entries(calibrator, model)) as done,
     ):
         report = calibrator.export_ledger(
-            kind, target, model=model, overwrite=overwrite, progress=done
+            kind,
+            target,
+            model=model,
+            since=since,
+            until=until,
+            overwrite=overwrite,
+            progress=done,
         )
         if to_stdout:
             sys.stdout.flush()  # here, where a full disk or a closed pipe can still be told

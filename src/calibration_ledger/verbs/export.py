@@ -12,13 +12,15 @@ import json
 import os
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import reduce
+from functools import partial, reduce
+from itertools import compress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from calibration_ledger.core.aliases import told as told_alias
 from calibration_ledger.core.entries import Adjustment, event_head, first_events_head
 from calibration_ledger.core.events import Events
 from calibration_ledger.core.history import walk
+from calibration_ledger.core.replay import Window
 from calibration_ledger.core.settings import Settings, told
 from calibration_ledger.core.validation import check_model, iso_from_us
 from calibration_ledger.core.values import ExportReport
@@ -49,6 +51,7 @@ from calibration_ledger.storage.sqlite.salvage import opened
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
+    from datetime import datetime
     from typing import BinaryIO, TextIO, TypeVar
 
     from calibration_ledger.core.audit import ModelAudit
@@ -90,6 +93,8 @@ class Written:
     def __init__(self, progress: Progress | None) -> None:
         """Begin with none."""
         self.calls = self.adjustments = self.settings = 0
+        self.models: set[str] = set()
+        """Those with calls in the window."""
         self._progress = progress
 
     def add(self, calls: int, adjustments: int) -> None:
@@ -113,12 +118,22 @@ def export(
     target: str | os.PathLike[str] | TextIO | BinaryIO,
     *,
     model: str | None,
+    since: datetime | None,
+    until: datetime | None,
     overwrite: bool,
     progress: Progress | None,
 ) -> ExportReport:
     """Write the ledger to a file; see `AdaptiveCalibrator.export_ledger`."""
+    window = Window.of(since, until)
+    if window is not None and kind == "jsonl":
+        raise InvalidInputError(
+            "an export to jsonl is a whole history, which its heads prove: the calls of a time go "
+            "to csv or parquet."
+        )
     ledger.check_exists()  # before anything is created
     parts, opened_target = _WAYS[kind]
+    if window is not None:
+        parts = partial(parts, window=window)
     if kind == "parquet":
         check_pyarrow()
     is_whole = model is None and kind == "jsonl"
@@ -135,7 +150,8 @@ def export(
             if not isinstance(target, str | os.PathLike):  # what was written cannot be taken back
                 raise
     counts = written.calls, written.adjustments, written.settings
-    return ExportReport(kind, shown_name(target), len(models), *counts)
+    count = len(models if window is None else written.models)
+    return ExportReport(kind, shown_name(target), count, *counts)
 
 
 @contextmanager
@@ -214,36 +230,57 @@ def csv_lines(model: str, rows: Iterable[Sequence[Any]], is_voided: Callable[[in
     return buffer.getvalue()
 
 
-def _csv_texts(ledger: Ledger, _own: _Own, models: list[Stored], written: Written) -> Iterator[str]:
+def _csv_texts(
+    ledger: Ledger,
+    _own: _Own,
+    models: list[Stored],
+    written: Written,
+    window: Window | None = None,
+) -> Iterator[str]:
     """The calls as CSV, some lines at once."""
     yield ",".join(CSV_COLUMNS) + "\n"
-    yield from _calls(ledger, models, written, csv_lines)
+    yield from _calls(ledger, models, written, csv_lines, window)
 
 
 def _parquet_parts(
-    ledger: Ledger, _own: _Own, models: list[Stored], written: Written
+    ledger: Ledger,
+    _own: _Own,
+    models: list[Stored],
+    written: Written,
+    window: Window | None = None,
 ) -> Iterator[bytes]:
     """The calls as Parquet, in pieces."""
     writer = ParquetWriter()
-    yield from _calls(ledger, models, written, writer.add)
+    yield from _calls(ledger, models, written, writer.add, window)
     with _readable(ledger):
         end = writer.end()
     yield end
 
 
 def _calls(
-    ledger: Ledger, models: list[Stored], written: Written, worded: Callable[..., Part]
+    ledger: Ledger,
+    models: list[Stored],
+    written: Written,
+    worded: Callable[..., Part],
+    window: Window | None,
 ) -> Iterator[Part]:
     """What `worded` makes of each page of calls: of a model, its rows, and which are voided."""
     for live in models:
         history = ledger.history(live)
-        for rows, _ in history.calls(0, live.last_seq):
+        for page, _ in history.calls(0, live.last_seq):
             # What a merge took over from a name counts under its model.
             is_voided = history.is_voided if live.alias_seq is None else _always
             with _readable(ledger):
+                rows = _within(window, page)
                 part = worded(live.model, rows, is_voided)
             yield part
+            if rows:
+                written.models.add(live.model)
             written.add(len(rows), 0)
+
+
+def _within(window: Window | None, rows: Sequence[CallRow]) -> Sequence[CallRow]:
+    return rows if window is None else [*compress(rows, window.holds([row[1] for row in rows]))]
 
 
 def _always(_: int) -> bool:
