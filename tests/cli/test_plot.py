@@ -1,3 +1,5 @@
+"""`calib plot`: one chart as a picture, and words that name none."""
+
 import json
 
 import pytest

@@ -1,3 +1,5 @@
+"""The course of calls: which are shown together, and what stands for them."""
+
 from datetime import UTC, datetime, timedelta
 
 import pytest

@@ -1,3 +1,5 @@
+"""A sparkline: each character as tall as its number."""
+
 import math
 
 import pytest

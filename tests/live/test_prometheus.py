@@ -23,11 +23,12 @@ from support.terminal import Terminal
 
 prometheus_client = pytest.importorskip("prometheus_client", reason="needs the extra metrics")
 
-from prometheus_client import CollectorRegistry, Counter, start_http_server  # noqa: E402
-from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_open  # noqa: E402
-from prometheus_client.parser import text_string_to_metric_families as read_text  # noqa: E402
+# ruff: noqa: E402 - what follows is imported only where that is installed
+from prometheus_client import CollectorRegistry, Counter, start_http_server
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_open
+from prometheus_client.parser import text_string_to_metric_families as read_text
 
-from calibration_ledger.live.prometheus import LedgerCollector, metrics, write_metrics  # noqa: E402
+from calibration_ledger.live.prometheus import LedgerCollector, metrics, write_metrics
 
 START = datetime(2026, 11, 1, tzinfo=UTC)
 HOSTILE = 'a"b\\c{d}=,e'

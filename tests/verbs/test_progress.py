@@ -566,7 +566,7 @@ def own_terminal():
     with (
         pytest.MonkeyPatch.context() as patch,
         open(its, "w", encoding="utf-8") as stdout,  # noqa: PTH123 - descriptors
-        open(os.dup(its), "w", encoding="utf-8") as stderr,  # noqa: PTH123
+        open(os.dup(its), "w", encoding="utf-8") as stderr,  # noqa: PTH123 - the same
     ):
         patch.setenv("TERM", "xterm")
         patch.setattr(sys, "stdout", stdout)

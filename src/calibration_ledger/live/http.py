@@ -479,7 +479,7 @@ class _Finder(MetaPathFinder):
         self,
         name: str,
         path: Sequence[str] | None = None,  # noqa: ARG002 - the import system passes them
-        target: ModuleType | None = None,  # noqa: ARG002
+        target: ModuleType | None = None,  # noqa: ARG002 - the same
     ) -> ModuleSpec | None:
         asked = name, get_ident()  # one thread may only look for it while another imports it
         if name not in PACKAGES or asked in self._asked:

@@ -381,7 +381,7 @@ def _table_of_models(content: Content, drawn: int) -> str:
             _duration(one.get("mean_actual_ms")),
             _duration(one.get("mean_absolute_error_ms")),
             _rule(one),
-            "-" if one.get("drift") is None else text.times(one["drift"].factor),  # type: ignore[union-attr]
+            text.times(drift.factor) if (drift := one.get("drift")) else "-",
             _last(one, utc=content.utc),
         ]
         if window:

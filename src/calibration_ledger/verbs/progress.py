@@ -204,18 +204,18 @@ class Screen:
         """
         if not stream.isatty() or os.fstat(stream.fileno()).st_rdev != os.fstat(self._fd).st_rdev:
             return
-        write = stream.write
+        write: Callable[[str], int] = stream.write
 
         def polite(written: str) -> int:
             if self.is_left:
-                return write(written)  # type: ignore[no-any-return]  # a stream's own
+                return write(written)
             with self._lock:
                 self.erase()
                 if written[-1:] == "\n":
                     self._open_lines.discard(id(stream))
                 elif written:
                     self._open_lines.add(id(stream))
-                return write(written)  # type: ignore[no-any-return]
+                return write(written)
 
         stream.write = polite
         self._hooked.append((stream, polite))
